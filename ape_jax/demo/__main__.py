@@ -1,0 +1,47 @@
+"""`python -m ape_jax.demo [--only NAME]`: fetches the demo assets, or says that they are there."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ape_jax.demo import assets, cache, emoji, prompts
+from ape_jax.errors import UserError
+
+_ASSETS: dict[str, Callable[[], Path]] = {
+    **{name: lambda name=name: assets.tower_dir(name) for name in assets.TOWERS},
+    "emoji": emoji.prepare_all,
+    "prompts": prompts.prepare,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Makes what is asked for and prints a line on each; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m ape_jax.demo", description=__doc__)
+    parser.add_argument(
+        "--only", choices=_ASSETS, action="append", help="fetch this alone (may be repeated)"
+    )
+    chosen = parser.parse_args(arguments).only or list(_ASSETS)
+    started = time.monotonic()
+    print(f"demo assets in {cache.cache_dir()}", flush=True)
+    total = 0
+    for name in chosen:
+        began = time.monotonic()
+        try:
+            directory = _ASSETS[name]()
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+        total += size
+        print(f"{name:10} {size / 1e6:6.1f} MB  {time.monotonic() - began:6.1f} s  {directory}")
+        sys.stdout.flush()
+    print(f"{total / 1e6:.1f} MB in {time.monotonic() - started:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
