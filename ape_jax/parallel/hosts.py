@@ -1,0 +1,46 @@
+"""Processes: joining a cluster where there is one, and leaving it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import jax
+
+
+def in_cluster() -> bool:
+    """Whether this process was started as one of several.
+
+    Looks only at what launchers set, so that a laptop never waits for a coordinator: JAX's own
+    variables, Slurm's task count and a TPU pod's list of workers.
+    """
+    env = os.environ
+    if env.get("JAX_COORDINATOR_ADDRESS"):
+        return True
+    if int(env.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in env:
+        return True
+    return len(env.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[None]:
+    """Joins the cluster that launched this process, if any, and leaves it at the end."""
+    if not in_cluster():
+        yield
+        return
+    count, index = os.environ.get("JAX_NUM_PROCESSES"), os.environ.get("JAX_PROCESS_ID")
+    if os.environ.get("JAX_PLATFORMS") == "cpu":  # CPU processes talk to each other over gloo.
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(
+        num_processes=int(count) if count else None, process_id=int(index) if index else None
+    )
+    try:
+        yield
+    finally:
+        jax.distributed.shutdown()
+
+
+def is_first() -> bool:
+    """Whether this process writes logs and small files."""
+    return jax.process_index() == 0

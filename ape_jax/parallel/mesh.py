@@ -1,0 +1,93 @@
+"""The device mesh and where arrays lie on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+DATA = "data"
+
+
+def make_mesh(devices: int | None = None) -> Mesh:
+    """A one-dimensional mesh over all devices (or the first `devices`), with Auto axis types.
+
+    Auto, since under the Explicit default `a @ b.T` on batch-sharded arrays raises.
+    """
+    chosen = jax.devices()[:devices]
+    return jax.make_mesh((len(chosen),), (DATA,), axis_types=(AxisType.Auto,), devices=chosen)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, P())
+
+
+def over_batch(mesh: Mesh) -> NamedSharding:
+    """The leading dimension is split over every axis of the mesh."""
+    return NamedSharding(mesh, P(mesh.axis_names))
+
+
+def by_size(mesh: Mesh, shape: tuple[int, ...], min_size: int) -> NamedSharding:
+    """Splits an array of at least `min_size` elements along its longest divisible dimension.
+
+    Stacked layers keep their leading dimension whole, since a scan reads one layer at a time:
+    a later dimension wins a tie.
+    """
+    count = mesh.devices.size
+    if np.prod(shape, dtype=np.int64) < min_size or count == 1:
+        return replicated(mesh)
+    candidates = [(size, axis) for axis, size in enumerate(shape) if size % count == 0]
+    if not candidates:
+        return replicated(mesh)
+    _, axis = max(candidates)
+    return NamedSharding(
+        mesh, P(*(mesh.axis_names if i == axis else None for i in range(len(shape))))
+    )
+
+
+def place_frozen(tree: Any, mesh: Mesh, min_size: int) -> Any:
+    """Puts a tree of parameters on the mesh by `by_size`; each process gives the whole tree."""
+    return jax.tree.map(lambda x: _place(x, by_size(mesh, np.shape(x), min_size)), tree)
+
+
+def place_replicated(tree: Any, mesh: Mesh) -> Any:
+    """Puts a whole tree on every device."""
+    return jax.tree.map(lambda x: _place(x, replicated(mesh)), tree)
+
+
+def place_batch(tree: Any, mesh: Mesh) -> Any:
+    """Global batch arrays from this process's share, [B / processes, ...] -> [B, ...]."""
+    sharding = over_batch(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
+
+
+def round_up(rows: int, mesh: Mesh) -> int:
+    """`rows` rounded up to a multiple of the number of devices."""
+    count = mesh.devices.size
+    return -(-rows // count) * count
+
+
+def place_whole_batch(tree: Any, mesh: Mesh, rows: int) -> Any:
+    """Places a batch of up to `rows` rows that every process has whole, filled up to `rows`.
+
+    It is filled with copies of its last row: one compiled shape, and no row of nothing but padding.
+    """
+    per_process = rows // jax.process_count()
+    start = jax.process_index() * per_process
+
+    def share(x: Any) -> np.ndarray:
+        full = np.concatenate([x, np.repeat(x[-1:], rows - len(x), axis=0)])
+        return full[start : start + per_process]
+
+    return place_batch(jax.tree.map(share, tree), mesh)
+
+
+def _place(x: Any, sharding: NamedSharding) -> jax.Array:
+    if jax.process_count() == 1:
+        return jax.device_put(x, sharding)
+    host = np.asarray(x)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])

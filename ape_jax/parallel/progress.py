@@ -1,0 +1,64 @@
+"""A progress line for anything that takes more than a few seconds."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from ape_jax.parallel import hosts
+
+T = TypeVar("T")
+
+
+class Progress:
+    """Done, total, rate and time left: rewritten on a terminal, a line every few seconds elsewhere.
+
+    Args:
+      what: what is being done, "training".
+      total: how many there are, None where that is not known.
+      unit: of the rate, "pairs".
+      per: units an item, where the rate counts other things than `total` does.
+      done: items done before this start; they do not count in the rate.
+    """
+
+    def __init__(self, what: str, total: int | None, unit: str, per: float = 1.0, done: int = 0):
+        self._what, self._total, self._unit, self._per = what, total, unit, per
+        self._first = done
+        self._start = self._shown = time.monotonic()
+        self._live = sys.stderr.isatty()
+
+    def update(self, done: int, note: str = "") -> None:
+        """Shows the line if it is time for it, and at the end."""
+        now = time.monotonic()
+        last = self._total is not None and done >= self._total
+        due = now - self._shown > (0.2 if self._live else 5.0)
+        if not (due or last) or not hosts.is_first():
+            return
+        self._shown = now
+        rate = (done - self._first) / max(now - self._start, 1e-9)
+        parts = [f"{self._what}: {done}" + (f"/{self._total}" if self._total else "")]
+        parts.append(f"{rate * self._per:,.0f} {self._unit}/s")
+        if last:
+            parts.append(_duration(now - self._start))
+        elif self._total and rate:
+            parts.append(f"{_duration((self._total - done) / rate)} left")
+        line = "  ".join([*parts, note]).rstrip()
+        lead, end = ("\r\x1b[K", "\n" if last else "") if self._live else ("", "\n")
+        print(f"{lead}{line}", end=end, file=sys.stderr, flush=True)
+
+
+def track(items: Iterable[T], what: str, total: int | None, unit: str) -> Iterator[T]:
+    """Yields the items and shows progress, but nothing for what takes less than a few seconds."""
+    progress, start = Progress(what, total, unit), time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() - start > 5:
+            progress.update(done)
+        yield item
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
