@@ -1,0 +1,208 @@
+"""From a reference to an image (a path, bytes, an array) to `uint8 [H, W, 3]`.
+
+Files are not trusted: the format must be one of `FORMATS`, the size is read from the header and
+bounded before a single pixel is decoded, and whatever a broken file makes a decoder raise comes
+out as one sentence that names the image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import stat
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from ape_jax.errors import UserError
+
+MAX_PIXELS = 64 * 2**20
+# Shortest-edge resizing multiplies the long edge: 1 x 10,000,000 pixels are few until then.
+MAX_ASPECT = 256
+MAX_BYTES = 512 * 2**20
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+
+Content = str | bytes | np.ndarray
+
+
+class ImageError(UserError):
+    """An image that cannot be used; the only error that `on_error="skip"` skips."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ImageRef:
+    """Where an image is, and what to call it in a message.
+
+    Attributes:
+      source: A path, encoded bytes, an array `uint8 [H, W, 3 or 4]`, or a function that reads one
+        of these when it is needed (a tar member, a record of a data set).
+      name: What a user recognises, for instance `pairs.jsonl:12 (cat.png)`.
+      nbytes: Size of the encoded image where the source knows it without reading.
+    """
+
+    source: Content | Callable[[], Content]
+    name: str
+    nbytes: int | None = None
+
+    @property
+    def content(self) -> Content:
+        """The path, the bytes or the array; reads them if they are not at hand."""
+        return self.source() if callable(self.source) else self.source
+
+
+Source = ImageRef | Image.Image | Content | bytearray | memoryview | os.PathLike
+
+
+def load_image(
+    ref: Source, *, background: tuple[int, int, int] = (255, 255, 255)
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Decode an image to RGB: EXIF orientation applied, transparency laid on `background`.
+
+    16-bit grey is scaled to 8 bits (as PNG defines it: v / 257, rounded), CMYK and palettes are
+    converted as Pillow does, and of an animation the first frame is taken.
+
+    Args:
+      ref: A path, encoded bytes, `uint8 [H, W, 3 or 4]`, an open PIL image, or an `ImageRef`.
+      background: RGB under transparent pixels.
+
+    Returns:
+      `uint8 [H, W, 3]`, C-contiguous.
+
+    Raises:
+      ImageError: Missing, empty, truncated, not an image, of another format than `FORMATS`, larger
+        than `MAX_PIXELS` or longer than `MAX_ASPECT` times its width; names the image.
+    """
+    name, content = _name_and_content(ref)
+    if isinstance(content, np.ndarray):
+        return _from_array(content, name, background)
+    if isinstance(content, Image.Image):
+        return _decode(content, name, background)
+    opened = io.BytesIO(content) if isinstance(content, bytes) else content
+    check_encoded(content, name)
+    try:
+        image = Image.open(opened, formats=FORMATS)
+    except Image.DecompressionBombError as e:
+        raise _too_large(name, "more than 178 million") from e
+    except Image.UnidentifiedImageError as e:
+        raise ImageError(
+            f"{name}: this is not an image in one of the formats {', '.join(FORMATS)}; "
+            "convert it or remove it."
+        ) from e
+    except Exception as e:  # A hostile header can make a decoder raise nearly anything.
+        raise _broken(name, e) from e
+    with image:
+        return _decode(image, name, background)
+
+
+def check_encoded(content: Content, name: str) -> int:
+    """Size in bytes of an encoded image, from `stat` alone; ImageError unless it could be one."""
+    if isinstance(content, np.ndarray):
+        return content.nbytes
+    if isinstance(content, bytes):
+        size = len(content)
+    else:
+        try:
+            status = os.stat(content)
+        except (OSError, ValueError) as e:  # ValueError: a NUL byte in the path.
+            raise ImageError(f"{name}: there is no such file; correct the path.") from e
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise ImageError(f"{name}: this is {kind}; write the path of an image file.")
+        size = status.st_size
+    if size == 0:
+        raise ImageError(f"{name}: the image is empty (0 bytes); replace it or remove it.")
+    if size > MAX_BYTES:
+        raise ImageError(
+            f"{name}: the image has {size} bytes, more than the limit of {MAX_BYTES}; shrink it."
+        )
+    return size
+
+
+def _name_and_content(ref: Source) -> tuple[str, Content | Image.Image]:
+    if isinstance(ref, ImageRef):
+        return ref.name, ref.content
+    if isinstance(ref, os.PathLike):
+        ref = os.fspath(ref)
+    if isinstance(ref, str):
+        return ref if ref.isprintable() else repr(ref), ref
+    if isinstance(ref, bytes | bytearray | memoryview):
+        return f"image of {len(ref)} bytes", bytes(ref)
+    if isinstance(ref, np.ndarray):
+        return f"array of shape {ref.shape}", ref
+    if isinstance(ref, Image.Image):
+        return getattr(ref, "filename", "") or f"PIL image of size {ref.size}", ref
+    raise ImageError(
+        f"An image must be a path, bytes, a uint8 array or a PIL image, found "
+        f"{type(ref).__name__}; open or decode it first."
+    )
+
+
+def _from_array(
+    array: np.ndarray, name: str, background: tuple[int, int, int]
+) -> UInt8[np.ndarray, "H W 3"]:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] not in (3, 4):
+        raise ImageError(
+            f"{name}: an image array must be uint8 [H, W, 3 or 4], found "
+            f"{array.dtype} {list(array.shape)}; convert it."
+        )
+    _check_size(array.shape[1], array.shape[0], name)
+    if array.shape[-1] == 3:
+        return np.ascontiguousarray(array)
+    return _to_rgb(Image.fromarray(array), name, background)
+
+
+def _decode(
+    image: Image.Image, name: str, background: tuple[int, int, int]
+) -> UInt8[np.ndarray, "H W 3"]:
+    _check_size(*image.size, name)
+    try:
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image), name, background)
+    except ImageError:
+        raise
+    except Exception as e:  # OSError, SyntaxError, zlib.error, struct.error, ... by format.
+        raise _broken(name, e) from e
+
+
+def _to_rgb(
+    image: Image.Image, name: str, background: tuple[int, int, int]
+) -> UInt8[np.ndarray, "H W 3"]:
+    if image.mode == "F":
+        raise ImageError(f"{name}: 32-bit float pixels have no known range; save it with 8 bits.")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # Image.convert clips these to 255 instead of scaling them: a white image.
+        wide = np.asarray(image).astype(np.int64)
+        if wide.min() < 0 or wide.max() > 0xFFFF:
+            raise ImageError(f"{name}: 32-bit pixels have no known range; save it with 8 bits.")
+        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        below = Image.new("RGBA", image.size, (*background, 255))
+        image = Image.alpha_composite(below, image)
+    return np.array(image.convert("RGB"))
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width < 1 or height < 1:
+        raise ImageError(f"{name}: the image has no pixels ({width} x {height}); remove it.")
+    if width * height > MAX_PIXELS:
+        raise _too_large(name, f"{width} x {height}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageError(
+            f"{name}: {width} x {height} pixels are longer than {MAX_ASPECT} : 1; crop the image."
+        )
+
+
+def _too_large(name: str, found: str) -> ImageError:
+    return ImageError(
+        f"{name}: the header announces {found} pixels, more than the limit of {MAX_PIXELS}; "
+        "shrink the image."
+    )
+
+
+def _broken(name: str, error: Exception) -> ImageError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return ImageError(f"{name}: the image is damaged ({reason}); replace it or remove it.")

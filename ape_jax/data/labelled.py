@@ -1,0 +1,134 @@
+"""Images and their classes, for zero-shot evaluation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple, SupportsIndex
+
+from ape_jax.data.images import ImageRef
+from ape_jax.data.records import Record, decode_text, shorten
+from ape_jax.data.sources import read_records
+from ape_jax.errors import UserError
+
+
+class LabelledImage(NamedTuple):
+    """An image and the index of its class."""
+
+    image: ImageRef
+    label: int
+
+
+class Labelled(Sequence[LabelledImage]):
+    """A data set of (image, label), by index.
+
+    Attributes:
+      classnames: The name of each label.
+      spec: What it was opened from.
+    """
+
+    def __init__(
+        self, items: Sequence[tuple[ImageRef, int]], classnames: Sequence[str], spec: str = ""
+    ):
+        self._items = tuple(LabelledImage(*item) for item in items)
+        self.classnames = tuple(classnames)
+        self.spec = spec
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, i: SupportsIndex) -> LabelledImage:
+        return self._items[i]
+
+    def __repr__(self) -> str:
+        return f"Labelled({self.spec!r}, images={len(self)}, classes={len(self.classnames)})"
+
+
+def open_labelled(
+    spec: str | os.PathLike, classnames: Sequence[str] | None = None, *, key: str = "data.labelled"
+) -> Labelled:
+    """Open a labelled file or data set; nothing is decoded.
+
+    A label is a class name or its index (from 0) in `classnames`. Text that is no class name but
+    an integer counts as an index, as all cells of a CSV file are text.
+
+    Args:
+      spec: As for `open_pairs`; the column, field or feature is `label`, in a tar `.cls`.
+      classnames: None takes the data set's own (TFDS), else the names that occur, sorted; labels
+        in a file must then be names.
+      key: The config key to name in messages.
+
+    Raises:
+      UserError: A label that is unknown, out of range or neither name nor integer; names the file
+        and line.
+    """
+    records = read_records(spec, wanted=("label",), key=key)
+    raw = [_raw_label(r) for r in records]
+    own = records[0].fields.get("label_names")
+    if own:
+        classnames = _own_names(own, classnames, raw, spec, key)
+    elif classnames is None:
+        for record, label in zip(records, raw):
+            if isinstance(label, int):
+                raise UserError(
+                    f"{record.where}: 'label' is the number {label} and there are no class names; "
+                    "give a file of class names, or write labels by name."
+                )
+        classnames = sorted({str(label) for label in raw})
+    index = {name: i for i, name in enumerate(classnames)}
+    if len(index) != len(classnames):
+        twice = next(n for i, n in enumerate(classnames) if index[n] != i)
+        raise UserError(f"{key}: the class name {twice!r} is there twice; write each once.")
+    labels = [_label(r, value, index) for r, value in zip(records, raw)]
+    items = [(r.image, label) for r, label in zip(records, labels)]
+    return Labelled(items, classnames, os.fspath(spec))
+
+
+def _own_names(
+    own: Sequence[str],
+    classnames: Sequence[str] | None,
+    raw: list[int | str],
+    spec: str | os.PathLike,
+    key: str,
+) -> Sequence[str]:
+    """Reconcile a data set's own class names with the user's: by name, else index by index."""
+    if classnames is None:
+        return own
+    if set(own) <= set(classnames):
+        raw[:] = [own[i] if isinstance(i, int) and 0 <= i < len(own) else i for i in raw]
+    elif len(own) != len(classnames):
+        raise UserError(
+            f"{key}: {os.fspath(spec)!r} has {len(own)} classes ({own[0]!r} first) and the class "
+            f"names are {len(classnames)}; write one name a class, in the data set's order."
+        )
+    return classnames
+
+
+def _raw_label(record: Record) -> int | str:
+    value: Any = record.fields.get("label")
+    if isinstance(value, bytes):
+        value = decode_text(value, record.where, "label")
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    found = f"'label' is {shorten(value)}" if "label" in record.fields else "there is no 'label'"
+    raise UserError(f"{record.where}: {found}; write an integer or a class name.")
+
+
+def _label(record: Record, value: int | str, index: dict[str, int]) -> int:
+    if isinstance(value, str):
+        if value in index:
+            return index[value]
+        if not (value.isascii() and value.removeprefix("-").isdigit() and len(value) < 12):
+            raise UserError(
+                f"{record.where}: the label {shorten(value)} is not among the {len(index)} class "
+                f"names (the first is {next(iter(index))!r}); correct one of the two."
+            )
+        value = int(value)
+    if not 0 <= value < len(index):
+        raise UserError(
+            f"{record.where}: the label {value} is outside 0 to {len(index) - 1}, the indices of "
+            "the class names; count from 0."
+        )
+    return value

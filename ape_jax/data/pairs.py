@@ -1,0 +1,143 @@
+"""Images and their captions, in memory as references; nothing is decoded here."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import SupportsIndex
+
+import numpy as np
+
+from ape_jax.data.images import ImageRef, check_encoded
+from ape_jax.data.records import Record, record_captions, record_id
+from ape_jax.data.sources import read_records
+from ape_jax.errors import UserError
+from ape_jax.parallel.progress import track
+
+# Up to here a digest reads the images themselves; above, their names and sizes stand for them.
+_CONTENT_BYTES = 256 * 2**20
+_CONTENT_IMAGES = 20_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pair:
+    """One image and all its captions.
+
+    Attributes:
+      image: Where the image is.
+      captions: At least one.
+      id: Explicit, or the image's path as seen from the pairs file.
+    """
+
+    image: ImageRef
+    captions: tuple[str, ...]
+    id: str
+
+
+class Pairs(Sequence[Pair]):
+    """A data set of `Pair`s, by index.
+
+    Attributes:
+      spec: What it was opened from.
+      num_captions: Over all images.
+    """
+
+    def __init__(self, pairs: Iterable[Pair], spec: str = "pairs"):
+        self._pairs = tuple(pairs)
+        self.spec = spec
+        self.num_captions = sum(len(p.captions) for p in self._pairs)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, i: SupportsIndex) -> Pair:
+        return self._pairs[i]
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self._pairs)
+
+    def __repr__(self) -> str:
+        return f"Pairs({self.spec!r}, images={len(self)}, captions={self.num_captions})"
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """sha256 over ids, captions and images, in order; the same on every machine.
+
+        Images count by their bytes up to 256 MiB and 20,000 images in all. A larger set counts
+        each by its size only, beside its id: an image replaced by one of the same size in bytes
+        goes unnoticed there.
+        """
+        sizes = [_nbytes(p.image) for p in self._pairs]
+        by_content = sum(sizes) <= _CONTENT_BYTES and len(self) <= _CONTENT_IMAGES
+        total = hashlib.sha256(
+            b"ape_jax pairs 1 content" if by_content else b"ape_jax pairs 1 size"
+        )
+        for pair, size in zip(track(self._pairs, "hashing pairs", len(self), "pairs"), sizes):
+            image = _image_hash(pair.image) if by_content else size.to_bytes(8, "little")
+            # A path on disk need not be valid Unicode.
+            name = pair.id.encode("utf-8", "surrogatepass")
+            for part in (name, image, *(c.encode() for c in pair.captions)):
+                total.update(len(part).to_bytes(8, "little"))
+                total.update(part)
+            total.update(len(pair.captions).to_bytes(8, "little"))
+        return total.hexdigest()
+
+
+def _nbytes(image: ImageRef) -> int:
+    return image.nbytes if image.nbytes is not None else check_encoded(image.content, image.name)
+
+
+def _image_hash(image: ImageRef) -> bytes:
+    content = image.content
+    if isinstance(content, str):
+        with open(content, "rb") as f:
+            return hashlib.file_digest(f, "sha256").digest()
+    if isinstance(content, np.ndarray):
+        content = repr(content.shape).encode() + content.tobytes()
+    return hashlib.sha256(content).digest()
+
+
+def open_pairs(spec: str | os.PathLike, *, key: str = "data.pairs") -> Pairs:
+    """Open a pairs file or data set and check every record of it, before anything is decoded.
+
+    Records with the same id are one pair with several captions (in order, exact duplicates
+    dropped, surrounding white space removed). The default id is the image's path as seen from the
+    pairs file, or the shard and member, or the split's index.
+
+    Example:
+      pairs = open_pairs("pairs.jsonl")
+      pairs[0].captions, pairs[0].image.name
+
+    Args:
+      spec: `*.jsonl`, `*.csv`, `*.tsv`, `*.parquet`, `*.tar`, a brace pattern of one of these,
+        `tfds:NAME[/CONFIG]:SPLIT` or `demo:NAME[/LANGUAGE]:SPLIT`.
+      key: The config key to name in messages.
+
+    Raises:
+      UserError: Anything a record can have wrong; names the file and line.
+    """
+    records = read_records(spec, wanted=("captions", "caption"), key=key)
+    return Pairs(_merge(records), os.fspath(spec))
+
+
+def _merge(records: Sequence[Record]) -> Iterator[Pair]:
+    """One pair an id, in order of first appearance."""
+    merged: dict[str, tuple[Record, dict[str, None]]] = {}
+    default_ids: dict[object, str] = {}
+    for record in records:
+        captions = record_captions(record)
+        explicit = record_id(record)
+        # Without an id the image itself decides: equal bytes in a Parquet file are one image.
+        name = explicit or default_ids.setdefault(record.identity, record.name)
+        first, known = merged.setdefault(name, (record, {}))
+        if first.identity != record.identity:
+            raise UserError(
+                f"{record.where}: the id {name!r} is also that of another image at {first.where}; "
+                "give each image its own id."
+            )
+        known.update(dict.fromkeys(captions))
+    for name, (record, captions) in merged.items():
+        yield Pair(record.image, tuple(captions), name)

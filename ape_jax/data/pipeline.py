@@ -1,0 +1,285 @@
+"""Pairs to device-ready batches through Grain, with threads, exactly repeatable.
+
+A batch is a function of (pairs, seed, step): threads, prefetching, restarts and the number of
+processes change when it is made, never what is in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from ape_jax.data.augment import Augment
+from ape_jax.data.images import ImageError, load_image
+from ape_jax.data.labelled import LabelledImage
+from ape_jax.data.order import Order, check_batch, generator, positions
+from ape_jax.data.pairs import Pair
+from ape_jax.data.transforms import ImageTransform
+from ape_jax.errors import UserError
+
+OnError = Literal["error", "skip"]
+_WHITE = (255, 255, 255)
+# Views of one image follow each other; small images wait decoded for the next view.
+_DECODED_PIXELS = 2**22
+# How far image_batches may run ahead of its reader, in bytes of prepared images.
+_AHEAD_BYTES = 2**28
+
+
+class Skipped:
+    """The images that `on_error="skip"` left out; safe to fill from several threads."""
+
+    def __init__(self):
+        self._reasons: dict[int, str] = {}
+        self._lock = threading.Lock()
+
+    def add(self, index: int, reason: str) -> None:
+        """Note one record, once, however often it is met."""
+        with self._lock:
+            self._reasons.setdefault(index, reason)
+
+    def __len__(self) -> int:
+        return len(self._reasons)
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """The records, ascending."""
+        return tuple(sorted(self._reasons))
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """One sentence a record, each naming the image, in the order of `indices`."""
+        return tuple(self._reasons[i] for i in self.indices)
+
+    def __repr__(self) -> str:
+        return f"Skipped({len(self)} images: {'; '.join(self.reasons[:3])})"
+
+
+@dataclasses.dataclass
+class _Prepare:
+    """One record's view; shared by both pipelines and all their threads."""
+
+    pairs: Sequence[Pair] | Sequence[LabelledImage]
+    transform: ImageTransform
+    augment: Augment | None
+    on_error: OnError
+    skipped: Skipped
+    background: tuple[int, int, int]
+
+    def __post_init__(self):
+        if self.on_error not in ("error", "skip"):
+            raise UserError(f"data.on_error: found {self.on_error!r}; write 'error' or 'skip'.")
+
+    def decode(self, index: int) -> np.ndarray | None:
+        """`uint8 [H, W, 3]`, or None for an image that is skipped."""
+        try:
+            return load_image(self.pairs[index].image, background=self.background)
+        except ImageError as e:
+            if self.on_error == "error":
+                raise
+            self.skipped.add(index, str(e))
+            return None
+
+    def view(self, image: np.ndarray, rng: Callable[[], np.random.Generator]) -> np.ndarray:
+        """`f32 [S, S, 3]`."""
+        if self.augment is None:
+            return self.transform(image)
+        return self.augment(image, rng(), self.transform)
+
+
+def train_batches(
+    pairs: Sequence[Pair],
+    *,
+    transform: ImageTransform,
+    augment: Augment | None,
+    batch: int,
+    seed: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    workers: int = 2,
+    on_error: OnError = "error",
+    background: tuple[int, int, int] = _WHITE,
+    skipped: Skipped | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Endless batches of training images from `start_step` on; this process's share of each.
+
+    Captions are not in it: which one comes is a `draw` for the position, whether its encoding is
+    cached or not.
+
+    Args:
+      pairs: Usually `open_pairs(...)`.
+      transform: The image tower's own.
+      augment: None for the plain transform.
+      batch: Global batch, over all processes.
+      seed: Of the run; order and views follow from it and the position.
+      start_step: Starting here equals skipping what came before.
+      process_index, process_count: Which share, of how many.
+      workers: Threads that decode.
+      on_error: "skip" puts the next readable record (by index) in the place of an unreadable one.
+      background: RGB under transparent pixels.
+      skipped: Filled with the records that could not be read.
+
+    Returns:
+      A Grain iterator of `image` f32 [b, H, W, 3] and `index` i32 [b] (the record), with
+      b = batch / process_count. Its `get_state` and `set_state` count from step 0; `close` it to
+      end its threads.
+
+    Raises:
+      UserError: At once for a batch that does not fit; while iterating for an unreadable image.
+    """
+    import grain
+    import grain.experimental
+
+    share = len(positions(0, batch, process_index, process_count))
+    check_batch(len(pairs), batch)
+    skipped = Skipped() if skipped is None else skipped  # An empty one is false.
+    prepare = _Prepare(pairs, transform, augment, on_error, skipped, background)
+    order = Order(len(pairs), seed)
+
+    def element(local: int) -> dict[str, Any]:
+        step, offset = divmod(local, share)
+        position = step * batch + process_index * share + offset
+        index, image = _first_readable(prepare, order.at(position))
+        view = prepare.view(image, functools.partial(generator, seed, "augment", position))
+        return {"image": view, "index": np.int32(index)}
+
+    # Threads work record by record, so memory is bounded by records and not by batches.
+    dataset = grain.MapDataset.range(2**62).map(element).to_iter_dataset(_threads(workers, 64))
+    dataset = dataset.batch(share, drop_remainder=True)
+    batches = iter(grain.experimental.ThreadPrefetchIterDataset(dataset, prefetch_buffer_size=1))
+    grain.experimental.set_next_index(batches, start_step)
+    return batches
+
+
+def _first_readable(prepare: _Prepare, index: int) -> tuple[int, np.ndarray]:
+    n = len(prepare.pairs)
+    for candidate in range(index, index + n):
+        image = prepare.decode(candidate % n)
+        if image is not None:
+            return candidate % n, image
+    raise UserError(f"data.pairs: none of the {n} images can be read ({prepare.skipped!r}).")
+
+
+def image_batches(
+    pairs: Sequence[Pair] | Sequence[LabelledImage],
+    *,
+    transform: ImageTransform,
+    augment: Augment | None = None,
+    views: int = 1,
+    seed: int = 0,
+    batch: int,
+    on_error: OnError = "error",
+    background: tuple[int, int, int] = _WHITE,
+    indices: Sequence[int] | None = None,
+    workers: int | None = None,
+    skipped: Skipped | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Every (record, view) once, record by record; the last batch is padded with zeros.
+
+    View v of record i is keyed by (seed, i, v) alone: not by the batch, the other records or the
+    number of views.
+
+    Args:
+      pairs: `open_pairs(...)` or `open_labelled(...)`.
+      transform: The image tower's own.
+      augment: None for the plain transform (all views are then equal).
+      views: Views a record.
+      seed: Of the views.
+      batch: Rows of every batch, the last included.
+      on_error: "skip" leaves an unreadable image out, all views of it.
+      background: RGB under transparent pixels.
+      indices: The records to take, in this order; None takes all.
+      workers: Threads that decode; None is one a core.
+      skipped: Filled with the records that could not be read.
+
+    Yields:
+      `image` f32 [batch, H, W, 3], `index` i32 [batch], `view` i32 [batch], `valid` bool [batch].
+
+    Raises:
+      UserError: At once for arguments that do not fit; while iterating for an unreadable image, or
+        at the end if none was readable.
+    """
+    if batch < 1 or views < 1:
+        raise UserError(f"batch and views must be at least 1, found batch {batch}, views {views}.")
+    skipped = Skipped() if skipped is None else skipped
+    prepare = _Prepare(pairs, transform, augment, on_error, skipped, background)
+    chosen = np.arange(len(pairs)) if indices is None else np.asarray(indices, np.int64)
+    return _image_batches(prepare, chosen, views, seed, batch, workers or os.cpu_count() or 1)
+
+
+def _image_batches(
+    prepare: _Prepare, indices: np.ndarray, views: int, seed: int, batch: int, workers: int
+) -> Iterator[dict[str, np.ndarray]]:
+    import grain
+
+    decode = _recent(prepare.decode, keep=2 * workers) if views > 1 else prepare.decode
+
+    def element(i: int) -> tuple[np.ndarray, int, int] | None:
+        index, view = int(indices[i // views]), i % views
+        image = decode(index)
+        if image is None:
+            return None  # Grain drops it.
+        rng = functools.partial(generator, seed, "view", index, view)
+        return prepare.view(image, rng), index, view
+
+    size = prepare.transform.size
+    ahead = min(256, max(2 * workers, _AHEAD_BYTES // (12 * size * size)))
+    dataset = grain.MapDataset.range(len(indices) * views).map(element)
+    elements = iter(dataset.to_iter_dataset(_threads(workers, ahead)))
+    produced = False
+    try:
+        while rows := _take(elements, batch):
+            produced = True
+            yield _pad(rows, batch)
+    finally:
+        elements.close()
+    if len(indices) and not produced:
+        raise UserError(f"data.pairs: none of the images can be read ({prepare.skipped!r}).")
+
+
+def _take(elements: Iterator[Any], count: int) -> list[Any]:
+    return [row for _, row in zip(range(count), elements)]
+
+
+def _pad(rows: Sequence[tuple[np.ndarray, int, int]], batch: int) -> dict[str, np.ndarray]:
+    image = np.zeros((batch, *rows[0][0].shape), np.float32)
+    index, view = np.zeros(batch, np.int32), np.zeros(batch, np.int32)
+    for i, row in enumerate(rows):
+        image[i], index[i], view[i] = row
+    return {"image": image, "index": index, "view": view, "valid": np.arange(batch) < len(rows)}
+
+
+def _recent(
+    decode: Callable[[int], np.ndarray | None], keep: int
+) -> Callable[[int], np.ndarray | None]:
+    """Remembers the last few small results, so that an image is not decoded for every view."""
+    results: dict[int, np.ndarray | None] = {}
+    lock = threading.Lock()
+
+    def remembered(index: int) -> np.ndarray | None:
+        with lock:
+            if index in results:
+                return results[index]
+        image = decode(index)
+        if image is None or image.shape[0] * image.shape[1] <= _DECODED_PIXELS:
+            with lock:
+                results[index] = image
+                while len(results) > keep:
+                    del results[next(iter(results))]
+        return image
+
+    return remembered
+
+
+def _threads(workers: int, ahead: int) -> Any:
+    import grain
+
+    if workers < 1:
+        raise UserError(f"data.workers: found {workers}; write at least 1.")
+    return grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(ahead, workers))

@@ -1,0 +1,174 @@
+"""The settings in a `preprocessor_config.json`, with the defaults of the class that it names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from PIL import Image
+
+from ape_jax.errors import UserError
+
+# PIL's own numbers (Image.Resampling), which is also what the configuration files hold.
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "lanczos": Image.Resampling.LANCZOS,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+}
+_HALF = (0.5, 0.5, 0.5)
+_IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
+_CLIP = {
+    "image_mean": (0.48145466, 0.4578275, 0.40821073),
+    "image_std": (0.26862954, 0.26130258, 0.27577711),
+}
+# What a processor class assumes for a key that the file leaves out (transformers 5.23,
+# models/*/image_processing_pil_*.py), and whether a bare integer `size` means a square.
+_VIT = {
+    "size": {"height": 224, "width": 224},
+    "resample": 2,
+    "image_mean": _HALF,
+    "image_std": _HALF,
+    "do_center_crop": False,
+    "square": True,
+}
+_CLIP_DEFAULTS = {
+    "size": {"shortest_edge": 224},
+    "crop_size": {"height": 224, "width": 224},
+    "resample": 3,
+    **_CLIP,
+    "do_center_crop": True,
+    "square": False,
+}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "ViT": _VIT,
+    "DeiT": _VIT
+    | {
+        "size": {"height": 256, "width": 256},
+        "crop_size": {"height": 224, "width": 224},
+        "resample": 3,
+        "do_center_crop": True,
+    },
+    "Bit": _CLIP_DEFAULTS,
+    "CLIP": _CLIP_DEFAULTS,
+    "Siglip": _VIT | {"resample": 3, "square": False},
+    # Only torchvision-backed in transformers; PIL's resize differs from it by rounding.
+    "DINOv3ViT": _VIT | _IMAGENET,
+}
+
+
+def read_settings(config: Mapping[str, Any], size: int | None, source: str) -> dict[str, Any]:
+    """The fields of an `ImageTransform`; see `ImageTransform.from_preprocessor_config`."""
+    read = _ConfigReader(config, source)
+    crop = read.square("crop_size") if read.flag("do_center_crop") else None
+    mode, resize_size = read.resize(crop)
+    if crop is None and mode != "exact":
+        raise read.error(
+            f"'size' {read.get('size')!r} without a centre crop leaves images of many shapes",
+            "'size' as {'height': n, 'width': n}, or 'do_center_crop': true with 'crop_size'",
+        )
+    own = crop or resize_size
+    if size is not None and size != own:
+        resize_size = round(resize_size * size / own)
+    normalize = read.flag("do_normalize")
+    return dict(
+        size=own if size is None else size,
+        resize_size=resize_size,
+        resize=mode,
+        mean=read.triple("image_mean") if normalize else (0.0, 0.0, 0.0),
+        std=read.triple("image_std") if normalize else (1.0, 1.0, 1.0),
+        interpolation=read.interpolation(),
+        rescale=read.factor() if read.flag("do_rescale") else 1.0,
+    )
+
+
+class _ConfigReader:
+    """Typed access to a preprocessor_config.json, with the processor class's own defaults."""
+
+    def __init__(self, config: Mapping[str, Any], source: str):
+        self._source = source
+        if not isinstance(config, Mapping):
+            raise self.error(f"found {type(config).__name__}", "a JSON object")
+        self._config = config
+        kind = config.get("image_processor_type") or config.get("feature_extractor_type")
+        name = str(kind or "ViTImageProcessor")
+        for suffix in ("Fast", "Pil", "ImageProcessor", "FeatureExtractor"):
+            name = name.removesuffix(suffix)
+        if name not in _DEFAULTS:
+            known = ", ".join(f"{n}ImageProcessor" for n in _DEFAULTS)
+            raise self.error(f"'image_processor_type' {kind!r} is unknown", f"one of {known}")
+        self._defaults = _DEFAULTS[name]
+        if config.get("do_pad"):
+            raise self.error("'do_pad' is true", "'do_pad': false, as padding is not supported")
+
+    def error(self, found: str, write: str) -> UserError:
+        return UserError(f"{self._source}: {found}; write {write}.")
+
+    def get(self, key: str, default: Any = None) -> Any:
+        value = self._config.get(key)
+        return self._defaults.get(key, default) if value is None else value
+
+    def flag(self, key: str) -> bool:
+        value = self.get(key, True)
+        if not isinstance(value, bool):
+            raise self.error(f"{key!r} is {value!r}", "true or false")
+        return value
+
+    def _side(self, key: str, value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 8192:
+            raise self.error(f"{key!r} is {value!r}", "pixels as an integer from 1 to 8192")
+        return value
+
+    def square(self, key: str) -> int:
+        value = self.get(key)
+        if isinstance(value, list | tuple) and len(value) == 2:
+            value = {"height": value[0], "width": value[1]}
+        if not isinstance(value, Mapping):
+            return self._side(key, value)
+        if set(value) != {"height", "width"} or value["height"] != value["width"]:
+            raise self.error(f"{key!r} is {dict(value)!r}", "{'height': n, 'width': n}, a square")
+        return self._side(key, value["height"])
+
+    def resize(self, crop: int | None) -> tuple[Literal["exact", "shortest", "none"], int]:
+        if not self.flag("do_resize"):
+            if crop is None:
+                raise self.error("'do_resize' and 'do_center_crop' are both false", "one as true")
+            return "none", crop
+        value = self.get("size")
+        if isinstance(value, Mapping) and set(value) == {"shortest_edge"}:
+            return "shortest", self._side("size", value["shortest_edge"])
+        if isinstance(value, int) and not self._defaults["square"]:
+            return "shortest", self._side("size", value)
+        return "exact", self.square("size")
+
+    def _number(self, key: str, value: Any) -> float:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
+            raise self.error(f"{key!r} holds {value!r}", "a finite number")
+        return float(value)
+
+    def triple(self, key: str) -> tuple[float, float, float]:
+        value = self.get(key)
+        value = [value] * 3 if isinstance(value, int | float) else value
+        if not isinstance(value, list | tuple) or len(value) != 3:
+            raise self.error(f"{key!r} is {value!r}", "three numbers, one a channel")
+        numbers = tuple(self._number(key, v) for v in value)
+        if key == "image_std" and min(numbers) <= 0:
+            raise self.error(f"{key!r} is {value!r}", "numbers above 0")
+        return numbers
+
+    def factor(self) -> float:
+        return self._number("rescale_factor", self.get("rescale_factor", 1 / 255))
+
+    def interpolation(self) -> str:
+        value = self.get("resample")
+        for name, number in INTERPOLATIONS.items():
+            if value == int(number) and not isinstance(value, bool):
+                return name
+        raise self.error(f"'resample' is {value!r}", "an integer from 0 to 5, for example 3")

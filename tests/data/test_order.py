@@ -1,0 +1,118 @@
+"""Order and draw: permutations, restarts, any number of processes, uniform."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from ape_jax.data.order import Order, draw, generator
+from ape_jax.errors import UserError
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 60), st.integers(0, 2**40), st.data())
+def test_every_record_once_an_epoch(n, seed, data):
+    batch = data.draw(st.integers(1, n))
+    order = Order(n, seed)
+    seen = np.concatenate([order.indices(step, batch) for step in range(3 * n)])
+    epochs = seen[: len(seen) // n * n].reshape(-1, n)
+    np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(n), (len(epochs), 1)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_processes_share_the_same_global_batch(count):
+    order = Order(50, seed=1)
+    for step in (0, 7, 1000):
+        shares = [order.indices(step, 12, i, count) for i in range(count)]
+        assert all(len(s) == 12 // count for s in shares)
+        np.testing.assert_array_equal(np.concatenate(shares), order.indices(step, 12))
+
+
+def test_epochs_and_seeds_differ():
+    epochs = [tuple(Order(100, seed).indices(step, 100)) for seed in (0, 1) for step in (0, 1, 2)]
+    assert len(set(epochs)) == 6
+
+
+def test_a_fresh_order_continues_where_another_was():
+    np.testing.assert_array_equal(Order(33, 4).indices(90, 8), Order(33, 4).indices(90, 8))
+
+
+def test_one_position_at_a_time_equals_a_batch():
+    order = Order(7, 2)
+    got = np.concatenate([order.indices(step, 5) for step in range(9)])
+    assert got.tolist() == [order.at(position) for position in range(45)]
+
+
+def test_order_is_pinned():
+    # A change here changes every run that is resumed.
+    assert Order(10, 0).indices(0, 5).tolist() == [0, 8, 5, 3, 1]
+    assert draw(0, "caption", np.arange(8), np.full(8, 100)).tolist() == [
+        92,
+        56,
+        81,
+        50,
+        70,
+        94,
+        34,
+        37,
+    ]
+    assert generator(0, "view", 3, 2).integers(1000, size=3).tolist() == [705, 420, 890]
+
+
+def test_batch_larger_than_the_pairs_names_both():
+    with pytest.raises(UserError, match=r"train\.batch.*64.*10 pairs"):
+        Order(10, 0).indices(0, 64)
+
+
+def test_batch_that_does_not_divide_names_the_processes():
+    with pytest.raises(UserError, match=r"train\.batch.*3 processes"):
+        Order(100, 0).indices(0, 64, 0, 3)
+
+
+@pytest.mark.parametrize("n", [0, 2**32])
+def test_number_of_records_is_checked(n):
+    with pytest.raises(UserError, match=r"data\.pairs"):
+        Order(n, 0)
+
+
+@pytest.mark.parametrize("count", [2, 5, 7, 64])
+def test_draws_are_uniform(count):
+    values = draw(3, "caption", np.arange(100_000), np.full(100_000, count))
+    assert values.dtype == np.int64 and values.min() == 0 and values.max() == count - 1
+    assert stats.chisquare(np.bincount(values, minlength=count)).pvalue > 1e-4
+
+
+def test_neighbouring_positions_seeds_and_streams_are_independent():
+    at, counts = np.arange(60_000), np.full(60_000, 5)
+    base = draw(0, "caption", at, counts)
+    others = [
+        draw(1, "caption", at, counts),
+        draw(0, "view", at, counts),
+        draw(0, "caption", at + 1, counts),
+        draw(0, "caption", at + 2**32, counts),
+    ]
+    for other in others:
+        table = np.histogram2d(base, other, bins=5)[0]
+        assert stats.chi2_contingency(table).pvalue > 1e-4
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2**62), st.integers(1, 2**32 - 1)), min_size=1, max_size=20)
+)
+def test_draws_lie_in_range_and_depend_on_their_own_position_only(rows):
+    at, counts = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
+    together = draw(9, "x", at, counts)
+    assert (together >= 0).all() and (together < counts).all()
+    alone = [draw(9, "x", at[i : i + 1], counts[i : i + 1])[0] for i in range(len(rows))]
+    assert together.tolist() == alone
+
+
+def test_draw_refuses_an_empty_range():
+    with pytest.raises(ValueError, match="counts"):
+        draw(0, "x", np.array([0]), np.array([0]))
+
+
+def test_generators_of_neighbours_do_not_overlap():
+    rows = [generator(0, "v", i, v).integers(2**63, size=8) for i in range(20) for v in range(20)]
+    assert len(np.unique(rows)) == 20 * 20 * 8
