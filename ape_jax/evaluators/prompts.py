@@ -1,0 +1,132 @@
+"""Prompt templates and class names, from a name or from a text file with one a line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ape_jax.errors import UserError
+
+PLACE = "{}"
+_NAMES = ("none", "openai", "simple")
+# ImageNet's 1000 names take 14 kB. A larger file than this is not a list of names.
+_MAX_BYTES = 16 << 20
+
+
+def fill(template: str, classname: str) -> str:
+    """Puts a class name into a template.
+
+    `str.format` would take braces in either for fields of its own; this takes them literally.
+
+    Example:
+      >>> fill("a photo of a {}.", "set {1, 2}")
+      'a photo of a set {1, 2}.'
+
+    Args:
+      template: a text with one "{}".
+      classname: what to put there.
+
+    Returns:
+      The prompt.
+    """
+    return template.replace(PLACE, classname)
+
+
+def resolve_templates(name_or_path: str | Path, *, key: str = "templates") -> tuple[str, ...]:
+    """The templates of that name, or those in that file.
+
+    Example:
+      >>> resolve_templates("none")
+      ('{}',)
+
+    Args:
+      name_or_path: "none" (the bare class name), "openai" (the 80 of CLIP), "simple" (7 of them),
+        or a UTF-8 text file with one template a line, each with exactly one "{}". A file that bears
+        one of these names is written "./none".
+      key: the flag or config key to name in messages.
+
+    Returns:
+      At least one template, each with exactly one "{}".
+
+    Raises:
+      UserError: there is no such name or file, or a line is not a template.
+    """
+    if name_or_path == "none":
+        return (PLACE,)
+    if name_or_path in _NAMES:
+        from ape_jax.demo import prompts  # reads a wheel; only for those who ask
+
+        return tuple(prompts.templates(str(name_or_path)))
+    if not Path(name_or_path).is_file():
+        raise UserError(
+            f'{key}="{name_or_path}" is neither one of {", ".join(_NAMES)} nor a file; write one '
+            "of these names, or the path of a text file with one template a line such as "
+            f'"a photo of {PLACE}".'
+        )
+    lines = _lines(name_or_path, what="templates")
+    for number, line in enumerate(lines, 1):
+        if line.count(PLACE) != 1:
+            raise UserError(
+                f'{name_or_path}:{number}: the template "{line[:80]}" has "{PLACE}" '
+                f"{line.count(PLACE)} times; write it exactly once, where the class name goes."
+            )
+    return lines
+
+
+def read_classnames(path: str | Path, *, key: str = "classnames") -> tuple[str, ...]:
+    """Reads class names, one a line; the first line is class 0.
+
+    Args:
+      path: a UTF-8 text file. White space around a name is dropped.
+      key: the flag or config key to name in messages.
+
+    Returns:
+      At least one name, none empty, no two equal.
+
+    Raises:
+      UserError: there is no such file, or a name is empty or there twice.
+    """
+    if not Path(path).is_file():
+        raise UserError(
+            f'{key}="{path}" is not a file; write the path of a text file with one class name '
+            "a line."
+        )
+    lines = _lines(path, what="class names")
+    first: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line:
+            raise UserError(
+                f"{path}:{number}: the class name is empty; write a name, or delete the line."
+            )
+        if line in first:
+            # Classes with one embedding cannot be told apart: the second would never be predicted.
+            raise UserError(
+                f'{path}:{number}: the class name "{line[:80]}" stands in line {first[line]} too; '
+                "give the two classes different names."
+            )
+        first[line] = number
+    return lines
+
+
+def _lines(path: str | Path, *, what: str) -> tuple[str, ...]:
+    """The lines of a small text file, stripped, without the empty one after the last newline."""
+    size = Path(path).stat().st_size
+    if size > _MAX_BYTES:
+        raise UserError(
+            f"{path}: the file has {size} bytes, which is no list of {what}; give a text file of "
+            f"at most {_MAX_BYTES} bytes with one a line."
+        )
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8 text."
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); give a readable file."
+        ) from None
+    # Not splitlines(): it also cuts at separators at which no editor counts a line.
+    lines = text.removesuffix("\n").split("\n")
+    if lines == [""]:
+        raise UserError(f"{path}: the file is empty; write at least one line of {what}.")
+    return tuple(line.strip() for line in lines)

@@ -1,0 +1,47 @@
+"""Tables for the terminal and for Markdown, from flat `eval/<name>/<metric>` dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+RETRIEVAL = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10", "median_rank_t2i")
+
+
+def retrieval_table(summary: Mapping[str, float]) -> str:
+    """One row an evaluation set: recalls in percent, and the median rank.
+
+    Args:
+      summary: holds `eval/<name>/i2t_r1` and so on; other keys are passed over.
+    """
+    names = sorted({key.split("/")[1] for key in summary if key.startswith("eval/")})
+    rows = []
+    for name in names:
+        values = [summary.get(f"eval/{name}/{metric}") for metric in RETRIEVAL]
+        if None not in values:
+            rows.append([name, *(cell(m, v) for m, v in zip(RETRIEVAL, values))])
+    return markdown(["retrieval", *(metric_title(m) for m in RETRIEVAL)], rows)
+
+
+def metric_title(metric: str) -> str:
+    """`i2t_r10` -> `i2t R@10`."""
+    if metric == "median_rank_t2i":
+        return "t2i median rank"
+    direction, recall = metric.split("_r")
+    return f"{direction} R@{recall}"
+
+
+def cell(metric: str, value: float) -> str:
+    """A rate in percent, a rank as it is."""
+    return f"{value:.1f}" if "rank" in metric else f"{100 * value:.1f}"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns line up on a terminal."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+
+    def line(row: Sequence[str]) -> str:
+        first = row[0].ljust(widths[0])
+        return "| " + " | ".join([first, *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))]) + " |"
+
+    rule = "|" + "|".join("-" * (w + 1) + (":" if i else "-") for i, w in enumerate(widths)) + "|"
+    return "\n".join([line(head), rule, *map(line, rows)])

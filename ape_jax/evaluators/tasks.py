@@ -1,0 +1,57 @@
+"""Whole evaluations of anything that encodes images and texts, on a pairs or labelled source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from ape_jax.data.labelled import Labelled
+from ape_jax.data.pairs import Pairs
+from ape_jax.evaluators import retrieval, zeroshot
+from ape_jax.parallel.progress import Progress
+
+_CHUNK = 512
+
+
+class Encoder(Protocol):
+    """What is evaluated: `ape_jax.load` gives one."""
+
+    def encode_image(self, images: Sequence[Any]) -> Float[np.ndarray, "n e"]:
+        """Unit-length embeddings of images."""
+
+    def encode_text(self, texts: Sequence[str]) -> Float[np.ndarray, "n e"]:
+        """Unit-length embeddings of texts."""
+
+
+def evaluate_retrieval(encoder: Encoder, pairs: Pairs) -> dict[str, float]:
+    """Retrieval both ways on all images and all their captions."""
+    captions = [pairs[i].captions for i in range(len(pairs))]
+    owner = np.repeat(np.arange(len(pairs)), [len(texts) for texts in captions])
+    texts = [text for group in captions for text in group]
+    zimg = _encode(encoder.encode_image, lambda i: pairs[i].image, len(pairs), "images")
+    ztxt = _encode(encoder.encode_text, texts.__getitem__, len(texts), "captions")
+    return retrieval.retrieval_metrics(zimg, ztxt, owner)
+
+
+def evaluate_zeroshot(
+    encoder: Encoder, labelled: Labelled, templates: Sequence[str]
+) -> dict[str, float]:
+    """Zero-shot top-1 and top-5 with an ensemble of prompts a class."""
+    classes = zeroshot.class_embeddings(encoder.encode_text, labelled.classnames, templates)
+    zimg = _encode(encoder.encode_image, lambda i: labelled[i][0], len(labelled), "images")
+    labels = np.asarray([labelled[i][1] for i in range(len(labelled))])
+    return zeroshot.zeroshot_metrics(zimg, classes, labels)
+
+
+def _encode(
+    encode: Callable[[list[Any]], np.ndarray], item: Callable[[int], Any], count: int, what: str
+) -> Float[np.ndarray, "n e"]:
+    progress, parts = Progress(f"encoding {what}", count, what), []
+    for start in range(0, count, _CHUNK):
+        stop = min(start + _CHUNK, count)
+        parts.append(encode([item(i) for i in range(start, stop)]))
+        progress.update(stop)
+    return np.concatenate(parts)

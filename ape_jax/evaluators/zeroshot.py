@@ -1,0 +1,121 @@
+"""Zero-shot classification: class names and templates to class embeddings, top-1 and top-5."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from ape_jax.errors import UserError
+from ape_jax.evaluators.prompts import fill
+from ape_jax.evaluators.ranks import check_embeddings, first_hit_rank
+
+TOP = (1, 5)
+
+
+def class_embeddings(
+    encode_text: Callable[[list[str]], Float[np.ndarray, "k e"]],
+    classnames: Sequence[str],
+    templates: Sequence[str],
+    *,
+    batch: int = 1024,
+) -> Float[np.ndarray, "C e"]:
+    """One unit-length embedding a class: the normalised mean of its normalised prompts.
+
+    Example:
+      >>> def encode(texts):
+      ...     return np.array([[len(text), 1.0] for text in texts], np.float32)
+      >>> class_embeddings(encode, ["cat", "{dog}"], ["{}", "a {}"]).shape
+      (2, 2)
+
+    Args:
+      encode_text: texts to embeddings, float [k, e] for k texts; their length does not matter.
+      classnames: the C names, taken literally (braces in them are safe).
+      templates: prompts with one "{}" each, as from `prompts.resolve_templates`.
+      batch: prompts per call. Every call but the last has this many, whatever the number of
+        templates, so that a compiled encoder sees one shape.
+
+    Returns:
+      float32 [C, e], unit length.
+
+    Raises:
+      UserError: there are no names or templates, or an embedding is not finite.
+
+    References:
+      Radford et al., `Learning Transferable Visual Models From Natural Language Supervision
+      <https://arxiv.org/abs/2103.00020>`_, 2021 (section 3.1.4: prompt ensembling over embeddings).
+    """
+    if not classnames or not templates:
+        raise UserError(
+            f"zero-shot classification was given {len(classnames)} class names and "
+            f"{len(templates)} templates; it needs at least one of each."
+        )
+    total = len(classnames) * len(templates)
+    sums: np.ndarray | None = None
+    for start in range(0, total, batch):
+        # Class-major: prompt p is template p % T of class p // T.
+        where, which = np.divmod(np.arange(start, min(start + batch, total)), len(templates))
+        prompts = [fill(templates[t], classnames[c]) for c, t in zip(where, which)]
+        z = np.asarray(encode_text(prompts), np.float64)
+        check_embeddings("the text encoder's output for class prompts", z)
+        if sums is None:
+            sums = np.zeros((len(classnames), z.shape[1]))
+        np.add.at(sums, where, _unit(z))
+    assert sums is not None  # total >= 1
+    return _unit(sums).astype(np.float32)
+
+
+def zeroshot_metrics(
+    zimg: Float[np.ndarray, "n e"],
+    zclass: Float[np.ndarray, "C e"],
+    labels: Integer[np.ndarray, " n"],
+) -> dict[str, float]:
+    """Top-1 and top-5 accuracy of nearest-class classification.
+
+    Classes of equal score rank by index, the lower first, so top-1 is the accuracy of `argmax`.
+    clip_benchmark's `accuracy` takes `torch.topk`, which does not fix the order of equal scores
+    (see `retrieval.retrieval_metrics`); both agree wherever its figure does not hang on that order.
+    The case is real: two pairs of ImageNet classes share a name ("missile", "sunglasses"), hence an
+    embedding; here the first of each pair gets both classes' images.
+
+    With fewer than five classes top-5 is 1, where clip_benchmark has NaN.
+
+    Example:
+      >>> z = np.eye(3, dtype=np.float32)
+      >>> metrics = zeroshot_metrics(z, z, np.array([0, 1, 0]))
+      >>> round(metrics["top1"], 3), metrics["top5"]
+      (0.667, 1.0)
+
+    Args:
+      zimg: image embeddings, float32 [n, e], unit length.
+      zclass: class embeddings, float32 [C, e], unit length.
+      labels: the class of each image, integer [n] in [0, C).
+
+    Returns:
+      `top1` and `top5`, both in [0, 1].
+
+    Raises:
+      UserError: an array is empty, misshapen or not finite, or a label is out of range.
+    """
+    zimg, zclass, labels = np.asarray(zimg), np.asarray(zclass), np.asarray(labels)
+    check_embeddings("zimg", zimg)
+    check_embeddings("zclass", zclass, width=zimg.shape[1])
+    if labels.shape != (len(zimg),) or not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(
+            f"labels has shape {labels.shape} and type {labels.dtype}; it needs one integer, the "
+            f"index of a class, for each of the {len(zimg)} images."
+        )
+    bad = (labels < 0) | (labels >= len(zclass))
+    if bad.any():
+        raise UserError(
+            f"labels[{bad.argmax()}] is {labels[bad.argmax()]}; it must name one of the "
+            f"{len(zclass)} classes, 0 to {len(zclass) - 1}."
+        )
+    ranks = first_hit_rank(zimg, zclass, labels, np.arange(len(zclass)))
+    return {f"top{k}": float(np.mean(ranks <= k)) for k in TOP}
+
+
+def _unit(z: Float[np.ndarray, "n e"]) -> Float[np.ndarray, "n e"]:
+    # The floor is torch's F.normalize's: a zero vector stays zero and does not become NaN.
+    return z / np.maximum(np.linalg.norm(z, axis=-1, keepdims=True), 1e-12)
