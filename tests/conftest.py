@@ -1,5 +1,6 @@
-"""Eight fake CPU devices and array type checks for every test; set before JAX starts."""
+"""Eight fake CPU devices for every test, and a tiny world: two towers and coloured shapes."""
 
+import json
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -7,3 +8,106 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+COLOURS = ("red", "green", "blue", "yellow", "black", "purple")
+SHAPES = ("square", "circle", "triangle", "bar")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A folder with `image` and `text` (tower directories) and `pairs.jsonl` with 24 records.
+
+    The towers are transformers' own with random weights: they prove the machinery, not the result.
+    """
+    root = tmp_path_factory.mktemp("tiny")
+    _write_towers(root)
+    _write_pairs(root)
+    return root
+
+
+def _write_towers(root):
+    import tokenizers
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    vit = transformers.Dinov2Config(**sizes, mlp_ratio=2, image_size=32, patch_size=8)
+    transformers.Dinov2Model(vit).save_pretrained(root / "image")
+    processor = {
+        "image_processor_type": "BitImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": 32},
+        "do_center_crop": True,
+        "crop_size": {"height": 32, "width": 32},
+        "do_normalize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.25, 0.25, 0.25],
+        "resample": 3,
+    }
+    (root / "image/preprocessor_config.json").write_text(json.dumps(processor))
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "the", "of", "picture", *COLOURS, *SHAPES]
+    bert = transformers.BertConfig(
+        **sizes, intermediate_size=64, vocab_size=len(words), max_position_embeddings=16
+    )
+    transformers.BertModel(bert, add_pooling_layer=False).save_pretrained(root / "text")
+    model = tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]")
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.save(str(root / "text/tokenizer.json"))
+
+
+def _write_pairs(root):
+    lines = []
+    for colour in COLOURS:
+        for shape in SHAPES:
+            name = f"{colour}-{shape}.png"
+            _draw(colour, shape).save(root / name)
+            captions = [f"a {colour} {shape}", f"the picture of a {colour} {shape}"]
+            lines.append({"image": name, "captions": captions, "id": f"{colour}-{shape}"})
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (root / "pairs.jsonl").write_text(text)
+
+
+def _draw(colour, shape):
+    image = Image.new("RGB", (40, 36), "white")
+    draw = ImageDraw.Draw(image)
+    if shape == "square":
+        draw.rectangle((8, 6, 32, 30), fill=colour)
+    elif shape == "circle":
+        draw.ellipse((8, 6, 32, 30), fill=colour)
+    elif shape == "triangle":
+        draw.polygon([(20, 4), (34, 32), (6, 32)], fill=colour)
+    else:
+        draw.rectangle((4, 15, 36, 21), fill=colour)
+    return image
+
+
+@pytest.fixture
+def tiny_config(tiny):
+    """A config that trains on the tiny world in seconds, in f32."""
+    from ape_jax import config as config_lib
+
+    config = config_lib.default()
+    config.image.tower, config.text.tower = str(tiny / "image"), str(tiny / "text")
+    config.image.dtype = config.text.dtype = "float32"
+    config.data.pairs = str(tiny / "pairs.jsonl")
+    config.data.eval = {"train": str(tiny / "pairs.jsonl")}
+    config.text.head.depth, config.text.head.width = 3, 64
+    config.train.batch, config.train.steps, config.train.log_every = 16, 8, 2
+    config.train.checkpoint_every = 4
+    config.eval.batch = 8
+    return config
+
+
+@pytest.fixture
+def rng():
+    """A seeded NumPy generator."""
+    return np.random.default_rng(0)

@@ -1,0 +1,266 @@
+"""The pieces every tower is made of: products, dense, norm, attention, MLP, blocks, the stack.
+
+Products take inputs of `dtype` and accumulate in float32; everything between products (residual
+stream, norms, softmax, activations) is float32. `dtype=float32` asks for full float32 precision on
+every backend. Module names are the same in every family (`norm1`, `attention/query`, `mlp/fc1`,
+...), so that whoever changes a tower from outside needs to know one vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ape_jax.towers.products import product
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu_new": partial(jax.nn.gelu, approximate=True),
+    "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "tanh": jnp.tanh,
+}
+"""By the names transformers uses; "gelu" is the exact one (erf)."""
+
+# Large enough to vanish in a softmax, small enough to stay finite in a sum.
+MASKED = -1e9
+
+
+class Dense(nn.Module):
+    """A linear layer: `x [..., in]` -> f32 `[..., features]`; kernel `[in, features]`."""
+
+    features: int
+    use_bias: bool = True
+    dtype: Any = jnp.bfloat16
+    param_dtype: Any = jnp.float32
+    kernel_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b i"]) -> Float[Array, "*b o"]:
+        """Apply the layer."""
+        shape = (x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        y = product(x, kernel, self.dtype)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+            y = y + bias.astype(jnp.float32)
+        return y
+
+
+class LayerNorm(nn.Module):
+    """Layer norm over the last axis, in float32."""
+
+    eps: float
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """Apply the norm."""
+        width = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, width, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, width, self.param_dtype)
+        x = x.astype(jnp.float32)
+        x = x - x.mean(-1, keepdims=True)
+        x = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
+        return x * scale.astype(jnp.float32) + bias.astype(jnp.float32)
+
+
+class Scale(nn.Module):
+    """LayerScale (CaiT, arXiv 2103.17239): one learned factor a channel."""
+
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """Apply the factors."""
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), self.param_dtype)
+        return x * scale.astype(jnp.float32)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of `x` (queries) to `context` (keys, values; default `x`).
+
+    `bias` is added to the logits before the softmax: f32, broadcastable to [B, H, T, S]. Masks and
+    relative positions both come in this way; see `key_bias`.
+    """
+
+    heads: int
+    qkv_bias: bool = True
+    out_bias: bool = True
+    dtype: Any = jnp.bfloat16
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b t d"],
+        bias: Float[Array, "#b #h #t s"] | None = None,
+        context: Float[Array, "b s d"] | None = None,
+    ) -> Float[Array, "b t d"]:
+        """Attend."""
+        width = x.shape[-1]
+        context = x if context is None else context
+        dense = partial(Dense, width, dtype=self.dtype, param_dtype=self.param_dtype)
+
+        # (B, H, T, Dh) products by hand: faster on CPU than jax.nn.dot_product_attention.
+        def split(y: Array) -> Array:
+            y = y.astype(self.dtype).reshape(*y.shape[:2], self.heads, width // self.heads)
+            return y.transpose(0, 2, 1, 3)
+
+        query = split(dense(use_bias=self.qkv_bias, name="query")(x))
+        key = split(dense(use_bias=self.qkv_bias, name="key")(context))
+        value = split(dense(use_bias=self.qkv_bias, name="value")(context))
+        logits = product(query, key.swapaxes(-1, -2), self.dtype) * (width // self.heads) ** -0.5
+        if bias is not None:
+            logits = logits + bias
+        y = product(jax.nn.softmax(logits, axis=-1), value, self.dtype)
+        y = y.transpose(0, 2, 1, 3).reshape(x.shape)
+        return dense(use_bias=self.out_bias, name="out")(y)
+
+
+def key_bias(mask: Array, *, causal: bool = False) -> Float[Array, "b 1 t s"]:
+    """The attention bias that hides padding keys (and, if causal, later ones).
+
+    Args:
+      mask: bool [B, T], True at real tokens.
+      causal: position t sees positions <= t only.
+
+    Returns:
+      f32 [B, 1, 1, T], or [B, 1, T, T] if causal.
+    """
+    seen = mask[:, None, None, :]
+    if causal:
+        seen = seen & jnp.tril(jnp.ones((mask.shape[1], mask.shape[1]), bool))[None, None]
+    return jnp.where(seen, 0.0, MASKED).astype(jnp.float32)
+
+
+class Mlp(nn.Module):
+    """`fc2(activation(fc1(x)))`."""
+
+    width: int
+    activation: str = "gelu"
+    dtype: Any = jnp.bfloat16
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """Apply the MLP."""
+        dense = partial(Dense, dtype=self.dtype, param_dtype=self.param_dtype)
+        y = ACTIVATIONS[self.activation](dense(self.width, name="fc1")(x))
+        return dense(x.shape[-1], name="fc2")(y)
+
+
+class SwiGlu(nn.Module):
+    """`fc2(silu(gate) * up)` with `gate, up = split(fc1(x))` (arXiv 2002.05202, DINOv2 giant)."""
+
+    width: int
+    dtype: Any = jnp.bfloat16
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """Apply the MLP."""
+        dense = partial(Dense, dtype=self.dtype, param_dtype=self.param_dtype)
+        gate, up = jnp.split(dense(2 * self.width, name="fc1")(x), 2, axis=-1)
+        return dense(x.shape[-1], name="fc2")(jax.nn.silu(gate) * up)
+
+
+class PreNormBlock(nn.Module):
+    """The block of every ViT: `x + attention(norm1(x))`, then `x + mlp(norm2(x))`."""
+
+    heads: int
+    mlp_width: int
+    norm_eps: float
+    activation: str = "gelu"
+    qkv_bias: bool = True
+    layer_scale: bool = False
+    swiglu: bool = False
+    dtype: Any = jnp.bfloat16
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b t d"], bias: Float[Array, "#b #h #t t"] | None = None
+    ) -> Float[Array, "b t d"]:
+        """Run the block on the residual stream."""
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        norm = partial(LayerNorm, self.norm_eps, param_dtype=self.param_dtype)
+        scale = partial(Scale, param_dtype=self.param_dtype) if self.layer_scale else _identity
+        if self.swiglu:
+            mlp: nn.Module = SwiGlu(self.mlp_width, **types, name="mlp")
+        else:
+            mlp = Mlp(self.mlp_width, self.activation, **types, name="mlp")
+        attention = Attention(self.heads, self.qkv_bias, **types, name="attention")
+        x = x + scale(name="scale1")(attention(norm(name="norm1")(x), bias))
+        return x + scale(name="scale2")(mlp(norm(name="norm2")(x)))
+
+
+class PostNormBlock(nn.Module):
+    """The block of BERT: `norm1(x + attention(x))`, then `norm2(x + mlp(x))`."""
+
+    heads: int
+    mlp_width: int
+    norm_eps: float
+    activation: str = "gelu"
+    dtype: Any = jnp.bfloat16
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b t d"], bias: Float[Array, "#b #h #t t"] | None = None
+    ) -> Float[Array, "b t d"]:
+        """Run the block on the residual stream."""
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        norm = partial(LayerNorm, self.norm_eps, param_dtype=self.param_dtype)
+        attention = Attention(self.heads, **types, name="attention")
+        mlp = Mlp(self.mlp_width, self.activation, **types, name="mlp")
+        x = norm(name="norm1")(x + attention(x, bias))
+        return norm(name="norm2")(x + mlp(x))
+
+
+def _identity(name: str) -> Callable[[Array], Array]:
+    return lambda x: x
+
+
+def run_stack(
+    block: nn.Module,
+    x: Float[Array, "b t d"],
+    bias: Float[Array, "..."] | None,
+    *,
+    depth: int,
+    unroll: bool = False,
+    remat: bool = False,
+) -> Float[Array, "b t d"]:
+    """Run `depth` copies of `block` (a submodule of the caller) whose parameters are [depth, ...].
+
+    Args:
+      block: `block(x, bias) -> x`; one module, its parameters get a leading layer axis.
+      x: the residual stream.
+      bias: the attention bias, the same for every layer.
+      depth: how many; 0 gives `x` back.
+      unroll: unroll the scan, so that cost analysis counts every block.
+      remat: recompute each block in the backward pass.
+    """
+    if depth == 0:
+        return x
+
+    def body(module: nn.Module, carry: Array, bias: Array | None) -> tuple[Array, None]:
+        return module(carry, bias), None
+
+    scanned = nn.scan(
+        nn.remat(body, prevent_cse=False) if remat else body,
+        variable_axes={"params": 0, "intermediates": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=nn.broadcast,
+        length=depth,
+        unroll=depth if unroll else 1,
+    )
+    return scanned(block, x, bias)[0]

@@ -1,0 +1,189 @@
+"""`towers.load` and `towers.build`: from a spec or a config.json to a tower."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ape_jax.errors import UserError
+from ape_jax.towers import big_vision, names, sources
+from ape_jax.towers.families import Family, families, find
+from ape_jax.towers.tower import Kind, Tower, TowerConfig, abstract_params
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Blueprint:
+    """A tower without its weights: `config` is as loaded, `file_config` as the file has it."""
+
+    family: Family
+    file_config: Any
+    config: Any
+    options: dict[str, Any]
+    types: dict[str, Any]
+
+    def module(self, config: Any, unroll: bool) -> nn.Module:
+        return self.family.module(config=config, unroll=unroll, **self.types)
+
+
+def _blueprint(
+    family: Family,
+    file_config: TowerConfig,
+    *,
+    dtype: str,
+    param_dtype: str,
+    options: Mapping[str, Any],
+) -> _Blueprint:
+    types = {}
+    for key, value in (("dtype", dtype), ("param_dtype", param_dtype)):
+        name = value if isinstance(value, str) else getattr(np.dtype(value), "name", value)
+        if name not in DTYPES:
+            raise UserError(f"{key} is {value!r}; write one of {', '.join(DTYPES)}")
+        types[key] = DTYPES[name]
+    options = {k: v for k, v in options.items() if v is not None}
+    return _Blueprint(
+        family=family,
+        file_config=file_config,
+        config=family.adapt(file_config, options),
+        options=options,
+        types=types,
+    )
+
+
+def build(
+    config: Mapping[str, Any] | str | Path,
+    *,
+    kind: Kind | None = None,
+    dtype: str = "bfloat16",
+    param_dtype: str = "float32",
+    image_size: int | None = None,
+    max_length: int | None = None,
+    prefix: str | None = None,
+    unroll: bool = False,
+) -> tuple[nn.Module, TowerConfig]:
+    """The module and config that a config.json describes, without weights.
+
+    Example:
+      module, config = towers.build({"model_type": "vit"}, image_size=256)
+      shapes = towers.abstract_params(module)
+
+    Args:
+      config: the content of a config.json, its path, or the path of its directory.
+      kind: which half of a two-tower config.
+      dtype, param_dtype, image_size, max_length, prefix, unroll: as for `load`.
+
+    Raises:
+      UserError: as `load`, as far as the config is concerned.
+    """
+    directory = None
+    if isinstance(config, Mapping):
+        values, label = config, "the tower's config"
+    else:
+        path = Path(config)
+        path = path / "config.json" if path.is_dir() else path
+        values, label, directory = sources.read_json(path), str(path), path.parent
+    family, fields = find(values, label, kind, directory)
+    plan = _blueprint(
+        family,
+        family.parse(fields),
+        dtype=dtype,
+        param_dtype=param_dtype,
+        options={"image_size": image_size, "max_length": max_length, "prefix": prefix},
+    )
+    return plan.module(plan.config, unroll), plan.config
+
+
+def load(
+    spec: str | Path,
+    *,
+    kind: Kind | None = None,
+    dtype: str = "bfloat16",
+    param_dtype: str = "float32",
+    image_size: int | None = None,
+    max_length: int | None = None,
+    prefix: str | None = None,
+    unroll: bool = False,
+) -> Tower:
+    """Load a pretrained tower.
+
+    Args:
+      spec: `hf:org/name[@revision]`, a directory (config.json + *.safetensors [+ tokenizer.json,
+        preprocessor_config.json]), a big_vision `.npz`, or `demo:NAME`.
+      kind: "image" or "text"; needed where one directory holds both, else a check.
+      dtype: input dtype of matrix products, "bfloat16" or "float32"; they accumulate in float32.
+      param_dtype: dtype the parameters are kept in.
+      image_size: pixels a side, for another input size than the files say: the position table is
+        interpolated once and `prepare` makes images of that size. (A tower encodes any size
+        without this; then the table is interpolated in the forward pass, with the same result.)
+      max_length: of texts, in tokens.
+      prefix: put before each text ("query: ").
+      unroll: unroll the scan over blocks, so that XLA's cost analysis counts every block.
+
+    Raises:
+      UserError: the spec names nothing, the config is of no supported family, a tensor is
+        missing, unexpected or misshapen, a file is damaged, or an option does not fit.
+    """
+    path = sources.resolve(str(spec))
+    if path.is_dir():
+        label = path / "config.json"
+        family, fields = find(sources.read_json(label), str(label), kind, path)
+        file_config: TowerConfig = family.parse(fields)
+        tensors: names.Tensors = sources.SafeTensors(path)
+        tables, directory = family.tables, path
+    else:
+        if kind == "text":
+            raise UserError(f"{path} is an .npz, which holds an image tower; write kind='image'")
+        family = next(f for f in families() if f.name == "vit")
+        tensors = sources.NpzTensors(path)
+        file_config, tables, directory = big_vision.read_config(tensors), big_vision.TABLES, None
+    plan = _blueprint(
+        family,
+        file_config,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        options={"image_size": image_size, "max_length": max_length, "prefix": prefix},
+    )
+    params, digest = _read(plan, tables, tensors)
+    return Tower(
+        kind=family.kind,
+        module=plan.module(plan.config, unroll),
+        params=params,
+        config=plan.config,
+        prepare=family.prepare(directory, plan.config, plan.options),
+        spec=str(spec),
+        digest=digest,
+        options=plan.options,
+    )
+
+
+def _read(
+    plan: _Blueprint, tables: tuple[names.NameTable, ...], tensors: names.Tensors
+) -> tuple[dict[str, Any], str]:
+    """The parameters of a tower and the digest of what they were read from."""
+    expected = _expected(plan.module(plan.file_config, unroll=False))
+    matched, found = names.match(tables, tensors, expected, heads=plan.file_config.heads)
+    digest = sources.Digest()
+
+    def read(name: str) -> np.ndarray:
+        array = tensors.read(name)
+        digest.add(name, array)
+        return array
+
+    params = names.load_params(matched, found, expected, read, plan.types["param_dtype"])
+    params = plan.family.resize(params, plan.file_config, plan.config)
+    return jax.tree.map(jnp.asarray, params), digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=32)  # tracing `init` takes longer than reading a small tower
+def _expected(module: nn.Module) -> Mapping[str, names.Shape]:
+    """The shapes of a module's parameters, by path."""
+    return names.flat_shapes(abstract_params(module))

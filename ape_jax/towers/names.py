@@ -1,0 +1,276 @@
+"""Tensor names in files <-> parameter paths: a declarative table, usable in both directions.
+
+A table is a list of rules such as
+
+    Rule("encoder.layer.{i}.output.dense.weight", "blocks/mlp/fc2/kernel", LINEAR)
+
+`{i}` is the layer; the parameter of all layers together is stacked [L, ...]. Rules whose path the
+module does not have (no bias, no LayerScale) are inactive, so one table serves the variants of a
+family; a tensor that only an inactive rule names is an unexpected tensor. Nothing half-loads:
+whatever is missing, unexpected or misshapen is listed from both sides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from ape_jax.errors import UserError
+
+Shape = tuple[int, ...]
+
+
+@runtime_checkable
+class Tensors(Protocol):
+    """Named arrays in files, read one at a time (see sources.py)."""
+
+    label: str
+    shapes: Mapping[str, Shape]
+
+    def read(self, name: str) -> np.ndarray:
+        """One tensor, as it lies in the file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How one tensor lies in the file, both ways.
+
+    Attributes:
+      name: for the reader.
+      to_param: file array -> parameter array.
+      to_file: (parameter array, heads) -> file array.
+    """
+
+    name: str
+    to_param: Callable[[np.ndarray], np.ndarray]
+    to_file: Callable[[np.ndarray, int], np.ndarray]
+
+
+def _head_split(a: np.ndarray, heads: int) -> np.ndarray:
+    return a.reshape(*a.shape[:-1], heads, a.shape[-1] // heads)
+
+
+SAME = Form("same", lambda a: a, lambda a, h: a)
+LINEAR = Form("torch linear [out, in]", lambda a: a.T, lambda a, h: a.T)
+CONV = Form(
+    "torch convolution [out, in, h, w]",
+    lambda a: a.transpose(2, 3, 1, 0),
+    lambda a, h: a.transpose(3, 2, 0, 1),
+)
+LEAD1 = Form("one leading 1", lambda a: a[0], lambda a, h: a[None])
+LEAD11 = Form("two leading 1s", lambda a: a[0, 0], lambda a, h: a[None, None])
+HEADS_IN = Form("flax [d, H, Dh]", lambda a: a.reshape(a.shape[0], -1), _head_split)
+HEADS_BIAS = Form("flax [H, Dh]", lambda a: a.reshape(-1), _head_split)
+HEADS_OUT = Form(
+    "flax [H, Dh, d]",
+    lambda a: a.reshape(-1, a.shape[-1]),
+    lambda a, h: a.reshape(h, -1, a.shape[-1]),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One line of a table.
+
+    Attributes:
+      file: the tensor's name in the file, without prefix; `{i}` for the layer.
+      path: its parameter path, "/"-separated. Several paths: the file array is cut into as many
+        equal parts along its first axis.
+      form: how it lies in the file (of each part, if there are several).
+      stacked: the file holds all layers of this parameter in one array [L, ...].
+    """
+
+    file: str
+    path: str | tuple[str, ...]
+    form: Form = SAME
+    stacked: bool = False
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The path or paths, as a tuple."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NameTable:
+    """How a family's tensors are named in one kind of file.
+
+    Attributes:
+      rules: the tensors that the tower is made of.
+      prefixes: what may stand before every name ("", "vit."); the first that fits best is taken.
+      ignore: regular expressions (full match, with prefix) of tensors the tower does not use and
+        files may hold: classifiers, poolers, the other tower.
+      renames: (regular expression, replacement) pairs applied to the file's names first, for
+        spellings of older writers ("LayerNorm.gamma").
+    """
+
+    rules: tuple[Rule, ...]
+    prefixes: tuple[str, ...] = ("",)
+    ignore: tuple[str, ...] = ()
+    renames: tuple[tuple[str, str], ...] = ()
+
+    def old_spelling(self, name: str) -> str:
+        """A name in the file, spelt as the rules spell it."""
+        for pattern, replacement in self.renames:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which file tensor goes where: `wanted` maps the file name (with prefix) to (rule, layer)."""
+
+    table: NameTable
+    prefix: str
+    wanted: Mapping[str, tuple[Rule, int | None]]
+
+
+def _plan(table: NameTable, prefix: str, expected: Mapping[str, Any], depth: int) -> Plan:
+    wanted: dict[str, tuple[Rule, int | None]] = {}
+    for rule in table.rules:
+        if not all(p in expected for p in rule.paths):
+            continue
+        if "{i}" in rule.file:
+            for i in range(depth):
+                wanted[prefix + rule.file.replace("{i}", str(i))] = (rule, i)
+        else:
+            wanted[prefix + rule.file] = (rule, None)
+    return Plan(table=table, prefix=prefix, wanted=wanted)
+
+
+def flat_shapes(abstract: Mapping[str, Any]) -> dict[str, Shape]:
+    """A parameter tree as {"a/b/c": shape}."""
+    return {k: tuple(v.shape) for k, v in flatten_dict(dict(abstract), sep="/").items()}
+
+
+def to_file_array(rule: Rule, parts: Sequence[np.ndarray], heads: int) -> np.ndarray:
+    """Parameter arrays (one a path, of one layer unless stacked) -> the file's array."""
+    if rule.stacked:
+        layers = zip(*parts, strict=True)
+        single = dataclasses.replace(rule, stacked=False)
+        return np.stack([to_file_array(single, layer, heads) for layer in layers])
+    arrays = [rule.form.to_file(np.asarray(p), heads) for p in parts]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=0)
+
+
+def to_param_arrays(rule: Rule, array: np.ndarray) -> list[np.ndarray]:
+    """The file's array -> parameter arrays, one a path (of one layer unless stacked)."""
+    if rule.stacked:
+        single = dataclasses.replace(rule, stacked=False)
+        layers = [to_param_arrays(single, a) for a in array]
+        return [np.stack(parts) for parts in zip(*layers, strict=True)]
+    return [rule.form.to_param(part) for part in np.split(array, len(rule.paths), axis=0)]
+
+
+def _file_shape(rule: Rule, layer: int | None, expected: Mapping[str, Shape], heads: int) -> Shape:
+    """The shape a tensor must have in the file (found on arrays that own no memory)."""
+    parts = []
+    for path in rule.paths:
+        shape = expected[path][1:] if layer is not None else expected[path]
+        parts.append(np.broadcast_to(np.int8(0), shape))
+    if rule.stacked:
+        inner = dataclasses.replace(rule, stacked=False)
+        return (parts[0].shape[0], *to_file_array(inner, [p[0] for p in parts], heads).shape)
+    return to_file_array(rule, parts, heads).shape
+
+
+def match(
+    tables: Sequence[NameTable], tensors: Tensors, expected: Mapping[str, Shape], *, heads: int
+) -> tuple[Plan, dict[str, str]]:
+    """The table and prefix that fit the file best, and {plan name: name in the file}.
+
+    Raises:
+      UserError: a tensor is missing, unexpected or misshapen; all of them are listed.
+    """
+    depth = max((s[0] for p, s in expected.items() if p.startswith("blocks/")), default=0)
+    best: tuple[int, Plan, dict[str, str]] | None = None
+    for table in tables:
+        spelt = {table.old_spelling(n): n for n in tensors.shapes}
+        for prefix in table.prefixes:
+            plan = _plan(table, prefix, expected, depth)
+            hits = len(plan.wanted.keys() & spelt.keys())
+            if best is None or hits > best[0]:
+                best = (hits, plan, spelt)
+    assert best is not None, "a family needs a name table"
+    _, plan, spelt = best
+    covered = {p for rule, _ in plan.wanted.values() for p in rule.paths}
+    assert covered == set(expected), f"the table has no rule for {set(expected) - covered}"
+    _check(plan, spelt, tensors, expected, heads)
+    return plan, {name: spelt[name] for name in plan.wanted}
+
+
+def _check(
+    plan: Plan,
+    spelt: Mapping[str, str],
+    tensors: Tensors,
+    expected: Mapping[str, Shape],
+    heads: int,
+) -> None:
+    missing, misshapen = [], []
+    for name, (rule, layer) in plan.wanted.items():
+        if name not in spelt:
+            missing.append(name)
+            continue
+        found = tuple(tensors.shapes[spelt[name]])
+        should = _file_shape(rule, layer, expected, heads)
+        if found != should:
+            misshapen.append(f"{name} is {list(found)} and should be {list(should)}")
+    ignore = re.compile("|".join(f"(?:{p})" for p in plan.table.ignore) or r"(?!)")
+    extra = [n for s, n in spelt.items() if s not in plan.wanted and not ignore.fullmatch(s)]
+    problems = [
+        f"{title}: {_listing(names)}"
+        for title, names in (
+            ("missing in the file", missing),
+            ("in the file but not in the model", extra),
+            ("of another shape", misshapen),
+        )
+        if names
+    ]
+    if problems:
+        raise UserError(
+            f"{tensors.label}: the tensors are not those its config describes; "
+            f"{'; '.join(problems)}; write the config.json that belongs to these weights"
+        )
+
+
+def _listing(names: Sequence[str], limit: int = 12) -> str:
+    names = sorted(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def load_params(
+    plan: Plan,
+    found: Mapping[str, str],
+    expected: Mapping[str, Shape],
+    read: Callable[[str], np.ndarray],
+    dtype: Any,
+) -> dict[str, Any]:
+    """Read every tensor of a plan into the nested parameter tree, in `dtype`."""
+    flat: dict[str, np.ndarray] = {p: np.empty(s, dtype) for p, s in expected.items()}
+    for name, (rule, layer) in plan.wanted.items():
+        for path, array in zip(rule.paths, to_param_arrays(rule, read(found[name])), strict=True):
+            if layer is None:
+                flat[path][...] = array
+            else:
+                flat[path][layer] = array
+    return unflatten_dict(flat, sep="/")
+
+
+def to_file(
+    table: NameTable, params: Mapping[str, Any], *, heads: int, prefix: str = ""
+) -> dict[str, np.ndarray]:
+    """The way back: a parameter tree -> {file name: array} in the table's naming."""
+    flat = {k: np.asarray(v) for k, v in flatten_dict(dict(params), sep="/").items()}
+    depth = max((v.shape[0] for p, v in flat.items() if p.startswith("blocks/")), default=0)
+    plan = _plan(table, prefix, flat, depth)
+    out = {}
+    for name, (rule, layer) in plan.wanted.items():
+        parts = [flat[p] if layer is None else flat[p][layer] for p in rule.paths]
+        out[name] = np.ascontiguousarray(to_file_array(rule, parts, heads))
+    return out

@@ -1,0 +1,83 @@
+"""Position tables at other image sizes, as torch's bicubic `interpolate` makes them.
+
+`jax.image.resize` is not that function: torch's kernel has a = -0.75 without antialiasing and
+a = -0.5 with it, and it repeats the border instead of renormalising. Both are separable, so
+a resize is two small matrices.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+def _cubic(x: np.ndarray, a: float) -> np.ndarray:
+    """Keys' cubic convolution kernel."""
+    x = np.abs(x)
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = a * (((x - 5) * x + 8) * x - 4)
+    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
+
+
+@functools.cache
+def bicubic_matrix(old: int, new: int, antialias: bool) -> np.ndarray:
+    """The matrix of a 1-d bicubic resize, align_corners=False.
+
+    Args:
+      old: input length.
+      new: output length.
+      antialias: torch's argument of this name.
+
+    Returns:
+      f32 [new, old].
+    """
+    scale = old / new
+    matrix = np.zeros((new, old))
+    rows = np.arange(new)
+    if not antialias:
+        source = (rows + 0.5) * scale - 0.5
+        first = np.floor(source).astype(int) - 1
+        for tap in range(4):
+            column = np.clip(first + tap, 0, old - 1)
+            np.add.at(matrix, (rows, column), _cubic(source - (first + tap), -0.75))
+        return matrix.astype(np.float32)
+    # torch upsample_bicubic2d_aa: the kernel widens when shrinking, and is cut at the border.
+    width = max(scale, 1.0)
+    for row in rows:
+        center = scale * (row + 0.5)
+        low = max(int(center - 2 * width + 0.5), 0)
+        high = min(int(center + 2 * width + 0.5), old)
+        weights = _cubic((np.arange(low, high) - center + 0.5) / width, -0.5)
+        matrix[row, low:high] = weights / weights.sum()
+    return matrix.astype(np.float32)
+
+
+def resize_positions(
+    table: Float[Array | np.ndarray, "n d"], *, prefix: int, grid: tuple[int, int], antialias: bool
+) -> Float[Array | np.ndarray, "m d"]:
+    """A position table for another grid of patches.
+
+    Args:
+      table: [prefix + n * n, d], rows of a square grid after `prefix` rows for other tokens.
+      prefix: rows to keep as they are.
+      grid: patches (down, across) wanted.
+      antialias: as the torch reference of the family does.
+
+    Returns:
+      [prefix + grid[0] * grid[1], d], in float32 unless nothing had to change.
+    """
+    side = round((table.shape[0] - prefix) ** 0.5)
+    if grid == (side, side):
+        return table
+    square = table[prefix:].astype(jnp.float32).reshape(side, side, -1)
+    down = bicubic_matrix(side, grid[0], antialias)
+    across = bicubic_matrix(side, grid[1], antialias)
+    exact = jax.lax.Precision.HIGHEST
+    square = jnp.einsum("ai,ijd->ajd", down, square, precision=exact)
+    square = jnp.einsum("bj,ajd->abd", across, square, precision=exact)
+    rest = table[:prefix].astype(jnp.float32)
+    return jnp.concatenate([rest, square.reshape(grid[0] * grid[1], -1)])

@@ -1,0 +1,10 @@
+"""The list of text families."""
+
+from __future__ import annotations
+
+from ape_jax.towers.bert import BERT, DISTILBERT, ROBERTA
+from ape_jax.towers.clip_text import CLIP_TEXT
+from ape_jax.towers.families import Family
+from ape_jax.towers.mpnet import MPNET
+
+TEXT: tuple[Family, ...] = (BERT, ROBERTA, DISTILBERT, MPNET, CLIP_TEXT)

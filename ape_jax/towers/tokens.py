@@ -1,0 +1,189 @@
+"""Text to token ids: the `prepare` of every text tower."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Int32
+
+from ape_jax.errors import UserError
+from ape_jax.towers import token_files
+
+if TYPE_CHECKING:
+    import tokenizers
+
+# Lengths are rounded up to this, so that a jitted tower meets few shapes.
+_LENGTH_STEP = 8
+
+Encode = Callable[[list[str]], list[list[int]]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextPrepare:
+    """Texts to the batch of a text tower.
+
+    Truncation cuts the text and keeps the special tokens round it, as transformers does with
+    `truncation=True`; what tokenizer.json says of truncation and padding is not used. Calls keep no
+    state, so threads may share one object.
+
+    Example:
+        `tower.prepare(["a cat", "two dogs"])["ids"].shape == (2, 8)`
+
+    Attributes:
+        encode: Texts to ids without special tokens, unpadded and untruncated.
+        before: Special ids in front of a text, `[CLS]`.
+        after: Special ids behind a text, `[SEP]`.
+        pad_id: The id at padded positions.
+        max_length: The longest sequence given to the tower, special tokens included.
+        prefix: Put in front of each text, such as E5's "query: ".
+    """
+
+    encode: Encode = dataclasses.field(repr=False)
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    pad_id: int
+    max_length: int
+    prefix: str = ""
+
+    def __call__(
+        self, texts: Sequence[str], length: int | None = None
+    ) -> dict[str, Int32[np.ndarray, "B T"] | Bool[np.ndarray, "B T"]]:
+        """Tokenise, truncate and pad on the right.
+
+        Args:
+            texts: The texts, at least one.
+            length: T; longer texts are cut. None: the longest text's length rounded up to a
+                multiple of 8, at most `max_length`.
+
+        Returns:
+            `{"ids": i32 [B, T], "mask": bool [B, T]}`; the mask is True at real tokens.
+
+        Raises:
+            UserError: No texts, something that is not a text, or a length out of range.
+        """
+        texts = _checked_texts(texts)
+        limit = self._checked_length(length)
+        room = limit - len(self.before) - len(self.after)
+        bodies = [body[:room] for body in self.encode([self.prefix + text for text in texts])]
+        if length is None:
+            longest = max(map(len, bodies)) + limit - room
+            length = min(-(-max(longest, 1) // _LENGTH_STEP) * _LENGTH_STEP, limit)
+        ids = np.full((len(texts), length), self.pad_id, np.int32)
+        mask = np.zeros((len(texts), length), bool)
+        for row, body in enumerate(bodies):
+            tokens = (*self.before, *body, *self.after)
+            ids[row, : len(tokens)] = tokens
+            mask[row, : len(tokens)] = True
+        return {"ids": ids, "mask": mask}
+
+    def _checked_length(self, length: int | None) -> int:
+        if length is None:
+            return self.max_length
+        least = len(self.before) + len(self.after) + 1
+        if not least <= length <= self.max_length:
+            raise UserError(
+                f"a text length of {length} tokens is not possible with this text tower; "
+                f"write a length from {least} to {self.max_length}"
+            )
+        return length
+
+
+def load_prepare(
+    directory: str | Path,
+    *,
+    vocab_size: int,
+    max_length: int,
+    prefix: str | None = None,
+) -> TextPrepare:
+    """The tokenizer of a text tower's directory.
+
+    `tokenizer.json` is read with the tokenizers library; a directory that has only the vocabulary
+    (SimCSE's) is read through transformers.AutoTokenizer, and never runs code from the directory.
+
+    Args:
+        directory: The tower's directory.
+        vocab_size: Rows of the tower's token table.
+        max_length: The longest sequence to make.
+        prefix: None: the default prompt of config_sentence_transformers.json, else "".
+
+    Raises:
+        UserError: No or a broken tokenizer, a tokenizer that has ids beyond `vocab_size`, or a
+            `max_length` that leaves no room for text.
+    """
+    directory = Path(directory)
+    backend = token_files.load_backend(directory)
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    if not vocabulary or max(vocabulary.values()) >= vocab_size:
+        raise UserError(
+            f"{directory}: the tokenizer has ids up to {max(vocabulary.values(), default=-1)} but "
+            f"the weights have a table of {vocab_size} tokens; put the tokenizer and the weights "
+            "of one model together"
+        )
+    before, after = _special_ids(backend, directory)
+    if max_length <= len(before) + len(after):
+        raise UserError(
+            f"{directory}: max_length {max_length} leaves no room for text beside "
+            f"{len(before) + len(after)} special tokens; write a larger max_length"
+        )
+    return TextPrepare(
+        encode=_BackendEncode(backend),
+        before=before,
+        after=after,
+        pad_id=token_files.pad_id(directory, backend),
+        max_length=max_length,
+        prefix=token_files.default_prefix(directory) if prefix is None else prefix,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _BackendEncode:
+    """A class, not a closure, so that a worker process can be sent one."""
+
+    backend: tokenizers.Tokenizer
+
+    def __call__(self, texts: list[str]) -> list[list[int]]:
+        encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+
+def _special_ids(
+    backend: tokenizers.Tokenizer, directory: Path
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The ids that the post-processor puts before and after a text.
+
+    Known once, they let a text be cut without the library's truncation, whose setting is state
+    that threads would share.
+    """
+    body = backend.encode("a", add_special_tokens=False).ids
+    whole = backend.encode("a").ids
+    for start in range(len(whole) - len(body) + 1):
+        if body and whole[start : start + len(body)] == body:
+            return tuple(whole[:start]), tuple(whole[start + len(body) :])
+    raise UserError(
+        f"{directory}: the tokenizer does not put special tokens only before and after a text; "
+        "use a tokenizer of the BERT, RoBERTa or CLIP kind"
+    )
+
+
+def _checked_texts(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise UserError(f"expected a list of texts, found the text {texts[:40]!r}; write [text]")
+    if not isinstance(texts, Iterable):
+        raise UserError(f"expected a list of texts, found {texts!r}; write [text]")
+    texts = list(texts)
+    if not texts:
+        raise UserError("expected a list of texts, found an empty list; give at least one text")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(
+                f"text {index} is {type(text).__name__} {str(text)[:40]!r}; give texts as str"
+            )
+        if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+            raise UserError(
+                f"text {index} {text[:40]!r} holds half of a surrogate pair; give valid Unicode"
+            )
+    return texts

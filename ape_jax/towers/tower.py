@@ -1,0 +1,306 @@
+"""A pretrained encoder with its weights: what `towers.load` gives back.
+
+Every family's module has one static field `config` (a `TowerConfig`), the fields `dtype`,
+`param_dtype`, `unroll` and `remat`, and four methods:
+
+    embed(batch)                -> (x f32 [B, T, d], mask bool [B, T])     hidden state 0
+    run_blocks(x, mask)         -> x          `config.depth` blocks, parameters stacked in "blocks"
+    finish(x, mask, pooling)    -> Encoded    the last norm where there is one, and the pooling
+    __call__(batch, pooling)    -> Encoded    the three in a row; what `init` runs
+
+Because the blocks' parameters are stacked, the part of a tower between two hidden states is the
+same module with a smaller `config.depth` and a slice of "blocks": `Tower.apply(layer=k)` and
+`Tower.resume(start=k)` are that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from ape_jax.errors import UserError
+
+Kind = Literal["image", "text"]
+MAX_DEPTH = 1000  # a damaged config must not keep us counting
+POOLINGS = ("cls", "mean", "cls+mean", "last", "map", "none")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TowerConfig:
+    """What every family's config has; hashable, so that modules can hold it.
+
+    Attributes:
+      kind: "image" or "text".
+      family: the name of the family.
+      width: d, of the residual stream.
+      depth: how many blocks.
+      heads: attention heads.
+      mlp_width: hidden width of the MLP (of one half, if it is gated).
+      pooling: the pooling the tower was made for.
+      activation: of the MLP; see layers.ACTIVATIONS.
+      norm_eps: of every LayerNorm.
+      prefix_tokens: tokens before the first patch or word that carry none (CLS, registers).
+    """
+
+    kind: Kind
+    family: str
+    width: int
+    depth: int
+    heads: int
+    mlp_width: int
+    pooling: str
+    activation: str
+    norm_eps: float
+    prefix_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        if self.depth > MAX_DEPTH:
+            raise UserError(
+                f"the {self.family} tower has {self.depth} layers; write num_hidden_layers in "
+                f"config.json, {MAX_DEPTH} or fewer"
+            )
+        if self.width % self.heads:
+            raise UserError(
+                f"the {self.family} tower has width {self.width}, which its {self.heads} heads "
+                "do not divide; write another hidden_size or num_attention_heads in config.json"
+            )
+
+    def pooled_width(self, pooling: str | None = None) -> int:
+        """The width of `Encoded.pooled`."""
+        return self.width * (2 if (pooling or self.pooling) == "cls+mean" else 1)
+
+
+@flax.struct.dataclass
+class Encoded:
+    """What a tower gives for a batch.
+
+    Attributes:
+      tokens: f32 [B, T, d], CLS and registers included.
+      mask: bool [B, T], True at real tokens.
+      pooled: f32 [B, d'] or None if the pooling is "none"; d' as `TowerConfig.pooled_width` says.
+    """
+
+    tokens: Float[Array, "b t d"]
+    mask: Bool[Array, "b t"]
+    pooled: Float[Array, "b e"] | None
+
+
+def pool(
+    tokens: Float[Array | np.ndarray, "b t d"],
+    mask: Bool[Array | np.ndarray, "b t"],
+    pooling: str,
+    config: TowerConfig,
+) -> Float[Array | np.ndarray, "b e"] | None:
+    """Pool tokens to one vector each; see `check_pooling` for what fits which tower.
+
+    "mean" is the mean of the patches of an image (prefix tokens left out), of all real tokens of
+    a text; "cls+mean" concatenates; "last" is the last real token. "map" belongs to the module.
+    """
+    if pooling == "none":
+        return None
+    if pooling == "cls":
+        return tokens[:, 0]
+    if pooling == "mean":
+        skip = config.prefix_tokens if config.kind == "image" else 0
+        kept = mask[:, skip:, None].astype(jnp.float32)
+        return (tokens[:, skip:] * kept).sum(1) / jnp.maximum(kept.sum(1), 1.0)
+    if pooling == "cls+mean":
+        parts = [pool(tokens, mask, p, config) for p in ("cls", "mean")]
+        return jnp.concatenate(parts, axis=-1)
+    if pooling == "last":
+        # argmax finds the first maximum: of the flipped mask that is the last real token.
+        last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
+        return jnp.take_along_axis(tokens, last[:, None, None], axis=1)[:, 0]
+    raise ValueError(f"pooling {pooling!r} is the module's own affair")
+
+
+def check_pooling(pooling: str, config: TowerConfig) -> None:
+    """Raise a UserError if the tower cannot pool like this."""
+    if config.kind == "image":
+        fits = ["mean", "none"] + ["cls", "cls+mean"] * (config.prefix_tokens > 0)
+    else:
+        fits = ["cls", "mean", "cls+mean", "last", "none"]
+    if config.pooling not in fits:
+        fits.append(config.pooling)
+    if pooling not in fits:
+        raise UserError(
+            f"pooling is {pooling!r}, which a {config.family} tower does not have; "
+            f"write one of {', '.join(sorted(fits))}"
+        )
+
+
+def take_blocks(params: Mapping[str, Any], start: int, stop: int) -> dict[str, Any]:
+    """`params` with blocks `start`..`stop - 1` only (all other parameters as they are)."""
+    sliced = {k: v for k, v in params.items() if k != "blocks"}
+    if stop > start:
+        sliced["blocks"] = jax.tree.map(lambda a: a[start:stop], params["blocks"])
+    return sliced
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Tower:
+    """A pretrained encoder.
+
+    Example:
+      tower = towers.load("demo:vit_s14")
+      out = tower(tower.prepare(["cat.png"]))      # out.tokens, out.mask, out.pooled
+
+    Attributes:
+      kind: "image" or "text".
+      module: the Flax module; `module.apply({"params": params}, batch)` is the plain forward.
+      params: nested dict of arrays; blocks stacked [L, ...] under "blocks".
+      config: the family's TowerConfig.
+      prepare: raw images or texts -> batch of numpy arrays.
+      spec: what it was loaded from.
+      digest: sha256 over names, types, shapes and bytes of the tensors as they lie in the file.
+      options: the load options that changed the tower, for whoever records it.
+    """
+
+    kind: Kind
+    module: nn.Module
+    params: Mapping[str, Any]
+    config: Any
+    prepare: Callable[..., dict[str, Any]]
+    spec: str
+    digest: str
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __call__(
+        self, batch: Mapping[str, Any], layer: int = -1, pooling: str | None = None
+    ) -> Encoded:
+        """Encode one batch with the tower's own parameters (compiled once a shape)."""
+        depth, final, pooling = self._resolve(layer, pooling)
+        # Only blocks that run are handed over, and the compiled function is shared by all towers
+        # of the same module.
+        return _encode(self.module, depth, final, pooling, self.params, dict(batch))
+
+    def apply(
+        self,
+        params: Mapping[str, Any],
+        batch: Mapping[str, Any],
+        *,
+        layer: int = -1,
+        pooling: str | None = None,
+    ) -> Encoded:
+        """Encode a batch with these parameters: pure, differentiable, jit-able.
+
+        Args:
+          params: as `self.params`.
+          batch: {"image": f32 [B, H, W, 3]} or {"ids": i32 [B, T], "mask": bool [B, T]}.
+          layer: as transformers' `hidden_states` counts. -1 is the final output (after the last
+            norm where there is one); k > 0 the residual stream after block k, of which only the
+            first k blocks run; 0 the embeddings; -2 the stream after the last block but one.
+          pooling: see `pool`; None is the tower's own. An own pooling that is a trained head
+            ("map") exists at layer -1 only; elsewhere None then gives `pooled=None`.
+
+        Raises:
+          UserError: a layer or pooling the tower does not have.
+        """
+        return _forward(self.module, *self._resolve(layer, pooling), params, batch)
+
+    def resume(
+        self,
+        params: Mapping[str, Any],
+        tokens: Float[Array | np.ndarray, "b t d"],
+        mask: Bool[Array | np.ndarray, "b t"],
+        *,
+        start: int,
+        layer: int = -1,
+        pooling: str | None = None,
+    ) -> Encoded:
+        """The rest of `apply`, from the residual stream after block `start` on.
+
+        `resume(p, *hidden(start), start=start)` equals `apply(p, batch)`; params as for `apply`,
+        where whatever lies under the frontier may be left out: if "blocks" is shorter than the
+        tower is deep, it must hold the blocks `start`.. alone.
+        """
+        depth, final, pooling = self._resolve(layer, pooling)
+        if not 0 <= start <= depth:
+            raise UserError(f"start is {start}; write a number from 0 to {depth}")
+        if start < depth and _stack_depth(params) == self.config.depth:
+            params = take_blocks(params, start, depth)
+        elif start < depth:
+            params = take_blocks(params, 0, depth - start)
+        module = _with_depth(self.module, depth - start)
+        run = partial(_blocks_and_finish, final=final, pooling=pooling)
+        return nn.apply(run, module)({"params": params}, tokens, mask)
+
+    def _resolve(self, layer: int, pooling: str | None) -> tuple[int, bool, str]:
+        """(blocks to run, whether it is the final output, pooling)."""
+        depth = self.config.depth
+        if not -depth - 1 <= layer <= depth:
+            raise UserError(
+                f"layer is {layer}; this tower has {depth} blocks: write -1 for its output, "
+                f"or a number from 0 (the embeddings) to {depth}"
+            )
+        final = layer == -1
+        if pooling is None:
+            pooling = "none" if self.config.pooling == "map" and not final else self.config.pooling
+        check_pooling(pooling, self.config)
+        if pooling == "map" and not final:
+            raise UserError(f"pooling 'map' belongs to layer -1; write another for layer {layer}")
+        return (depth if final else layer % (depth + 1)), final, pooling
+
+
+def _with_depth(module: nn.Module, depth: int) -> nn.Module:
+    return module.clone(config=dataclasses.replace(module.config, depth=depth))
+
+
+def _stack_depth(params: Mapping[str, Any]) -> int:
+    return jax.tree.leaves(params["blocks"])[0].shape[0]
+
+
+def _blocks_and_finish(
+    module: nn.Module, x: Array, mask: Array, *, final: bool, pooling: str
+) -> Encoded:
+    x = module.run_blocks(x, mask)
+    if final:
+        return module.finish(x, mask, pooling)
+    return Encoded(tokens=x, mask=mask, pooled=pool(x, mask, pooling, module.config))
+
+
+def _forward(
+    module: nn.Module,
+    depth: int,
+    final: bool,
+    pooling: str,
+    params: Mapping[str, Any],
+    batch: Mapping[str, Any],
+) -> Encoded:
+    if depth != module.config.depth:
+        params = take_blocks(params, 0, depth)
+        module = _with_depth(module, depth)
+
+    def run(module: nn.Module, batch: Mapping[str, Any]) -> Encoded:
+        return _blocks_and_finish(module, *module.embed(batch), final=final, pooling=pooling)
+
+    return nn.apply(run, module)({"params": params}, batch)
+
+
+_encode = jax.jit(_forward, static_argnums=(0, 1, 2, 3))
+
+
+def example_batch(config: TowerConfig) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a batch of one, enough to shape the parameters."""
+    if config.kind == "image":
+        shape = (1, config.image_size, config.image_size, 3)
+        return {"image": jax.ShapeDtypeStruct(shape, jnp.float32)}
+    return {
+        "ids": jax.ShapeDtypeStruct((1, 8), jnp.int32),
+        "mask": jax.ShapeDtypeStruct((1, 8), jnp.bool_),
+    }
+
+
+def abstract_params(module: nn.Module) -> dict[str, Any]:
+    """The parameter tree of a module as `jax.ShapeDtypeStruct`s; nothing is allocated."""
+    init = partial(module.init, pooling=module.config.pooling)
+    return jax.eval_shape(init, jax.random.key(0), example_batch(module.config))["params"]

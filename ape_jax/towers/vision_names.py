@@ -1,0 +1,135 @@
+"""What the files of the vision families call their tensors.
+
+These are the names that files have had since transformers 4 and that transformers 5 still writes,
+whatever it calls the modules in memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ape_jax.towers.names import CONV, LEAD1, LEAD11, LINEAR, SAME, NameTable, Rule
+
+
+def _pairs(file: str, path: str) -> tuple[Rule, Rule]:
+    """A torch linear: weight and bias."""
+    weight = Rule(f"{file}.weight", f"{path}/kernel", LINEAR)
+    return weight, Rule(f"{file}.bias", f"{path}/bias")
+
+
+def _norm(file: str, path: str) -> tuple[Rule, Rule]:
+    return Rule(f"{file}.weight", f"{path}/scale"), Rule(f"{file}.bias", f"{path}/bias")
+
+
+_EMBED = (
+    Rule("embeddings.cls_token", "embed/cls", LEAD11),
+    Rule("embeddings.distillation_token", "embed/distillation", LEAD11),
+    Rule("embeddings.register_tokens", "embed/registers", LEAD1),
+    Rule("embeddings.position_embeddings", "embed/position", LEAD1),
+    Rule("embeddings.patch_embeddings.projection.weight", "embed/kernel", CONV),
+    Rule("embeddings.patch_embeddings.projection.bias", "embed/bias"),
+)
+_BLOCK = "encoder.layer.{i}"
+_ATTENTION = (
+    *_pairs(f"{_BLOCK}.attention.attention.query", "blocks/attention/query"),
+    *_pairs(f"{_BLOCK}.attention.attention.key", "blocks/attention/key"),
+    *_pairs(f"{_BLOCK}.attention.attention.value", "blocks/attention/value"),
+    *_pairs(f"{_BLOCK}.attention.output.dense", "blocks/attention/out"),
+)
+# The classes with heads on top keep the tower under a prefix and the heads beside it.
+VIT_NAMES = NameTable(
+    rules=(
+        *_EMBED,
+        *_ATTENTION,
+        *_norm(f"{_BLOCK}.layernorm_before", "blocks/norm1"),
+        *_norm(f"{_BLOCK}.layernorm_after", "blocks/norm2"),
+        *_pairs(f"{_BLOCK}.intermediate.dense", "blocks/mlp/fc1"),
+        *_pairs(f"{_BLOCK}.output.dense", "blocks/mlp/fc2"),
+        *_norm("layernorm", "norm"),
+    ),
+    prefixes=("", "vit.", "deit."),
+    ignore=(
+        r"(vit\.|deit\.)?pooler\..*",
+        r"(vit\.|deit\.)?embeddings\.mask_token",
+        r"(cls_|distillation_)?classifier\..*",
+        r"decoder\..*",
+    ),
+)
+DINOV2_NAMES = NameTable(
+    rules=(
+        *_EMBED,
+        *_ATTENTION,
+        *_norm(f"{_BLOCK}.norm1", "blocks/norm1"),
+        *_norm(f"{_BLOCK}.norm2", "blocks/norm2"),
+        Rule(f"{_BLOCK}.layer_scale1.lambda1", "blocks/scale1/scale"),
+        Rule(f"{_BLOCK}.layer_scale2.lambda1", "blocks/scale2/scale"),
+        *_pairs(f"{_BLOCK}.mlp.fc1", "blocks/mlp/fc1"),
+        *_pairs(f"{_BLOCK}.mlp.fc2", "blocks/mlp/fc2"),
+        *_norm("layernorm", "norm"),
+    ),
+    prefixes=("", "dinov2.", "dinov2_with_registers."),
+    ignore=(
+        r"(dinov2\.|dinov2_with_registers\.)?embeddings\.mask_token",
+        r"classifier\..*",
+    ),
+)
+DINOV2_SWIGLU_NAMES = dataclasses.replace(
+    DINOV2_NAMES,
+    rules=(
+        *(r for r in DINOV2_NAMES.rules if ".mlp." not in r.file),
+        *_pairs(f"{_BLOCK}.mlp.weights_in", "blocks/mlp/fc1"),
+        *_pairs(f"{_BLOCK}.mlp.weights_out", "blocks/mlp/fc2"),
+    ),
+)
+_LAYER = "encoder.layers.{i}"
+_CLIP_BLOCKS = (
+    *_pairs(f"{_LAYER}.self_attn.q_proj", "blocks/attention/query"),
+    *_pairs(f"{_LAYER}.self_attn.k_proj", "blocks/attention/key"),
+    *_pairs(f"{_LAYER}.self_attn.v_proj", "blocks/attention/value"),
+    *_pairs(f"{_LAYER}.self_attn.out_proj", "blocks/attention/out"),
+    *_norm(f"{_LAYER}.layer_norm1", "blocks/norm1"),
+    *_norm(f"{_LAYER}.layer_norm2", "blocks/norm2"),
+    *_pairs(f"{_LAYER}.mlp.fc1", "blocks/mlp/fc1"),
+    *_pairs(f"{_LAYER}.mlp.fc2", "blocks/mlp/fc2"),
+)
+_HALF = (
+    r"text_model\..*",
+    r"(text_projection|visual_projection|classifier)\..*",
+    r"logit_(scale|bias)",
+    r"(vision_model\.)?embeddings\.position_ids",
+)
+CLIP_NAMES = NameTable(
+    rules=(
+        Rule("embeddings.class_embedding", "embed/cls"),
+        Rule("embeddings.patch_embedding.weight", "embed/kernel", CONV),
+        Rule("embeddings.position_embedding.weight", "embed/position"),
+        *_norm("pre_layrnorm", "pre_norm"),  # so spelt in every CLIP file
+        *_CLIP_BLOCKS,
+        *_norm("post_layernorm", "norm"),
+    ),
+    prefixes=("vision_model.", ""),
+    ignore=_HALF,
+)
+_QKV = ("query", "key", "value")
+SIGLIP_NAMES = NameTable(
+    rules=(
+        Rule("embeddings.patch_embedding.weight", "embed/kernel", CONV),
+        Rule("embeddings.patch_embedding.bias", "embed/bias"),
+        Rule("embeddings.position_embedding.weight", "embed/position"),
+        *_CLIP_BLOCKS,
+        *_norm("post_layernorm", "norm"),
+        Rule("head.probe", "head/probe", LEAD11),
+        Rule(
+            "head.attention.in_proj_weight",
+            tuple(f"head/attention/{n}/kernel" for n in _QKV),
+            LINEAR,
+        ),
+        Rule("head.attention.in_proj_bias", tuple(f"head/attention/{n}/bias" for n in _QKV), SAME),
+        *_pairs("head.attention.out_proj", "head/attention/out"),
+        *_norm("head.layernorm", "head/norm"),
+        *_pairs("head.mlp.fc1", "head/mlp/fc1"),
+        *_pairs("head.mlp.fc2", "head/mlp/fc2"),
+    ),
+    prefixes=("vision_model.", ""),
+    ignore=_HALF,
+)

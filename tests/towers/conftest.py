@@ -1,0 +1,115 @@
+"""Small random text towers from transformers, saved as a user would have them on disk."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import tokenizers
+import torch
+
+from ape_jax import towers
+from ape_jax.towers import names
+from ape_jax.towers.families import families
+
+VOCAB_SIZE = 60
+
+
+def _randomize(model, seed=0):
+    """Every parameter random: a fresh model's zero biases and unit scales would hide mistakes."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+            if parameter.ndim == 1:
+                parameter.add_(0.5)
+    return model.eval()
+
+
+def _write_tokenizer(path, *, before="[CLS]", after="[SEP]", special=(2, 3)):
+    names = ["[PAD]", "[UNK]", before, after, *(f"w{i}" for i in range(VOCAB_SIZE - 4))]
+    vocab = {name: index for index, name in enumerate(names)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single=f"{before} $A {after}", special_tokens=list(zip((before, after), special))
+    )
+    tokenizer.save(str(path / "tokenizer.json"))
+
+
+def _save(model, path):
+    model.save_pretrained(path)
+    _write_tokenizer(path)
+    return path
+
+
+def _batch(pad_id=0, lengths=(12, 5, 1, 9), eos_id=None, seed=0):
+    rng = np.random.default_rng(seed)
+    length = max(lengths)
+    ids = rng.integers(5, VOCAB_SIZE - 1, (len(lengths), length)).astype(np.int32)
+    mask = np.arange(length)[None] < np.array(lengths)[:, None]
+    if eos_id is not None:
+        ids[np.arange(len(lengths)), np.array(lengths) - 1] = eos_id
+    return {"ids": np.where(mask, ids, pad_id).astype(np.int32), "mask": mask}
+
+
+def _reference(model, batch):
+    with torch.inference_mode():
+        out = model(
+            input_ids=torch.tensor(batch["ids"]).long(),
+            attention_mask=torch.tensor(batch["mask"]).long(),
+            output_hidden_states=True,
+        )
+    return SimpleNamespace(
+        tokens=out.last_hidden_state.numpy(),
+        hidden=[h.numpy() for h in out.hidden_states],
+        pooled=None if out.get("pooler_output") is None else out["pooler_output"].numpy(),
+    )
+
+
+def _assert_close(got, want, tolerance=2e-5):
+    got, want = np.asarray(got), np.asarray(want)
+    assert got.shape == want.shape
+    assert np.isfinite(got).all()
+    assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
+
+
+def _assert_parity(path, model, batch):
+    """The output and an inner layer of the loaded tower against transformers', at real tokens."""
+    tower = towers.load(str(path), kind="text", dtype="float32")
+    want, mask = _reference(model, batch), batch["mask"]
+    out = tower(batch)
+    np.testing.assert_array_equal(out.mask, mask)
+    assert np.isfinite(np.asarray(out.tokens)).all()
+    _assert_close(np.asarray(out.tokens)[mask], want.tokens[mask])
+    for layer in (0, 1):
+        inner = tower(batch, layer=layer)
+        _assert_close(np.asarray(inner.tokens)[mask], want.hidden[layer][mask])
+    return tower, want
+
+
+def _assert_names_lead_back(path, unused):
+    """The family's table turns the tower's parameters into the file again, `unused` left out."""
+    tower = towers.load(str(path), kind="text")
+    family = next(f for f in families() if f.name == tower.config.family)
+    got = names.to_file(family.tables[0], tower.params, heads=tower.config.heads)
+    want = safetensors.numpy.load_file(path / "model.safetensors")
+    assert got.keys() == want.keys() - unused
+    for name, array in got.items():
+        np.testing.assert_array_equal(array, want[name])
+
+
+@pytest.fixture
+def text_reference():
+    """Helpers that build, save and compare small text towers."""
+    return SimpleNamespace(
+        vocab_size=VOCAB_SIZE,
+        randomize=_randomize,
+        save=_save,
+        write_tokenizer=_write_tokenizer,
+        batch=_batch,
+        run=_reference,
+        assert_close=_assert_close,
+        assert_parity=_assert_parity,
+        assert_names_lead_back=_assert_names_lead_back,
+    )
