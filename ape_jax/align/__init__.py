@@ -1,0 +1,6 @@
+"""What is trained: heads, the two-tower model with its frozen frontier, losses, closed forms."""
+
+from ape_jax.align import closed_form, heads, losses
+from ape_jax.align.model import ImageFeatures, Model, Side, TextFeatures
+
+__all__ = ["ImageFeatures", "Model", "Side", "TextFeatures", "closed_form", "heads", "losses"]
