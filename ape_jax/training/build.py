@@ -1,0 +1,106 @@
+"""From a config to towers and a model; training and inference both start here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import ml_collections
+
+from ape_jax import towers
+from ape_jax.align import heads
+from ape_jax.align.model import Model, Side
+from ape_jax.errors import UserError
+from ape_jax.towers.tower import Tower, TowerConfig
+
+
+def load_towers(config: ml_collections.ConfigDict) -> tuple[Tower, Tower]:
+    """The image and the text tower.
+
+    Raises:
+      UserError: naming the config key, for a tower that cannot be loaded as what it is used for.
+    """
+    return _load(config, "image"), _load(config, "text")
+
+
+def make_model(config: ml_collections.ConfigDict, image: Tower, text: Tower) -> Model:
+    """The model that the config describes, on these towers.
+
+    Raises:
+      UserError: naming the config key, for a layer or pooling that a tower does not have.
+    """
+    pooling = image.config.pooling if config.image.pooling == "own" else config.image.pooling
+    for side, tower in (("image", image), ("text", text)):
+        if config[side].layer > tower.config.depth:
+            raise UserError(
+                f"config.{side}.layer: {config[side].tower} has {tower.config.depth} blocks, "
+                f"found {config[side].layer}"
+            )
+    _check_pooling(image, config.image.layer, pooling)
+    width = config.embed or image.config.pooled_width(pooling)
+    return Model(
+        image=Side(
+            tower=image,
+            head=_image_head(config, width),
+            tune=config.image.tune,
+            layer=config.image.layer,
+            pooling=pooling,
+        ),
+        text=Side(
+            tower=text,
+            head=_text_head(config, width, text.config),
+            tune=config.text.tune,
+            layer=config.text.layer,
+        ),
+        scale=config.loss.scale,
+        scale_max=config.loss.scale_max,
+        learn_scale=config.loss.learn_scale,
+        bias=config.loss.bias if config.loss.name == "sigmoid" else None,
+        standardize=config.image.standardize,
+    )
+
+
+def _load(config: ml_collections.ConfigDict, kind: str) -> Tower:
+    side = config[kind]
+    options: dict[str, Any] = {"dtype": side.dtype, "param_dtype": side.param_dtype}
+    if kind == "image" and side.size:
+        options["image_size"] = side.size
+    if kind == "text" and side.max_length:
+        options["max_length"] = side.max_length
+    if kind == "text" and side.prefix != "own":
+        options["prefix"] = side.prefix
+    try:
+        return towers.load(side.tower, kind=kind, **options)
+    except UserError as error:
+        raise UserError(f"config.{kind}.tower: {error}") from error
+
+
+def _check_pooling(tower: Tower, layer: int, pooling: str) -> None:
+    try:
+        towers.tower.check_pooling(pooling, tower.config)
+    except UserError as error:
+        raise UserError(f"config.image.pooling: {error}") from error
+    if pooling == "map" and layer != -1:
+        raise UserError("config.image.pooling: 'map' belongs to image.layer=-1; write 'mean'")
+
+
+def _image_head(config: ml_collections.ConfigDict, width: int) -> nn.Module:
+    if config.image.head.name == "identity":
+        return heads.Identity()
+    return heads.Linear(width, dtype=jnp.dtype(config.image.dtype))
+
+
+def _text_head(config: ml_collections.ConfigDict, width: int, tower: TowerConfig) -> nn.Module:
+    head, dtype = config.text.head, jnp.dtype(config.text.dtype)
+    if head.name == "linear":
+        return heads.PooledLinear(width, tower, pooling=config.text.pooling, dtype=dtype)
+    return heads.TokenMLP(
+        width,
+        tower,
+        depth=head.depth,
+        width=head.width or tower.width,
+        activation=head.activation,
+        dropout=head.dropout,
+        dtype=dtype,
+    )

@@ -1,0 +1,81 @@
+"""Evaluating during training: retrieval on the config's `data.eval` sets."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import PyTree
+
+from ape_jax.data import pipeline
+from ape_jax.evaluators import retrieval
+from ape_jax.training import embed
+from ape_jax.training.dataset import Dataset
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RetrievalTask:
+    """Retrieval both ways on one set of pairs.
+
+    Attributes:
+      name: of the metrics, `eval/<name>/i2t_r1`.
+      dataset: the pairs, encoded up to the frontier.
+      transform: the image tower's preparation, for images that are not encoded yet.
+      prepare: the text tower's, likewise.
+      background: under images with alpha.
+    """
+
+    name: str
+    dataset: Dataset
+    transform: Any
+    prepare: Any
+    background: Sequence[int]
+
+    def embed(
+        self, embedder: embed.Embedder, trainable: PyTree, frozen: PyTree
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`(zimg [n, E], ztxt [m, E], owner [m])`, a row of ztxt for each caption of each image."""
+        data, rows = self.dataset, embedder.rows
+        images = (
+            embed.pooled_batches(data.pooled[:, 0], rows)
+            if data.pooled is not None
+            else self._raw_images(rows)
+        )
+        texts = (
+            embed.token_batches(data.tokens, rows)
+            if data.tokens is not None
+            else embed.text_batches(self.prepare, data.captions.texts, rows)
+        )
+        zimg = embedder.images(trainable, frozen, images, len(data.pairs))
+        ztxt = embedder.texts(trainable, frozen, texts, len(data.captions.texts))
+        return zimg, ztxt[data.captions.rows], data.captions.owner
+
+    def evaluate(
+        self, embedder: embed.Embedder, trainable: PyTree, frozen: PyTree
+    ) -> dict[str, float]:
+        """Metrics named `eval/<name>/...`."""
+        metrics = retrieval.retrieval_metrics(*self.embed(embedder, trainable, frozen))
+        return {f"eval/{self.name}/{key}": float(value) for key, value in metrics.items()}
+
+    def _raw_images(self, rows: int) -> embed.Batches:
+        batches = pipeline.image_batches(
+            self.dataset.pairs,
+            transform=self.transform,
+            batch=rows,
+            on_error="error",
+            background=self.background,
+        )
+        for batch in batches:
+            yield {"image": batch["image"][batch["valid"]]}, batch["index"][batch["valid"]]
+
+
+def evaluate_all(
+    tasks: Sequence[RetrievalTask], embedder: embed.Embedder, trainable: PyTree, frozen: PyTree
+) -> Mapping[str, float]:
+    """The metrics of all tasks in one flat dict."""
+    metrics: dict[str, float] = {}
+    for task in tasks:
+        metrics.update(task.evaluate(embedder, trainable, frozen))
+    return metrics

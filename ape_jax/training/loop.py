@@ -1,0 +1,182 @@
+"""The training loop: resume, train, evaluate, checkpoint, sum up."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from jaxtyping import PyTree
+
+from ape_jax.errors import UserError
+from ape_jax.features.store import FeatureStore
+from ape_jax.parallel import hosts
+from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.parallel.progress import Progress
+from ape_jax.training import optim, workdir
+from ape_jax.training import run as run_lib
+from ape_jax.training.checkpoint import Checkpoints, check_meta
+from ape_jax.training.embed import Embedder
+from ape_jax.training.evaluation import evaluate_all
+from ape_jax.training.input import TrainInput
+from ape_jax.training.metrics import MetricWriter
+from ape_jax.training.step import State, init_state, make_step
+
+
+def train_and_evaluate(
+    config: ml_collections.ConfigDict,
+    directory: str | os.PathLike[str],
+    store: FeatureStore | None = None,
+) -> dict[str, Any]:
+    """Trains to `train.steps`, taking up an earlier start's work; the same call again resumes.
+
+    A run that was killed and resumed ends with the same bits as one that was not.
+
+    Args:
+      config: a resolved config.
+      directory: the work directory.
+      store: features shared with other runs of this process.
+
+    Returns:
+      The contents of `summary.json`.
+
+    Raises:
+      UserError: for anything the user can put right, before the first compile where it can be
+        known by then; for a loss that is no longer finite; for a full disk.
+    """
+    done = finished(config, directory)
+    if done is not None:
+        return done
+    sources = run_lib.open_sources(config)
+    path = workdir.claim(directory, config)
+    run = run_lib.prepare(config, sources, store or FeatureStore())
+    if hosts.is_first():
+        print(run_lib.parameter_table(run), file=sys.stderr)
+    return _Loop(run, path).train()
+
+
+def finished(
+    config: ml_collections.ConfigDict, directory: str | os.PathLike[str]
+) -> dict[str, Any] | None:
+    """The summary of a run of this config that has come to its end, else None.
+
+    Raises:
+      UserError: where the directory holds another config's run.
+    """
+    path = pathlib.Path(directory)
+    if not (path / "config.json").exists() or not (path / "summary.json").exists():
+        return None
+    workdir.require_same(path, config)
+    return json.loads((path / "summary.json").read_text(encoding="utf-8"))
+
+
+class _Loop:
+    """One start of a run."""
+
+    def __init__(self, run: run_lib.Run, path: pathlib.Path):
+        self._run, self._path, self._config = run, path, run.config
+        train = run.config.train
+        self._schedule = optim.make_schedule(run.config.optim, train.steps)
+        optimizer = optim.make_optimizer(run.config.optim, self._schedule, run.trainable)
+        step = make_step(run.model, run.config.loss.name, optimizer, run.config.seed, run.mesh)
+        self._step = jax.jit(step, donate_argnums=0)
+        self._embedder = Embedder(run.model, run.mesh, run.config.eval.batch)
+        self._checkpoints = Checkpoints(path, train.keep)
+        state = mesh_lib.place_replicated(init_state(run.trainable, optimizer), run.mesh)
+        self._fixed: PyTree = {k: v for k, v in run.frozen.items() if k == "statistics"}
+        self._state = self._resume(state)
+        self._frozen = {**run.frozen, **self._fixed}
+        self._start = int(self._state.step)
+        self._writer = MetricWriter(path, self._start)
+
+    def train(self) -> dict[str, Any]:
+        """Trains from where the state stands and writes the summary."""
+        train, began = self._config.train, time.monotonic()
+        source = TrainInput(
+            self._run.dataset, self._run.model.image.tower, self._run.model.text.tower, self._config
+        )
+        batches = source.batches(self._start)
+        progress = Progress("training", train.steps, "pairs", train.batch, done=self._start)
+        pending: list[tuple[int, Mapping[str, Any]]] = []
+        metrics: Mapping[str, float] = {}
+        try:
+            for step in range(self._start + 1, train.steps + 1):
+                batch = mesh_lib.place_batch(next(batches), self._run.mesh)
+                self._state, scalars = self._step(self._state, self._frozen, batch)
+                pending.append((step, scalars))
+                last = step == train.steps
+                if last or self._due(step, train.log_every):
+                    self._flush(pending, progress)
+                if last or self._due(step, train.eval_every):
+                    metrics = self._evaluate(step)
+                if last or self._due(step, train.checkpoint_every):
+                    self._flush(pending, progress)  # A checkpoint is never written unchecked.
+                    self._checkpoints.save(self._state, self._fixed, self._run.meta)
+            # The end of the last start may have been cut off between checkpoint and summary.
+            metrics = metrics or self._evaluate(None)
+        finally:
+            self._writer.close()
+            self._checkpoints.close()
+        return self._summary(metrics, time.monotonic() - began)
+
+    def _resume(self, state: State) -> State:
+        if self._checkpoints.latest is None:
+            return state
+        check_meta(self._checkpoints.meta(), self._run.meta, self._path)
+        state, self._fixed = self._checkpoints.restore(state, self._fixed)
+        print(f"resuming {self._path} at step {int(state.step)}", file=sys.stderr)
+        return state
+
+    def _due(self, step: int, every: int) -> bool:
+        return every > 0 and step % every == 0
+
+    def _flush(self, pending: list[tuple[int, Mapping[str, Any]]], progress: Progress) -> None:
+        """Fetches the metrics since the last call; stops at a step that is not finite."""
+        for step, scalars in jax.device_get(pending):
+            if not (math.isfinite(scalars["loss"]) and math.isfinite(scalars["grad_norm"])):
+                raise UserError(self._not_finite(step, scalars))
+            if step == self._config.train.steps or self._due(step, self._config.train.log_every):
+                rate = {"lr": float(self._schedule(jnp.int32(step - 1)))}
+                self._writer.write(step, {f"train/{k}": v for k, v in {**scalars, **rate}.items()})
+            progress.update(step, f"loss {scalars['loss']:.4f}")
+        pending.clear()
+
+    def _not_finite(self, step: int, scalars: Mapping[str, Any]) -> str:
+        self._checkpoints.wait()
+        good = self._checkpoints.latest
+        kept = f"the last good checkpoint is step {good}" if good else "there is no checkpoint yet"
+        return (
+            f"the loss is {scalars['loss']} with gradient norm {scalars['grad_norm']} at step "
+            f"{step}; {kept}; lower optim.lr or set optim.clip"
+        )
+
+    def _evaluate(self, step: int | None) -> Mapping[str, float]:
+        metrics = evaluate_all(self._run.tasks, self._embedder, self._state.trainable, self._frozen)
+        if step is not None:
+            self._writer.write(step, metrics)
+        return metrics
+
+    def _summary(self, metrics: Mapping[str, float], seconds: float) -> dict[str, Any]:
+        trained, frozen = (
+            sum(x.size for x in jax.tree.leaves(tree))
+            for tree in (self._run.trainable, self._run.frozen)
+        )
+        summary = {
+            "step": int(self._state.step),
+            "pairs": len(self._run.dataset.pairs),
+            "parameters_trained": trained,
+            "parameters_frozen": frozen,
+            "seconds_last_start": round(seconds, 3),
+            **metrics,
+        }
+        if hosts.is_first():
+            workdir.write_json(self._path / "summary.json", summary)
+        return summary

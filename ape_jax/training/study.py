@@ -1,0 +1,143 @@
+"""One config, several methods, several seeds: a table with mean and spread.
+
+Every trained cell is an ordinary work directory (`DIR/ape/seed0`), so it can be resumed, loaded and
+evaluated like any other; features are encoded once for all cells.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from ape_jax import config as config_lib
+from ape_jax.errors import UserError
+from ape_jax.evaluators import report
+from ape_jax.features.store import FeatureStore
+from ape_jax.training import baselines, loop, workdir
+from ape_jax.training import run as run_lib
+
+TRAINED = ("ape", "linear")
+CLOSED = ("chance", "pixels", "ridge")
+TITLES = {
+    "chance": "chance",
+    "pixels": "raw pixels, ridge to text",
+    "ridge": "ridge, pooled text to image",
+    "linear": "linear on pooled text",
+    "ape": "APE",
+}
+
+
+def run_study(
+    config: ml_collections.ConfigDict, directory: str | os.PathLike[str]
+) -> dict[str, Any]:
+    """Runs every cell that is not done yet and writes `summary.json` and `table.md`.
+
+    Args:
+      config: the experiment; `study.methods` and `study.seeds` span the grid.
+      directory: where the cells go.
+
+    Returns:
+      `{"methods": {method: {set: {metric: [value a seed]}}}, "images": {set: n}}`.
+
+    Raises:
+      UserError: for methods that the config cannot be run with.
+    """
+    path = pathlib.Path(directory)
+    if (path / "summary.json").exists() and (path / "config.json").exists():
+        workdir.require_same(path, config)
+        return json.loads((path / "summary.json").read_text(encoding="utf-8"))
+    _check(config)
+    sources = run_lib.open_sources(config)
+    workdir.claim(path, config)
+    store, results = FeatureStore(), {}
+    run = run_lib.prepare(config, sources, store)
+    for method in config.study.methods:
+        if method in CLOSED:
+            cells = [_closed(method, run, store)]
+        else:
+            seeds = range(config.seed, config.seed + config.study.seeds)
+            cells = [_trained(method, seed, config, path, store) for seed in seeds]
+        results[method] = _by_set(cells)
+    images = {task.name: len(task.dataset.pairs) for task in run.tasks}
+    summary = {"methods": results, "images": images, "pairs": len(run.dataset.pairs)}
+    (path / "table.md").write_text(tables(summary) + "\n", encoding="utf-8")
+    workdir.write_json(path / "summary.json", summary)
+    return summary
+
+
+def cell_config(
+    method: str, seed: int, config: ml_collections.ConfigDict
+) -> ml_collections.ConfigDict:
+    """The ordinary config of one trained cell."""
+    flat = {**config_lib.flatten(config), "seed": seed}
+    flat.update({key: config_lib.SCHEMA[key].default for key in flat if key.startswith("study.")})
+    if method == "linear":
+        flat["text.head.depth"] = 1  # A token MLP of one layer is linear on mean-pooled text.
+    return config_lib.resolve(config_lib.unflatten(flat))
+
+
+def tables(summary: Mapping[str, Any]) -> str:
+    """A Markdown table for each evaluation set: percent, mean and standard deviation over seeds."""
+    parts = []
+    for name, images in summary["images"].items():
+        head = [f"{name} ({images} images)", *map(report.metric_title, report.RETRIEVAL)]
+        rows = [
+            [TITLES[method], *(_cell(m, sets[name][m]) for m in report.RETRIEVAL)]
+            for method, sets in summary["methods"].items()
+        ]
+        parts.append(report.markdown(head, rows))
+    return "\n\n".join(parts)
+
+
+def _check(config: ml_collections.ConfigDict) -> None:
+    """Closed forms need features of both towers, encoded beforehand."""
+    frozen = config.image.tune == config.text.tune == "frozen" and config.cache.views > 0
+    if not frozen:
+        raise UserError(
+            "config.study.methods: a study runs on encoded features; it needs image.tune and "
+            "text.tune='frozen' and cache.views of at least 1"
+        )
+    if not config.data.eval:
+        raise UserError("config.data.eval: a study needs at least one set to evaluate on")
+    if not config.study.methods:
+        raise UserError("config.study.methods: expected at least one method, found ()")
+
+
+def _closed(method: str, run: run_lib.Run, store: FeatureStore) -> baselines.Metrics:
+    if method == "pixels":
+        return baselines.pixels(run, store)
+    return {"chance": baselines.chance, "ridge": baselines.ridge}[method](run)
+
+
+def _trained(
+    method: str, seed: int, config: ml_collections.ConfigDict, path: pathlib.Path, store: Any
+) -> baselines.Metrics:
+    summary = loop.train_and_evaluate(
+        cell_config(method, seed, config), path / method / f"seed{seed}", store
+    )
+    metrics: baselines.Metrics = {}
+    for key, value in summary.items():
+        if key.startswith("eval/"):
+            _, name, metric = key.split("/")
+            metrics.setdefault(name, {})[metric] = value
+    return metrics
+
+
+def _by_set(cells: list[baselines.Metrics]) -> dict[str, dict[str, list[float]]]:
+    return {
+        name: {metric: [float(cell[name][metric]) for cell in cells] for metric in report.RETRIEVAL}
+        for name in cells[0]
+    }
+
+
+def _cell(metric: str, values: list[float]) -> str:
+    text = report.cell(metric, float(np.mean(values)))
+    if len(values) == 1:
+        return text
+    return f"{text} ± {report.cell(metric, float(np.std(values, ddof=1)))}"

@@ -1,0 +1,169 @@
+"""The real loop on a tiny world: it learns, resumes with the same bits and stops at NaN."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from ape_jax import config as config_lib
+from ape_jax.errors import UserError
+from ape_jax.training import loop
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing may catch it and tidy up."""
+
+
+@pytest.fixture
+def killed_at(monkeypatch):
+    """Makes the loop die when it asks for the batch of a step."""
+
+    def arm(step):
+        original = loop.TrainInput.batches
+
+        def batches(self, start):
+            for i, batch in enumerate(original(self, start), start + 1):
+                if i == step:
+                    raise Killed
+                yield batch
+
+        monkeypatch.setattr(loop.TrainInput, "batches", batches)
+        return lambda: monkeypatch.setattr(loop.TrainInput, "batches", original)
+
+    return arm
+
+
+def final_parameters(workdir):
+    step = max(int(p.name) for p in (workdir / "checkpoints").iterdir())
+    with ocp.StandardCheckpointer() as checkpointer:
+        arrays = checkpointer.restore(
+            (workdir / "checkpoints" / str(step) / "trainable").absolute()
+        )
+    return step, jax.tree.map(np.asarray, arrays)
+
+
+def assert_same_bits(a, b):
+    assert a[0] == b[0]
+    jax.tree.map(np.testing.assert_array_equal, a[1], b[1])
+
+
+def test_loss_falls_and_every_figure_is_written(tiny_config, tmp_path):
+    tiny_config.train.steps, tiny_config.optim.lr = 60, 3e-3
+    summary = loop.train_and_evaluate(config_lib.resolve(tiny_config), tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["train/loss"] for line in lines if "train/loss" in line]
+    assert losses[-1] < 0.7 * losses[0]
+    assert summary["eval/train/i2t_r1"] > 3 / 24
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("views", [0, 3])
+def test_killed_at_any_step_and_resumed_ends_with_the_same_bits(
+    tiny_config, tmp_path, killed_at, views
+):
+    tiny_config.cache.views = views
+    tiny_config.augment.crop, tiny_config.augment.flip = (0.5, 1.0), True
+    tiny_config.text.head.dropout = 0.2
+    config = config_lib.resolve(tiny_config)
+    loop.train_and_evaluate(config, tmp_path / "whole")
+    for step in (2, 6):
+        heal = killed_at(step)
+        with pytest.raises(Killed):
+            loop.train_and_evaluate(config, tmp_path / "cut")
+        heal()
+    loop.train_and_evaluate(config, tmp_path / "cut")
+    assert_same_bits(final_parameters(tmp_path / "whole"), final_parameters(tmp_path / "cut"))
+    whole, cut = ((tmp_path / d / "metrics.jsonl").read_text() for d in ("whole", "cut"))
+    assert whole == cut
+
+
+def test_kill_9_of_the_command_resumes_with_the_same_bits(tiny_config, tmp_path):
+    tiny_config.train.steps, tiny_config.train.checkpoint_every = 30, 5
+    flat = json.dumps(config_lib.flatten(config_lib.resolve(tiny_config)))
+    (tmp_path / "flat.json").write_text(flat)
+    (tmp_path / "config.py").write_text(
+        "import json, ml_collections\n"
+        "from ape_jax import config\n"
+        "def get_config(arg=''):\n"
+        f"    flat = json.load(open({str(tmp_path / 'flat.json')!r}))\n"
+        "    return config.resolve(config.unflatten(flat))\n"
+    )
+
+    def start(workdir):
+        command = [sys.executable, "-m", "ape_jax.main", f"--config={tmp_path}/config.py"]
+        return subprocess.Popen([*command, f"--workdir={workdir}"], env=os.environ)
+
+    cut = tmp_path / "cut"
+    process = start(cut)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if (cut / "checkpoints" / "5").exists():
+            process.send_signal(signal.SIGKILL)
+        time.sleep(0.005)
+    assert process.wait(10) == -signal.SIGKILL
+    assert start(cut).wait(240) == 0
+    loop.train_and_evaluate(config_lib.resolve(tiny_config), tmp_path / "whole")
+    assert_same_bits(final_parameters(tmp_path / "whole"), final_parameters(cut))
+
+
+def test_finished_run_is_not_trained_again(tiny_config, tmp_path, monkeypatch):
+    config = config_lib.resolve(tiny_config)
+    first = loop.train_and_evaluate(config, tmp_path)
+    monkeypatch.setattr(loop.run_lib, "prepare", None)
+    assert loop.train_and_evaluate(config, tmp_path) == first
+
+
+def test_summary_that_was_cut_off_is_made_without_training(tiny_config, tmp_path, monkeypatch):
+    config = config_lib.resolve(tiny_config)
+    first = loop.train_and_evaluate(config, tmp_path)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    (tmp_path / "summary.json").unlink()
+    again = loop.train_and_evaluate(config, tmp_path)
+    drop = {"seconds_last_start"}
+    assert {k: first[k] for k in first.keys() - drop} == {k: again[k] for k in again.keys() - drop}
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_names_the_checkpoint(
+    tiny_config, tmp_path, monkeypatch
+):
+    original = loop.TrainInput.batches
+
+    def batches(self, start):
+        for step, batch in enumerate(original(self, start), start + 1):
+            yield {**batch, "pooled": batch["pooled"] * (np.nan if step == 6 else 1)}
+
+    monkeypatch.setattr(loop.TrainInput, "batches", batches)
+    with pytest.raises(UserError, match=r"loss is nan .* at step 6; the last good .* step 4;"):
+        loop.train_and_evaluate(config_lib.resolve(tiny_config), tmp_path)
+    assert not (tmp_path / "summary.json").exists()
+    assert (tmp_path / "checkpoints/4").exists() and not (tmp_path / "checkpoints/8").exists()
+
+
+def test_batch_that_does_not_divide_over_the_devices_names_one_that_does(tiny_config, tmp_path):
+    tiny_config.train.batch = 12
+    with pytest.raises(UserError, match=r"train.batch: 12 .* 8 devices; write 16"):
+        loop.train_and_evaluate(config_lib.resolve(tiny_config), tmp_path)
+
+
+def test_other_pairs_under_the_same_name_are_refused(tiny_config, tiny, tmp_path, killed_at):
+    pairs = tmp_path / "pairs.jsonl"
+    text = (tiny / "pairs.jsonl").read_text().replace('"image": "', f'"image": "{tiny}/')
+    pairs.write_text(text)
+    tiny_config.data.pairs = str(pairs)
+    config = config_lib.resolve(tiny_config)
+    heal = killed_at(6)
+    with pytest.raises(Killed):
+        loop.train_and_evaluate(config, tmp_path / "run")
+    heal()
+    pairs.write_text(text.replace("a red square", "the red square"))
+    with pytest.raises(UserError, match="another pairs"):
+        loop.train_and_evaluate(config, tmp_path / "run")
