@@ -1,0 +1,27 @@
+"""Align any pretrained vision transformer with any pretrained text encoder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ape_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from ape_jax.inference import Aligner, load
+
+__all__ = ["Aligner", "UserError", "load"]
+__version__ = "0.1.0"
+
+_LAZY = {"load": "ape_jax.inference", "Aligner": "ape_jax.inference"}
+_ROOMS = ("align", "data", "demo", "evaluators", "features", "parallel", "towers", "training")
+
+
+def __getattr__(name: str) -> Any:
+    """Imports rooms when they are first used, so that `import ape_jax` costs nothing."""
+    import importlib
+
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"ape_jax.{name}")
+    raise AttributeError(f"module 'ape_jax' has no attribute {name!r}")

@@ -1,0 +1,114 @@
+"""What all commands share: reading the command line, one sentence for an error, the exit code."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+
+import ml_collections
+from absl import app, flags, logging
+
+from ape_jax import config as config_lib
+from ape_jax.errors import UserError
+from ape_jax.parallel import hosts
+
+_CONFIG = flags.DEFINE_string("config", "", "FILE.py[:ARG]; --config.key=value sets one key.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", "", "Directory of the run; the same one again resumes it."
+)
+_OVERRIDE = "--config."
+_overrides: dict[str, str] = {}
+
+
+def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
+    """Parses flags, joins the cluster where there is one, runs `main` and ends the process.
+
+    Args:
+      main: the command; it reads its flags.
+      argv: the command line, by default the process's.
+
+    The exit code is 0, 1 after a `UserError` (printed alone, in one line), 2 for flags that absl
+    does not know, or 130 after an interrupt.
+    """
+
+    def guarded(argv: Sequence[str]) -> None:
+        try:
+            if len(argv) > 1:
+                raise UserError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
+            with hosts.cluster():
+                main()
+        except UserError as error:
+            sys.stdout.flush()
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr, flush=True)
+            sys.exit(130)
+
+    logging.set_verbosity(logging.WARNING)
+    app.run(guarded, argv=argv, flags_parser=_parse_flags)
+
+
+def workdir() -> str:
+    """The directory of `--workdir`.
+
+    Raises:
+      UserError: where none is given.
+    """
+    if not _WORKDIR.value:
+        raise UserError("--workdir: expected the directory of a run, found none")
+    return _WORKDIR.value
+
+
+def load_config() -> ml_collections.ConfigDict:
+    """The checked config of `--config FILE.py[:ARG]` with the command line's overrides applied.
+
+    Raises:
+      UserError: for a file that is missing or does not give a config, or a wrong key or value.
+    """
+    spec = _CONFIG.value
+    if not spec:
+        raise UserError("--config: expected a config file such as configs/ape.py, found none")
+    path, _, arg = spec.partition(":")
+    config = _run_file(pathlib.Path(path), arg)
+    config_lib.override(config, _overrides)
+    return config_lib.resolve(config)
+
+
+def _run_file(path: pathlib.Path, arg: str) -> ml_collections.ConfigDict:
+    if path.suffix != ".py" or not path.is_file():
+        raise UserError(f"--config: expected a Python config file, found no such file as {path}")
+    spec = importlib.util.spec_from_file_location("ape_jax_config", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config(arg)
+    except UserError:
+        raise
+    except Exception as error:  # The file is the user's code: any error in it is theirs to mend.
+        reason = " ".join(str(error).split()) or "no reason given"
+        raise UserError(f"--config: {path} failed with {type(error).__name__}: {reason}") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(f"--config: get_config in {path} must return an ml_collections.ConfigDict")
+    return config
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    """Takes `--config.key=value` (or `--config.key value`) out of argv; absl parses the rest."""
+    _overrides.clear()
+    flags.FLAGS.unparse_flags()
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word.startswith(_OVERRIDE):
+            key, equals, value = word[len(_OVERRIDE) :].partition("=")
+            _overrides[key] = value if equals else next(words, "")
+        else:
+            rest.append(word)
+    try:
+        return flags.FLAGS(rest)
+    except flags.Error as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)

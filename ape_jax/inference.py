@@ -1,0 +1,169 @@
+"""Using what was trained: `load` a work directory and embed images and texts with it."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+from jaxtyping import Float, PyTree
+
+from ape_jax.data.images import load_image
+from ape_jax.errors import UserError
+from ape_jax.evaluators import prompts, zeroshot
+from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.training import build, workdir
+from ape_jax.training import run as run_lib
+from ape_jax.training.checkpoint import Checkpoints, check_meta
+from ape_jax.training.embed import Embedder, text_batches
+
+
+class Aligner:
+    """An aligned image-text model.
+
+    Example:
+      model = ape_jax.load("runs/demo")
+      p = model.classify(["cat.png"], ["cat", "dog"], templates="simple")
+
+    Attributes:
+      config: the run's resolved config.
+      scale: the trained inverse temperature.
+    """
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        trainable: PyTree,
+        frozen: PyTree,
+        embedder: Embedder,
+        image_transform: Any,
+        prepare_texts: Any,
+        scale: float,
+    ):
+        self.config, self.scale = config, scale
+        self._trainable, self._frozen, self._embedder = trainable, frozen, embedder
+        self._transform, self._prepare = image_transform, prepare_texts
+
+    def encode_image(self, images: Sequence[Any]) -> Float[np.ndarray, "n e"]:
+        """Unit-length embeddings of images.
+
+        Args:
+          images: paths, PIL images, encoded bytes or uint8 arrays [H, W, 3 or 4]; any mixture.
+
+        Returns:
+          f32 [n, e].
+
+        Raises:
+          UserError: naming an image that cannot be read.
+        """
+        images = _sequence(images, "encode_image")
+        return self._embedder.images(
+            self._trainable, self._frozen, self._image_batches(images), len(images)
+        )
+
+    def encode_text(self, texts: Sequence[str]) -> Float[np.ndarray, "n e"]:
+        """Unit-length embeddings of texts; longer ones than the tower takes are cut.
+
+        Returns:
+          f32 [n, e].
+
+        Raises:
+          UserError: for a text that is not a string.
+        """
+        texts = _sequence(texts, "encode_text")
+        if bad := [t for t in texts if not isinstance(t, str)]:
+            raise UserError(f"encode_text: expected strings, found {type(bad[0]).__name__}")
+        batches = text_batches(self._prepare, texts, self._embedder.rows)
+        return self._embedder.texts(self._trainable, self._frozen, batches, len(texts))
+
+    def classify(
+        self, images: Sequence[Any], classnames: Sequence[str], templates: str = "none"
+    ) -> Float[np.ndarray, "n c"]:
+        """Zero-shot probabilities: softmax over scaled similarities to the classes.
+
+        Args:
+          images: as in `encode_image`.
+          classnames: c names.
+          templates: `none`, `simple`, `openai` or a file with one `{}` a line.
+
+        Returns:
+          f32 [n, c], rows summing to 1.
+        """
+        classnames = _sequence(classnames, "classify")
+        filled = prompts.resolve_templates(templates)
+        classes = zeroshot.class_embeddings(self.encode_text, classnames, filled)
+        logits = self.scale * (self.encode_image(images) @ classes.T).astype(np.float64)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+
+    def retrieve(
+        self, queries: Sequence[str], images: Sequence[Any], k: int = 5
+    ) -> list[list[tuple[int, float]]]:
+        """The best images for each text.
+
+        Args:
+          queries: texts.
+          images: as in `encode_image`.
+          k: how many; fewer where there are fewer images.
+
+        Returns:
+          For each query, places in `images` and cosines, best first.
+        """
+        scores = self.encode_text(queries) @ self.encode_image(images).T
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return [[(int(i), float(row[i])) for i in places] for places, row in zip(best, scores)]
+
+    def _image_batches(self, images: Sequence[Any]) -> Iterator[tuple[Any, np.ndarray]]:
+        rows, background = self._embedder.rows, tuple(self.config.data.background)
+        for start in range(0, len(images), rows):
+            chosen = images[start : start + rows]
+            batch = [self._transform(load_image(x, background=background)) for x in chosen]
+            yield {"image": np.stack(batch)}, np.arange(start, start + len(chosen))
+
+
+def load(directory: str | os.PathLike[str]) -> Aligner:
+    """Loads a work directory's newest checkpoint and the towers it was trained on.
+
+    Raises:
+      UserError: where there is no run or no checkpoint, or a tower is no longer the one that the
+        head was trained on.
+    """
+    path = pathlib.Path(directory)
+    config = workdir.read_config(path)
+    # Opening would create the folder; a directory that is only read stays as it is.
+    if not (path / "checkpoints").is_dir():
+        raise UserError(f"{path} holds no checkpoint yet; train first, or wait for the first one")
+    checkpoints = Checkpoints(path, config.train.keep)
+    if checkpoints.latest is None:
+        raise UserError(f"{path} holds no finished checkpoint yet; run the training again")
+    image, text = build.load_towers(config)
+    check_meta(checkpoints.meta(), run_lib.meta(config, image, text), path)
+    mesh = mesh_lib.make_mesh()
+    model = build.make_model(config, image, text)
+    trainable, frozen = model.init(config.seed)
+    frozen = mesh_lib.place_frozen(frozen, mesh, config.mesh.shard_min_size)
+    trainable = mesh_lib.place_replicated(trainable, mesh)
+    fixed = mesh_lib.place_replicated({k: v for k, v in frozen.items() if k == "statistics"}, mesh)
+    trainable, fixed = checkpoints.restore_model(trainable, fixed)
+    frozen = {**frozen, **fixed}
+    return Aligner(
+        config,
+        trainable,
+        frozen,
+        Embedder(model, mesh, config.eval.batch),
+        image.prepare.transform,
+        text.prepare,
+        float(model.logit_scale(trainable, frozen)[0]),
+    )
+
+
+def _sequence(items: Sequence[Any], what: str) -> list[Any]:
+    """A list; a lone string or nothing is a mistake that would give a wrong answer quietly."""
+    if isinstance(items, str | bytes) or not hasattr(items, "__len__"):
+        raise UserError(f"{what}: expected a list, found one {type(items).__name__}; write [x]")
+    if not len(items):
+        raise UserError(f"{what}: expected at least one item, found an empty list")
+    return list(items)

@@ -1,0 +1,40 @@
+"""APE on your own pairs: `--config configs/ape.py:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
+
+Both towers stay frozen; an MLP on the text tower's tokens is trained (arXiv 2210.03927). The paper
+gives the head's depth (4 to 6 layers), its size (7.5 to 22.5 % of the text tower) and the epochs;
+optimizer, learning rate, temperature and batch are ours.
+"""
+
+from ape_jax import config as config_lib
+
+
+def get_config(arg=""):
+    args = config_lib.parse_arg(
+        arg, image="", text="", pairs="", eval="", batch=512, steps=2000, views=10, seed=0
+    )
+    config = config_lib.default()
+    config.seed = args.seed
+
+    config.image.tower, config.text.tower = args.image, args.text
+    config.text.head.depth = 4
+    config.text.head.dropout = 0.1
+
+    config.data.pairs = args.pairs
+    config.data.eval = {"eval": args.eval} if args.eval else {}
+
+    # Image augmentation helps sizeably, text augmentation hardly (the paper). With few images,
+    # encode each in several views once; views=0 draws a fresh one in every step instead.
+    config.cache.views = args.views
+    if args.views != 1:
+        config.augment.crop = (0.4, 1.0)
+        config.augment.flip = True
+        config.augment.randaugment = (2, 5)
+
+    config.train.batch, config.train.steps = args.batch, args.steps
+    config.train.checkpoint_every = max(args.steps // 10, 1)
+    config.train.log_every = max(args.steps // 100, 1)
+    config.optim.lr = 1e-3
+    config.optim.warmup = args.steps // 10
+    config.optim.weight_decay = 0.1
+    config.optim.lr_mults = ((".*log_scale", 5.0),)
+    return config

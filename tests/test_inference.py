@@ -1,0 +1,113 @@
+"""Using a saved run from Python, and evaluating it from the command line."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ape_jax
+from ape_jax import UserError
+from ape_jax import config as config_lib
+from ape_jax.data.pairs import open_pairs
+from ape_jax.evaluators import tasks
+from ape_jax.training import loop
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    """A trained work directory and its summary."""
+    config = config_lib.default()
+    config.image.tower, config.text.tower = str(tiny / "image"), str(tiny / "text")
+    config.image.dtype = config.text.dtype = "float32"
+    config.data.pairs, config.data.eval = (
+        str(tiny / "pairs.jsonl"),
+        {"x": str(tiny / "pairs.jsonl")},
+    )
+    config.text.head.depth, config.optim.lr = 2, 3e-3
+    config.train.batch, config.train.steps = 16, 40
+    path = tmp_path_factory.mktemp("run")
+    return path, loop.train_and_evaluate(config_lib.resolve(config), path)
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return ape_jax.load(run[0])
+
+
+def test_embeddings_are_f32_of_unit_length(model, tiny):
+    z = model.encode_image([tiny / "red-bar.png", Image.open(tiny / "blue-bar.png")])
+    t = model.encode_text(["a red bar", "a blue bar", "the picture"])
+    assert z.shape == (2, 32) and t.shape == (3, 32)
+    assert z.dtype == t.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(t, axis=1), 1, rtol=1e-5)
+
+
+def test_loaded_model_has_the_figures_of_the_run(run, model, tiny):
+    metrics = tasks.evaluate_retrieval(model, open_pairs(str(tiny / "pairs.jsonl")))
+    for name, value in metrics.items():
+        assert value == pytest.approx(run[1][f"eval/x/{name}"], abs=1e-6)
+
+
+def test_batching_does_not_change_an_embedding(model, tiny):
+    texts = [f"a {c} square" for c in ("red", "green", "blue")] * 30
+    np.testing.assert_allclose(
+        model.encode_text(texts)[-1], model.encode_text(texts[-1:])[0], rtol=1e-5, atol=1e-6
+    )
+
+
+def test_classify_gives_probabilities(model, tiny):
+    p = model.classify([str(tiny / "red-bar.png")] * 2, ["red bar", "blue circle", "red {x}"])
+    assert p.shape == (2, 3) and p.dtype == np.float32
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_retrieve_finds_the_best_first(model, tiny):
+    paths = sorted(tiny.glob("*.png"))
+    z, t = model.encode_image(paths), model.encode_text(["a red bar"])
+    hits = model.retrieve(["a red bar"], paths, k=3)
+    expected = np.argsort(-(t @ z.T)[0], kind="stable")[:3]
+    assert [i for i, _ in hits[0]] == expected.tolist()
+    assert hits[0][0][1] == pytest.approx(float((t @ z.T).max()), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda m: m.encode_text("a cat"), "list"),
+        (lambda m: m.encode_text([]), "empty"),
+        (lambda m: m.encode_text(["a", 3]), "int"),
+        (lambda m: m.encode_image("cat.png"), "list"),
+        (lambda m: m.encode_image(["no-such.png"]), "no-such.png"),
+        (lambda m: m.classify(["x.png"], ["cat"], templates="no-such"), "templates"),
+    ],
+)
+def test_wrong_use_is_one_sentence(model, call, words):
+    with pytest.raises(UserError, match=words) as error:
+        call(model)
+    assert "\n" not in str(error.value)
+
+
+def test_directory_without_a_run_or_checkpoint_is_one_sentence(run, tmp_path):
+    with pytest.raises(UserError, match=r"no config\.json"):
+        ape_jax.load(tmp_path)
+    shutil.copy(run[0] / "config.json", tmp_path)
+    with pytest.raises(UserError, match="no checkpoint"):
+        ape_jax.load(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_tower_that_changed_is_refused(run, tiny, tmp_path):
+    copy, towers = tmp_path / "run", tmp_path / "text"
+    shutil.copytree(run[0], copy)
+    shutil.copytree(tiny / "text", towers)
+    flat = json.loads((copy / "config.json").read_text())
+    flat["text.tower"] = str(towers)
+    (copy / "config.json").write_text(json.dumps(flat))
+    weights = bytearray((towers / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (towers / "model.safetensors").write_bytes(weights)
+    with pytest.raises(UserError, match="another text tower"):
+        ape_jax.load(copy)
