@@ -7,10 +7,12 @@ import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
+import jax
 import ml_collections
 from absl import app, flags, logging
 
 from ape_jax import config as config_lib
+from ape_jax.demo import assets
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
 
@@ -37,6 +39,10 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
         try:
             if len(argv) > 1:
                 raise UserError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
+            # After absl's own set-up; Orbax tells a page at INFO for every checkpoint.
+            if not flags.FLAGS["verbosity"].present:
+                logging.set_verbosity(logging.WARNING)
+            _keep_compiled_programs()
             with hosts.cluster():
                 main()
         except UserError as error:
@@ -47,8 +53,14 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
             print("interrupted", file=sys.stderr, flush=True)
             sys.exit(130)
 
-    logging.set_verbosity(logging.WARNING)
     app.run(guarded, argv=argv, flags_parser=_parse_flags)
+
+
+def _keep_compiled_programs() -> None:
+    """Compiled programs are kept between processes, unless the user keeps them elsewhere."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(assets.cache_dir() / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def workdir() -> str:

@@ -2,16 +2,22 @@
 
 import json
 import os
+import tempfile
 
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+# Before the first import of jax.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-import numpy as np
-import pytest
-from PIL import Image, ImageDraw
+# Many tests compile the same program; all but the first read it from here, subprocesses too.
+_CACHE = tempfile.TemporaryDirectory(prefix="ape_jax_xla_")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 COLOURS = ("red", "green", "blue", "yellow", "black", "purple")
 SHAPES = ("square", "circle", "triangle", "bar")

@@ -86,8 +86,9 @@ class _Loop:
         train = run.config.train
         self._schedule = optim.make_schedule(run.config.optim, train.steps)
         optimizer = optim.make_optimizer(run.config.optim, self._schedule, run.trainable)
-        step = make_step(run.model, run.config.loss.name, optimizer, run.config.seed, run.mesh)
+        step = make_step(run.model, run.config.loss.name, optimizer, run.mesh)
         self._step = jax.jit(step, donate_argnums=0)
+        self._key = jax.random.key(run.config.seed)
         self._embedder = Embedder(run.model, run.mesh, run.config.eval.batch)
         self._checkpoints = Checkpoints(path, train.keep)
         state = mesh_lib.place_replicated(init_state(run.trainable, optimizer), run.mesh)
@@ -110,7 +111,7 @@ class _Loop:
         try:
             for step in range(self._start + 1, train.steps + 1):
                 batch = mesh_lib.place_batch(next(batches), self._run.mesh)
-                self._state, scalars = self._step(self._state, self._frozen, batch)
+                self._state, scalars = self._step(self._state, self._frozen, batch, self._key)
                 pending.append((step, scalars))
                 last = step == train.steps
                 if last or self._due(step, train.log_every):

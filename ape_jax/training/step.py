@@ -55,16 +55,18 @@ def make_step(
     model: Model,
     loss: str,
     optimizer: optax.GradientTransformation,
-    seed: int,
     mesh: Mesh | None = None,
-) -> Callable[[State, PyTree, Batch], tuple[State, dict[str, Any]]]:
-    """The pure step `(state, frozen, batch) -> (state, metrics)`; jit it with `state` donated.
+) -> Callable[[State, PyTree, Batch, Array], tuple[State, dict[str, Any]]]:
+    """The pure step `(state, frozen, batch, key) -> (state, metrics)`; jit it with `state` donated.
 
-    Everything random in it is keyed by (seed, step).
+    Everything random in it is keyed by (key, step). The key is an argument and no constant, so that
+    runs that differ only in their seed share one compiled program.
     """
 
-    def step(state: State, frozen: PyTree, batch: Batch) -> tuple[State, dict[str, Any]]:
-        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+    def step(
+        state: State, frozen: PyTree, batch: Batch, key: Array
+    ) -> tuple[State, dict[str, Any]]:
+        rng = jax.random.fold_in(key, state.step)
 
         def loss_of(trainable: PyTree) -> Float[Array, ""]:
             return contrastive_loss(model, loss, mesh, trainable, frozen, batch, rng)

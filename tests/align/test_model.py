@@ -137,7 +137,7 @@ def compiled_costs(fn, *args):
 def test_a_step_costs_the_forward_pass_of_the_towers_and_three_heads(model, batch):
     trainable, frozen = model.init(0)
     optimizer = optax.adamw(1e-3)
-    step = step_lib.make_step(model, "softmax", optimizer, seed=0)
+    step = step_lib.make_step(model, "softmax", optimizer)
     state = step_lib.init_state(trainable, optimizer)
 
     def forward(frozen, batch):
@@ -147,7 +147,7 @@ def test_a_step_costs_the_forward_pass_of_the_towers_and_three_heads(model, batc
         return model.align_texts(trainable, model.text_features(frozen, batch))
 
     tokens = {"tokens": np.zeros((16, 8, 32), np.float32), "mask": batch["mask"]}
-    step_flops, step_temp = compiled_costs(step, state, frozen, batch)
+    step_flops, step_temp = compiled_costs(step, state, frozen, batch, jax.random.key(0))
     forward_flops, forward_temp = compiled_costs(forward, frozen, batch)
     head_flops, _ = compiled_costs(head, trainable, frozen, tokens)
     assert step_flops <= 1.05 * (forward_flops + 3 * head_flops)

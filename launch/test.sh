@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Everything a change must pass: set-up, demo assets, formatting, lint, tests.
+# Usage: launch/test.sh [all] [pytest arguments]     `all` runs tests marked slow as well.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+set_up requirements.txt requirements-dev.txt
+# Its own requirements hold numpy back and pull in torchvision; its metric functions need neither.
+python -c 'import importlib.metadata as m; m.version("clip_benchmark")' 2>/dev/null ||
+  python -m pip install --quiet --disable-pip-version-check --no-deps clip-benchmark==1.6.2 open-clip-torch==3.3.0
+
+say "fetching demo assets"
+python -m ape_jax.demo
+
+say "formatting and lint"
+ruff format --check .
+ruff check .
+
+say "tests"
+marks="not slow"
+if [ "${1:-}" = all ]; then marks="" && shift; fi
+python -m pytest -m "$marks" --durations=15 "$@"

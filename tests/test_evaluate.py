@@ -1,0 +1,41 @@
+"""Evaluating a saved run from the command line."""
+
+import json
+
+import pytest
+
+from ape_jax import command, evaluate
+from ape_jax import config as config_lib
+from ape_jax.training import loop
+
+
+@pytest.fixture
+def run(tiny_config, tmp_path):
+    tiny_config.train.steps, tiny_config.optim.lr = 60, 3e-3
+    return tmp_path, loop.train_and_evaluate(config_lib.resolve(tiny_config), tmp_path)
+
+
+def evaluated(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        command.run(evaluate.main, ["ape_jax", *arguments])
+    assert not stop.value.code
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_saved_run_has_the_figures_of_its_summary(run, capsys):
+    path, summary = run
+    got = evaluated(capsys, f"--workdir={path}")
+    assert got == pytest.approx({k: v for k, v in summary.items() if k.startswith("eval/")})
+
+
+def test_zero_shot_counts_labels_against_class_names(run, tiny, tmp_path, capsys):
+    path, _ = run
+    shapes = ("square", "circle", "triangle", "bar")
+    (tmp_path / "names.txt").write_text("\n".join(shapes) + "\n")
+    rows = [(p, p.stem.split("-")[1]) for p in sorted(tiny.glob("*.png"))]
+    text = "image,label\n" + "".join(f"{image},{label}\n" for image, label in rows)
+    (tmp_path / "labels.csv").write_text(text)
+    arguments = [f"--data={tmp_path}/labels.csv", f"--classnames={tmp_path}/names.txt"]
+    got = evaluated(capsys, f"--workdir={path}", "--task=zeroshot", *arguments, "--templates=none")
+    assert got.keys() == {"eval/zeroshot/top1", "eval/zeroshot/top5"}
+    assert got["eval/zeroshot/top1"] > 0.25 and got["eval/zeroshot/top5"] == 1.0

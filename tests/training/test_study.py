@@ -1,0 +1,93 @@
+"""The grid of methods and seeds, on the tiny world."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ape_jax import config as config_lib
+from ape_jax.errors import UserError
+from ape_jax.evaluators.report import RETRIEVAL
+from ape_jax.training import loop, study
+
+
+@pytest.fixture
+def config(tiny_config):
+    tiny_config.study.methods = ("chance", "pixels", "ridge", "linear", "ape")
+    tiny_config.study.seeds = 2
+    return config_lib.resolve(tiny_config)
+
+
+def test_study_fills_every_cell_and_does_not_repeat_itself(config, tmp_path, monkeypatch):
+    summary = study.run_study(config, tmp_path)
+    assert list(summary["methods"]) == list(config.study.methods)
+    for method, sets in summary["methods"].items():
+        seeds = 2 if method in study.TRAINED else 1
+        assert {len(sets["train"][metric]) for metric in RETRIEVAL} == {seeds}
+    assert summary["methods"]["chance"]["train"]["i2t_r1"][0] == pytest.approx(2 / 48, rel=0.2)
+    # 24 drawings whose colour is their name: ridge from their own pixels must know them.
+    assert summary["methods"]["pixels"]["train"]["i2t_r10"][0] > 0.8
+    assert (tmp_path / "table.md").read_text().count("±") == 14
+    monkeypatch.setattr(study.run_lib, "prepare", None)
+    assert study.run_study(config, tmp_path) == summary
+
+
+def test_a_cell_is_the_run_that_main_would_make(config, tmp_path):
+    study.run_study(config, tmp_path / "study")
+    cell = study.cell_config("ape", 1, config)
+    alone = loop.train_and_evaluate(cell, tmp_path / "alone")
+    drop = "seconds_last_start"
+    within = json.loads((tmp_path / "study/ape/seed1/summary.json").read_text())
+    assert {k: v for k, v in within.items() if k != drop} == {
+        k: v for k, v in alone.items() if k != drop
+    }
+
+
+def test_linear_is_a_token_mlp_of_one_layer(config):
+    assert study.cell_config("linear", 0, config).text.head.depth == 1
+    assert study.cell_config("ape", 3, config).seed == 3
+
+
+def test_table_gives_percent_with_mean_and_standard_deviation():
+    values = {key: [0.1, 0.2] for key in RETRIEVAL} | {"median_rank_t2i": [3.0, 5.0]}
+    table = study.tables({"methods": {"ape": {"t": values}}, "images": {"t": 7}})
+    assert "t (7 images)" in table
+    assert "15.0 ± 7.1" in table and "4.0 ± 1.4" in table
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"study.methods": ()}, "study.methods"),
+        ({"data.eval": {}}, "data.eval"),
+        ({"text.tune": "full"}, "tune"),
+    ],
+)
+def test_a_config_that_makes_no_study_is_one_sentence(config, tmp_path, changes, words):
+    flat = {**config_lib.flatten(config), **changes}
+    with pytest.raises(UserError, match=words):
+        study.run_study(config_lib.resolve(config_lib.unflatten(flat)), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_ridge_is_scikit_learns_on_the_same_features(config, tmp_path):
+    from sklearn.linear_model import Ridge
+
+    from ape_jax.align import closed_form
+    from ape_jax.evaluators.retrieval import retrieval_metrics
+    from ape_jax.features.store import FeatureStore
+    from ape_jax.training import baselines, run
+
+    made = run.prepare(config, run.open_sources(config), FeatureStore())
+    data = made.dataset
+    flat = data.pooled[:, 0]
+    zimg = (flat - flat.mean(0)) / np.maximum(flat.std(0), 1e-6)
+    zimg /= np.linalg.norm(zimg, axis=1, keepdims=True)
+    rows, owner = data.captions.rows, data.captions.owner
+    text = data.tokens.mean()
+    l2 = closed_form.ridge_cv(text[rows], zimg[owner], groups=owner).l2
+    fit = Ridge(alpha=l2).fit(text[rows].astype(np.float64), zimg[owner])
+    ztxt = fit.predict(text)[rows].astype(np.float32)
+    ztxt /= np.linalg.norm(ztxt, axis=1, keepdims=True)
+    expected = retrieval_metrics(zimg.astype(np.float32), ztxt, owner)
+    assert baselines.ridge(made)["train"] == pytest.approx(expected)
