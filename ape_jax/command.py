@@ -56,6 +56,16 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
     app.run(guarded, argv=argv, flags_parser=_parse_flags)
 
 
+def refuse_config() -> None:
+    """For commands that take the config of the work directory.
+
+    Raises:
+      UserError: where `--config` or one of its keys was given.
+    """
+    if _CONFIG.value or _overrides:
+        raise UserError("--config: this command takes the config of --workdir; leave it out")
+
+
 def _keep_compiled_programs() -> None:
     """Compiled programs are kept between processes, unless the user keeps them elsewhere."""
     if jax.config.jax_compilation_cache_dir is None:

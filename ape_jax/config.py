@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -26,6 +27,7 @@ from ape_jax.fields import (
     is_methods,
     is_multipliers,
     is_randaugment,
+    is_rates,
     is_specs,
     number,
     regex,
@@ -37,7 +39,7 @@ def _tower(side: str, head: Mapping[str, Field]) -> dict[str, Field]:
     return {
         f"{side}.tower": text(expects="a tower: hf:org/name, a directory, a .npz or demo:NAME"),
         f"{side}.tune": choice("frozen", "full"),
-        f"{side}.layer": integer(-1, -1),
+        f"{side}.layer": integer(-1, -1, 1000),
         f"{side}.dtype": choice("bfloat16", "float32"),
         f"{side}.param_dtype": choice("float32", "bfloat16"),
         **{f"{side}.head.{key}": field for key, field in head.items()},
@@ -45,47 +47,48 @@ def _tower(side: str, head: Mapping[str, Field]) -> dict[str, Field]:
 
 
 SCHEMA: Mapping[str, Field] = {
-    "seed": integer(0, 0),
+    "seed": integer(0, 0, 2**32 - 1),
     # The image tower; `standardize` is the one fixed affine map that an untouched side may have.
     **_tower("image", {"name": choice("identity", "linear")}),
     "image.pooling": choice("own", "cls", "mean", "cls+mean", "map"),
-    "image.size": integer(0, 0),  # 0: the tower's own, as for `max_length`.
+    "image.size": integer(0, 0, 4096),  # 0: the tower's own, as for `max_length`.
     "image.standardize": flag(True),
     # The text tower and the head on its tokens.
     **_tower(
         "text",
         {
             "name": choice("token_mlp", "linear"),
-            "depth": integer(4, 1),
-            "width": integer(0, 0),  # 0: the text tower's.
+            "depth": integer(4, 1, 64),
+            "width": integer(0, 0, 2**16),  # 0: the text tower's.
             "activation": choice("gelu", "gelu_new", "quick_gelu", "relu", "silu", "tanh"),
             "dropout": number(0.0, 0.0, 0.99),
         },
     ),
     "text.pooling": choice("mean", "cls", "last"),
-    "text.max_length": integer(0, 0),
+    "text.max_length": integer(0, 0, 2**16),
     "text.prefix": text("own", "a string, or 'own' for the tower's"),
     # The joint width; 0 is the image feature's, which an identity head needs.
-    "embed": integer(0, 0),
+    "embed": integer(0, 0, 2**16),
     "data.pairs": text(expects="pairs: a file, tfds:NAME:SPLIT or demo:NAME:SPLIT"),
     "data.eval": Field({}, "a mapping from names to pairs, {'test': 'pairs.jsonl'}", is_specs),
     "data.on_error": choice("error", "skip"),
     "data.background": Field((255, 255, 255), "three integers from 0 to 255", is_colour),
-    "data.workers": integer(2, 1),
+    "data.workers": integer(2, 1, 256),
     # () turns an augmentation off.
     "augment.crop": Field((), "() or two areas, 0 < low <= high <= 1", is_crop),
     "augment.flip": flag(False),
     "augment.randaugment": Field((), "() or (operations, magnitude up to 10)", is_randaugment),
     # How often a frozen image is encoded: 0 anew in every step, 1 clean, K augmented views.
-    "cache.views": integer(1, 0),
-    "cache.seed": integer(0, 0),  # Keys the views, apart from `seed`, so that runs share them.
-    "train.batch": integer(512, 2),
+    "cache.views": integer(1, 0, 1000),
+    # Keys the views, apart from `seed`, so that runs share them.
+    "cache.seed": integer(0, 0, 2**32 - 1),
+    "train.batch": integer(512, 2, 2**26),
     "train.steps": integer(1000, 1),
     "train.log_every": integer(50, 1),
     "train.eval_every": integer(0, 0),  # 0: at the end only, as for checkpoints.
     "train.checkpoint_every": integer(0, 0),
     "train.keep": integer(2, 1),
-    "eval.batch": integer(64, 1),
+    "eval.batch": integer(64, 1, 2**16),
     "loss.name": choice("softmax", "sigmoid"),
     "loss.scale": number(1 / 0.07, 1e-3, 1e3),
     "loss.scale_max": number(100.0, 1e-3, 1e4),
@@ -106,7 +109,9 @@ SCHEMA: Mapping[str, Field] = {
     "study.methods": Field(
         (), "names out of 'chance', 'pixels', 'ridge', 'linear', 'ape'", is_methods
     ),
-    "study.seeds": integer(3, 1),
+    "study.seeds": integer(3, 1, 1000),
+    # Learning rates of methods that want another than `optim.lr`.
+    "study.lrs": Field((), "pairs (method, learning rate)", is_rates),
     # Frozen parameters of at least this many elements are sharded over the mesh.
     "mesh.shard_min_size": integer(2**20, 1),
 }
@@ -262,7 +267,7 @@ def _parse(what: str, written: str, field: Field) -> Any:
         return written
     try:
         return ast.literal_eval(written)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise UserError(f"{what}: expected {field.expects}, found {written!r}") from None
 
 
@@ -275,7 +280,7 @@ def _normalise(value: Any, like: Any) -> Any:
     if isinstance(like, tuple) and isinstance(value, list | tuple):
         return tuple(_normalise(v, ()) if isinstance(v, list) else v for v in value)
     if isinstance(like, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < 2**53 else math.inf
     return value
 
 

@@ -21,6 +21,7 @@ _TEMPLATES = flags.DEFINE_string("templates", "simple", "zeroshot: none, simple,
 def main() -> None:
     """Prints the table and, as the last line of stdout, one JSON object."""
     command.workdir()  # Named before anything is opened.
+    command.refuse_config()
     metrics = _retrieval() if _TASK.value == "retrieval" else _zeroshot()
     print(json.dumps(metrics, sort_keys=True))
 

@@ -22,13 +22,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def integer(default: int, low: int) -> Field:
-    """An integer of at least `low`."""
+def integer(default: int, low: int, high: int = 2**31 - 1) -> Field:
+    """An integer between two bounds; the step counter's by default."""
 
     def check(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= low
+        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
-    return Field(default, f"an integer >= {low}", check)
+    return Field(default, f"an integer from {low} to {high}", check)
 
 
 def number(default: float, low: float, high: float = math.inf) -> Field:
@@ -89,8 +89,10 @@ def is_colour(value: Any) -> bool:
 def is_specs(value: Any) -> bool:
     """Whether it maps names, which become part of metric names, to pairs."""
     name = re.compile(r"[A-Za-z0-9_.-]+")
-    ok = isinstance(value, Mapping)
-    return ok and all(name.fullmatch(k) and isinstance(v, str) and v for k, v in value.items())
+    if not isinstance(value, Mapping):
+        return False
+    texts = all(isinstance(x, str) for item in value.items() for x in item)
+    return texts and all(name.fullmatch(k) and v for k, v in value.items())
 
 
 def is_multipliers(value: Any) -> bool:
@@ -103,3 +105,9 @@ def is_methods(value: Any) -> bool:
     """Whether it lists methods that a study knows."""
     known = {"chance", "pixels", "ridge", "linear", "ape"}
     return isinstance(value, tuple) and all(isinstance(v, str) and v in known for v in value)
+
+
+def is_rates(value: Any) -> bool:
+    """Whether it lists (method, learning rate)."""
+    ok = isinstance(value, tuple) and all(isinstance(v, tuple) and len(v) == 2 for v in value)
+    return ok and all(is_methods((m,)) and _is_number(lr) and 0 < lr <= 10 for m, lr in value)

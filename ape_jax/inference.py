@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from ape_jax.evaluators import prompts, zeroshot
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.training import build, workdir
 from ape_jax.training import run as run_lib
-from ape_jax.training.checkpoint import Checkpoints, check_meta
+from ape_jax.training.checkpoint import Checkpoints
 from ape_jax.training.embed import Embedder, text_batches
 
 
@@ -131,7 +130,7 @@ def load(directory: str | os.PathLike[str]) -> Aligner:
       UserError: where there is no run or no checkpoint, or a tower is no longer the one that the
         head was trained on.
     """
-    path = pathlib.Path(directory)
+    path = workdir.locate(directory)
     config = workdir.read_config(path)
     # Opening would create the folder; a directory that is only read stays as it is.
     if not (path / "checkpoints").is_dir():
@@ -140,7 +139,7 @@ def load(directory: str | os.PathLike[str]) -> Aligner:
     if checkpoints.latest is None:
         raise UserError(f"{path} holds no finished checkpoint yet; run the training again")
     image, text = build.load_towers(config)
-    check_meta(checkpoints.meta(), run_lib.meta(config, image, text), path)
+    checkpoints.check(run_lib.meta(config, image, text))
     mesh = mesh_lib.make_mesh()
     model = build.make_model(config, image, text)
     trainable, frozen = model.init(config.seed)

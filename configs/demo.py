@@ -12,12 +12,15 @@ def get_config(arg=""):
     config = config_lib.default()
 
     config.image.tower = "demo:vit_s14"
-    config.image.size = 112
-    config.image.layer = 10
+    config.image.size = 84  # 6 x 6 patches; Twemoji are 72 px. 112 px gave the same figures.
+    # These weights were tuned further for saliency: their last blocks carry less than the ninth.
+    config.image.layer = 9
     config.image.pooling = "cls+mean"
     config.text.tower = "demo:minilm"
-    config.text.head.depth = 4
-    config.text.head.width = 384
+    # The paper's head has 4 to 6 layers and 460 thousand pairs. On the validation concepts here, a
+    # wide one of 2 layers does better than 4, which overfit within 40 steps.
+    config.text.head.depth = 2
+    config.text.head.width = 1024
 
     config.data.pairs = "demo:twemoji:train"
     split = "validation" if args.validation else "test"
@@ -26,22 +29,23 @@ def get_config(arg=""):
         "style-shift": f"demo:openmoji:{split}",
     }
 
-    # Every image is encoded in four augmented views, once; each step draws one of them.
-    config.cache.views = 4
+    # Every image is encoded in five augmented views, once; each step draws one of them.
+    config.cache.views = 5
     config.augment.crop = (0.4, 1.0)
     config.augment.flip = True
     config.augment.randaugment = (2, 5)
 
     config.train.batch = 256
-    config.train.steps = 120
+    config.train.steps = 90
     config.train.log_every = 10
-    config.train.checkpoint_every = 60
-    config.optim.lr = 1e-3
-    config.optim.warmup = 12
+    config.train.checkpoint_every = 45
+    config.optim.lr = 5e-4
+    config.optim.warmup = 9
     config.optim.weight_decay = 0.1
 
     config.study.methods = ("chance", "pixels", "ridge", "linear", "ape")
     config.study.seeds = 3
+    config.study.lrs = (("linear", 2e-3),)  # The better of 1e-3, 2e-3, 3e-3 on the validation set.
 
     if args.runlocal:  # Seconds instead of a minute, for tests.
         config.cache.views = 2

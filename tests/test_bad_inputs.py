@@ -171,7 +171,9 @@ def test_mistake_is_one_sentence_and_leaves_nothing_half_written(name, world, ca
     for word in words:
         assert word in said[0]
     left = {p.name for p in set(world.glob("run/*")) - before}
-    assert left <= {"config.json"}  # The record of whose directory it is, and no results.
+    # The record of whose directory it is, and no results.
+    assert left <= {"config.json", ".lock", "checkpoints"}
+    assert not list(world.glob("run/checkpoints/*"))
 
 
 @pytest.mark.parametrize(

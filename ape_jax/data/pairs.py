@@ -93,8 +93,11 @@ def _nbytes(image: ImageRef) -> int:
 def _image_hash(image: ImageRef) -> bytes:
     content = image.content
     if isinstance(content, str):
-        with open(content, "rb") as f:
-            return hashlib.file_digest(f, "sha256").digest()
+        try:
+            with open(content, "rb") as f:
+                return hashlib.file_digest(f, "sha256").digest()
+        except OSError:  # Whoever decodes it says so, or skips it.
+            return b"unreadable"
     if isinstance(content, np.ndarray):
         content = repr(content.shape).encode() + content.tobytes()
     return hashlib.sha256(content).digest()

@@ -20,8 +20,6 @@ _SPEC = re.compile(r"(?P<name>[\w./-]+(:\d+\.\d+\.\d+)?):(?P<split>.+)")
 _CAPTIONS = ("captions", "caption", "text")
 _IDS = ("id", "image/id", "image_id")
 _DEMO = re.compile(r"(?P<style>[^/:]+)(/(?P<language>[^/:]+))?:(?P<split>[^/:]+)")
-_DEMO_STYLES = ("twemoji", "openmoji")
-_DEMO_SPLITS = ("train", "validation", "test")
 
 
 def read_tfds(spec: str, *, wanted: Sequence[str], key: str) -> Iterator[Record]:
@@ -128,15 +126,20 @@ def read_demo(spec: str, *, key: str) -> Iterator[Record]:
     match = _DEMO.fullmatch(spec.removeprefix("demo:"))
     if match is None:
         raise UserError(f"{key}: {spec!r} is not complete; write demo:STYLE[/LANGUAGE]:SPLIT.")
-    for part, known in (("style", _DEMO_STYLES), ("split", _DEMO_SPLITS)):
-        if match[part] not in known:
-            raise UserError(
-                f"{key}: {spec!r}: the {part} {match[part]!r} is unknown; "
-                f"write one of {', '.join(known)}."
-            )
     from ape_jax.demo import emoji
 
-    pairs = emoji.read_pairs(match["style"], match["language"] or "en", match["split"])
+    style, language, split = match["style"], match["language"] or "en", match["split"]
+    for part, value, known in (
+        ("style", style, emoji.STYLES),
+        ("language", language, emoji.ALL_LANGUAGES),
+        ("split", split, emoji.SPLITS),
+    ):
+        if value not in known:
+            raise UserError(
+                f"{key}: {spec!r}: the {part} {value!r} is unknown; "
+                f"write one of {', '.join(known)}."
+            )
+    pairs = emoji.read_pairs(style, language, split)
     for i, (png, captions, name, concept) in enumerate(pairs):
         where = f"{spec}:{i} ({name})"
         fields = {"captions": captions, "label": concept}

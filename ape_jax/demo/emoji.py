@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
 
 STYLES: tuple[str, ...] = tuple(emoji_plan.DRAWINGS)
+# What `read_pairs` takes; "all" is every language's captions together.
+ALL_LANGUAGES: tuple[str, ...] = (*LANGUAGES, "all")
 # Raise it when records, captions or splits change: everybody's copy becomes outdated.
 _FORMAT = "2"
 _SIZE = 80_000_000
@@ -79,7 +81,7 @@ def read_pairs(
       UserError: unknown style, language or split, and as `open_builder`.
     """
     _check("style", style, STYLES)
-    _check("language", language, (*LANGUAGES, "all"))
+    _check("language", language, ALL_LANGUAGES)
     _check("split", split, SPLITS)
     builder = open_builder(style)
     import tensorflow_datasets as tfds

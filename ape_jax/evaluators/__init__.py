@@ -1,7 +1,7 @@
-"""Evaluators: one task a file, numpy only, no encoder and no device in sight.
+"""Evaluators: one task a file, from finished embeddings to plain dictionaries of floats.
 
-They take finished embeddings and give plain dictionaries of floats, so that a training loop, a
-command and a notebook all report the same figures for the same embeddings.
+They are numpy alone, so that a training loop, a command and a notebook report the same figures for
+the same embeddings. `tasks` runs them on a data set and whatever encodes it.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -42,8 +43,9 @@ class FrozenTower:
         """Rows a call: `batch` rounded up to a multiple of the number of devices."""
         return mesh_lib.round_up(self.batch, self.mesh)
 
-    def encoder(self) -> Callable[[PyTree, Mapping[str, Array]], Encoded]:
-        """The jitted forward pass, its result on every process."""
+    @functools.cached_property
+    def encode(self) -> Callable[[PyTree, Mapping[str, Array]], Encoded]:
+        """The forward pass, jitted once for all data sets; its result is on every process."""
 
         def encode(params: PyTree, batch: Mapping[str, Array]) -> Encoded:
             out = self.tower.apply(params, batch, layer=self.layer, pooling=self.pooling)
@@ -68,11 +70,11 @@ def encode_images(
     Returns:
       f32 [n, V, d], and which records were encoded (a skipped image is not).
     """
-    encode, progress = frozen.encoder(), Progress(what, count * views, "images")
+    progress = Progress(what, count * views, "images")
     features, seen, done = None, np.zeros(count, bool), 0
     for batch in batches:
         image = mesh_lib.place_whole_batch({"image": batch["image"]}, frozen.mesh, frozen.rows)
-        out = np.asarray(encode(frozen.params, image).pooled, np.float32)
+        out = np.asarray(frozen.encode(frozen.params, image).pooled, np.float32)
         if features is None:
             features = np.zeros((count, views, out.shape[-1]), np.float32)
         valid = batch["valid"]
@@ -97,14 +99,14 @@ def encode_texts(frozen: FrozenTower, texts: Sequence[str], what: str) -> ragged
       texts: n captions.
       what: for the progress line.
     """
-    encode, progress = frozen.encoder(), Progress(what, len(texts), "captions")
+    progress = Progress(what, len(texts), "captions")
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     rows: list[Any] = [None] * len(texts)
     for start in range(0, len(order), frozen.rows):
         chosen = order[start : start + frozen.rows]
         batch = frozen.tower.prepare([texts[i] for i in chosen])
         placed = mesh_lib.place_whole_batch(batch, frozen.mesh, frozen.rows)
-        out = encode(frozen.params, placed)
+        out = frozen.encode(frozen.params, placed)
         encoded, masks = np.asarray(out.tokens, np.float32), np.asarray(out.mask)
         for i, tokens, mask in zip(chosen, encoded, masks):
             rows[i] = tokens[mask]

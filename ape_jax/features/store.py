@@ -33,5 +33,6 @@ def tower_key(frozen: FrozenTower) -> Hashable:
     options = tuple(sorted((name, str(value)) for name, value in tower.options.items()))
     config = tuple(sorted((k, str(v)) for k, v in dataclasses.asdict(tower.config).items()))
     dtypes = (str(tower.module.dtype), str(tower.module.param_dtype))
-    prefix = getattr(tower.prepare, "prefix", "")
-    return (tower.digest, options, config, dtypes, prefix, frozen.layer, frozen.pooling)
+    # Of the texts and of the images: a directory's tensors may be the same and these not.
+    prepare = (getattr(tower.prepare, name, None) for name in ("prefix", "transform"))
+    return (tower.digest, options, config, dtypes, *prepare, frozen.layer, frozen.pooling)

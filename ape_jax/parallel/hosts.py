@@ -13,19 +13,25 @@ def in_cluster() -> bool:
     """Whether this process was started as one of several.
 
     Looks only at what launchers set, so that a laptop never waits for a coordinator: JAX's own
-    variables, Slurm's task count and a TPU pod's list of workers.
+    variables, Slurm's task count and a TPU pod's list of workers. A Slurm batch script has a task
+    count too, but only `srun` starts the tasks, and only it sets the list of a step's nodes.
     """
     env = os.environ
     if env.get("JAX_COORDINATOR_ADDRESS"):
         return True
-    if int(env.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in env:
+    if env.get("SLURM_NTASKS", "1") != "1" and "SLURM_STEP_NODELIST" in env:
         return True
     return len(env.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1
 
 
 @contextlib.contextmanager
 def cluster() -> Iterator[None]:
-    """Joins the cluster that launched this process, if any, and leaves it at the end."""
+    """Joins the cluster that launched this process, if any, and leaves it at the end.
+
+    After an error there is no leaving: shutting down waits for all processes, and the others may be
+    waiting in a collective for this one. JAX itself shuts down once more when the interpreter ends;
+    a command that has said what is wrong must end without that.
+    """
     if not in_cluster():
         yield
         return
@@ -35,10 +41,8 @@ def cluster() -> Iterator[None]:
     jax.distributed.initialize(
         num_processes=int(count) if count else None, process_id=int(index) if index else None
     )
-    try:
-        yield
-    finally:
-        jax.distributed.shutdown()
+    yield
+    jax.distributed.shutdown()
 
 
 def is_first() -> bool:

@@ -60,7 +60,10 @@ def place_replicated(tree: Any, mesh: Mesh) -> Any:
 
 
 def place_batch(tree: Any, mesh: Mesh) -> Any:
-    """Global batch arrays from this process's share, [B / processes, ...] -> [B, ...]."""
+    """Global batch arrays from this process's share, [B / processes, ...] -> [B, ...].
+
+    Which rows of the global array a share becomes is the mesh's affair, the same for all arrays.
+    """
     sharding = over_batch(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
 
@@ -75,15 +78,16 @@ def place_whole_batch(tree: Any, mesh: Mesh, rows: int) -> Any:
     """Places a batch of up to `rows` rows that every process has whole, filled up to `rows`.
 
     It is filled with copies of its last row: one compiled shape, and no row of nothing but padding.
+    Row i of the host array is row i of the placed one on any mesh. `place_batch` does not promise
+    that: on a TPU torus the devices of one process need not be neighbours in the mesh.
     """
-    per_process = rows // jax.process_count()
-    start = jax.process_index() * per_process
+    sharding = over_batch(mesh)
 
-    def share(x: Any) -> np.ndarray:
+    def place(x: np.ndarray) -> jax.Array:
         full = np.concatenate([x, np.repeat(x[-1:], rows - len(x), axis=0)])
-        return full[start : start + per_process]
+        return jax.make_array_from_callback(full.shape, sharding, full.__getitem__)
 
-    return place_batch(jax.tree.map(share, tree), mesh)
+    return jax.tree.map(place, tree)
 
 
 def _place(x: Any, sharding: NamedSharding) -> jax.Array:

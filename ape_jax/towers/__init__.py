@@ -5,7 +5,8 @@ out = tower(tower.prepare([pil_image, "cat.png"]))   # .tokens .mask .pooled
 """
 
 from ape_jax.towers.loading import build, load
-from ape_jax.towers.tower import Encoded, Tower, TowerConfig, abstract_params, take_blocks
+from ape_jax.towers.shapes import abstract_params
+from ape_jax.towers.tower import Encoded, Tower, TowerConfig, take_blocks
 
 __all__ = [
     "Encoded",

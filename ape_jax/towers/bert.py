@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from ape_jax.towers import layers, text_embed
 from ape_jax.towers.families import Family, Fields
-from ape_jax.towers.names import LINEAR, NameTable, Rule
+from ape_jax.towers.names import NameTable, Rule, linear, norm
 from ape_jax.towers.text_embed import TextConfig, TextEmbed
 from ape_jax.towers.tower import Encoded, pool
 
@@ -75,19 +75,6 @@ class Bert(nn.Module):
         x, mask = self.embed(batch)
         x = self.run_blocks(x, mask)
         return self.finish(x, mask, pooling or self.config.pooling)
-
-
-def linear(file: str, path: str) -> tuple[Rule, Rule]:
-    """The two rules of a torch linear layer."""
-    return (
-        Rule(f"{file}.weight", f"{path}/kernel", LINEAR),
-        Rule(f"{file}.bias", f"{path}/bias"),
-    )
-
-
-def norm(file: str, path: str) -> tuple[Rule, Rule]:
-    """The two rules of a torch LayerNorm."""
-    return Rule(f"{file}.weight", f"{path}/scale"), Rule(f"{file}.bias", f"{path}/bias")
 
 
 EMBEDDINGS = (

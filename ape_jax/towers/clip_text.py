@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32
 
 from ape_jax.towers import layers, text_embed
-from ape_jax.towers.bert import linear, norm
 from ape_jax.towers.families import Family, Fields
-from ape_jax.towers.names import NameTable, Rule
+from ape_jax.towers.names import NameTable, Rule, linear, norm
 from ape_jax.towers.text_embed import TextConfig, TextEmbed
 from ape_jax.towers.tower import Encoded, pool
 

@@ -16,7 +16,8 @@ import numpy as np
 from ape_jax.errors import UserError
 from ape_jax.towers import big_vision, names, sources
 from ape_jax.towers.families import Family, families, find
-from ape_jax.towers.tower import Kind, Tower, TowerConfig, abstract_params
+from ape_jax.towers.shapes import abstract_params
+from ape_jax.towers.tower import Kind, Tower, TowerConfig
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int32
 
 from ape_jax.towers import layers, text_embed
-from ape_jax.towers.bert import EMBEDDINGS, IGNORE, RENAMES, Bert, encoder_fields, linear, norm
+from ape_jax.towers.bert import EMBEDDINGS, IGNORE, RENAMES, Bert, encoder_fields
 from ape_jax.towers.families import Family, Fields
-from ape_jax.towers.names import NameTable, Rule
+from ape_jax.towers.names import NameTable, Rule, linear, norm
 from ape_jax.towers.text_embed import TextConfig
 
 # Fixed in transformers' modeling_mpnet.py, whatever the config says.

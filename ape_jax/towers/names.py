@@ -96,6 +96,17 @@ class Rule:
         return (self.path,) if isinstance(self.path, str) else self.path
 
 
+def linear(file: str, path: str) -> tuple[Rule, Rule]:
+    """The two rules of a torch linear layer."""
+    weight = Rule(f"{file}.weight", f"{path}/kernel", LINEAR)
+    return weight, Rule(f"{file}.bias", f"{path}/bias")
+
+
+def norm(file: str, path: str) -> tuple[Rule, Rule]:
+    """The two rules of a torch LayerNorm."""
+    return Rule(f"{file}.weight", f"{path}/scale"), Rule(f"{file}.bias", f"{path}/bias")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NameTable:
     """How a family's tensors are named in one kind of file.

@@ -219,9 +219,10 @@ class Tower:
     ) -> Encoded:
         """The rest of `apply`, from the residual stream after block `start` on.
 
-        `resume(p, *hidden(start), start=start)` equals `apply(p, batch)`; params as for `apply`,
-        where whatever lies under the frontier may be left out: if "blocks" is shorter than the
-        tower is deep, it must hold the blocks `start`.. alone.
+        With `out = apply(p, batch, layer=start)`, `resume(p, out.tokens, out.mask, start=start)`
+        equals `apply(p, batch)`. Params are as for `apply`, where whatever lies under the frontier
+        may be left out: if "blocks" is shorter than the tower is deep, it must hold the blocks
+        `start`.. alone.
         """
         depth, final, pooling = self._resolve(layer, pooling)
         if not 0 <= start <= depth:
@@ -287,20 +288,3 @@ def _forward(
 
 
 _encode = jax.jit(_forward, static_argnums=(0, 1, 2, 3))
-
-
-def example_batch(config: TowerConfig) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a batch of one, enough to shape the parameters."""
-    if config.kind == "image":
-        shape = (1, config.image_size, config.image_size, 3)
-        return {"image": jax.ShapeDtypeStruct(shape, jnp.float32)}
-    return {
-        "ids": jax.ShapeDtypeStruct((1, 8), jnp.int32),
-        "mask": jax.ShapeDtypeStruct((1, 8), jnp.bool_),
-    }
-
-
-def abstract_params(module: nn.Module) -> dict[str, Any]:
-    """The parameter tree of a module as `jax.ShapeDtypeStruct`s; nothing is allocated."""
-    init = partial(module.init, pooling=module.config.pooling)
-    return jax.eval_shape(init, jax.random.key(0), example_batch(module.config))["params"]

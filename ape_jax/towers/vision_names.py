@@ -8,18 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ape_jax.towers.names import CONV, LEAD1, LEAD11, LINEAR, SAME, NameTable, Rule
-
-
-def _pairs(file: str, path: str) -> tuple[Rule, Rule]:
-    """A torch linear: weight and bias."""
-    weight = Rule(f"{file}.weight", f"{path}/kernel", LINEAR)
-    return weight, Rule(f"{file}.bias", f"{path}/bias")
-
-
-def _norm(file: str, path: str) -> tuple[Rule, Rule]:
-    return Rule(f"{file}.weight", f"{path}/scale"), Rule(f"{file}.bias", f"{path}/bias")
-
+from ape_jax.towers.names import CONV, LEAD1, LEAD11, LINEAR, SAME, NameTable, Rule, linear, norm
 
 _EMBED = (
     Rule("embeddings.cls_token", "embed/cls", LEAD11),
@@ -31,21 +20,21 @@ _EMBED = (
 )
 _BLOCK = "encoder.layer.{i}"
 _ATTENTION = (
-    *_pairs(f"{_BLOCK}.attention.attention.query", "blocks/attention/query"),
-    *_pairs(f"{_BLOCK}.attention.attention.key", "blocks/attention/key"),
-    *_pairs(f"{_BLOCK}.attention.attention.value", "blocks/attention/value"),
-    *_pairs(f"{_BLOCK}.attention.output.dense", "blocks/attention/out"),
+    *linear(f"{_BLOCK}.attention.attention.query", "blocks/attention/query"),
+    *linear(f"{_BLOCK}.attention.attention.key", "blocks/attention/key"),
+    *linear(f"{_BLOCK}.attention.attention.value", "blocks/attention/value"),
+    *linear(f"{_BLOCK}.attention.output.dense", "blocks/attention/out"),
 )
 # The classes with heads on top keep the tower under a prefix and the heads beside it.
 VIT_NAMES = NameTable(
     rules=(
         *_EMBED,
         *_ATTENTION,
-        *_norm(f"{_BLOCK}.layernorm_before", "blocks/norm1"),
-        *_norm(f"{_BLOCK}.layernorm_after", "blocks/norm2"),
-        *_pairs(f"{_BLOCK}.intermediate.dense", "blocks/mlp/fc1"),
-        *_pairs(f"{_BLOCK}.output.dense", "blocks/mlp/fc2"),
-        *_norm("layernorm", "norm"),
+        *norm(f"{_BLOCK}.layernorm_before", "blocks/norm1"),
+        *norm(f"{_BLOCK}.layernorm_after", "blocks/norm2"),
+        *linear(f"{_BLOCK}.intermediate.dense", "blocks/mlp/fc1"),
+        *linear(f"{_BLOCK}.output.dense", "blocks/mlp/fc2"),
+        *norm("layernorm", "norm"),
     ),
     prefixes=("", "vit.", "deit."),
     ignore=(
@@ -59,13 +48,13 @@ DINOV2_NAMES = NameTable(
     rules=(
         *_EMBED,
         *_ATTENTION,
-        *_norm(f"{_BLOCK}.norm1", "blocks/norm1"),
-        *_norm(f"{_BLOCK}.norm2", "blocks/norm2"),
+        *norm(f"{_BLOCK}.norm1", "blocks/norm1"),
+        *norm(f"{_BLOCK}.norm2", "blocks/norm2"),
         Rule(f"{_BLOCK}.layer_scale1.lambda1", "blocks/scale1/scale"),
         Rule(f"{_BLOCK}.layer_scale2.lambda1", "blocks/scale2/scale"),
-        *_pairs(f"{_BLOCK}.mlp.fc1", "blocks/mlp/fc1"),
-        *_pairs(f"{_BLOCK}.mlp.fc2", "blocks/mlp/fc2"),
-        *_norm("layernorm", "norm"),
+        *linear(f"{_BLOCK}.mlp.fc1", "blocks/mlp/fc1"),
+        *linear(f"{_BLOCK}.mlp.fc2", "blocks/mlp/fc2"),
+        *norm("layernorm", "norm"),
     ),
     prefixes=("", "dinov2.", "dinov2_with_registers."),
     ignore=(
@@ -77,20 +66,20 @@ DINOV2_SWIGLU_NAMES = dataclasses.replace(
     DINOV2_NAMES,
     rules=(
         *(r for r in DINOV2_NAMES.rules if ".mlp." not in r.file),
-        *_pairs(f"{_BLOCK}.mlp.weights_in", "blocks/mlp/fc1"),
-        *_pairs(f"{_BLOCK}.mlp.weights_out", "blocks/mlp/fc2"),
+        *linear(f"{_BLOCK}.mlp.weights_in", "blocks/mlp/fc1"),
+        *linear(f"{_BLOCK}.mlp.weights_out", "blocks/mlp/fc2"),
     ),
 )
 _LAYER = "encoder.layers.{i}"
 _CLIP_BLOCKS = (
-    *_pairs(f"{_LAYER}.self_attn.q_proj", "blocks/attention/query"),
-    *_pairs(f"{_LAYER}.self_attn.k_proj", "blocks/attention/key"),
-    *_pairs(f"{_LAYER}.self_attn.v_proj", "blocks/attention/value"),
-    *_pairs(f"{_LAYER}.self_attn.out_proj", "blocks/attention/out"),
-    *_norm(f"{_LAYER}.layer_norm1", "blocks/norm1"),
-    *_norm(f"{_LAYER}.layer_norm2", "blocks/norm2"),
-    *_pairs(f"{_LAYER}.mlp.fc1", "blocks/mlp/fc1"),
-    *_pairs(f"{_LAYER}.mlp.fc2", "blocks/mlp/fc2"),
+    *linear(f"{_LAYER}.self_attn.q_proj", "blocks/attention/query"),
+    *linear(f"{_LAYER}.self_attn.k_proj", "blocks/attention/key"),
+    *linear(f"{_LAYER}.self_attn.v_proj", "blocks/attention/value"),
+    *linear(f"{_LAYER}.self_attn.out_proj", "blocks/attention/out"),
+    *norm(f"{_LAYER}.layer_norm1", "blocks/norm1"),
+    *norm(f"{_LAYER}.layer_norm2", "blocks/norm2"),
+    *linear(f"{_LAYER}.mlp.fc1", "blocks/mlp/fc1"),
+    *linear(f"{_LAYER}.mlp.fc2", "blocks/mlp/fc2"),
 )
 _HALF = (
     r"text_model\..*",
@@ -103,9 +92,9 @@ CLIP_NAMES = NameTable(
         Rule("embeddings.class_embedding", "embed/cls"),
         Rule("embeddings.patch_embedding.weight", "embed/kernel", CONV),
         Rule("embeddings.position_embedding.weight", "embed/position"),
-        *_norm("pre_layrnorm", "pre_norm"),  # so spelt in every CLIP file
+        *norm("pre_layrnorm", "pre_norm"),  # so spelt in every CLIP file
         *_CLIP_BLOCKS,
-        *_norm("post_layernorm", "norm"),
+        *norm("post_layernorm", "norm"),
     ),
     prefixes=("vision_model.", ""),
     ignore=_HALF,
@@ -117,7 +106,7 @@ SIGLIP_NAMES = NameTable(
         Rule("embeddings.patch_embedding.bias", "embed/bias"),
         Rule("embeddings.position_embedding.weight", "embed/position"),
         *_CLIP_BLOCKS,
-        *_norm("post_layernorm", "norm"),
+        *norm("post_layernorm", "norm"),
         Rule("head.probe", "head/probe", LEAD11),
         Rule(
             "head.attention.in_proj_weight",
@@ -125,10 +114,10 @@ SIGLIP_NAMES = NameTable(
             LINEAR,
         ),
         Rule("head.attention.in_proj_bias", tuple(f"head/attention/{n}/bias" for n in _QKV), SAME),
-        *_pairs("head.attention.out_proj", "head/attention/out"),
-        *_norm("head.layernorm", "head/norm"),
-        *_pairs("head.mlp.fc1", "head/mlp/fc1"),
-        *_pairs("head.mlp.fc2", "head/mlp/fc2"),
+        *linear("head.attention.out_proj", "head/attention/out"),
+        *norm("head.layernorm", "head/norm"),
+        *linear("head.mlp.fc1", "head/mlp/fc1"),
+        *linear("head.mlp.fc2", "head/mlp/fc2"),
     ),
     prefixes=("vision_model.", ""),
     ignore=_HALF,

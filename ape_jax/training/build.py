@@ -73,7 +73,10 @@ def _load(config: ml_collections.ConfigDict, kind: str) -> Tower:
     try:
         return towers.load(side.tower, kind=kind, **options)
     except UserError as error:
-        raise UserError(f"config.{kind}.tower: {error}") from error
+        # The option at fault, if the message begins with it, has a key of its own.
+        keys = {"image_size": "image.size", "max_length": "text.max_length"}
+        key = keys.get(str(error).split(" ")[0], f"{kind}.tower")
+        raise UserError(f"config.{key}: {error}") from error
 
 
 def _check_pooling(tower: Tower, layer: int, pooling: str) -> None:

@@ -28,12 +28,18 @@ class Checkpoints:
     Args:
       workdir: the run's directory; checkpoints live in `workdir/checkpoints`.
       keep: how many of the newest are kept.
+
+    Raises:
+      UserError: where there is a file in the place of the directory.
     """
 
     def __init__(self, workdir: pathlib.Path, keep: int = 2):
+        self._path = workdir.absolute() / "checkpoints"
+        if self._path.exists() and not self._path.is_dir():
+            raise UserError(f"--workdir: {self._path} is no directory; use a new work directory")
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         self._manager = ocp.CheckpointManager(
-            (workdir / "checkpoints").absolute(),
+            self._path,
             options=options,
             item_names=(_STATE, _OPT, _FIXED, _META),
         )
@@ -68,9 +74,8 @@ class Checkpoints:
         """The newest state, placed like the arrays of `like` and `fixed`."""
         items = {_STATE: like.trainable, _OPT: like.opt_state, _FIXED: {"fixed": fixed}}
         args = {name: ocp.args.StandardRestore(_abstract(tree)) for name, tree in items.items()}
-        step = self.latest
-        out = self._manager.restore(step, args=ocp.args.Composite(**args))
-        count = jax.device_put(np.asarray(step, like.step.dtype), like.step.sharding)
+        out = self._restore(**args)
+        count = jax.device_put(np.asarray(self.latest, like.step.dtype), like.step.sharding)
         state = State(step=count, trainable=out[_STATE], opt_state=out[_OPT])
         return state, out[_FIXED]["fixed"]
 
@@ -78,13 +83,37 @@ class Checkpoints:
         """Only what inference needs: the trained and the fixed parameters."""
         items = {_STATE: trainable, _FIXED: {"fixed": fixed}}
         args = {name: ocp.args.StandardRestore(_abstract(tree)) for name, tree in items.items()}
-        out = self._manager.restore(self.latest, args=ocp.args.Composite(**args))
+        out = self._restore(**args)
         return out[_STATE], out[_FIXED]["fixed"]
 
-    def meta(self) -> dict[str, Any]:
-        """The newest checkpoint's names and hashes."""
-        args = ocp.args.Composite(**{_META: ocp.args.JsonRestore()})
-        return self._manager.restore(self.latest, args=args)[_META]
+    def check(self, meta: Mapping[str, Any]) -> None:
+        """Refuses checkpoints of other towers or pairs than `meta` names.
+
+        Raises:
+          UserError: naming what differs.
+        """
+        if self.latest is None:
+            return
+        found = self._restore(**{_META: ocp.args.JsonRestore()})[_META]
+        for key, value in meta.items():
+            if found.get(key) != value:
+                raise UserError(
+                    f"--workdir: the checkpoints in {self._path} were made with another {key} "
+                    f"({found.get(key)}), not with {value}; use a new work directory"
+                )
+
+    def _restore(self, **args: Any) -> Mapping[str, Any]:
+        """What a damaged checkpoint raises has a dozen types and a page of text."""
+        step = self.latest
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**args))
+        except Exception as error:
+            older = [s for s in self._manager.all_steps() if s < step]
+            left = f"it goes on from step {max(older)}" if older else "it starts anew"
+            raise UserError(
+                f"--workdir: the checkpoint {self._path / str(step)} cannot be read "
+                f"({type(error).__name__}); delete it and run the same command again: {left}"
+            ) from error
 
     def wait(self) -> None:
         """Blocks until the last save is on disk."""
@@ -118,22 +147,6 @@ class _DiskErrors:
                 "--workdir: no space left on the disk while writing a checkpoint; the last good "
                 f"one is step {self._checkpoints.latest}; free some space and run the same command"
             ) from error
-
-
-def check_meta(
-    found: Mapping[str, Any], expected: Mapping[str, Any], workdir: pathlib.Path
-) -> None:
-    """Refuses a checkpoint of other towers or pairs.
-
-    Raises:
-      UserError: naming what differs.
-    """
-    for key, value in expected.items():
-        if found.get(key) != value:
-            raise UserError(
-                f"--workdir: the checkpoints in {workdir} were made with another {key} "
-                f"({found.get(key)}), not with {value}; use a new work directory"
-            )
 
 
 def _abstract(tree: PyTree) -> PyTree:

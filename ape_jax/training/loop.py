@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import pathlib
@@ -21,9 +20,9 @@ from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.parallel.progress import Progress
-from ape_jax.training import optim, workdir
+from ape_jax.training import build, optim, workdir
 from ape_jax.training import run as run_lib
-from ape_jax.training.checkpoint import Checkpoints, check_meta
+from ape_jax.training.checkpoint import Checkpoints
 from ape_jax.training.embed import Embedder
 from ape_jax.training.evaluation import evaluate_all
 from ape_jax.training.input import TrainInput
@@ -52,37 +51,35 @@ def train_and_evaluate(
       UserError: for anything the user can put right, before the first compile where it can be
         known by then; for a loss that is no longer finite; for a full disk.
     """
-    done = finished(config, directory)
+    path = workdir.locate(directory)
+    done = workdir.read_summary(path, config)
     if done is not None:
         return done
     sources = run_lib.open_sources(config)
-    path = workdir.claim(directory, config)
-    run = run_lib.prepare(config, sources, store or FeatureStore())
-    if hosts.is_first():
-        print(run_lib.parameter_table(run), file=sys.stderr)
-    return _Loop(run, path).train()
-
-
-def finished(
-    config: ml_collections.ConfigDict, directory: str | os.PathLike[str]
-) -> dict[str, Any] | None:
-    """The summary of a run of this config that has come to its end, else None.
-
-    Raises:
-      UserError: where the directory holds another config's run.
-    """
-    path = pathlib.Path(directory)
-    if not (path / "config.json").exists() or not (path / "summary.json").exists():
-        return None
-    workdir.require_same(path, config)
-    return json.loads((path / "summary.json").read_text(encoding="utf-8"))
+    workdir.claim(path, config)
+    with workdir.held(path):
+        towers = build.load_towers(config)
+        meta = run_lib.meta(config, *towers, sources.train)
+        checkpoints = Checkpoints(path, config.train.keep)
+        checkpoints.check(meta)  # Before anything is encoded.
+        run = run_lib.prepare(config, sources, towers, store or FeatureStore())
+        if hosts.is_first():
+            print(run_lib.parameter_table(run), file=sys.stderr)
+        return _Loop(run, path, checkpoints, meta).train()
 
 
 class _Loop:
     """One start of a run."""
 
-    def __init__(self, run: run_lib.Run, path: pathlib.Path):
+    def __init__(
+        self,
+        run: run_lib.Run,
+        path: pathlib.Path,
+        checkpoints: Checkpoints,
+        meta: Mapping[str, Any],
+    ):
         self._run, self._path, self._config = run, path, run.config
+        self._checkpoints, self._meta = checkpoints, meta
         train = run.config.train
         self._schedule = optim.make_schedule(run.config.optim, train.steps)
         optimizer = optim.make_optimizer(run.config.optim, self._schedule, run.trainable)
@@ -90,7 +87,6 @@ class _Loop:
         self._step = jax.jit(step, donate_argnums=0)
         self._key = jax.random.key(run.config.seed)
         self._embedder = Embedder(run.model, run.mesh, run.config.eval.batch)
-        self._checkpoints = Checkpoints(path, train.keep)
         state = mesh_lib.place_replicated(init_state(run.trainable, optimizer), run.mesh)
         self._fixed: PyTree = {k: v for k, v in run.frozen.items() if k == "statistics"}
         self._state = self._resume(state)
@@ -120,7 +116,7 @@ class _Loop:
                     metrics = self._evaluate(step)
                 if last or self._due(step, train.checkpoint_every):
                     self._flush(pending, progress)  # A checkpoint is never written unchecked.
-                    self._checkpoints.save(self._state, self._fixed, self._run.meta)
+                    self._checkpoints.save(self._state, self._fixed, self._meta)
             # The end of the last start may have been cut off between checkpoint and summary.
             metrics = metrics or self._evaluate(None)
         finally:
@@ -131,7 +127,6 @@ class _Loop:
     def _resume(self, state: State) -> State:
         if self._checkpoints.latest is None:
             return state
-        check_meta(self._checkpoints.meta(), self._run.meta, self._path)
         state, self._fixed = self._checkpoints.restore(state, self._fixed)
         print(f"resuming {self._path} at step {int(state.step)}", file=sys.stderr)
         return state
@@ -178,6 +173,5 @@ class _Loop:
             "seconds_last_start": round(seconds, 3),
             **metrics,
         }
-        if hosts.is_first():
-            workdir.write_json(self._path / "summary.json", summary)
+        workdir.write_summary(self._path, summary)
         return summary

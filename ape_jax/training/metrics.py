@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import pathlib
+import sys
 from collections.abc import Mapping
 
 from ape_jax.parallel import hosts
+from ape_jax.training import workdir as workdir_lib
 
 
 class MetricWriter:
@@ -26,8 +28,7 @@ class MetricWriter:
         from tensorboardX import SummaryWriter  # Half a second that `import ape_jax` need not pay.
 
         path = workdir / "metrics.jsonl"
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= resume_step]
-        path.write_text("".join(kept), encoding="utf-8")
+        workdir_lib.write_text(path, "".join(_lines(path, resume_step)))
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=resume_step + 1)
 
@@ -48,8 +49,15 @@ class MetricWriter:
             self._board.close()
 
 
-def _lines(path: pathlib.Path) -> list[str]:
-    """The whole lines of the file; one that was cut off by a kill is dropped."""
+def _lines(path: pathlib.Path, last_step: int) -> list[str]:
+    """The lines up to a step; one that a kill or a power cut spoilt is dropped."""
     if not path.exists():
         return []
-    return [line for line in path.read_text(encoding="utf-8").splitlines(True) if line[-1] == "\n"]
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        try:
+            if line.endswith("\n") and json.loads(line)["step"] <= last_step:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            print(f"{path}: a line that cannot be read was dropped", file=sys.stderr)
+    return kept

@@ -49,7 +49,6 @@ class Run:
       frozen: frozen parameters on the mesh, statistics included.
       dataset: the training pairs at the frontier.
       tasks: the evaluations.
-      meta: names and hashes of towers and pairs.
     """
 
     config: ml_collections.ConfigDict
@@ -59,7 +58,6 @@ class Run:
     frozen: PyTree
     dataset: Dataset
     tasks: tuple[RetrievalTask, ...]
-    meta: Mapping[str, Any]
 
 
 def open_sources(config: ml_collections.ConfigDict) -> Sources:
@@ -75,11 +73,22 @@ def open_sources(config: ml_collections.ConfigDict) -> Sources:
     return Sources(train=train, evals=evals)
 
 
-def prepare(config: ml_collections.ConfigDict, sources: Sources, store: FeatureStore) -> Run:
-    """Loads the towers, places them and encodes what lies below the frontier.
+def prepare(
+    config: ml_collections.ConfigDict,
+    sources: Sources,
+    towers: tuple[Tower, Tower],
+    store: FeatureStore,
+) -> Run:
+    """Makes the model, places it on the mesh and encodes what lies below the frontier.
+
+    Args:
+      config: the resolved config.
+      sources: the pairs.
+      towers: the image and the text tower.
+      store: features that this process has already.
 
     Raises:
-      UserError: for a tower, layer, image or caption that cannot be used.
+      UserError: for a layer, pooling, image or caption that cannot be used.
     """
     mesh = mesh_lib.make_mesh()
     if config.train.batch % mesh.devices.size:
@@ -87,7 +96,7 @@ def prepare(config: ml_collections.ConfigDict, sources: Sources, store: FeatureS
             f"config.train.batch: {config.train.batch} does not divide over the "
             f"{mesh.devices.size} devices; write {mesh_lib.round_up(config.train.batch, mesh)}"
         )
-    image, text = build.load_towers(config)
+    image, text = towers
     model = build.make_model(config, image, text)
     trainable, frozen = model.init(config.seed)
     frozen = mesh_lib.place_frozen(frozen, mesh, config.mesh.shard_min_size)
@@ -125,7 +134,6 @@ def prepare(config: ml_collections.ConfigDict, sources: Sources, store: FeatureS
         frozen={**frozen, **_place_statistics(frozen, mesh)},
         dataset=dataset,
         tasks=tasks,
-        meta=meta(config, image, text, sources.train),
     )
 
 

@@ -6,7 +6,6 @@ evaluated like any other; features are encoded once for all cells.
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from ape_jax import config as config_lib
 from ape_jax.errors import UserError
 from ape_jax.evaluators import report
 from ape_jax.features.store import FeatureStore
-from ape_jax.training import baselines, loop, workdir
+from ape_jax.training import baselines, build, loop, workdir
 from ape_jax.training import run as run_lib
 
 TRAINED = ("ape", "linear")
@@ -48,26 +47,21 @@ def run_study(
     Raises:
       UserError: for methods that the config cannot be run with.
     """
-    path = pathlib.Path(directory)
-    if (path / "summary.json").exists() and (path / "config.json").exists():
-        workdir.require_same(path, config)
-        return json.loads((path / "summary.json").read_text(encoding="utf-8"))
+    path = workdir.locate(directory, "study")
+    done = workdir.read_summary(path, config, "study")
+    if done is not None:
+        return done
     _check(config)
     sources = run_lib.open_sources(config)
-    workdir.claim(path, config)
-    store, results = FeatureStore(), {}
-    run = run_lib.prepare(config, sources, store)
-    for method in config.study.methods:
-        if method in CLOSED:
-            cells = [_closed(method, run, store)]
-        else:
-            seeds = range(config.seed, config.seed + config.study.seeds)
-            cells = [_trained(method, seed, config, path, store) for seed in seeds]
-        results[method] = _by_set(cells)
-    images = {task.name: len(task.dataset.pairs) for task in run.tasks}
-    summary = {"methods": results, "images": images, "pairs": len(run.dataset.pairs)}
-    (path / "table.md").write_text(tables(summary) + "\n", encoding="utf-8")
-    workdir.write_json(path / "summary.json", summary)
+    workdir.claim(path, config, "study")
+    with workdir.held(path):
+        store = FeatureStore()
+        run = run_lib.prepare(config, sources, build.load_towers(config), store)
+        results = {m: _by_set(_cells(m, run, path, store)) for m in config.study.methods}
+        images = {task.name: len(task.dataset.pairs) for task in run.tasks}
+        summary = {"methods": results, "images": images, "pairs": len(run.dataset.pairs)}
+        workdir.write_text(path / "table.md", tables(summary) + "\n")
+        workdir.write_summary(path, summary)
     return summary
 
 
@@ -76,6 +70,7 @@ def cell_config(
 ) -> ml_collections.ConfigDict:
     """The ordinary config of one trained cell."""
     flat = {**config_lib.flatten(config), "seed": seed}
+    flat["optim.lr"] = dict(config.study.lrs).get(method, config.optim.lr)
     flat.update({key: config_lib.SCHEMA[key].default for key in flat if key.startswith("study.")})
     if method == "linear":
         flat["text.head.depth"] = 1  # A token MLP of one layer is linear on mean-pooled text.
@@ -107,6 +102,16 @@ def _check(config: ml_collections.ConfigDict) -> None:
         raise UserError("config.data.eval: a study needs at least one set to evaluate on")
     if not config.study.methods:
         raise UserError("config.study.methods: expected at least one method, found ()")
+
+
+def _cells(
+    method: str, run: run_lib.Run, path: pathlib.Path, store: FeatureStore
+) -> list[baselines.Metrics]:
+    if method in CLOSED:
+        return [_closed(method, run, store)]
+    first = run.config.seed
+    seeds = range(first, first + run.config.study.seeds)
+    return [_trained(method, seed, run.config, path, store) for seed in seeds]
 
 
 def _closed(method: str, run: run_lib.Run, store: FeatureStore) -> baselines.Metrics:

@@ -203,6 +203,7 @@ SPECS = {
     "tfds unknown name": ("tfds:no_such_data_set:train", ["no_such_data_set", "array_record"]),
     "demo without split": ("demo:twemoji", ["SPLIT"]),
     "demo unknown style": ("demo:photos:train", ["photos", "twemoji"]),
+    "demo unknown language": ("demo:twemoji/xx:train", ["xx", "en, "]),
     "demo unknown split": ("demo:twemoji:trian", ["trian", "train"]),
 }
 

@@ -242,6 +242,14 @@ def test_digest_counts_captions_and_order(change, folder, monkeypatch):
     assert open_pairs(_jsonl(folder)).digest != first
 
 
+def test_digest_leaves_an_unreadable_image_to_whoever_decodes_it(folder, monkeypatch):
+    def denied(*_):
+        raise PermissionError
+
+    monkeypatch.setattr("hashlib.file_digest", denied)
+    assert len(open_pairs(_jsonl(folder)).digest) == 64
+
+
 def test_digest_of_a_large_set_uses_sizes(folder, monkeypatch):
     monkeypatch.setattr("ape_jax.data.pairs._CONTENT_IMAGES", 1)
     first = open_pairs(_jsonl(folder)).digest

@@ -4,15 +4,19 @@ import pytest
 
 from ape_jax.parallel import hosts
 
-LAUNCHERS = ("JAX_COORDINATOR_ADDRESS", "SLURM_NTASKS", "SLURM_PROCID", "TPU_WORKER_HOSTNAMES")
+LAUNCHERS = (
+    *("JAX_COORDINATOR_ADDRESS", "TPU_WORKER_HOSTNAMES"),
+    *("SLURM_NTASKS", "SLURM_PROCID", "SLURM_STEP_NODELIST"),
+)
 
 
 @pytest.mark.parametrize(
     ("env", "expected"),
     [
         ({}, False),
-        ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, False),
-        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, True),
+        ({"SLURM_NTASKS": "1", "SLURM_STEP_NODELIST": "a"}, False),
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "a,b"}, True),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, False),  # A batch script without srun.
         ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
         ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
         ({"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1"}, True),

@@ -1,6 +1,7 @@
 """Checkpoints: only what was trained, and a full disk in one sentence."""
 
 import errno
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,7 @@ import optax
 import pytest
 
 from ape_jax.errors import UserError
-from ape_jax.training.checkpoint import Checkpoints, check_meta
+from ape_jax.training.checkpoint import Checkpoints
 from ape_jax.training.step import init_state
 
 META = {"text tower": {"spec": "demo:x", "digest": "00"}}
@@ -27,7 +28,8 @@ def test_state_and_fixed_parameters_come_back(tmp_path, state):
     checkpoints.close()
     again = Checkpoints(tmp_path)
     restored, statistics = again.restore(state, {"statistics": {"center": jnp.zeros(4)}})
-    assert int(restored.step) == 7 and again.meta() == META
+    assert int(restored.step) == 7
+    again.check(META)
     np.testing.assert_array_equal(restored.trainable["head"]["kernel"], np.arange(6).reshape(2, 3))
     np.testing.assert_array_equal(statistics["statistics"]["center"], np.ones(4))
     trainable, _ = again.restore_model(state.trainable, fixed)
@@ -71,7 +73,29 @@ def test_other_errors_are_not_dressed_up(tmp_path, state, monkeypatch):
     assert not isinstance(raised.value, UserError)
 
 
-def test_checkpoint_of_another_tower_is_refused(tmp_path):
-    other = {"text tower": {"spec": "demo:x", "digest": "11"}}
+def test_checkpoint_of_another_tower_is_refused(tmp_path, state):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state.replace(step=jnp.int32(1)), {}, META)
+    checkpoints.wait()
     with pytest.raises(UserError, match="another text tower"):
-        check_meta(META, other, tmp_path)
+        checkpoints.check({"text tower": {"spec": "demo:x", "digest": "11"}})
+
+
+@pytest.mark.parametrize("part", ["meta", "trainable", "opt_state"])
+def test_damaged_checkpoint_names_the_folder_and_the_older_one(tmp_path, state, part):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (2, 4):
+        checkpoints.save(state.replace(step=jnp.int32(step)), {}, META)
+    checkpoints.close()
+    shutil.rmtree(tmp_path / "checkpoints/4" / part)
+    with pytest.raises(UserError, match=r"checkpoints/4 cannot be read .* from step 2") as raised:
+        again = Checkpoints(tmp_path)
+        again.check(META)
+        again.restore(state, {})
+    assert "\n" not in str(raised.value)
+
+
+def test_file_in_the_place_of_the_directory_is_one_sentence(tmp_path):
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(UserError, match="no directory"):
+        Checkpoints(tmp_path)

@@ -7,13 +7,13 @@ import pytest
 
 from ape_jax import config as config_lib
 from ape_jax.features.store import FeatureStore
-from ape_jax.training import run
+from ape_jax.training import build, run
 from ape_jax.training.input import TrainInput
 
 
 def prepared(config):
     config = config_lib.resolve(config)
-    return run.prepare(config, run.open_sources(config), FeatureStore())
+    return run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
 
 
 def batches(made, start, count):

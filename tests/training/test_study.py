@@ -76,9 +76,9 @@ def test_ridge_is_scikit_learns_on_the_same_features(config, tmp_path):
     from ape_jax.align import closed_form
     from ape_jax.evaluators.retrieval import retrieval_metrics
     from ape_jax.features.store import FeatureStore
-    from ape_jax.training import baselines, run
+    from ape_jax.training import baselines, build, run
 
-    made = run.prepare(config, run.open_sources(config), FeatureStore())
+    made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
     data = made.dataset
     flat = data.pooled[:, 0]
     zimg = (flat - flat.mean(0)) / np.maximum(flat.std(0), 1e-6)

@@ -57,3 +57,41 @@ def test_json_is_never_half_written(tmp_path, monkeypatch):
         workdir.write_json(path, {"a": object()})
     assert path.read_text() == '{\n  "a": 1\n}\n'
     assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
+
+
+@pytest.mark.parametrize("name", ["gs://bucket/run", "runs/exp[1]", "runs/*"])
+def test_path_that_would_lose_checkpoints_is_refused(name):
+    with pytest.raises(UserError, match="--workdir"):
+        workdir.locate(name)
+
+
+def test_a_study_is_no_run_and_a_run_no_study(tmp_path, config):
+    workdir.claim(tmp_path / "study", config, "study")
+    with pytest.raises(UserError, match="holds a study"):
+        workdir.locate(tmp_path / "study")
+    workdir.claim(tmp_path / "run", config)
+    with pytest.raises(UserError, match="holds a run"):
+        workdir.locate(tmp_path / "run", "study")
+
+
+def test_checkpoints_without_a_config_are_not_taken_over(tmp_path, config):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match=r"no config\.json"):
+        workdir.claim(tmp_path, config)
+
+
+def test_two_processes_do_not_work_in_one_directory(tmp_path):
+    with workdir.held(tmp_path):
+        with pytest.raises(UserError, match="another process"), workdir.held(tmp_path):
+            pass
+    with workdir.held(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_summary_that_cannot_be_read_is_no_summary(tmp_path, config, content):
+    workdir.claim(tmp_path, config)
+    (tmp_path / "summary.json").write_text(content)
+    assert workdir.read_summary(tmp_path, config) is None
+    workdir.write_summary(tmp_path, {"step": 3})
+    assert workdir.read_summary(tmp_path, config) == {"step": 3}
