@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import jax
 import ml_collections
@@ -46,14 +49,27 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
             with hosts.cluster():
                 main()
         except UserError as error:
-            sys.stdout.flush()
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            sys.exit(1)
+            _end(f"error: {error}", 1)
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr, flush=True)
-            sys.exit(130)
+            _end("interrupted", 130)
+        except Exception:
+            if jax.distributed.is_initialized():
+                _end(traceback.format_exc(), 70)
+            raise
 
     app.run(guarded, argv=argv, flags_parser=_parse_flags)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    """Says what is wrong and ends the process with that code.
+
+    In a cluster at once: an orderly end would wait for processes that wait for this one.
+    """
+    sys.stdout.flush()
+    print(message, file=sys.stderr, flush=True)
+    if jax.distributed.is_initialized():
+        os._exit(code)
+    sys.exit(code)
 
 
 def refuse_config() -> None:

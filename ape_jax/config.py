@@ -243,11 +243,32 @@ def _check_together(config: ml_collections.ConfigDict) -> None:
             f"config.embed: with image.head.name='identity' the joint width is the image "
             f"feature's; found {config.embed}, write 0 or use image.head.name='linear'"
         )
+    if config.optim.name == "adam" and config.optim.weight_decay:
+        raise UserError(
+            "config.optim.weight_decay: adam has none; write 0 or use optim.name='adamw'"
+        )
+    head = config.text.head
+    unused = (
+        {"text.pooling": config.text.pooling}
+        if head.name == "token_mlp"
+        else {f"text.head.{key}": head[key] for key in ("depth", "width", "activation", "dropout")}
+    )
+    if config.loss.name == "softmax":
+        unused["loss.bias"] = config.loss.bias
+    for key, value in unused.items():
+        if value != SCHEMA[key].default:
+            why = f"text.head.name={head.name!r}" if key != "loss.bias" else "loss.name='softmax'"
+            raise UserError(f"config.{key}: {value!r} has no effect with {why}; leave it out")
     augmented = config.augment.crop or config.augment.flip or config.augment.randaugment
     if augmented and config.cache.views == 1 and config.image.tune == "frozen":
         raise UserError(
             "config.cache.views: 1 encodes each image once and clean, but augment asks for more; "
             "write 0 (anew in every step) or the number of views"
+        )
+    if config.cache.views > 1 and not augmented:
+        raise UserError(
+            f"config.cache.views: {config.cache.views} views without augmentation are all the "
+            "same; write 1 or set augment.crop, augment.flip or augment.randaugment"
         )
     if config.optim.warmup >= config.train.steps:
         raise UserError(

@@ -77,7 +77,7 @@ def is_randaugment(value: Any) -> bool:
     if value == ():
         return True
     ok = isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
-    return ok and isinstance(value[0], int) and value[0] >= 1 and 0 <= value[1] <= 10
+    return ok and isinstance(value[0], int) and 1 <= value[0] <= 16 and 0 <= value[1] <= 10
 
 
 def is_colour(value: Any) -> bool:

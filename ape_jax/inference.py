@@ -147,6 +147,7 @@ def load(directory: str | os.PathLike[str]) -> Aligner:
     trainable = mesh_lib.place_replicated(trainable, mesh)
     fixed = mesh_lib.place_replicated({k: v for k, v in frozen.items() if k == "statistics"}, mesh)
     trainable, fixed = checkpoints.restore_model(trainable, fixed)
+    checkpoints.close()
     frozen = {**frozen, **fixed}
     return Aligner(
         config,

@@ -18,23 +18,22 @@ find_python() {
 }
 
 set_up() {
-  local stamp="" wanted
-  wanted=$(cat "$@" pyproject.toml | cksum)
-  [ -f .venv/stamp ] && stamp=$(cat .venv/stamp)
-  case "$stamp" in
-    *"$wanted"*) say "packages are installed (.venv)" ;;
-    *)
-      local python
-      python=$(find_python)
-      say "installing packages into .venv ($("$python" --version)); a minute or two the first time"
-      [ -x .venv/bin/python ] || "$python" -m venv .venv
-      local file args=()
-      for file in "$@"; do args+=(-r "$file"); done
-      .venv/bin/python -m pip install --quiet --disable-pip-version-check "${args[@]}"
-      .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-      echo "$wanted" >>.venv/stamp
-      ;;
-  esac
+  local version stamp python file args=()
+  version=$(cat requirements*.txt pyproject.toml | cksum | tr -d ' ')
+  stamp=.venv/installed-$version-$#
+  if [ -e "$stamp" ]; then
+    say "packages are installed (.venv)"
+  else
+    python=$(find_python)
+    say "installing packages into .venv ($("$python" --version)); a minute or two the first time"
+    .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
+    for file in "$@"; do args+=(-r "$file"); done
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check "${args[@]}"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+    # What other versions of the requirements installed is no longer there.
+    find .venv -maxdepth 1 -name 'installed-*' ! -name "installed-$version-*" -delete
+    touch "$stamp"
+  fi
   export PATH="$PWD/.venv/bin:$PATH"
   # Idle threads that spin cost other processes on a small machine dearly.
   export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}"

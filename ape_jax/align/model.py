@@ -89,9 +89,10 @@ class Model:
       image: the image side.
       text: the text side.
       scale: initial inverse temperature.
-      scale_max: upper bound kept by `project`.
+      scale_max: upper bound kept by `clamp_scale`.
       learn_scale: whether the scale is trained.
-      bias: initial bias of the sigmoid loss, None where the loss has none.
+      bias: initial bias of the sigmoid loss (SigLIP starts at -10), None where there is none; it
+        is trained if the scale is.
       standardize: whether image features are centred and scaled by fixed statistics.
     """
 
@@ -105,7 +106,9 @@ class Model:
 
     def init(self, seed: int) -> tuple[PyTree, PyTree]:
         """The two parameter trees: `(trainable, frozen)`, frozen statistics being neutral."""
-        key_image, key_text = jax.random.split(jax.random.key(seed))
+        # Folded apart from the step's keys, which come from the same seed.
+        stream = jax.random.fold_in(jax.random.key(seed), 2**32 - 1)
+        key_image, key_text = jax.random.split(stream)
         width = self.image.tower.config.pooled_width(self.image.pooling)
         pooled, mask = jnp.zeros((1, width)), jnp.ones((1, 2), bool)
         tokens = jnp.zeros((1, 2, self.text.tower.config.width))
@@ -193,7 +196,7 @@ class Model:
         logits = (trainable if self.learn_scale else frozen)["loss"]
         return jnp.exp(logits["log_scale"]), logits.get("bias")
 
-    def project(self, trainable: PyTree) -> PyTree:
+    def clamp_scale(self, trainable: PyTree) -> PyTree:
         """Keeps the scale under its bound; applied after each update, as CLIP does.
 
         A bound inside the loss would cut the gradient off and leave the scale stuck there.

@@ -6,9 +6,10 @@ data position is the step, since order and draws are functions of (seed, step).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -28,16 +29,19 @@ class Checkpoints:
     Args:
       workdir: the run's directory; checkpoints live in `workdir/checkpoints`.
       keep: how many of the newest are kept.
+      clean: remove what saves that were killed have left; for whoever writes here.
 
     Raises:
       UserError: where there is a file in the place of the directory.
     """
 
-    def __init__(self, workdir: pathlib.Path, keep: int = 2):
+    def __init__(self, workdir: pathlib.Path, keep: int = 2, clean: bool = False):
         self._path = workdir.absolute() / "checkpoints"
         if self._path.exists() and not self._path.is_dir():
             raise UserError(f"--workdir: {self._path} is no directory; use a new work directory")
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, cleanup_tmp_directories=clean
+        )
         self._manager = ocp.CheckpointManager(
             self._path,
             options=options,
@@ -47,7 +51,9 @@ class Checkpoints:
     @property
     def latest(self) -> int | None:
         """The step of the newest finished checkpoint; one that was cut off does not count."""
-        return self._manager.latest_step()
+        # The manager counts a save that it has only begun; a finished one has its own name.
+        finished = (s for s in self._manager.all_steps() if (self._path / str(s)).is_dir())
+        return max(finished, default=None)
 
     def save(self, state: State, fixed: PyTree, meta: Mapping[str, Any]) -> None:
         """Writes in the background; a save that is killed leaves the previous one the latest.
@@ -61,7 +67,7 @@ class Checkpoints:
           UserError: when the disk is full.
         """
         step = int(state.step)
-        if step == self.latest:
+        if step in self._manager.all_steps():
             return
         items = {_STATE: state.trainable, _OPT: state.opt_state, _FIXED: {"fixed": fixed}}
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
@@ -125,27 +131,19 @@ class Checkpoints:
         self.wait()
         self._manager.close()
 
-    def _disk_errors(self) -> _DiskErrors:
-        return _DiskErrors(self)
-
-
-class _DiskErrors:
-    """Turns "no space left", which TensorStore reports as text, into the user's sentence."""
-
-    def __init__(self, checkpoints: Checkpoints):
-        self._checkpoints = checkpoints
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None:
-            return
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left on device" in str(error) or "quota exceeded" in str(error):
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """Turns "no space left", which TensorStore reports as text, into the user's sentence."""
+        try:
+            yield
+        except Exception as error:
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            words = ("No space left on device", "quota exceeded")
+            if not full and not any(word in str(error) for word in words):
+                raise
             raise UserError(
                 "--workdir: no space left on the disk while writing a checkpoint; the last good "
-                f"one is step {self._checkpoints.latest}; free some space and run the same command"
+                f"one is step {self.latest}; free some space and run the same command"
             ) from error
 
 

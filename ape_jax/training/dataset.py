@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from ape_jax.data import pipeline
 from ape_jax.features import encode
 from ape_jax.features.ragged import RaggedTokens
 from ape_jax.features.store import FeatureStore, tower_key
+from ape_jax.parallel import hosts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Captions:
     rows: Int[np.ndarray, "m"]
     offsets: Int[np.ndarray, "n+1"]
 
-    @property
+    @functools.cached_property
     def counts(self) -> Int[np.ndarray, "n"]:
         """How many captions each record has."""
         return np.diff(self.offsets)
@@ -145,13 +147,33 @@ def _encode_images(
         skipped=skipped,
     )
     encoded = encode.encode_images(image, batches, len(pairs), views, f"{name} images")
-    if len(skipped):
+    report_skipped(skipped, len(pairs), name)
+    return encoded
+
+
+def leave_out_unreadable(
+    pairs: pairs_lib.Pairs, transform: Any, config: ml_collections.ConfigDict, name: str
+) -> pairs_lib.Pairs:
+    """The records whose image can be read; for images that are not encoded beforehand."""
+    skipped = pipeline.Skipped()
+    batches = pipeline.image_batches(
+        pairs, transform=transform, batch=64, on_error="skip", skipped=skipped
+    )
+    for _ in batches:
+        pass
+    report_skipped(skipped, len(pairs), name)
+    bad = set(skipped.indices)
+    return pairs_lib.Pairs([pairs[i] for i in range(len(pairs)) if i not in bad], pairs.spec)
+
+
+def report_skipped(skipped: pipeline.Skipped, count: int, name: str) -> None:
+    """Says which images were left out, and how many."""
+    if len(skipped) and hosts.is_first():
         print(
-            f"{name}: left out {len(skipped)} of {len(pairs)} images that cannot be read: "
+            f"{name}: left out {len(skipped)} of {count} images that cannot be read: "
             + "; ".join(skipped.reasons),
             file=sys.stderr,
         )
-    return encoded
 
 
 def _reading(config: ml_collections.ConfigDict) -> tuple[Any, ...]:

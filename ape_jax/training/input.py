@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -13,12 +14,13 @@ from jaxtyping import Int
 
 from ape_jax.data import order as order_lib
 from ape_jax.data import pipeline
+from ape_jax.parallel.progress import Progress
 from ape_jax.towers.tower import Tower
 from ape_jax.training.dataset import Dataset, make_augment
 
 
 class TrainInput:
-    """Makes this process's share of each step's batch.
+    """Makes this process's share of each step's batch; `skipped` counts images put aside.
 
     Whatever was encoded before is looked up; the rest is decoded, augmented and tokenised. Which
     records, which caption and which view come in a step is the same either way.
@@ -39,6 +41,7 @@ class TrainInput:
         self._dataset, self._image, self._config = dataset, image, config
         order_lib.check_batch(len(dataset.pairs), config.train.batch)
         self._order = order_lib.Order(len(dataset.pairs), config.seed)
+        self.skipped = pipeline.Skipped()
         self._process = (jax.process_index(), jax.process_count())
         self._length = _padded_length(dataset, text)
         self._tokenize = partial(text.prepare, length=self._length)
@@ -51,20 +54,25 @@ class TrainInput:
           bool [b, T] with `tokens` f32 [b, T, d] or `ids` i32 [b, T].
         """
         raw = self._raw_images(start_step) if self._dataset.pooled is None else None
-        step = start_step
-        while True:
-            positions = order_lib.positions(step, self._config.train.batch, *self._process)
-            batch: dict[str, Any] = {}
-            if raw is None:
-                index = self._order.indices(step, self._config.train.batch, *self._process)
-                batch["pooled"] = self._views(index, positions)
-            else:
-                decoded = next(raw)
-                index, batch["image"] = decoded["index"], decoded["image"]
-            batch.update(self._texts(index, positions))
-            batch["index"] = np.asarray(index, np.int32)
-            yield batch
-            step += 1
+        try:
+            for step in itertools.count(start_step):
+                yield self._batch(step, raw)
+        finally:
+            if raw is not None:
+                raw.close()  # Its threads would go on decoding.
+
+    def _batch(self, step: int, raw: Any) -> dict[str, np.ndarray]:
+        positions = order_lib.positions(step, self._config.train.batch, *self._process)
+        batch: dict[str, Any] = {}
+        if raw is None:
+            index = self._order.indices(step, self._config.train.batch, *self._process)
+            batch["pooled"] = self._views(index, positions)
+        else:
+            decoded = next(raw)
+            index, batch["image"] = decoded["index"], decoded["image"]
+        batch.update(self._texts(index, positions))
+        batch["index"] = np.asarray(index, np.int32)
+        return batch
 
     def _views(self, index: Int[np.ndarray, "b"], positions: Int[np.ndarray, "b"]) -> Any:
         views = np.full(len(index), self._dataset.pooled.shape[1])
@@ -96,6 +104,7 @@ class TrainInput:
                 workers=config.data.workers,
                 on_error=config.data.on_error,
                 background=config.data.background,
+                skipped=self.skipped,
             )
         )
 
@@ -105,6 +114,9 @@ def _padded_length(dataset: Dataset, text: Tower) -> int:
     if dataset.tokens is not None:
         return -(-dataset.tokens.longest // 8) * 8
     texts, longest = dataset.captions.texts, 1
+    progress = Progress("measuring captions", len(texts), "captions")
     for start in range(0, len(texts), 4096):
-        longest = max(longest, text.prepare(texts[start : start + 4096])["mask"].shape[1])
+        chosen = texts[start : start + 4096]
+        longest = max(longest, text.prepare(chosen)["mask"].shape[1])
+        progress.update(start + len(chosen))
     return longest

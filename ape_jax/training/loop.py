@@ -23,6 +23,7 @@ from ape_jax.parallel.progress import Progress
 from ape_jax.training import build, optim, workdir
 from ape_jax.training import run as run_lib
 from ape_jax.training.checkpoint import Checkpoints
+from ape_jax.training.dataset import report_skipped
 from ape_jax.training.embed import Embedder
 from ape_jax.training.evaluation import evaluate_all
 from ape_jax.training.input import TrainInput
@@ -52,20 +53,21 @@ def train_and_evaluate(
         known by then; for a loss that is no longer finite; for a full disk.
     """
     path = workdir.locate(directory)
-    done = workdir.read_summary(path, config)
-    if done is not None:
-        return done
     sources = run_lib.open_sources(config)
+    digests = {"train": sources.train.digest, **{n: p.digest for n, p in sources.evals.items()}}
+    done = workdir.read_summary(path, config)
+    if done is not None and done.get("digests") == digests:
+        return done
     workdir.claim(path, config)
     with workdir.held(path):
         towers = build.load_towers(config)
         meta = run_lib.meta(config, *towers, sources.train)
-        checkpoints = Checkpoints(path, config.train.keep)
+        checkpoints = Checkpoints(path, config.train.keep, clean=True)
         checkpoints.check(meta)  # Before anything is encoded.
         run = run_lib.prepare(config, sources, towers, store or FeatureStore())
         if hosts.is_first():
             print(run_lib.parameter_table(run), file=sys.stderr)
-        return _Loop(run, path, checkpoints, meta).train()
+        return _Loop(run, path, checkpoints, meta, digests).train()
 
 
 class _Loop:
@@ -77,9 +79,10 @@ class _Loop:
         path: pathlib.Path,
         checkpoints: Checkpoints,
         meta: Mapping[str, Any],
+        digests: Mapping[str, str],
     ):
         self._run, self._path, self._config = run, path, run.config
-        self._checkpoints, self._meta = checkpoints, meta
+        self._checkpoints, self._meta, self._digests = checkpoints, meta, digests
         train = run.config.train
         self._schedule = optim.make_schedule(run.config.optim, train.steps)
         optimizer = optim.make_optimizer(run.config.optim, self._schedule, run.trainable)
@@ -87,7 +90,9 @@ class _Loop:
         self._step = jax.jit(step, donate_argnums=0)
         self._key = jax.random.key(run.config.seed)
         self._embedder = Embedder(run.model, run.mesh, run.config.eval.batch)
-        state = mesh_lib.place_replicated(init_state(run.trainable, optimizer), run.mesh)
+        # A copy: the step donates its state, and a tower that is trained is shared with `run`.
+        trainable = jax.tree.map(jnp.copy, run.trainable)
+        state = mesh_lib.place_replicated(init_state(trainable, optimizer), run.mesh)
         self._fixed: PyTree = {k: v for k, v in run.frozen.items() if k == "statistics"}
         self._state = self._resume(state)
         self._frozen = {**run.frozen, **self._fixed}
@@ -113,6 +118,7 @@ class _Loop:
                 if last or self._due(step, train.log_every):
                     self._flush(pending, progress)
                 if last or self._due(step, train.eval_every):
+                    self._flush(pending, progress)
                     metrics = self._evaluate(step)
                 if last or self._due(step, train.checkpoint_every):
                     self._flush(pending, progress)  # A checkpoint is never written unchecked.
@@ -120,9 +126,12 @@ class _Loop:
             # The end of the last start may have been cut off between checkpoint and summary.
             metrics = metrics or self._evaluate(None)
         finally:
+            batches.close()
             self._writer.close()
             self._checkpoints.close()
-        return self._summary(metrics, time.monotonic() - began)
+        report_skipped(source.skipped, len(self._run.dataset.pairs), "training")
+        skipped = len(source.skipped)
+        return self._summary(metrics, time.monotonic() - began, skipped)
 
     def _resume(self, state: State) -> State:
         if self._checkpoints.latest is None:
@@ -137,11 +146,12 @@ class _Loop:
     def _flush(self, pending: list[tuple[int, Mapping[str, Any]]], progress: Progress) -> None:
         """Fetches the metrics since the last call; stops at a step that is not finite."""
         for step, scalars in jax.device_get(pending):
-            if not (math.isfinite(scalars["loss"]) and math.isfinite(scalars["grad_norm"])):
+            if not all(map(math.isfinite, scalars.values())):
                 raise UserError(self._not_finite(step, scalars))
             if step == self._config.train.steps or self._due(step, self._config.train.log_every):
                 rate = {"lr": float(self._schedule(jnp.int32(step - 1)))}
                 self._writer.write(step, {f"train/{k}": v for k, v in {**scalars, **rate}.items()})
+        if pending:
             progress.update(step, f"loss {scalars['loss']:.4f}")
         pending.clear()
 
@@ -160,7 +170,9 @@ class _Loop:
             self._writer.write(step, metrics)
         return metrics
 
-    def _summary(self, metrics: Mapping[str, float], seconds: float) -> dict[str, Any]:
+    def _summary(
+        self, metrics: Mapping[str, float], seconds: float, skipped: int
+    ) -> dict[str, Any]:
         trained, frozen = (
             sum(x.size for x in jax.tree.leaves(tree))
             for tree in (self._run.trainable, self._run.frozen)
@@ -168,6 +180,8 @@ class _Loop:
         summary = {
             "step": int(self._state.step),
             "pairs": len(self._run.dataset.pairs),
+            "images_skipped_in_step": skipped,
+            "digests": self._digests,
             "parameters_trained": trained,
             "parameters_frozen": frozen,
             "seconds_last_start": round(seconds, 3),

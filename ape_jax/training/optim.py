@@ -46,11 +46,7 @@ def make_optimizer(
       UserError: for a regular expression in `decay_on` or `lr_mults` that no parameter matches,
         since that is a misspelling.
     """
-    names = parameter_names(trainable)
-    if optim["weight_decay"]:
-        _require_match("optim.decay_on", optim["decay_on"], names)
-    for pattern, _ in optim["lr_mults"]:
-        _require_match("optim.lr_mults", pattern, names)
+    check_rules(optim, trainable)
     b1, b2 = optim["b1"], optim["b2"]
     scale_by = {
         "adamw": lambda: optax.scale_by_adam(b1, b2),
@@ -70,6 +66,15 @@ def make_optimizer(
         optax.scale_by_learning_rate(schedule),
     ]
     return optax.chain(*chain)
+
+
+def check_rules(optim: Mapping[str, Any], trainable: PyTree) -> None:
+    """Raises the `UserError` of `make_optimizer`, without making one."""
+    names = parameter_names(trainable)
+    if optim["weight_decay"]:
+        _require_match("optim.decay_on", optim["decay_on"], names)
+    for pattern, _ in optim["lr_mults"]:
+        _require_match("optim.lr_mults", pattern, names)
 
 
 def parameter_names(tree: PyTree) -> list[str]:

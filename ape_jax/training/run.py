@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,18 +11,18 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 
 from ape_jax.align.model import Model
 from ape_jax.data import order
 from ape_jax.data.pairs import Pairs, open_pairs
 from ape_jax.errors import UserError
 from ape_jax.features.encode import FrozenTower
-from ape_jax.features.store import FeatureStore
+from ape_jax.features.store import FeatureStore, fingerprint
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.towers.tower import Tower
-from ape_jax.training import build
-from ape_jax.training.dataset import Dataset, encode_pairs
+from ape_jax.training import build, optim
+from ape_jax.training.dataset import Dataset, encode_pairs, leave_out_unreadable
 from ape_jax.training.evaluation import RetrievalTask
 
 # Statistics converge long before this many images.
@@ -96,45 +96,57 @@ def prepare(
             f"config.train.batch: {config.train.batch} does not divide over the "
             f"{mesh.devices.size} devices; write {mesh_lib.round_up(config.train.batch, mesh)}"
         )
-    image, text = towers
-    model = build.make_model(config, image, text)
+    model = build.make_model(config, *towers)
     trainable, frozen = model.init(config.seed)
+    optim.check_rules(config.optim, trainable)  # Before hours of encoding.
     frozen = mesh_lib.place_frozen(frozen, mesh, config.mesh.shard_min_size)
     readers = _readers(config, model, frozen, mesh)
-    views = config.cache.views
-    in_step = readers["image"] is None or views == 0
     dataset = encode_pairs(
         sources.train,
-        None if in_step else readers["image"],
+        readers["image"] if config.cache.views else None,
         readers["text"],
         config,
         store,
         name="training",
-        views=views,
+        views=config.cache.views,
     )
     if model.standardize:
-        frozen["statistics"] = _statistics(dataset, readers["image"], sources, config, store)
-    tasks = tuple(
-        RetrievalTask(
-            name=name,
-            dataset=encode_pairs(
-                pairs, readers["image"], readers["text"], config, store, name=name
-            ),
-            transform=image.prepare.transform,
-            prepare=text.prepare,
-            background=config.data.background,
-        )
-        for name, pairs in sources.evals.items()
-    )
+        statistics = _statistics(dataset, readers["image"], sources, config, store)
+        frozen["statistics"] = mesh_lib.place_replicated(statistics, mesh)
     return Run(
         config=config,
         model=model,
         mesh=mesh,
         trainable=mesh_lib.place_replicated(trainable, mesh),
-        frozen={**frozen, **_place_statistics(frozen, mesh)},
+        frozen=frozen,
         dataset=dataset,
-        tasks=tasks,
+        tasks=_tasks(config, sources, towers, readers, store),
     )
+
+
+def _tasks(
+    config: ml_collections.ConfigDict,
+    sources: Sources,
+    towers: tuple[Tower, Tower],
+    readers: Mapping[str, FrozenTower | None],
+    store: FeatureStore,
+) -> tuple[RetrievalTask, ...]:
+    """The evaluations, their pairs encoded up to the frontier; clean images, one view."""
+    image, text = towers
+    tasks = []
+    for name, pairs in sources.evals.items():
+        if readers["image"] is None and config.data.on_error == "skip":
+            pairs = leave_out_unreadable(pairs, image.prepare.transform, config, name)
+        data = encode_pairs(pairs, readers["image"], readers["text"], config, store, name=name)
+        task = RetrievalTask(
+            name=name,
+            dataset=data,
+            transform=image.prepare.transform,
+            prepare=text.prepare,
+            background=config.data.background,
+        )
+        tasks.append(task)
+    return tuple(tasks)
 
 
 def meta(
@@ -144,6 +156,9 @@ def meta(
     found = {
         "image tower": {"spec": config.image.tower, "digest": image.digest},
         "text tower": {"spec": config.text.tower, "digest": text.digest},
+        # The same tensors under another tokenizer or image size would be wrong without a word.
+        "image preparation": fingerprint(image.prepare.transform),
+        "text preparation": fingerprint(text.prepare),
     }
     if pairs is not None:
         found["pairs"] = {"spec": config.data.pairs, "digest": pairs.digest}
@@ -184,19 +199,30 @@ def _statistics(
     pooled = dataset.pooled
     if pooled is None:
         few = sources.train
-        if len(few) > _STATISTICS_IMAGES:
-            few = Pairs([few[i] for i in range(_STATISTICS_IMAGES)], few.spec)
+        if len(few) > _STATISTICS_IMAGES:  # Spread over the file, which may be sorted.
+            chosen = np.linspace(0, len(few) - 1, _STATISTICS_IMAGES).astype(int)
+            few = Pairs([few[int(i)] for i in chosen], few.spec)
         pooled = encode_pairs(few, image, None, config, store, name="statistics").pooled
-    flat = pooled.reshape(-1, pooled.shape[-1]).astype(np.float64)
+    center, spread = moments(pooled)
+    return {"center": center, "spread": spread}
+
+
+def moments(pooled: Float[np.ndarray, "n V d"]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation, f32 [d] each, in two passes over blocks in f64.
+
+    The features of a large set fill much of the memory: they are not copied whole.
+    """
+    count = pooled.shape[0] * pooled.shape[1]
+    blocks = range(0, len(pooled), 4096)
+
+    def total(of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        parts = (of(pooled[i : i + 4096].astype(np.float64)).sum(axis=(0, 1)) for i in blocks)
+        return sum(parts) / count
+
+    mean = total(lambda x: x)
+    spread = np.sqrt(total(lambda x: (x - mean) ** 2))
     # A dimension that never varies must not be blown up.
-    spread = np.maximum(flat.std(axis=0), 1e-6)
-    return {"center": flat.mean(axis=0).astype(np.float32), "spread": spread.astype(np.float32)}
-
-
-def _place_statistics(frozen: PyTree, mesh: Mesh) -> PyTree:
-    if "statistics" not in frozen:
-        return {}
-    return {"statistics": mesh_lib.place_replicated(frozen["statistics"], mesh)}
+    return mean.astype(np.float32), np.maximum(spread, 1e-6).astype(np.float32)
 
 
 def parameter_table(run: Run) -> str:

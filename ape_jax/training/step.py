@@ -73,7 +73,7 @@ def make_step(
 
         value, grads = jax.value_and_grad(loss_of)(state.trainable)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
-        trainable = model.project(optax.apply_updates(state.trainable, updates))
+        trainable = model.clamp_scale(optax.apply_updates(state.trainable, updates))
         metrics = {
             "loss": value,
             "grad_norm": optax.global_norm(grads),

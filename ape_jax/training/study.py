@@ -18,6 +18,7 @@ from ape_jax import config as config_lib
 from ape_jax.errors import UserError
 from ape_jax.evaluators import report
 from ape_jax.features.store import FeatureStore
+from ape_jax.parallel import hosts
 from ape_jax.training import baselines, build, loop, workdir
 from ape_jax.training import run as run_lib
 
@@ -60,7 +61,8 @@ def run_study(
         results = {m: _by_set(_cells(m, run, path, store)) for m in config.study.methods}
         images = {task.name: len(task.dataset.pairs) for task in run.tasks}
         summary = {"methods": results, "images": images, "pairs": len(run.dataset.pairs)}
-        workdir.write_text(path / "table.md", tables(summary) + "\n")
+        if hosts.is_first():
+            workdir.write_text(path / "table.md", tables(summary) + "\n")
         workdir.write_summary(path, summary)
     return summary
 

@@ -93,7 +93,7 @@ def test_statistics_centre_and_scale_the_untouched_image_side(model, batch):
 def test_scale_is_bounded_after_an_update_and_can_come_back(model):
     trainable, frozen = model.init(0)
     trainable["loss"]["log_scale"] = jnp.float32(10.0)
-    bounded = model.project(trainable)
+    bounded = model.clamp_scale(trainable)
     np.testing.assert_allclose(model.logit_scale(bounded, frozen)[0], 100.0, rtol=1e-5)
     gradient = jax.grad(lambda t: model.logit_scale(t, frozen)[0])(bounded)
     assert gradient["loss"]["log_scale"] > 0

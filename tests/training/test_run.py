@@ -1,0 +1,61 @@
+"""Making a run ready."""
+
+import numpy as np
+import pytest
+
+from ape_jax import config as config_lib
+from ape_jax.errors import UserError
+from ape_jax.features.store import FeatureStore
+from ape_jax.training import build, loop, run
+
+
+def prepared(config):
+    config = config_lib.resolve(config)
+    towers = build.load_towers(config)
+    return run.prepare(config, run.open_sources(config), towers, FeatureStore())
+
+
+def test_moments_are_numpys(rng):
+    pooled = rng.normal(3.0, 2.0, size=(5000, 3, 4)).astype(np.float32)
+    center, spread = run.moments(pooled)
+    flat = pooled.reshape(-1, 4).astype(np.float64)
+    np.testing.assert_allclose(center, flat.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(spread, flat.std(0), rtol=1e-6)
+
+
+def test_dimension_that_never_varies_is_not_blown_up():
+    assert run.moments(np.ones((4, 1, 2), np.float32))[1].tolist() == pytest.approx([1e-6] * 2)
+
+
+def test_statistics_are_those_of_the_training_images(tiny_config):
+    made = prepared(tiny_config)
+    flat = made.dataset.pooled.reshape(-1, 32)
+    np.testing.assert_allclose(made.frozen["statistics"]["center"], flat.mean(0), atol=1e-5)
+    np.testing.assert_allclose(made.frozen["statistics"]["spread"], flat.std(0), rtol=1e-3)
+
+
+def test_optimizer_rule_without_a_match_is_found_before_encoding(tiny_config, monkeypatch):
+    monkeypatch.setattr(run, "encode_pairs", None)
+    tiny_config.optim.lr_mults = (("nothing", 2.0),)
+    with pytest.raises(UserError, match=r"optim\.lr_mults"):
+        prepared(tiny_config)
+
+
+def test_unreadable_images_are_counted_where_the_image_tower_is_trained(
+    tiny_config, tiny, tmp_path, capsys
+):
+    for path in tiny.glob("*.png"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "pairs.jsonl").write_text((tiny / "pairs.jsonl").read_text())
+    (tmp_path / "red-bar.png").write_bytes(b"broken")
+    tiny_config.data.pairs = str(tmp_path / "pairs.jsonl")
+    tiny_config.data.eval = {"test": str(tmp_path / "pairs.jsonl")}
+    tiny_config.data.on_error = "skip"
+    tiny_config.image.tune, tiny_config.image.standardize = "full", False
+    tiny_config.text.tune = "full"
+    tiny_config.train.steps = 3
+    summary = loop.train_and_evaluate(config_lib.resolve(tiny_config), tmp_path / "run")
+    said = capsys.readouterr().err
+    assert "test: left out 1 of 24" in said and "training: left out 1 of 24" in said
+    assert summary["images_skipped_in_step"] == 1
+    assert summary["parameters_frozen"] == 0
