@@ -32,42 +32,46 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
 
     Args:
       main: the command; it reads its flags.
-      argv: the command line, by default the process's.
+      argv: the command line; by default the process's, which is then the command's own.
 
     The exit code is 0, 1 after a `UserError` (printed alone, in one line), 2 for flags that absl
     does not know, or 130 after an interrupt.
     """
 
-    def guarded(argv: Sequence[str]) -> None:
+    alone = argv is None
+
+    def guarded(rest: Sequence[str]) -> None:
         try:
-            if len(argv) > 1:
-                raise UserError(f"unexpected argument {argv[1]!r}; flags are written --name=value")
-            # After absl's own set-up; Orbax tells a page at INFO for every checkpoint.
+            if len(rest) > 1:
+                raise UserError(f"unexpected argument {rest[1]!r}; flags are written --name=value")
+            # After absl's own set-up. Orbax logs a page for every checkpoint, and a page for every
+            # thread of one that fails, besides raising; --verbosity brings both back.
             if not flags.FLAGS["verbosity"].present:
-                logging.set_verbosity(logging.WARNING)
+                logging.set_verbosity(logging.FATAL)
             _keep_compiled_programs()
             with hosts.cluster():
                 main()
         except UserError as error:
-            _end(f"error: {error}", 1)
+            _end(f"error: {error}", 1, alone)
         except KeyboardInterrupt:
-            _end("interrupted", 130)
+            _end("interrupted", 130, alone)
         except Exception:
             if jax.distributed.is_initialized():
-                _end(traceback.format_exc(), 70)
+                _end(traceback.format_exc(), 70, alone)
             raise
 
     app.run(guarded, argv=argv, flags_parser=_parse_flags)
 
 
-def _end(message: str, code: int) -> NoReturn:
-    """Says what is wrong and ends the process with that code.
+def _end(message: str, code: int, alone: bool) -> NoReturn:
+    """Says what is wrong and ends the process with that code, at once if it is this command's own.
 
-    In a cluster at once: an orderly end would wait for processes that wait for this one.
+    In a cluster an orderly end would wait for processes that wait for this one; after a full disk,
+    threads that write would add their tracebacks to the sentence.
     """
     sys.stdout.flush()
     print(message, file=sys.stderr, flush=True)
-    if jax.distributed.is_initialized():
+    if alone:
         os._exit(code)
     sys.exit(code)
 
@@ -85,7 +89,12 @@ def refuse_config() -> None:
 def _keep_compiled_programs() -> None:
     """Compiled programs are kept between processes, unless the user keeps them elsewhere."""
     if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(assets.cache_dir() / "xla"))
+        try:
+            directory = assets.cache_dir() / "xla"
+            directory.mkdir(parents=True, exist_ok=True)
+        except (UserError, OSError):
+            return  # It only saves time.
+        jax.config.update("jax_compilation_cache_dir", str(directory))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 

@@ -36,6 +36,8 @@ def _retrieval() -> dict[str, float]:
     }
     if not sets:
         raise UserError("--data: the run has no data.eval; name the pairs to evaluate on")
+    if model.config.data.on_error == "skip":
+        sets = {name: model.leave_out_unreadable(pairs, name) for name, pairs in sets.items()}
     metrics = {
         f"eval/{name}/{key}": value
         for name, pairs in sets.items()

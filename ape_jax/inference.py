@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from ape_jax.data.images import load_image
+from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import prompts, zeroshot
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.training import build, workdir
+from ape_jax.training import build, dataset, workdir
 from ape_jax.training import run as run_lib
 from ape_jax.training.checkpoint import Checkpoints
 from ape_jax.training.embed import Embedder, text_batches
@@ -114,6 +115,15 @@ class Aligner:
         scores = self.encode_text(queries) @ self.encode_image(images).T
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         return [[(int(i), float(row[i])) for i in places] for places, row in zip(best, scores)]
+
+    def leave_out_unreadable(self, pairs: Pairs, name: str) -> Pairs:
+        """The records whose image can be read; says which it leaves out.
+
+        Args:
+          pairs: the records.
+          name: what to call them.
+        """
+        return dataset.leave_out_unreadable(pairs, self._transform, self.config, name)
 
     def _image_batches(self, images: Sequence[Any]) -> Iterator[tuple[Any, np.ndarray]]:
         rows, background = self._embedder.rows, tuple(self.config.data.background)

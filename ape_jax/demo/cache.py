@@ -29,7 +29,12 @@ def cache_dir() -> Path:
     if chosen:
         return Path(chosen).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "ape_jax"
+    if os.path.isabs(base):
+        return Path(base) / "ape_jax"
+    try:
+        return Path.home() / ".cache" / "ape_jax"
+    except RuntimeError:  # No HOME, and a user without an entry.
+        raise UserError("APE_JAX_CACHE: there is no home directory; set it to a folder") from None
 
 
 def say(line: str) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ape_jax.features import ragged
+from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.parallel.progress import Progress
+from ape_jax.parallel.progress import Progress, track
 from ape_jax.towers.tower import Encoded, Tower
 
 
@@ -100,7 +102,8 @@ def encode_texts(frozen: FrozenTower, texts: Sequence[str], what: str) -> ragged
       what: for the progress line.
     """
     progress = Progress(what, len(texts), "captions")
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    lengths = measure(frozen.tower, texts, what)
+    order = np.argsort(lengths, kind="stable").tolist()
     rows: list[Any] = [None] * len(texts)
     for start in range(0, len(order), frozen.rows):
         chosen = order[start : start + frozen.rows]
@@ -112,3 +115,21 @@ def encode_texts(frozen: FrozenTower, texts: Sequence[str], what: str) -> ragged
             rows[i] = tokens[mask]
         progress.update(start + len(chosen))
     return ragged.from_rows(rows)
+
+
+def measure(tower: Tower, texts: Sequence[str], what: str) -> Int[np.ndarray, "n"]:
+    """Tokens of each text, special ones included; says how many the tower has to cut.
+
+    Args:
+      tower: a text tower.
+      texts: n captions.
+      what: for the progress line.
+    """
+    blocks = range(0, len(texts), 4096)
+    parts = track(blocks, f"measuring {what}", len(blocks), "blocks of 4096")
+    lengths = np.concatenate([tower.prepare.lengths(texts[i : i + 4096]) for i in parts])
+    longest = tower.prepare.max_length
+    cut = int((lengths > longest).sum())
+    if cut and hosts.is_first():
+        print(f"{what}: {cut} of {len(texts)} are cut to {longest} tokens", file=sys.stderr)
+    return lengths

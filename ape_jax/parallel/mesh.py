@@ -9,15 +9,24 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from ape_jax.errors import UserError
+
 DATA = "data"
 
 
 def make_mesh(devices: int | None = None) -> Mesh:
     """A one-dimensional mesh over all devices (or the first `devices`), with Auto axis types.
 
+    Raises:
+      UserError: where JAX finds no device of the platform that it was told to use.
+
     Auto, since under the Explicit default `a @ b.T` on batch-sharded arrays raises.
     """
-    chosen = jax.devices()[:devices]
+    try:
+        chosen = jax.devices()[:devices]
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"JAX_PLATFORMS: there is no such device here ({reason})") from error
     return jax.make_mesh((len(chosen),), (DATA,), axis_types=(AxisType.Auto,), devices=chosen)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Int32, Int64
 
 from ape_jax.errors import UserError
 from ape_jax.towers import token_files
@@ -63,7 +63,8 @@ class TextPrepare:
             `{"ids": i32 [B, T], "mask": bool [B, T]}`; the mask is True at real tokens.
 
         Raises:
-            UserError: No texts, something that is not a text, or a length out of range.
+            UserError: No texts, something that is not a text or of which the tokenizer leaves
+                nothing, or a length out of range.
         """
         texts = _checked_texts(texts)
         limit = self._checked_length(length)
@@ -78,7 +79,18 @@ class TextPrepare:
             tokens = (*self.before, *body, *self.after)
             ids[row, : len(tokens)] = tokens
             mask[row, : len(tokens)] = True
+        if not mask.any(axis=1).all():
+            empty = texts[int(np.argmin(mask.any(axis=1)))]
+            raise UserError(
+                f"the tokenizer leaves nothing of the text {empty[:80]!r}; leave it out"
+            )
         return {"ids": ids, "mask": mask}
+
+    def lengths(self, texts: Sequence[str]) -> Int64[np.ndarray, "B"]:
+        """Tokens of each text, special ones included, before any truncation: i64 [B]."""
+        special = len(self.before) + len(self.after)
+        bodies = self.encode([self.prefix + text for text in _checked_texts(texts)])
+        return np.array([len(body) + special for body in bodies])
 
     def _checked_length(self, length: int | None) -> int:
         if length is None:
@@ -146,7 +158,11 @@ class _BackendEncode:
     backend: tokenizers.Tokenizer
 
     def __call__(self, texts: list[str]) -> list[list[int]]:
-        encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        try:
+            encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        except Exception as error:  # The library knows no other type.
+            reason = " ".join(str(error).split())
+            raise UserError(f"the text tower's tokenizer failed ({reason})") from error
         return [encoding.ids for encoding in encodings]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 
 from ape_jax.align import closed_form
@@ -40,7 +40,7 @@ def ridge(run: Run) -> Metrics:
     targets = _unit(_standardized(run, data.pooled)).mean(axis=1)
     text = data.tokens.mean()[data.captions.rows]
     owner = data.captions.owner
-    fit = closed_form.ridge_cv(text, targets[owner], groups=owner)
+    fit = _fit(text, targets[owner], owner)
 
     def evaluate(test: Dataset) -> dict[str, float]:
         zimg = _unit(_standardized(run, test.pooled[:, 0]))
@@ -62,7 +62,7 @@ def pixels(run: Run, store: FeatureStore) -> Metrics:
     center = data.tokens.mean()[data.captions.rows].mean(axis=0)
     means = _unit(data.tokens.mean() - center)[data.captions.rows]
     owner = data.captions.owner
-    fit = closed_form.ridge_cv(small("training", data.pairs)[owner], means, groups=owner)
+    fit = _fit(small("training", data.pairs)[owner], means, owner)
 
     def evaluate(name: str, test: Dataset) -> dict[str, float]:
         # Predictions shrink towards the mean; what is left of it says nothing about the image.
@@ -71,6 +71,13 @@ def pixels(run: Run, store: FeatureStore) -> Metrics:
         return retrieval.retrieval_metrics(zimg, ztxt, test.captions.owner)
 
     return {task.name: evaluate(task.name, task.dataset) for task in run.tasks}
+
+
+def _fit(
+    x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n k"], owner: Int[np.ndarray, "n"]
+) -> closed_form.Ridge:
+    """Cross-validated ridge, all captions of an image on one side of a fold."""
+    return closed_form.ridge_cv(x, y, folds=min(5, int(owner[-1]) + 1), groups=owner)
 
 
 def _pixels(

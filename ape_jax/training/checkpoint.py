@@ -71,7 +71,7 @@ class Checkpoints:
             return
         items = {_STATE: state.trainable, _OPT: state.opt_state, _FIXED: {"fixed": fixed}}
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
-        with self._disk_errors():
+        with self.disk_errors():
             self._manager.save(
                 step, args=ocp.args.Composite(**args, **{_META: ocp.args.JsonSave(dict(meta))})
             )
@@ -123,7 +123,7 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Blocks until the last save is on disk."""
-        with self._disk_errors():
+        with self.disk_errors():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
@@ -132,19 +132,28 @@ class Checkpoints:
         self._manager.close()
 
     @contextlib.contextmanager
-    def _disk_errors(self) -> Iterator[None]:
+    def disk_errors(self) -> Iterator[None]:
         """Turns "no space left", which TensorStore reports as text, into the user's sentence."""
         try:
             yield
         except Exception as error:
-            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-            words = ("No space left on device", "quota exceeded")
-            if not full and not any(word in str(error) for word in words):
+            if isinstance(error, UserError) or not _is_disk_full(error):
                 raise
             raise UserError(
-                "--workdir: no space left on the disk while writing a checkpoint; the last good "
-                f"one is step {self.latest}; free some space and run the same command"
+                f"--workdir: no space left on the disk of {self._path.parent}; the last good "
+                f"checkpoint is step {self.latest}; free some space and run the same command"
             ) from error
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Looks along the chain: a full disk shows first in one place and then in others."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error) or "quota exceeded" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _abstract(tree: PyTree) -> PyTree:

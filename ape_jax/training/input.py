@@ -14,7 +14,7 @@ from jaxtyping import Int
 
 from ape_jax.data import order as order_lib
 from ape_jax.data import pipeline
-from ape_jax.parallel.progress import Progress
+from ape_jax.features import encode
 from ape_jax.towers.tower import Tower
 from ape_jax.training.dataset import Dataset, make_augment
 
@@ -113,10 +113,5 @@ def _padded_length(dataset: Dataset, text: Tower) -> int:
     """One padded length for the whole run, so that the step is compiled once."""
     if dataset.tokens is not None:
         return -(-dataset.tokens.longest // 8) * 8
-    texts, longest = dataset.captions.texts, 1
-    progress = Progress("measuring captions", len(texts), "captions")
-    for start in range(0, len(texts), 4096):
-        chosen = texts[start : start + 4096]
-        longest = max(longest, text.prepare(chosen)["mask"].shape[1])
-        progress.update(start + len(chosen))
-    return longest
+    longest = encode.measure(text, dataset.captions.texts, "captions").max()
+    return min(-(-int(longest) // 8) * 8, text.prepare.max_length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import pathlib
@@ -67,7 +68,8 @@ def train_and_evaluate(
         run = run_lib.prepare(config, sources, towers, store or FeatureStore())
         if hosts.is_first():
             print(run_lib.parameter_table(run), file=sys.stderr)
-        return _Loop(run, path, checkpoints, meta, digests).train()
+        with checkpoints.disk_errors():
+            return _Loop(run, path, checkpoints, meta, digests).train()
 
 
 class _Loop:
@@ -126,9 +128,10 @@ class _Loop:
             # The end of the last start may have been cut off between checkpoint and summary.
             metrics = metrics or self._evaluate(None)
         finally:
-            batches.close()
-            self._writer.close()
-            self._checkpoints.close()
+            with contextlib.ExitStack() as closing:  # The last first, and each whatever fails.
+                closing.callback(self._writer.close)
+                closing.callback(self._checkpoints.close)
+                closing.callback(batches.close)
         report_skipped(source.skipped, len(self._run.dataset.pairs), "training")
         skipped = len(source.skipped)
         return self._summary(metrics, time.monotonic() - began, skipped)

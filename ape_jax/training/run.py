@@ -110,6 +110,8 @@ def prepare(
         name="training",
         views=config.cache.views,
     )
+    # Once more: images that cannot be read may have been left out.
+    order.check_batch(len(dataset.pairs), config.train.batch)
     if model.standardize:
         statistics = _statistics(dataset, readers["image"], sources, config, store)
         frozen["statistics"] = mesh_lib.place_replicated(statistics, mesh)

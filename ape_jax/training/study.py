@@ -100,6 +100,11 @@ def _check(config: ml_collections.ConfigDict) -> None:
             "config.study.methods: a study runs on encoded features; it needs image.tune and "
             "text.tune='frozen' and cache.views of at least 1"
         )
+    if config.text.head.name != "token_mlp":
+        raise UserError(
+            "config.text.head.name: a study compares heads by itself; write 'token_mlp', found "
+            f"{config.text.head.name!r}"
+        )
     if not config.data.eval:
         raise UserError("config.data.eval: a study needs at least one set to evaluate on")
     if not config.study.methods:

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import transformers
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from ape_jax.errors import UserError
 from ape_jax.towers import token_files, tokens
@@ -38,7 +39,7 @@ def bert_directory(path, *, tokenizer_json=True, **kwargs):
 
 
 def byte_vocab(end=""):
-    alphabet = sorted(transformers.convert_slow_tokenizer.bytes_to_unicode().values())
+    alphabet = sorted(bytes_to_unicode().values())
     return [*alphabet, *(c + end for c in alphabet)] if end else alphabet
 
 
