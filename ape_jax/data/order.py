@@ -61,10 +61,6 @@ class Order:
 
 def check_batch(n: int, batch: int) -> None:
     """Raises UserError where a global batch would hold a record twice within an epoch."""
-    if n < 2:
-        raise UserError(
-            f"data.pairs: found {n} pair; pairs are told apart from each other, so give at least 2."
-        )
     if batch > n:
         raise UserError(
             f"train.batch: {batch} is more than the {n} pairs in data.pairs; "

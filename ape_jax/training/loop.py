@@ -55,7 +55,7 @@ def train_and_evaluate(
     """
     path = workdir.locate(directory)
     sources = run_lib.open_sources(config)
-    digests = {"train": sources.train.digest, **{n: p.digest for n, p in sources.evals.items()}}
+    digests = sources.digests()
     done = workdir.read_summary(path, config)
     if done is not None and done.get("digests") == digests:
         return done

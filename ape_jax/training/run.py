@@ -36,6 +36,11 @@ class Sources:
     train: Pairs
     evals: Mapping[str, Pairs]
 
+    def digests(self) -> dict[str, str]:
+        """The content of every source: a finished result holds for these pairs only."""
+        evals = {f"eval/{name}": pairs.digest for name, pairs in self.evals.items()}
+        return {"train": self.train.digest, **evals}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
@@ -67,6 +72,11 @@ def open_sources(config: ml_collections.ConfigDict) -> Sources:
       UserError: for a file that is missing or malformed, or a batch larger than the data.
     """
     train = open_pairs(config.data.pairs, key="data.pairs")
+    if len(train) < 2:
+        raise UserError(
+            f"config.data.pairs: {config.data.pairs} holds {len(train)} pair; pairs are told apart "
+            "from each other, so give at least 2"
+        )
     order.check_batch(len(train), config.train.batch)
     names = sorted(config.data.eval)
     evals = {n: open_pairs(config.data.eval[n], key=f"data.eval.{n}") for n in names}

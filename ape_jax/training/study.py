@@ -43,24 +43,25 @@ def run_study(
       directory: where the cells go.
 
     Returns:
-      `{"methods": {method: {set: {metric: [value a seed]}}}, "images": {set: n}}`.
+      `{"methods": {method: {set: {metric: [value a seed]}}}, "images": {set: n}, "digests": ...}`.
 
     Raises:
       UserError: for methods that the config cannot be run with.
     """
     path = workdir.locate(directory, "study")
-    done = workdir.read_summary(path, config, "study")
-    if done is not None:
-        return done
     _check(config)
     sources = run_lib.open_sources(config)
+    digests = sources.digests()
+    done = workdir.read_summary(path, config, "study")
+    if done is not None and done.get("digests") == digests:
+        return done
     workdir.claim(path, config, "study")
     with workdir.held(path):
         store = FeatureStore()
         run = run_lib.prepare(config, sources, build.load_towers(config), store)
         results = {m: _by_set(_cells(m, run, path, store)) for m in config.study.methods}
         images = {task.name: len(task.dataset.pairs) for task in run.tasks}
-        summary = {"methods": results, "images": images, "pairs": len(run.dataset.pairs)}
+        summary = {"methods": results, "images": images, "digests": digests}
         if hosts.is_first():
             workdir.write_text(path / "table.md", tables(summary) + "\n")
         workdir.write_summary(path, summary)
