@@ -197,6 +197,7 @@ def resolve(config: Mapping[str, Any]) -> ml_collections.ConfigDict:
         with node.ignore_type(), node.unlocked():
             node[name] = ml_collections.ConfigDict(value) if isinstance(value, Mapping) else value
     _check_together(resolved)
+    _check_no_effect(resolved)
     return resolved.lock()
 
 
@@ -247,18 +248,6 @@ def _check_together(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             "config.optim.weight_decay: adam has none; write 0 or use optim.name='adamw'"
         )
-    head = config.text.head
-    unused = (
-        {"text.pooling": config.text.pooling}
-        if head.name == "token_mlp"
-        else {f"text.head.{key}": head[key] for key in ("depth", "width", "activation", "dropout")}
-    )
-    if config.loss.name == "softmax":
-        unused["loss.bias"] = config.loss.bias
-    for key, value in unused.items():
-        if value != SCHEMA[key].default:
-            why = f"text.head.name={head.name!r}" if key != "loss.bias" else "loss.name='softmax'"
-            raise UserError(f"config.{key}: {value!r} has no effect with {why}; leave it out")
     augmented = config.augment.crop or config.augment.flip or config.augment.randaugment
     if augmented and config.cache.views == 1 and config.image.tune == "frozen":
         raise UserError(
@@ -280,6 +269,22 @@ def _check_together(config: ml_collections.ConfigDict) -> None:
             f"config.loss.scale: expected at most loss.scale_max ({config.loss.scale_max:g}), "
             f"found {config.loss.scale:g}"
         )
+
+
+def _check_no_effect(config: ml_collections.ConfigDict) -> None:
+    """A key that was set and changes nothing is a misunderstanding, not a choice."""
+    head = config.text.head
+    unused = (
+        {"text.pooling": config.text.pooling}
+        if head.name == "token_mlp"
+        else {f"text.head.{key}": head[key] for key in ("depth", "width", "activation", "dropout")}
+    )
+    if config.loss.name == "softmax":
+        unused["loss.bias"] = config.loss.bias
+    for key, value in unused.items():
+        if value != SCHEMA[key].default:
+            why = f"text.head.name={head.name!r}" if key != "loss.bias" else "loss.name='softmax'"
+            raise UserError(f"config.{key}: {value!r} has no effect with {why}; leave it out")
 
 
 def _parse(what: str, written: str, field: Field) -> Any:

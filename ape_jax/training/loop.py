@@ -140,7 +140,8 @@ class _Loop:
         if self._checkpoints.latest is None:
             return state
         state, self._fixed = self._checkpoints.restore(state, self._fixed)
-        print(f"resuming {self._path} at step {int(state.step)}", file=sys.stderr)
+        if hosts.is_first():
+            print(f"resuming {self._path} at step {int(state.step)}", file=sys.stderr)
         return state
 
     def _due(self, step: int, every: int) -> bool:
