@@ -87,7 +87,11 @@ assets.tower_dir("minilm")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_fetch_leaves_nothing_that_looks_finished(folder, monkeypatch, sent):
     process = subprocess.Popen(
-        [sys.executable, "-c", ENDLESS], stderr=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-c", ENDLESS],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        # A test run in the background has SIGINT ignored, and hands that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 30
     while not list(folder.rglob("half")) and time.monotonic() < deadline:
