@@ -117,13 +117,15 @@ class _Loop:
                 self._state, scalars = self._step(self._state, self._frozen, batch, self._key)
                 pending.append((step, scalars))
                 last = step == train.steps
-                if last or self._due(step, train.log_every):
+                log, evaluate, save = (
+                    last or self._due(step, every)
+                    for every in (train.log_every, train.eval_every, train.checkpoint_every)
+                )
+                if log or evaluate or save:  # Nothing is evaluated or saved unchecked.
                     self._flush(pending, progress)
-                if last or self._due(step, train.eval_every):
-                    self._flush(pending, progress)
+                if evaluate:
                     metrics = self._evaluate(step)
-                if last or self._due(step, train.checkpoint_every):
-                    self._flush(pending, progress)  # A checkpoint is never written unchecked.
+                if save:
                     self._checkpoints.save(self._state, self._fixed, self._meta)
             # The end of the last start may have been cut off between checkpoint and summary.
             metrics = metrics or self._evaluate(None)
