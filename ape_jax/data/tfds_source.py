@@ -19,7 +19,10 @@ from ape_jax.errors import UserError
 _SPEC = re.compile(r"(?P<name>[\w./-]+(:\d+\.\d+\.\d+)?):(?P<split>.+)")
 _CAPTIONS = ("captions", "caption", "text")
 _IDS = ("id", "image/id", "image_id")
-_DEMO = re.compile(r"(?P<style>[^/:]+)(/(?P<language>[^/:]+))?:(?P<split>[^/:]+)")
+_BLOCK = 64
+_DEMO = re.compile(
+    r"(?P<style>[^/:]+)(/(?P<language>[^/:]+))?:(?P<split>[^/:\[]+)(?P<slice>\[[^\[\]]*\])?"
+)
 
 
 def read_tfds(spec: str, *, wanted: Sequence[str], key: str) -> Iterator[Record]:
@@ -49,8 +52,7 @@ def read_tfds(spec: str, *, wanted: Sequence[str], key: str) -> Iterator[Record]
     source = _data_source(builder, match["split"], spec, key)
     classes = getattr(features[feature], "names", None) if feature == "label" else None
     id_feature = next((n for n in _IDS if n in features), None)
-    for i in range(len(source)):
-        example = source[i]
+    for i, example in _examples(source):
         fields = {"caption" if feature == "text" else feature: _plain(example[feature])}
         if classes:
             fields["label_names"] = classes
@@ -62,6 +64,13 @@ def read_tfds(spec: str, *, wanted: Sequence[str], key: str) -> Iterator[Record]
 def _record(source: Any, i: int, where: str, nbytes: int, fields: Mapping[str, Any]) -> Record:
     ref = ImageRef(functools.partial(_image_bytes, source, i), where, nbytes)
     return Record(where, ref, str(i), i, fields)
+
+
+def _examples(source: Any) -> Iterator[tuple[int, Any]]:
+    """All examples with their index; four times as fast in blocks as one by one."""
+    for start in range(0, len(source), _BLOCK):
+        block = range(start, min(start + _BLOCK, len(source)))
+        yield from zip(block, source.__getitems__(list(block)))
 
 
 def _image_bytes(source: Any, i: int) -> bytes:
@@ -104,10 +113,11 @@ def _data_source(builder: Any, split: str, spec: str, key: str) -> Any:
         return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
     except Exception as e:  # Not prepared, prepared as TFRecord, or a slice out of range.
         reason = " ".join(str(e).split(". ")[0].split())[:160]
-        raise UserError(
-            f"{key}: {spec!r} cannot be read by index ({reason}); prepare it with "
-            "`tfds build --file_format=array_record`."
-        ) from e
+        advice = f"cannot be read by index ({reason}); prepare it with "
+        advice += "`tfds build --file_format=array_record`."
+        if isinstance(e, ValueError) and "[" in split:
+            advice = f"has no such slice ({reason}); write one such as {base}[:100]."
+        raise UserError(f"{key}: {spec!r} {advice}") from e
 
 
 def _plain(value: Any) -> Any:
@@ -122,25 +132,57 @@ def _plain(value: Any) -> Any:
 
 
 def read_demo(spec: str, *, key: str) -> Iterator[Record]:
-    """The demo's emoji, `demo:STYLE[/LANGUAGE]:SPLIT`: captions, and the concept as label."""
+    """The demo's pairs: captions, and the concept as label.
+
+    Emoji are `demo:STYLE[/LANGUAGE]:SPLIT`, icons `demo:icons:SPLIT`; a split may be a slice such
+    as `train[:1000]` or `train[:10%]`, which is a random sample: records lie in hashed order.
+    """
     match = _DEMO.fullmatch(spec.removeprefix("demo:"))
     if match is None:
         raise UserError(f"{key}: {spec!r} is not complete; write demo:STYLE[/LANGUAGE]:SPLIT.")
-    from ape_jax.demo import emoji
+    from ape_jax.demo import emoji, icons
 
     style, language, split = match["style"], match["language"] or "en", match["split"]
+    is_icons = style == "icons"
     for part, value, known in (
-        ("style", style, emoji.STYLES),
-        ("language", language, emoji.ALL_LANGUAGES),
-        ("split", split, emoji.SPLITS),
+        ("style", style, (*emoji.STYLES, "icons")),
+        ("language", language, ("en",) if is_icons else emoji.ALL_LANGUAGES),
+        ("split", split, icons.SPLITS if is_icons else emoji.SPLITS),
     ):
         if value not in known:
             raise UserError(
                 f"{key}: {spec!r}: the {part} {value!r} is unknown; "
                 f"write one of {', '.join(known)}."
             )
-    pairs = emoji.read_pairs(style, language, split)
+    split += match["slice"] or ""
+    return _icons(spec, split, key) if is_icons else _emoji(spec, style, language, split, key)
+
+
+def _emoji(spec: str, style: str, language: str, split: str, key: str) -> Iterator[Record]:
+    from ape_jax.demo import emoji
+
+    try:
+        pairs = emoji.read_pairs(style, language, split)
+    except UserError as e:
+        raise UserError(f"{key}: {spec!r}: {e}") from e
     for i, (png, captions, name, concept) in enumerate(pairs):
         where = f"{spec}:{i} ({name})"
         fields = {"captions": captions, "label": concept}
         yield Record(where, ImageRef(png, where, len(png)), name, name, fields)
+
+
+def _icons(spec: str, split: str, key: str) -> Iterator[Record]:
+    """Images are read when they are needed: all of them would fill 100 MB."""
+    from ape_jax.demo import icons
+
+    source = _data_source(icons.open_builder(), split, spec, key)
+    for i, example in _examples(source):
+        name = _text(example["id"])
+        where = f"{spec}:{i} ({name})"
+        fields = {"caption": _text(example["caption"]), "label": _text(example["concept"])}
+        ref = ImageRef(functools.partial(_image_bytes, source, i), where, len(example["image"]))
+        yield Record(where, ref, name, name, fields)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

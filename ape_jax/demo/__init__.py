@@ -6,6 +6,8 @@ installed or imported, converted once into ordinary files in a cache folder, and
 * `assets`: pretrained towers as Hugging Face style directories;
 * `emoji`: two drawing styles of the emoji with names in 14 languages, split by concept;
 * `prompts`: ImageNet's class names and the usual prompt templates.
+* `icons`: sixty thousand icons with their names, split by concept and by maker; out of a package
+  that npm downloads, in the same way.
 
-`python -m ape_jax.demo` fetches all of it.
+`python -m ape_jax.demo` fetches all but the icons, and these with `--only icons`.
 """

@@ -1,4 +1,7 @@
-"""`python -m ape_jax.demo [--only NAME]`: fetches the demo assets, or says that they are there."""
+"""`python -m ape_jax.demo [--only NAME]`: fetches the demo assets, or says that they are there.
+
+The icons are large and take minutes to draw, so they are made when asked for by name.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ape_jax.demo import assets, cache, emoji, prompts
+from ape_jax.demo import assets, cache, emoji, icons, prompts
 from ape_jax.errors import UserError
 
 _ASSETS: dict[str, Callable[[], Path]] = {
     **{name: lambda name=name: assets.tower_dir(name) for name in assets.TOWERS},
     "emoji": emoji.prepare_all,
     "prompts": prompts.prepare,
+    "icons": icons.prepare,
 }
+_ON_REQUEST = ("icons",)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--only", choices=_ASSETS, action="append", help="fetch this alone (may be repeated)"
     )
-    chosen = parser.parse_args(arguments).only or list(_ASSETS)
+    usual = [name for name in _ASSETS if name not in _ON_REQUEST]
+    chosen = parser.parse_args(arguments).only or usual
     started = time.monotonic()
     print(f"demo assets in {cache.cache_dir()}", flush=True)
     total = 0

@@ -72,7 +72,7 @@ def read_pairs(
       style: `twemoji` or `openmoji`.
       language: one of the 14 in `languages.LANGUAGES`, or `all`: the captions of all languages
         together, in that order, without duplicates.
-      split: `train`, `validation` or `test`.
+      split: `train`, `validation` or `test`, or a slice of one as TFDS writes it: `train[:100]`.
 
     The name comes first, then aliases (English only). An emoji without a caption in the language is
     left out; there is none in the pinned version.
@@ -82,13 +82,18 @@ def read_pairs(
     """
     _check("style", style, STYLES)
     _check("language", language, ALL_LANGUAGES)
-    _check("split", split, SPLITS)
+    _check("split", split.partition("[")[0], SPLITS)
     builder = open_builder(style)
     import tensorflow_datasets as tfds
 
     chosen = LANGUAGES if language == "all" else (language,)
     pairs = []
-    source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+    try:
+        source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+    except ValueError:
+        raise UserError(
+            f"The emoji have no slice {split!r}; write one such as train[:100]."
+        ) from None
     for record in source:
         captions = dict.fromkeys(
             text.decode() for key in chosen for text in record["captions"][key]

