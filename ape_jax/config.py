@@ -16,6 +16,7 @@ from typing import Any
 
 import ml_collections
 
+from ape_jax import rules
 from ape_jax.errors import UserError
 from ape_jax.fields import (
     Field,
@@ -82,9 +83,22 @@ SCHEMA: Mapping[str, Field] = {
     "cache.views": integer(1, 0, 1000),
     # Keys the views, apart from `seed`, so that runs share them.
     "cache.seed": integer(0, 0, 2**32 - 1),
+    # Whether captions of a frozen text tower are encoded once, or anew in every step.
+    "cache.text": flag(True),
+    "cache.dtype": choice("bfloat16", "float32"),
+    # '' is `features` in the cache folder, 'none' keeps features in memory only.
+    "cache.dir": text("", "a directory, '' for the cache folder's own, or 'none'"),
+    "cache.missing": choice("encode", "error"),
+    # Where features live in training; 'auto' is the device where they fit.
+    "cache.place": choice("auto", "device", "host"),
+    # Augmentation of cached features: Beta's alpha of the mixup, standard deviation, rate.
+    "latent.mixup": number(0.0, 0.0, 100.0),
+    "latent.noise": number(0.0, 0.0, 100.0),
+    "latent.dropout": number(0.0, 0.0, 0.99),
     "train.batch": integer(512, 2, 2**26),
     "train.steps": integer(1000, 1),
     "train.log_every": integer(50, 1),
+    "train.steps_per_call": integer(0, 0, 10_000),  # 0: as many as serve.
     "train.eval_every": integer(0, 0),  # 0: at the end only, as for checkpoints.
     "train.checkpoint_every": integer(0, 0),
     "train.keep": integer(2, 1),
@@ -117,7 +131,17 @@ SCHEMA: Mapping[str, Field] = {
 }
 
 # What may change between two starts of one work directory without changing the result.
-HARMLESS = frozenset({"train.log_every", "train.keep", "data.workers"})
+HARMLESS = frozenset(
+    {
+        "train.log_every",
+        "train.keep",
+        "train.steps_per_call",
+        "data.workers",
+        "cache.dir",
+        "cache.missing",
+        "cache.place",
+    }
+)
 
 
 def default() -> ml_collections.ConfigDict:
@@ -196,8 +220,7 @@ def resolve(config: Mapping[str, Any]) -> ml_collections.ConfigDict:
             node = node[group]
         with node.ignore_type(), node.unlocked():
             node[name] = ml_collections.ConfigDict(value) if isinstance(value, Mapping) else value
-    _check_together(resolved)
-    _check_no_effect(resolved)
+    rules.check(resolved, {key: field.default for key, field in SCHEMA.items()})
     return resolved.lock()
 
 
@@ -225,66 +248,6 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
             node = node.setdefault(group, {})
         node[name] = value
     return nested
-
-
-def _check_together(config: ml_collections.ConfigDict) -> None:
-    """Rules that tie two keys, each with the sentence that says how to get out."""
-    for side in ("image", "text"):
-        if not config[side].tower:
-            raise UserError(f"config.{side}.tower: expected a tower such as 'demo:NAME', found ''")
-    if not config.data.pairs:
-        raise UserError("config.data.pairs: expected a pairs file, found ''")
-    if config.image.tune != "frozen" and config.image.standardize:
-        raise UserError(
-            "config.image.standardize: statistics are fixed before training, so they need "
-            "image.tune='frozen'; set it to False"
-        )
-    if config.image.head.name == "identity" and config.embed:
-        raise UserError(
-            f"config.embed: with image.head.name='identity' the joint width is the image "
-            f"feature's; found {config.embed}, write 0 or use image.head.name='linear'"
-        )
-    if config.optim.name == "adam" and config.optim.weight_decay:
-        raise UserError(
-            "config.optim.weight_decay: adam has none; write 0 or use optim.name='adamw'"
-        )
-    augmented = config.augment.crop or config.augment.flip or config.augment.randaugment
-    if augmented and config.cache.views == 1 and config.image.tune == "frozen":
-        raise UserError(
-            "config.cache.views: 1 encodes each image once and clean, but augment asks for more; "
-            "write 0 (anew in every step) or the number of views"
-        )
-    if config.cache.views > 1 and not augmented:
-        raise UserError(
-            f"config.cache.views: {config.cache.views} views without augmentation are all the "
-            "same; write 1 or set augment.crop, augment.flip or augment.randaugment"
-        )
-    if config.optim.warmup >= config.train.steps:
-        raise UserError(
-            f"config.optim.warmup: expected less than train.steps ({config.train.steps}), "
-            f"found {config.optim.warmup}"
-        )
-    if config.loss.scale > config.loss.scale_max:
-        raise UserError(
-            f"config.loss.scale: expected at most loss.scale_max ({config.loss.scale_max:g}), "
-            f"found {config.loss.scale:g}"
-        )
-
-
-def _check_no_effect(config: ml_collections.ConfigDict) -> None:
-    """A key that was set and changes nothing is a misunderstanding, not a choice."""
-    head = config.text.head
-    unused = (
-        {"text.pooling": config.text.pooling}
-        if head.name == "token_mlp"
-        else {f"text.head.{key}": head[key] for key in ("depth", "width", "activation", "dropout")}
-    )
-    if config.loss.name == "softmax":
-        unused["loss.bias"] = config.loss.bias
-    for key, value in unused.items():
-        if value != SCHEMA[key].default:
-            why = f"text.head.name={head.name!r}" if key != "loss.bias" else "loss.name='softmax'"
-            raise UserError(f"config.{key}: {value!r} has no effect with {why}; leave it out")
 
 
 def _parse(what: str, written: str, field: Field) -> Any:

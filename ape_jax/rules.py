@@ -1,0 +1,161 @@
+"""Rules that tie keys of a config together, each with the sentence that says how to get out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from ape_jax.errors import UserError
+
+# Of a tower or a pairs source: vectors that the user brings, see `data.vectors`.
+VECTORS = "features:"
+
+
+def check(config: ml_collections.ConfigDict, defaults: Mapping[str, Any]) -> None:
+    """Checks a config whose keys are right each by itself.
+
+    Args:
+      config: every key set.
+      defaults: the schema's, flat.
+
+    Raises:
+      UserError: naming a key that does not go with another.
+    """
+    _check_required(config)
+    _check_vectors(config)
+    _check_model(config)
+    _check_features(config)
+    _check_training(config)
+    _check_no_effect(config, defaults)
+
+
+def _check_required(config: ml_collections.ConfigDict) -> None:
+    for side in ("image", "text"):
+        if not config[side].tower:
+            raise UserError(f"config.{side}.tower: expected a tower such as 'demo:NAME', found ''")
+    if not config.data.pairs:
+        raise UserError("config.data.pairs: expected a pairs file, found ''")
+
+
+def _check_vectors(config: ml_collections.ConfigDict) -> None:
+    """Vectors that are given need a side that takes them, in every source alike."""
+    given = [side for side in ("image", "text") if config[side].tower.startswith(VECTORS)]
+    sources = {"data.pairs": config.data.pairs}
+    sources.update({f"data.eval.{name}": spec for name, spec in config.data.eval.items()})
+    for key, spec in sources.items():
+        if spec.startswith(VECTORS) and "image" not in given:
+            raise UserError(
+                f"config.{key}: {spec!r} gives vectors in the place of images; write "
+                "image.tower='features:WIDTH'"
+            )
+        if given and not spec.startswith(VECTORS):
+            raise UserError(
+                f"config.{key}: {given[0]}.tower={config[given[0]].tower!r} takes vectors; write "
+                f"'features:FILE', found {spec!r}"
+            )
+    if given == ["text"]:
+        raise UserError(
+            "config.text.tower: vectors for texts alone are not supported; give the images' too, "
+            "image.tower='features:WIDTH'"
+        )
+    for side in given:
+        if config[side].tune != "frozen" or config[side].layer != -1:
+            raise UserError(
+                f"config.{side}.tower: {config[side].tower!r} has no layers to choose from or to "
+                f"train; leave {side}.tune and {side}.layer at their defaults"
+            )
+    if "image" in given and config.cache.views != 1:
+        raise UserError(
+            f"config.cache.views: given vectors are not encoded; write 1, found "
+            f"{config.cache.views} (several views of an image are rows [V, d] of it)"
+        )
+    if "image" in given and (config.image.size or config.image.pooling != "own"):
+        raise UserError(
+            "config.image: given vectors are not prepared or pooled; leave image.size and "
+            "image.pooling out"
+        )
+
+
+def _check_model(config: ml_collections.ConfigDict) -> None:
+    if config.image.tune != "frozen" and config.image.standardize:
+        raise UserError(
+            "config.image.standardize: statistics are fixed before training, so they need "
+            "image.tune='frozen'; set it to False"
+        )
+    if config.image.head.name == "identity" and config.embed:
+        raise UserError(
+            f"config.embed: with image.head.name='identity' the joint width is the image "
+            f"feature's; found {config.embed}, write 0 or use image.head.name='linear'"
+        )
+    if config.loss.scale > config.loss.scale_max:
+        raise UserError(
+            f"config.loss.scale: expected at most loss.scale_max ({config.loss.scale_max:g}), "
+            f"found {config.loss.scale:g}"
+        )
+
+
+def _check_features(config: ml_collections.ConfigDict) -> None:
+    """What is encoded once, and what can be done with it."""
+    augmented = config.augment.crop or config.augment.flip or config.augment.randaugment
+    frozen = {side: config[side].tune == "frozen" for side in ("image", "text")}
+    if augmented and config.cache.views == 1 and frozen["image"]:
+        raise UserError(
+            "config.cache.views: 1 encodes each image once and clean, but augment asks for more; "
+            "write 0 (anew in every step) or the number of views"
+        )
+    if config.cache.views > 1 and not augmented:
+        raise UserError(
+            f"config.cache.views: {config.cache.views} views without augmentation are all the "
+            "same; write 1 or set augment.crop, augment.flip or augment.randaugment"
+        )
+    cached = frozen["image"] and frozen["text"] and config.cache.views and config.cache.text
+    if config.cache.place == "device" and not cached:
+        raise UserError(
+            "config.cache.place: 'device' needs both sides encoded once: tune='frozen', "
+            "cache.views of at least 1 and cache.text=True; write 'auto'"
+        )
+    if config.latent.mixup and not (frozen["image"] and frozen["text"]):
+        raise UserError(
+            "config.latent.mixup: both sides are mixed, so both need tune='frozen'; write 0"
+        )
+    for key in ("noise", "dropout"):
+        if config.latent[key] and not any(frozen.values()):
+            raise UserError(
+                f"config.latent.{key}: it changes the features of a frozen tower and no tower is "
+                "frozen; write 0"
+            )
+
+
+def _check_training(config: ml_collections.ConfigDict) -> None:
+    if config.optim.name == "adam" and config.optim.weight_decay:
+        raise UserError(
+            "config.optim.weight_decay: adam has none; write 0 or use optim.name='adamw'"
+        )
+    if config.optim.warmup >= config.train.steps:
+        raise UserError(
+            f"config.optim.warmup: expected less than train.steps ({config.train.steps}), "
+            f"found {config.optim.warmup}"
+        )
+
+
+def _check_no_effect(config: ml_collections.ConfigDict, defaults: Mapping[str, Any]) -> None:
+    """A key that was set and changes nothing is a misunderstanding, not a choice."""
+    head = config.text.head
+    why = f"text.head.name={head.name!r}"
+    unused = {"text.pooling": (config.text.pooling, why)}
+    if head.name != "token_mlp":
+        keys = ("depth", "width", "activation", "dropout")
+        unused = {f"text.head.{key}": (head[key], why) for key in keys}
+    if config.loss.name == "softmax":
+        unused["loss.bias"] = (config.loss.bias, "loss.name='softmax'")
+    if config.text.tune != "frozen":
+        unused["cache.text"] = (config.cache.text, f"text.tune={config.text.tune!r}")
+    if config.text.tower.startswith(VECTORS):
+        for key in ("max_length", "prefix"):
+            unused[f"text.{key}"] = (config.text[key], f"text.tower={config.text.tower!r}")
+        unused["cache.text"] = (config.cache.text, f"text.tower={config.text.tower!r}")
+    for key, (value, reason) in unused.items():
+        if value != defaults[key]:
+            raise UserError(f"config.{key}: {value!r} has no effect with {reason}; leave it out")

@@ -1,0 +1,56 @@
+"""Keys that do not go together are refused by name."""
+
+import pytest
+
+from ape_jax import config as config_lib
+from ape_jax.errors import UserError
+
+
+def _resolve(**keys):
+    flat = {"image.tower": "demo:vit_s14", "text.tower": "demo:minilm", "data.pairs": "p.jsonl"}
+    flat.update({key.replace("__", "."): value for key, value in keys.items()})
+    return config_lib.resolve(config_lib.unflatten(flat))
+
+
+GIVEN = {"image__tower": "features:8", "text__tower": "features:4", "data__pairs": "features:x.npz"}
+
+
+def test_given_vectors_need_no_tower():
+    assert _resolve(**GIVEN).image.tower == "features:8"
+
+
+def test_given_images_go_with_a_real_text_tower():
+    assert _resolve(**{**GIVEN, "text__tower": "demo:minilm"}).text.tower == "demo:minilm"
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"data__pairs": "features:x.npz"}, "config.data.pairs: .* image.tower='features"),
+        ({"image__tower": "features:8"}, "config.data.pairs: image.tower='features:8' takes"),
+        ({**GIVEN, "data__eval": {"t": "p.jsonl"}}, "config.data.eval.t"),
+        ({**GIVEN, "image__tower": "demo:vit_s14"}, "image.tower='features:WIDTH'"),
+        ({**GIVEN, "image__layer": 3}, "config.image.tower: .* no layers"),
+        ({**GIVEN, "text__tune": "full"}, "config.text.tower: .* no layers"),
+        ({**GIVEN, "cache__views": 0}, "config.cache.views: given vectors"),
+        ({**GIVEN, "image__size": 224}, "config.image: given vectors"),
+        ({**GIVEN, "text__prefix": "query: "}, "config.text.prefix: .* no effect"),
+        ({**GIVEN, "cache__text": False}, "config.cache.text: .* no effect"),
+        ({"text__tune": "full", "cache__text": False}, "config.cache.text: .* no effect"),
+        ({"cache__place": "device", "cache__text": False}, "config.cache.place"),
+        ({"cache__place": "device", "cache__views": 0}, "config.cache.place"),
+        ({"latent__mixup": 1.0, "text__tune": "full"}, "config.latent.mixup"),
+        (
+            {
+                "latent__noise": 0.1,
+                "text__tune": "full",
+                "image__tune": "full",
+                "image__standardize": False,
+            },
+            "config.latent.noise",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_one_sentence(keys, words):
+    with pytest.raises(UserError, match=words):
+        _resolve(**keys)
