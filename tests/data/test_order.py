@@ -1,12 +1,15 @@
 """Order and draw: permutations, restarts, any number of processes, uniform."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ape_jax.data.order import Order, draw, generator
+from ape_jax.data import order as order_lib
+from ape_jax.data.order import Order, draw, generator, permutation, rank, stream_key, words
 from ape_jax.errors import UserError
 
 
@@ -46,16 +49,16 @@ def test_one_position_at_a_time_equals_a_batch():
 
 def test_order_is_pinned():
     # A change here changes every run that is resumed.
-    assert Order(10, 0).indices(0, 5).tolist() == [0, 8, 5, 3, 1]
+    assert Order(10, 0).indices(0, 5).tolist() == [6, 0, 3, 2, 9]
     assert draw(0, "caption", np.arange(8), np.full(8, 100)).tolist() == [
-        92,
-        56,
-        81,
-        50,
-        70,
-        94,
-        34,
-        37,
+        57,
+        23,
+        51,
+        44,
+        93,
+        63,
+        32,
+        21,
     ]
     assert generator(0, "view", 3, 2).integers(1000, size=3).tolist() == [705, 420, 890]
 
@@ -116,3 +119,74 @@ def test_draw_refuses_an_empty_range():
 def test_generators_of_neighbours_do_not_overlap():
     rows = [generator(0, "v", i, v).integers(2**63, size=8) for i in range(20) for v in range(20)]
     assert len(np.unique(rows)) == 20 * 20 * 8
+
+
+@pytest.mark.parametrize(
+    ("key", "counter", "expected"),
+    [  # Random123's known answers for threefry2x32 with 20 rounds.
+        ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+        ((2**32 - 1,) * 2, (2**32 - 1,) * 2, (0x1CB996FC, 0xBB002BE7)),
+        ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
+    ],
+)
+def test_threefry_gives_the_known_answers(key, counter, expected):
+    made = order_lib.threefry2x32(
+        *(tuple(np.array([x], np.uint32) for x in pair) for pair in (key, counter))
+    )
+    assert tuple(int(x[0]) for x in made) == expected
+
+
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_threefry_equals_that_of_jax(xp, rng):
+    from jax.extend.random import threefry_2x32
+
+    key, counter = rng.integers(0, 2**32, 2, np.uint32), rng.integers(0, 2**32, 2000, np.uint32)
+    halves = tuple(xp.asarray(half) for half in np.split(counter, 2))
+    made = order_lib.threefry2x32((xp.asarray(key[:1]), xp.asarray(key[1:])), halves)
+    np.testing.assert_array_equal(np.concatenate(made), threefry_2x32(key, counter))
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 64, 1001, 70_000])
+def test_the_device_sorts_an_epoch_as_the_host_does(n):
+    sort = jax.jit(lambda key, epoch: permutation(n, key, epoch, jnp))
+    for seed, epoch in ((0, 0), (0, 1), (2**32 - 1, 2**40 + 5)):
+        key = stream_key(seed, "order")
+        host = permutation(n, key, words(epoch))
+        np.testing.assert_array_equal(sort(key, words(epoch)), host)
+        assert sorted(host) == list(range(n))
+
+
+def test_equal_hashes_keep_the_order_of_their_indices_on_both(rng):
+    hashes = rng.integers(0, 5, 3000, np.uint32)
+    expected = np.lexsort((np.arange(3000), hashes))
+    np.testing.assert_array_equal(rank(hashes), expected)
+    np.testing.assert_array_equal(rank(jnp.asarray(hashes), jnp), expected)
+
+
+def test_the_device_draws_what_the_host_draws(rng):
+    at = np.concatenate([np.arange(500), 2**32 - 250 + np.arange(500), rng.integers(0, 2**62, 500)])
+    counts = rng.integers(1, 2**32, len(at))
+    drawn = jax.jit(order_lib.draw_words)(
+        stream_key(5, "view"), words(at), counts.astype(np.uint32)
+    )
+    np.testing.assert_array_equal(drawn, draw(5, "view", at, counts))
+
+
+def test_a_draw_is_the_upper_half_of_the_product(rng):
+    at, counts = np.arange(1000), rng.integers(1, 2**32, 1000)
+    bits = order_lib.threefry2x32(stream_key(1, "x"), words(at))[0].astype(np.uint64)
+    expected = (bits * counts.astype(np.uint64)) >> np.uint64(32)
+    np.testing.assert_array_equal(draw(1, "x", at, counts), expected.astype(np.int64))
+
+
+def test_every_record_comes_at_every_place_equally_often():
+    places = np.zeros((20, 20), int)
+    key = stream_key(0, "order")
+    for epoch in range(4000):
+        places[permutation(20, key, words(epoch)), np.arange(20)] += 1
+    assert stats.chisquare(places.ravel()).pvalue > 1e-4
+
+
+def test_a_device_refuses_more_records_than_it_can_index():
+    with pytest.raises(ValueError, match=r"2\*\*31"):
+        permutation(2**31, stream_key(0, "order"), words(0), jnp)
