@@ -14,8 +14,8 @@ import jax
 import ml_collections
 from absl import app, flags, logging
 
+from ape_jax import cache_folder
 from ape_jax import config as config_lib
-from ape_jax.demo import assets
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
 
@@ -90,7 +90,7 @@ def _keep_compiled_programs() -> None:
     """Compiled programs are kept between processes, unless the user keeps them elsewhere."""
     if jax.config.jax_compilation_cache_dir is None:
         try:
-            directory = assets.cache_dir() / "xla"
+            directory = cache_folder.cache_dir() / "xla"
             directory.mkdir(parents=True, exist_ok=True)
         except (UserError, OSError):
             return  # It only saves time.

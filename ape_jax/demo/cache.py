@@ -15,26 +15,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ape_jax.cache_folder import cache_dir
 from ape_jax.errors import UserError
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-def cache_dir() -> Path:
-    """Returns the folder for demo assets; it may not exist yet.
-
-    `$APE_JAX_CACHE` if set, else `ape_jax` in `$XDG_CACHE_HOME` or `~/.cache`.
-    """
-    chosen = os.environ.get("APE_JAX_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(base):
-        return Path(base) / "ape_jax"
-    try:
-        return Path.home() / ".cache" / "ape_jax"
-    except RuntimeError:  # No HOME, and a user without an entry.
-        raise UserError("APE_JAX_CACHE: there is no home directory; set it to a folder") from None
 
 
 def say(line: str) -> None:
