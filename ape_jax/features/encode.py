@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -17,7 +18,17 @@ from ape_jax.features import ragged
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.parallel.progress import Progress, track
+from ape_jax.towers import inference
 from ape_jax.towers.tower import Encoded, Tower
+
+T = TypeVar("T")
+
+# Texts a call of the tokenizer, whose own threads need many at once.
+_TOKENISED_TOGETHER = 4096
+# Shorter texts than this are encoded more at a time: a call should have some work.
+_FULL_LENGTH = 32
+# Batches at work while the result of an earlier one is fetched.
+_AHEAD = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,12 +60,150 @@ class FrozenTower:
     def encode(self) -> Callable[[PyTree, Mapping[str, Array]], Encoded]:
         """The forward pass, jitted once for all data sets; its result is on every process."""
 
+        tower, _ = self._forward
+
         def encode(params: PyTree, batch: Mapping[str, Array]) -> Encoded:
-            out = self.tower.apply(params, batch, layer=self.layer, pooling=self.pooling)
+            out = tower.apply(params, batch, layer=self.layer, pooling=self.pooling)
             # Tokens of images are large and not wanted.
             return out if out.pooled is None else out.replace(tokens=None, mask=None)
 
         return jax.jit(encode, out_shardings=mesh_lib.replicated(self.mesh))
+
+    def __call__(self, batch: Mapping[str, np.ndarray], rows: int | None = None) -> Encoded:
+        """Starts encoding up to `rows` rows (default: `self.rows`), and fills up to that many."""
+        placed = mesh_lib.place_whole_batch(batch, self.mesh, rows or self.rows)
+        return self.encode(self._forward[1], placed)
+
+    @functools.cached_property
+    def _forward(self) -> tuple[Tower, PyTree]:
+        """The tower and its parameters as they run: on one CPU, made for that."""
+        # Elsewhere products are fast in their own dtype, and slices would leave units idle.
+        if self.mesh.devices.size > 1 or self.mesh.devices.flat[0].platform != "cpu":
+            return self.tower, self.params
+        dtype = self.tower.module.dtype
+        if self.tower.config.kind == "text":
+            narrow = jax.jit(inference.narrow_kernels, static_argnums=1)
+            return self.tower, narrow(self.params, dtype)
+        module = self.tower.module.clone(inference=True)
+        split = jax.jit(inference.split_kernels, static_argnums=1)
+        return dataclasses.replace(self.tower, module=module), split(self.params, dtype)
+
+
+def stream_images(
+    frozen: FrozenTower, batches: Iterable[Mapping[str, Any]]
+) -> Iterator[tuple[Int[np.ndarray, "k"], Int[np.ndarray, "k"], Float[np.ndarray, "k ..."]]]:
+    """Features of images, batch by batch, in the order in which they come.
+
+    The next batches are at work while the reader has one in hand.
+
+    Args:
+      frozen: the tower.
+      batches: of `data.pipeline.image_batches`, with `frozen.rows` rows each.
+
+    Yields:
+      (record i32 [k], view i32 [k], f32 [k, d]) of the valid rows; with pooling "none" the features
+      are those of all tokens, [k, T, d].
+    """
+
+    def start(batch: Mapping[str, Any]) -> tuple[Mapping[str, Any], Array]:
+        out = frozen({"image": batch["image"]})
+        kept = {name: batch[name] for name in ("index", "view", "valid")}
+        return kept, out.tokens if out.pooled is None else out.pooled
+
+    for batch, out in _ahead(map(start, batches)):
+        valid = batch["valid"]
+        yield batch["index"][valid], batch["view"][valid], np.asarray(out, np.float32)[valid]
+
+
+def stream_texts(
+    frozen: FrozenTower, texts: Sequence[str], what: str = "captions"
+) -> Iterator[tuple[Int[np.ndarray, "k"], list[Float[np.ndarray, "t d"]]]]:
+    """Token encodings of texts without padding, longest texts first.
+
+    Texts are encoded together with others of like length, so that little padding is computed and
+    few programs are compiled; short ones more at a time. Which texts are encoded together is a
+    function of `texts` and `frozen.rows` alone.
+
+    Args:
+      frozen: the tower.
+      texts: n captions.
+      what: for the lines that say how far tokenising is and how many texts are cut.
+
+    Yields:
+      (places in `texts` i64 [k], their k encodings f32 [t, d]).
+    """
+    if not len(texts):
+        return
+    bodies = _tokenise(frozen.tower, texts, what)
+    batches = text_batches(frozen, np.array([len(body) for body in bodies]))
+
+    def start(batch: TextBatch) -> tuple[Int[np.ndarray, "k"], Encoded]:
+        chosen = [bodies[i] for i in batch.places]
+        return batch.places, frozen(frozen.tower.prepare.pad(chosen, batch.length), batch.rows)
+
+    for places, out in _ahead(map(start, batches)):
+        tokens, mask = np.asarray(out.tokens, np.float32), np.asarray(out.mask)
+        yield places, [row[kept] for row, kept, _ in zip(tokens, mask, places)]
+
+
+def _ahead(started: Iterator[T]) -> Iterator[T]:
+    """The same items, each handed out when the next `_AHEAD` have been started."""
+    waiting: collections.deque[T] = collections.deque()
+    for item in started:
+        waiting.append(item)
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft()
+    yield from waiting
+
+
+@dataclasses.dataclass(frozen=True)
+class TextBatch:
+    """Which texts are encoded together, padded to how many tokens, and filled to how many rows."""
+
+    places: Int[np.ndarray, "k"]
+    length: int
+    rows: int
+
+
+def text_batches(frozen: FrozenTower, bodies: Int[np.ndarray, "n"]) -> Iterator[TextBatch]:
+    """All texts, longest first, given how many tokens without special ones each has.
+
+    From the longest on, the first text of a batch decides its shape: one program a length, and
+    for the last batch perhaps one more.
+    """
+    order = np.argsort(-bodies, kind="stable")
+    while len(order):
+        length = padded_length(frozen.tower, int(bodies[order[0]]))
+        rows, most = frozen.rows, max(1, _FULL_LENGTH // length) * frozen.rows
+        # Few texts do not fill the rows of a full batch.
+        while rows < min(len(order), most):
+            rows = min(2 * rows, most)
+        yield TextBatch(order[:rows], length, rows)
+        order = order[rows:]
+
+
+def padded_length(tower: Tower, body: int) -> int:
+    """To how many tokens, special ones included, a text of `body` tokens is padded.
+
+    The steps grow with the length: short texts, of which most data sets consist, feel each token of
+    padding, and long ones do not each get a program of their own.
+    """
+    length = body + tower.prepare.special
+    step = 2 if length <= 32 else 4 if length <= 64 else 8
+    return min(-(-max(length, 1) // step) * step, tower.prepare.max_length)
+
+
+def _tokenise(tower: Tower, texts: Sequence[str], what: str) -> list[Int[np.ndarray, "t"]]:
+    """The ids of each text without special ones, cut to what the tower takes."""
+    room = tower.prepare.max_length - tower.prepare.special
+    bodies, cut = [], 0
+    for block in _blocks_of(texts, what):
+        for body in tower.prepare.bodies(block):
+            cut += len(body) > room
+            # A list of Python integers takes ten times the memory.
+            bodies.append(np.array(body[:room], np.int32))
+    _report_cut(tower, what, cut, len(texts))
+    return bodies
 
 
 def encode_images(
@@ -74,16 +223,12 @@ def encode_images(
     """
     progress = Progress(what, count * views, "images")
     features, seen, done = None, np.zeros(count, bool), 0
-    for batch in batches:
-        image = mesh_lib.place_whole_batch({"image": batch["image"]}, frozen.mesh, frozen.rows)
-        out = np.asarray(frozen.encode(frozen.params, image).pooled, np.float32)
+    for index, view, out in stream_images(frozen, batches):
         if features is None:
-            features = np.zeros((count, views, out.shape[-1]), np.float32)
-        valid = batch["valid"]
-        index = batch["index"][valid]
-        features[index, batch["view"][valid]] = out[valid]
+            features = np.zeros((count, views, *out.shape[1:]), np.float32)
+        features[index, view] = out
         seen[index] = True
-        done += int(valid.sum())
+        done += len(index)
         progress.update(done)
     if features is None:
         features = np.zeros((count, views, 0), np.float32)
@@ -93,27 +238,18 @@ def encode_images(
 def encode_texts(frozen: FrozenTower, texts: Sequence[str], what: str) -> ragged.RaggedTokens:
     """Token encodings of every text, without padding.
 
-    Texts are tokenised together with others of like length, so that little padding is computed and
-    one program a length (in steps of 8) is compiled.
-
     Args:
       frozen: the tower.
       texts: n captions.
       what: for the progress line.
     """
-    progress = Progress(what, len(texts), "captions")
-    lengths = measure(frozen.tower, texts, what)
-    order = np.argsort(lengths, kind="stable").tolist()
+    progress, done = Progress(what, len(texts), "captions"), 0
     rows: list[Any] = [None] * len(texts)
-    for start in range(0, len(order), frozen.rows):
-        chosen = order[start : start + frozen.rows]
-        batch = frozen.tower.prepare([texts[i] for i in chosen])
-        placed = mesh_lib.place_whole_batch(batch, frozen.mesh, frozen.rows)
-        out = frozen.encode(frozen.params, placed)
-        encoded, masks = np.asarray(out.tokens, np.float32), np.asarray(out.mask)
-        for i, tokens, mask in zip(chosen, encoded, masks):
-            rows[i] = tokens[mask]
-        progress.update(start + len(chosen))
+    for places, encoded in stream_texts(frozen, texts, what):
+        for i, row in zip(places, encoded):
+            rows[i] = row
+        done += len(places)
+        progress.update(done)
     return ragged.from_rows(rows)
 
 
@@ -125,11 +261,18 @@ def measure(tower: Tower, texts: Sequence[str], what: str) -> Int[np.ndarray, "n
       texts: n captions.
       what: for the progress line.
     """
-    blocks = range(0, len(texts), 4096)
-    parts = track(blocks, f"measuring {what}", len(blocks), "blocks of 4096")
-    lengths = np.concatenate([tower.prepare.lengths(texts[i : i + 4096]) for i in parts])
-    longest = tower.prepare.max_length
-    cut = int((lengths > longest).sum())
-    if cut and hosts.is_first():
-        print(f"{what}: {cut} of {len(texts)} are cut to {longest} tokens", file=sys.stderr)
+    lengths = np.concatenate([tower.prepare.lengths(block) for block in _blocks_of(texts, what)])
+    _report_cut(tower, what, int((lengths > tower.prepare.max_length).sum()), len(texts))
     return lengths
+
+
+def _blocks_of(texts: Sequence[str], what: str) -> Iterator[Sequence[str]]:
+    starts = range(0, len(texts), _TOKENISED_TOGETHER)
+    for start in track(starts, f"tokenising {what}", len(starts), "blocks of 4096"):
+        yield texts[start : start + _TOKENISED_TOGETHER]
+
+
+def _report_cut(tower: Tower, what: str, cut: int, count: int) -> None:
+    if cut and hosts.is_first():
+        longest = tower.prepare.max_length
+        print(f"{what}: {cut} of {count} are cut to {longest} tokens", file=sys.stderr)

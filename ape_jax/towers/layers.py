@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ape_jax.towers.inference import MOST_HEADS, attend_by_head, in_slices
 from ape_jax.towers.products import product
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -49,6 +50,8 @@ class Dense(nn.Module):
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         y = product(x, kernel, self.dtype)
+        if self.has_variable("params", "kernel_rest"):  # See inference.py.
+            y = y + product(x, self.get_variable("params", "kernel_rest"), self.dtype)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
             y = y + bias.astype(jnp.float32)
@@ -89,7 +92,7 @@ class Attention(nn.Module):
     """Multi-head attention of `x` (queries) to `context` (keys, values; default `x`).
 
     `bias` is added to the logits before the softmax: f32, broadcastable to [B, H, T, S]. Masks and
-    relative positions both come in this way; see `key_bias`.
+    relative positions both come in this way; see `key_bias`. `inference`: see inference.py.
     """
 
     heads: int
@@ -97,6 +100,7 @@ class Attention(nn.Module):
     out_bias: bool = True
     dtype: Any = jnp.bfloat16
     param_dtype: Any = jnp.float32
+    inference: bool = False
 
     @nn.compact
     def __call__(
@@ -110,20 +114,33 @@ class Attention(nn.Module):
         context = x if context is None else context
         dense = partial(Dense, width, dtype=self.dtype, param_dtype=self.param_dtype)
 
-        # (B, H, T, Dh) products by hand: faster on CPU than jax.nn.dot_product_attention.
-        def split(y: Array) -> Array:
-            y = y.astype(self.dtype).reshape(*y.shape[:2], self.heads, width // self.heads)
-            return y.transpose(0, 2, 1, 3)
+        query = dense(use_bias=self.qkv_bias, name="query")(x)
+        key = dense(use_bias=self.qkv_bias, name="key")(context)
+        value = dense(use_bias=self.qkv_bias, name="value")(context)
+        wide = jnp.float32 if self.inference else self.dtype
+        if self.inference and bias is None and x.shape[0] * self.heads <= MOST_HEADS:
+            y = attend_by_head(query, key, value, self.heads)
+        else:
+            y = _attend(query, key, value, bias, self.heads, wide)
+        return dense(use_bias=self.out_bias, dtype=wide, name="out")(y)
 
-        query = split(dense(use_bias=self.qkv_bias, name="query")(x))
-        key = split(dense(use_bias=self.qkv_bias, name="key")(context))
-        value = split(dense(use_bias=self.qkv_bias, name="value")(context))
-        logits = product(query, key.swapaxes(-1, -2), self.dtype) * (width // self.heads) ** -0.5
-        if bias is not None:
-            logits = logits + bias
-        y = product(jax.nn.softmax(logits, axis=-1), value, self.dtype)
-        y = y.transpose(0, 2, 1, 3).reshape(x.shape)
-        return dense(use_bias=self.out_bias, name="out")(y)
+
+def _attend(
+    query: Array, key: Array, value: Array, bias: Array | None, heads: int, dtype: Any
+) -> Float[Array, "b t d"]:
+    """All heads at once: [B, H, T, Dh] products by hand, faster on CPU than jax.nn's."""
+
+    def split(y: Array) -> Array:
+        y = y.astype(dtype).reshape(*y.shape[:2], heads, -1)
+        return y.transpose(0, 2, 1, 3)
+
+    shape, scale = query.shape, (query.shape[-1] // heads) ** -0.5
+    query, key, value = split(query), split(key), split(value)
+    logits = product(query, key.swapaxes(-1, -2), dtype) * scale
+    if bias is not None:
+        logits = logits + bias
+    y = product(jax.nn.softmax(logits, axis=-1), value, dtype)
+    return y.transpose(0, 2, 1, 3).reshape(shape)
 
 
 def key_bias(mask: Array, *, causal: bool = False) -> Float[Array, "b 1 t s"]:
@@ -185,6 +202,7 @@ class PreNormBlock(nn.Module):
     swiglu: bool = False
     dtype: Any = jnp.bfloat16
     param_dtype: Any = jnp.float32
+    inference: bool = False
 
     @nn.compact
     def __call__(
@@ -198,7 +216,9 @@ class PreNormBlock(nn.Module):
             mlp: nn.Module = SwiGlu(self.mlp_width, **types, name="mlp")
         else:
             mlp = Mlp(self.mlp_width, self.activation, **types, name="mlp")
-        attention = Attention(self.heads, self.qkv_bias, **types, name="attention")
+        attention = Attention(
+            self.heads, self.qkv_bias, **types, inference=self.inference, name="attention"
+        )
         x = x + scale(name="scale1")(attention(norm(name="norm1")(x), bias))
         return x + scale(name="scale2")(mlp(norm(name="norm2")(x)))
 
@@ -238,6 +258,7 @@ def run_stack(
     depth: int,
     unroll: bool = False,
     remat: bool = False,
+    inference: bool = False,
 ) -> Float[Array, "b t d"]:
     """Run `depth` copies of `block` (a submodule of the caller) whose parameters are [depth, ...].
 
@@ -248,12 +269,13 @@ def run_stack(
       depth: how many; 0 gives `x` back.
       unroll: unroll the scan, so that cost analysis counts every block.
       remat: recompute each block in the backward pass.
+      inference: see inference.py.
     """
     if depth == 0:
         return x
 
     def body(module: nn.Module, carry: Array, bias: Array | None) -> tuple[Array, None]:
-        return module(carry, bias), None
+        return (in_slices(module, carry, bias) if inference else module(carry, bias)), None
 
     scanned = nn.scan(
         nn.remat(body, prevent_cse=False) if remat else body,

@@ -66,36 +66,54 @@ class TextPrepare:
             UserError: No texts, something that is not a text or of which the tokenizer leaves
                 nothing, or a length out of range.
         """
+        return self.pad(self.bodies(texts), length)
+
+    def bodies(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text before any truncation, without special ones.
+
+        Raises:
+            UserError: As the call itself does.
+        """
         texts = _checked_texts(texts)
-        limit = self._checked_length(length)
-        room = limit - len(self.before) - len(self.after)
-        bodies = [body[:room] for body in self.encode([self.prefix + text for text in texts])]
-        if length is None:
-            longest = max(map(len, bodies)) + limit - room
-            length = min(-(-max(longest, 1) // _LENGTH_STEP) * _LENGTH_STEP, limit)
-        ids = np.full((len(texts), length), self.pad_id, np.int32)
-        mask = np.zeros((len(texts), length), bool)
-        for row, body in enumerate(bodies):
-            tokens = (*self.before, *body, *self.after)
-            ids[row, : len(tokens)] = tokens
-            mask[row, : len(tokens)] = True
-        if not mask.any(axis=1).all():
-            empty = texts[int(np.argmin(mask.any(axis=1)))]
+        bodies = self.encode([self.prefix + text for text in texts])
+        if not self.before and not self.after and not all(bodies):
+            empty = texts[[bool(body) for body in bodies].index(False)]
             raise UserError(
                 f"the tokenizer leaves nothing of the text {empty[:80]!r}; leave it out"
             )
+        return bodies
+
+    def pad(
+        self, bodies: Sequence[Sequence[int]], length: int | None = None
+    ) -> dict[str, Int32[np.ndarray, "B T"] | Bool[np.ndarray, "B T"]]:
+        """The batch of texts that are tokenised already: the call with `bodies` for texts."""
+        limit = self._checked_length(length)
+        room = limit - self.special
+        if length is None:
+            longest = min(max(map(len, bodies)), room) + self.special
+            length = min(-(-max(longest, 1) // _LENGTH_STEP) * _LENGTH_STEP, limit)
+        ids = np.full((len(bodies), length), self.pad_id, np.int32)
+        mask = np.zeros((len(bodies), length), bool)
+        for row, body in enumerate(bodies):
+            tokens = (*self.before, *body[:room], *self.after)
+            ids[row, : len(tokens)] = tokens
+            mask[row, : len(tokens)] = True
         return {"ids": ids, "mask": mask}
+
+    @property
+    def special(self) -> int:
+        """How many special tokens a text gets."""
+        return len(self.before) + len(self.after)
 
     def lengths(self, texts: Sequence[str]) -> Int64[np.ndarray, "B"]:
         """Tokens of each text, special ones included, before any truncation: i64 [B]."""
-        special = len(self.before) + len(self.after)
         bodies = self.encode([self.prefix + text for text in _checked_texts(texts)])
-        return np.array([len(body) + special for body in bodies])
+        return np.array([len(body) + self.special for body in bodies])
 
     def _checked_length(self, length: int | None) -> int:
         if length is None:
             return self.max_length
-        least = len(self.before) + len(self.after) + 1
+        least = self.special + 1
         if not least <= length <= self.max_length:
             raise UserError(
                 f"a text length of {length} tokens is not possible with this text tower; "

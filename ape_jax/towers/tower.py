@@ -1,7 +1,7 @@
 """A pretrained encoder with its weights: what `towers.load` gives back.
 
 Every family's module has one static field `config` (a `TowerConfig`), the fields `dtype`,
-`param_dtype`, `unroll` and `remat`, and four methods:
+`param_dtype`, `unroll` and `remat` (image towers also `inference`), and four methods:
 
     embed(batch)                -> (x f32 [B, T, d], mask bool [B, T])     hidden state 0
     run_blocks(x, mask)         -> x          `config.depth` blocks, parameters stacked in "blocks"

@@ -136,6 +136,7 @@ class ViT(nn.Module):
       param_dtype: dtype of the parameters.
       unroll: unroll the scan over blocks.
       remat: recompute blocks in the backward pass.
+      inference: forward passes on a CPU, see inference.py.
     """
 
     config: ViTConfig
@@ -143,13 +144,15 @@ class ViT(nn.Module):
     param_dtype: Any = jnp.float32
     unroll: bool = False
     remat: bool = False
+    inference: bool = False
 
     def setup(self) -> None:
         """Name the parts."""
         config = self.config
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         norm = partial(LayerNorm, config.norm_eps, self.param_dtype)
-        self.tokens = Embed(config, **types, name="embed")
+        wide = jnp.float32 if self.inference else self.dtype
+        self.tokens = Embed(config, wide, self.param_dtype, name="embed")
         if config.pre_norm:
             self.pre_norm = norm()
         self.blocks = PreNormBlock(
@@ -160,6 +163,7 @@ class ViT(nn.Module):
             qkv_bias=config.qkv_bias,
             layer_scale=config.layer_scale,
             swiglu=config.swiglu,
+            inference=self.inference,
             **types,
         )
         self.norm = norm()
@@ -177,8 +181,8 @@ class ViT(nn.Module):
         self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"]
     ) -> Float[Array, "b t d"]:
         """The `config.depth` blocks."""
-        options = {"depth": self.config.depth, "unroll": self.unroll, "remat": self.remat}
-        return run_stack(self.blocks, x, None, **options)
+        options = {name: getattr(self, name) for name in ("unroll", "remat", "inference")}
+        return run_stack(self.blocks, x, None, depth=self.config.depth, **options)
 
     def finish(self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"], pooling: str) -> Encoded:
         """The last norm and the pooling."""

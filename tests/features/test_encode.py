@@ -1,13 +1,16 @@
 """Encoding a whole set once equals encoding each item alone."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from ape_jax import towers
 from ape_jax.data.pairs import open_pairs
 from ape_jax.data.pipeline import image_batches
-from ape_jax.features import encode, store
+from ape_jax.features import encode
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.towers import inference
 
 
 @pytest.fixture(scope="module")
@@ -47,23 +50,95 @@ def test_texts_come_back_in_their_order_without_padding(load):
         np.testing.assert_allclose(got, alone, rtol=1e-4, atol=1e-5)
 
 
-def test_key_tells_towers_apart_by_all_that_changes_their_features(load):
-    text, image = load("text"), load("image")
-    keys = [
-        store.tower_key(frozen(text)),
-        store.tower_key(frozen(text, layer=1)),
-        store.tower_key(frozen(load("text", prefix="the "))),
-        store.tower_key(frozen(load("text", max_length=8))),
-        store.tower_key(frozen(image, pooling="cls")),
-        store.tower_key(frozen(image, pooling="mean")),
-        store.tower_key(frozen(load("image", image_size=24), pooling="cls")),
-    ]
-    assert len(set(keys)) == len(keys)
-    assert store.tower_key(frozen(load("text"))) == keys[0]
+def one_device(tower, **settings):
+    mesh = mesh_lib.make_mesh(1)
+    params = mesh_lib.place_frozen(tower.params, mesh, 256)
+    return encode.FrozenTower(tower=tower, params=params, mesh=mesh, **settings)
 
 
-def test_store_makes_a_thing_once():
-    kept, made = store.FeatureStore(), []
-    for _ in range(3):
-        kept.get("key", lambda: made.append(1) or 7)
-    assert kept.get("key", lambda: 8) == 7 and made == [1]
+def test_one_cpu_runs_the_tower_in_another_way_with_the_same_result(load, monkeypatch):
+    monkeypatch.setattr(inference, "SLICE_TOKENS", 40)
+    image, text = load("image"), load("text")
+    pictures = np.random.default_rng(0).normal(size=(8, 32, 32, 3)).astype(np.float32)
+    batch = text.prepare(["a red bar", "the picture of a blue square of the bar", "red"] * 2)
+    for tower, pooling, given in ((image, "cls+mean", {"image": pictures}), (text, "mean", batch)):
+        reader = one_device(tower, pooling=pooling, batch=8)
+        want = np.asarray(tower(given, pooling=pooling).pooled)
+        got = np.asarray(reader(given).pooled)[: len(want)]
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_on_one_cpu_narrow_products_round_less(load, tiny):
+    wide = load("image")
+    narrow = towers.load(str(tiny / "image"), kind="image", dtype="bfloat16")
+    pictures = np.random.default_rng(0).normal(size=(8, 32, 32, 3)).astype(np.float32)
+    want = np.asarray(wide({"image": pictures}, pooling="cls+mean").pooled)
+    plain = np.asarray(narrow({"image": pictures}, pooling="cls+mean").pooled)
+    reader = one_device(narrow, pooling="cls+mean", batch=8)
+    got = np.asarray(reader({"image": pictures}).pooled)
+    assert 0 < np.linalg.norm(got - want) < 0.6 * np.linalg.norm(plain - want)
+
+
+def test_streamed_images_come_in_order_with_all_their_tokens(load, tiny):
+    tower, pairs = load("image"), open_pairs(str(tiny / "pairs.jsonl"))
+    reader = frozen(tower, pooling="none", batch=16)
+    batches = image_batches(pairs, transform=tower.prepare.transform, views=2, batch=reader.rows)
+    parts = list(encode.stream_images(reader, batches))
+    assert [out.shape for _, _, out in parts] == [(16, 17, 32)] * 3
+    assert np.concatenate([index for index, _, _ in parts]).tolist() == [i // 2 for i in range(48)]
+    assert np.concatenate([view for _, view, _ in parts]).tolist() == [0, 1] * 24
+    alone = tower(tower.prepare([pairs[0].image]), pooling="none").tokens[0]
+    np.testing.assert_allclose(parts[0][2][0], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_rows_that_only_fill_the_last_batch_are_not_streamed(load, tiny):
+    tower, pairs = load("image"), open_pairs(str(tiny / "pairs.jsonl"))
+    reader = frozen(tower, pooling="cls", batch=16)
+    batches = image_batches(pairs, transform=tower.prepare.transform, batch=reader.rows)
+    sizes = [len(out) for _, _, out in encode.stream_images(reader, batches)]
+    assert sizes == [16, 8]
+
+
+def test_streamed_texts_are_tokenised_once_and_come_longest_first(load):
+    tower, calls = load("text"), []
+    original = tower.prepare.encode
+    counted = dataclasses.replace(
+        tower.prepare, encode=lambda texts: calls.extend(texts) or original(texts)
+    )
+    tower = dataclasses.replace(tower, prepare=counted)
+    texts = ["a red bar of the bar", "red", "the red bar"] * 7
+    parts = list(encode.stream_texts(frozen(tower, batch=8), texts))
+    places = [int(i) for chosen, _ in parts for i in chosen]
+    lengths = [len(row) for _, rows in parts for row in rows]
+    assert calls == texts
+    assert sorted(places) == list(range(21))
+    assert lengths == [8] * 7 + [5] * 7 + [3] * 7
+    assert [len(texts[i].split()) + 2 for i in places] == lengths
+
+
+def test_no_texts_give_nothing(load):
+    assert list(encode.stream_texts(frozen(load("text")), [])) == []
+
+
+@pytest.mark.parametrize(("body", "padded"), [(1, 4), (4, 6), (5, 8), (13, 16), (40, 16)])
+def test_short_texts_are_padded_little_and_none_beyond_the_tower(load, body, padded):
+    assert encode.padded_length(load("text"), body) == padded
+
+
+def test_later_batches_are_started_before_an_earlier_one_is_handed_out():
+    started = []
+    for item in encode._ahead(map(lambda i: started.append(i) or i, range(5))):
+        assert len(started) == min(item + 1 + encode._AHEAD, 5)
+    assert started == list(range(5))
+
+
+def test_texts_of_one_length_share_a_shape_and_short_ones_a_batch(load):
+    lengths = np.random.default_rng(0).permutation(np.repeat([2, 6, 14], [700, 300, 100]))
+    batches = list(encode.text_batches(frozen(load("text"), batch=16), lengths))
+    assert sorted(np.concatenate([batch.places for batch in batches])) == list(range(1100))
+    for batch in batches:
+        assert len(batch.places) <= batch.rows
+        assert lengths[batch.places].max() + 2 <= batch.length
+    shapes = [(batch.rows, batch.length) for batch in batches]
+    assert set(shapes[:-1]) == {(32, 16), (64, 8), (128, 4)}
+    assert shapes[-1] in {(16, 4), (32, 4), (64, 4), (128, 4)}

@@ -8,6 +8,8 @@ import transformers
 
 from ape_jax import towers
 from ape_jax.demo import assets
+from ape_jax.features.encode import FrozenTower
+from ape_jax.parallel import mesh as mesh_lib
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +45,24 @@ def test_the_demo_tower_has_the_parameters_of_a_vit_s(tower):
     sizes = [leaf.size for leaf in jax.tree.leaves(tower.params)]
     assert 22.0e6 < sum(sizes) < 22.1e6
     assert (tower.config.width, tower.config.depth, tower.config.grid) == (384, 12, 37)
+
+
+def test_inference_in_bfloat16_stays_near_float32(tower):
+    pictures = []
+    for i in range(4):  # Smooth, as pictures are.
+        x, y = np.meshgrid(np.arange(112), np.arange(112))
+        waves = [np.sin(x / (5 + 3 * i) + c) * np.cos(y / (9 - i) - c) for c in range(3)]
+        pictures.append((127 + 120 * np.stack(waves, -1)).astype(np.uint8))
+    narrow = towers.load("demo:vit_s14", image_size=112, dtype="bfloat16")
+    batch = narrow.prepare(pictures)
+    want = np.asarray(tower(batch, pooling="cls+mean").pooled)
+    plain = np.asarray(narrow(batch, pooling="cls+mean").pooled)
+    mesh = mesh_lib.make_mesh(1)
+    params = mesh_lib.place_frozen(narrow.params, mesh, 2**20)
+    reader = FrozenTower(tower=narrow, params=params, mesh=mesh, pooling="cls+mean", batch=4)
+    got = np.asarray(reader(batch).pooled)
+
+    def error(x):
+        return np.linalg.norm(x - want) / np.linalg.norm(want)
+
+    assert error(got) < min(4e-3, 0.6 * error(plain))
