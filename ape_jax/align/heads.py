@@ -1,7 +1,8 @@
 """Heads: what is trained on top of a tower's features.
 
-An image head maps pooled features [B, d] to [B, E]; a text head maps tokens [B, T, d] and their
-mask [B, T] to [B, E]. None of them normalises: the model does, once, for both sides.
+An image head maps pooled features [B, d] to [B, E]; a text head maps tokens to [B, E]: padded ones
+[B, T, d] with their mask [B, T], or `Packed` ones without padding, which is the same function for
+less work. None of them normalises: the model does, once, for both sides.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ape_jax.towers.layers import ACTIVATIONS, Dense
+from ape_jax.align.hidden import Hidden
+from ape_jax.align.packing import Packed
+from ape_jax.towers.layers import Dense
 from ape_jax.towers.tower import TowerConfig, pool
 
 DType = Any
@@ -63,10 +66,14 @@ class PooledLinear(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: Float[Array, "B T d"], mask: Bool[Array, "B T"], *, train: bool = False
+        self,
+        text: Float[Array, "B T d"] | Packed,
+        mask: Bool[Array, "B T"] | None = None,
+        *,
+        train: bool = False,
     ) -> Float[Array, "B E"]:
         """Pools the tokens and maps the result to the joint space."""
-        pooled = pool(tokens, mask, self.pooling, self.tower)
+        pooled = _pool(_tokens(text), text, mask, self.pooling, self.tower)
         return Dense(self.features, dtype=self.dtype, name="projection")(pooled)
 
 
@@ -100,20 +107,40 @@ class TokenMLP(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: Float[Array, "B T d"], mask: Bool[Array, "B T"], *, train: bool = False
+        self,
+        text: Float[Array, "B T d"] | Packed,
+        mask: Bool[Array, "B T"] | None = None,
+        *,
+        train: bool = False,
     ) -> Float[Array, "B E"]:
         """Encodes the tokens, pools, and maps to the joint space."""
-        dense = partial(Dense, dtype=self.dtype, kernel_init=nn.initializers.lecun_normal())
-        activation = ACTIVATIONS[self.activation]
-        x = tokens
+        x = _tokens(text)
         for i in range(self.depth - 1):
-            x = activation(dense(self.width, name=f"dense_{i}")(x))
+            x = Hidden(self.width, self.activation, self.dtype, name=f"dense_{i}")(x)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        pooled = pool(x, mask, "mean", self.tower)
-        return dense(self.features, name=f"dense_{self.depth - 1}")(pooled)
+        pooled = _pool(x, text, mask, "mean", self.tower)
+        last = partial(Dense, dtype=self.dtype, kernel_init=nn.initializers.lecun_normal())
+        return last(self.features, name=f"dense_{self.depth - 1}")(pooled)
 
 
 def normalize(z: Float[Array, "B E"]) -> Float[Array, "B E"]:
     """Rows at unit length in f32; a zero row stays zero instead of turning into NaN."""
     z = z.astype(jnp.float32)
     return z * jax.lax.rsqrt(jnp.maximum(jnp.sum(z * z, axis=-1, keepdims=True), 1e-24))
+
+
+def _tokens(text: Array | Packed) -> Float[Array, "n m d"]:
+    return text.tokens if isinstance(text, Packed) else text
+
+
+def _pool(
+    x: Float[Array, "n m w"],
+    text: Array | Packed,
+    mask: Bool[Array, "B T"] | None,
+    pooling: str,
+    tower: TowerConfig,
+) -> Float[Array, "B w"]:
+    """Pools `x`, which lies as the tokens of `text` do."""
+    if isinstance(text, Packed):
+        return text.replace(tokens=x).pool(pooling)
+    return pool(x, mask, pooling, tower)

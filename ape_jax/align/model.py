@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -24,9 +24,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ape_jax.align import heads
+from ape_jax.align.packing import Packed
 from ape_jax.towers.tower import Tower
 
 Batch = Mapping[str, Array]
+Mix = Callable[[Array], Array]
 
 
 @flax.struct.dataclass
@@ -44,17 +46,19 @@ class ImageFeatures:
 
 @flax.struct.dataclass
 class TextFeatures:
-    """What the frontier hands on for captions: the mask and exactly one of the other two.
+    """What the frontier hands on for captions: `packed`, or the mask and one of the other two.
 
     Attributes:
       mask: bool [B, T], true at real tokens.
-      tokens: f32 [B, T, d] of a frozen tower.
+      tokens: f32 or bf16 [B, T, d] of a frozen tower.
       ids: i32 [B, T] for a tower that is trained.
+      packed: tokens of a frozen tower, without padding.
     """
 
-    mask: Bool[Array, "B T"]
+    mask: Bool[Array, "B T"] | None = None
     tokens: Float[Array, "B T d"] | None = None
     ids: Int[Array, "B T"] | None = None
+    packed: Packed | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,18 +161,32 @@ class Model:
         return ImageFeatures(pooled=jax.lax.stop_gradient(pooled))
 
     def text_features(self, frozen: PyTree, batch: Batch) -> TextFeatures:
-        """From `ids` (raw) or `tokens` (encoded before), with `mask`, to what `align` takes."""
+        """From `ids` (raw) or `tokens` (encoded before) to what `align` takes.
+
+        With `tokens` [B, T, d] and with `ids` comes `mask`; packed `tokens` [G, S, d] come with
+        `lengths` (see `align.packing`).
+        """
         if self.text.frontier == "input":
             return TextFeatures(mask=batch["mask"], ids=batch["ids"])
+        if "lengths" in batch:
+            features = TextFeatures(packed=Packed(batch["tokens"], batch["lengths"]))
+            return jax.lax.stop_gradient(features)
         if "tokens" in batch:
             features = TextFeatures(mask=batch["mask"], tokens=batch["tokens"])
             return jax.lax.stop_gradient(features)
         return self.encode_texts(frozen, batch)
 
     def align_images(
-        self, trainable: PyTree, features: ImageFeatures, rng: Array | None = None
+        self,
+        trainable: PyTree,
+        features: ImageFeatures,
+        rng: Array | None = None,
+        mix: Mix | None = None,
     ) -> Float[Array, "B E"]:
-        """Unit-length image embeddings; `rng` turns training behaviour (dropout) on."""
+        """Unit-length image embeddings; `rng` turns training behaviour (dropout) on.
+
+        `mix` maps what the head gives, before it is brought to unit length.
+        """
         side, pooled = self.image, features.pooled
         if pooled is None:
             out = side.tower.apply(
@@ -178,18 +196,24 @@ class Model:
                 pooling=side.pooling,
             )
             pooled = out.pooled
-        return _head(side.head, trainable.get("image_head", {}), rng, pooled)
+        return _head(side.head, trainable.get("image_head", {}), rng, mix, pooled)
 
     def align_texts(
-        self, trainable: PyTree, features: TextFeatures, rng: Array | None = None
+        self,
+        trainable: PyTree,
+        features: TextFeatures,
+        rng: Array | None = None,
+        mix: Mix | None = None,
     ) -> Float[Array, "B E"]:
-        """Unit-length text embeddings; `rng` turns training behaviour (dropout) on."""
+        """Unit-length text embeddings; `rng` and `mix` as for images."""
         side, tokens, mask = self.text, features.tokens, features.mask
+        if features.packed is not None:
+            return _head(side.head, trainable["text_head"], rng, mix, features.packed)
         if tokens is None:
             raw = {"ids": features.ids, "mask": mask}
             out = side.tower.apply(trainable["text_tower"], raw, layer=side.layer, pooling="none")
             tokens, mask = out.tokens, out.mask
-        return _head(side.head, trainable["text_head"], rng, tokens, mask)
+        return _head(side.head, trainable["text_head"], rng, mix, tokens, mask)
 
     def logit_scale(self, trainable: PyTree, frozen: PyTree) -> tuple[Array, Array | None]:
         """The scale (inverse temperature) and the sigmoid loss's bias, None for softmax."""
@@ -208,9 +232,8 @@ class Model:
 
 
 def _head(
-    head: nn.Module, params: PyTree, rng: Array | None, *inputs: Array
+    head: nn.Module, params: PyTree, rng: Array | None, mix: Mix | None, *inputs: Array | Packed
 ) -> Float[Array, "B E"]:
     rngs = None if rng is None else {"dropout": rng}
-    return heads.normalize(
-        head.apply({"params": params}, *inputs, train=rng is not None, rngs=rngs)
-    )
+    z = head.apply({"params": params}, *inputs, train=rng is not None, rngs=rngs)
+    return heads.normalize(z if mix is None else mix(z))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +14,7 @@ class RaggedTokens:
     """Rows of different lengths in one flat array.
 
     Attributes:
-      flat: f32 [sum of lengths, d].
+      flat: f32 or bf16 (`ml_dtypes`) [sum of lengths, d].
       offsets: i64 [n + 1]; row i is `flat[offsets[i]:offsets[i + 1]]`.
     """
 
@@ -23,10 +24,15 @@ class RaggedTokens:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    @functools.cached_property
+    def lengths(self) -> Int[np.ndarray, "n"]:
+        """The length of each row."""
+        return np.diff(self.offsets)
+
     @property
     def longest(self) -> int:
         """The length of the longest row."""
-        return int(np.diff(self.offsets).max(initial=0))
+        return int(self.lengths.max(initial=0))
 
     def padded(
         self, rows: Int[np.ndarray, "b"], length: int
@@ -49,10 +55,67 @@ class RaggedTokens:
         tokens[~mask] = 0
         return tokens, mask
 
+    def packed(
+        self, rows: Int[np.ndarray, "B"], groups: int, size: int
+    ) -> tuple[Float[np.ndarray, "G S d"], Int32[np.ndarray, "G b"]]:
+        """The rows' tokens end to end in groups, as `align.packing.Packed` holds them.
+
+        Args:
+          rows: which rows, in which order; the first B / G of them make the first group.
+          groups: G, a divisor of B.
+          size: S, at least the tokens of any group; see `bucket` and `largest_group`.
+
+        Returns:
+          The tokens in the type of `flat`, zero behind each group's last, and the lengths.
+
+        Raises:
+          ValueError: where a group has more tokens than `size`.
+        """
+        rows = rows.reshape(groups, -1)
+        lengths = self.lengths[rows]
+        if (longest := lengths.sum(axis=1).max(initial=0)) > size:
+            raise ValueError(f"a group of {longest} tokens does not fit into {size}")
+        tokens = np.zeros((groups, size, self.flat.shape[1]), self.flat.dtype)
+        for group, starts, counts in zip(tokens, self.offsets[rows], lengths):
+            # Each token's place in `flat`: its own number plus how far its caption was moved.
+            moved = np.repeat(starts - (np.cumsum(counts) - counts), counts)
+            np.take(
+                self.flat,
+                moved + np.arange(len(moved)),
+                axis=0,
+                out=group[: len(moved)],
+                mode="clip",
+            )
+        return tokens, lengths.astype(np.int32)
+
+    def largest_group(self, rows: Int[np.ndarray, "B"], groups: int) -> int:
+        """The tokens of the group of `packed` that has most of them."""
+        return int(self.lengths[rows].reshape(groups, -1).sum(axis=1).max(initial=0))
+
     def mean(self) -> Float[np.ndarray, "n d"]:
-        """The mean of each row: mean-pooled text."""
-        sums = np.add.reduceat(self.flat, self.offsets[:-1], axis=0)
-        return (sums / np.diff(self.offsets)[:, None]).astype(np.float32)
+        """The mean of each row, in f32: mean-pooled text."""
+        means = np.zeros((len(self), self.flat.shape[1]), np.float32)
+        for start in range(0, len(self), 4096):  # What is stored in bf16 is never f32 as a whole.
+            offsets = self.offsets[start : start + 4097]
+            flat = self.flat[offsets[0] : offsets[-1]].astype(np.float32, copy=False)
+            means[start : start + 4096] = np.add.reduceat(flat, offsets[:-1] - offsets[0], axis=0)
+        return means / self.lengths[:, None].astype(np.float32)
+
+
+def bucket(total: int) -> int:
+    """The smallest size of the grid that holds `total` tokens: 16 sizes a doubling, all by 8.
+
+    From 128 on less than 1/16 of a size is padding. A run's batches vary little in their number of
+    tokens, so that they need two or three sizes, and as many compiled programs.
+
+    Example:
+      >>> [bucket(n) for n in (0, 1, 100, 129, 1000, 1025, 13_312)]
+      [8, 8, 104, 136, 1024, 1088, 13312]
+    """
+    total = int(total)
+    doubling = 1 << max(total - 1, 1).bit_length()  # The power of two at or above.
+    step = max(8, doubling // 32)
+    return max(step, -(-total // step) * step)
 
 
 def from_rows(rows: list[Float[np.ndarray, "t d"]]) -> RaggedTokens:

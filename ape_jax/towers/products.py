@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
 
@@ -40,13 +41,40 @@ def _mixed_forward(a: Array, b: Array, dtype: Any) -> tuple[Array, tuple[Array, 
 
 def _mixed_backward(dtype: Any, kept: tuple[Array, ...], g: Array) -> tuple[Array, Array]:
     a, b, like_a, like_b = kept
-    wide = {"preferred_element_type": jnp.float32}
     g = g.astype(dtype)
-    da = jnp.matmul(g, b.swapaxes(-1, -2), **wide)
     if b.ndim == 2:
-        a, g = a.reshape(-1, a.shape[-1]), g.reshape(-1, g.shape[-1])
+        rows, g = a.reshape(-1, a.shape[-1]), g.reshape(-1, g.shape[-1])
+        da, db = product_gradients(rows, b, g, dtype)
+        return da.reshape(a.shape).astype(like_a.dtype), db.astype(like_b.dtype)
+    wide = {"preferred_element_type": jnp.float32}
+    da = jnp.matmul(g, b.swapaxes(-1, -2), **wide)
     db = jnp.matmul(a.swapaxes(-1, -2), g, **wide)
     return da.astype(like_a.dtype), db.astype(like_b.dtype)
 
 
 _mixed_product.defvjp(_mixed_forward, _mixed_backward)
+
+
+def product_gradients(
+    a: Float[Array, "n k"], b: Float[Array, "k m"], g: Float[Array, "n m"], dtype: Any
+) -> tuple[Float[Array, "n k"], Float[Array, "k m"]]:
+    """The gradients of `product(a, b, dtype)` in f32, all three arguments being of `dtype`."""
+    if dtype == jnp.float32:
+        exact = {"precision": jax.lax.Precision.HIGHEST}
+        return jnp.matmul(g, b.T, **exact), jnp.matmul(a.T, g, **exact)
+    wide = {"preferred_element_type": jnp.float32}
+    return jnp.matmul(g, _transposed(b), **wide), jnp.matmul(_transposed(a), g, **wide)
+
+
+def _transposed(a: Float[Array, "n m"]) -> Float[Array, "m n"]:
+    """`a.T`, on a CPU written out row by row.
+
+    XLA:CPU hands a bf16 product to its fast kernels only if both operands lie row by row; it would
+    read a plain transpose in place, widened to f32 and 2 to 4 times slower than copy and product
+    together. An optimization barrier does not help: the layout is chosen after it.
+    """
+
+    def written_out(a: Array) -> Array:
+        return with_layout_constraint(a.T, Layout((0, 1)))
+
+    return jax.lax.platform_dependent(a, cpu=written_out, default=jnp.transpose)

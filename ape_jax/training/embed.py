@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
 from ape_jax.align.model import Model
-from ape_jax.features.ragged import RaggedTokens
+from ape_jax.features.ragged import RaggedTokens, bucket
 from ape_jax.parallel import mesh as mesh_lib
 
 Batches = Iterable[tuple[Mapping[str, Any], np.ndarray]]
@@ -22,7 +22,7 @@ class Embedder:
 
     A batch is a dict of host arrays with at most `rows` rows (every process gives all of them) and
     the places its rows take in the result. It is filled up to `rows`, so that a last partial batch
-    costs no second compile, and what was filled in is dropped.
+    costs no second compile, and what was filled in is dropped. Packed captions come filled.
 
     Args:
       model: the model.
@@ -32,6 +32,7 @@ class Embedder:
 
     def __init__(self, model: Model, mesh: Mesh, batch: int):
         self._mesh = mesh
+        self.groups = mesh.size
         self.rows = mesh_lib.round_up(batch, mesh)
 
         def images(trainable: PyTree, frozen: PyTree, batch: Mapping[str, Array]) -> Array:
@@ -53,7 +54,7 @@ class Embedder:
     def texts(
         self, trainable: PyTree, frozen: PyTree, batches: Batches, count: int
     ) -> Float[np.ndarray, "n E"]:
-        """Unit-length embeddings f32 [n, E] of batches with `mask` and `ids` or `tokens`."""
+        """Unit-length embeddings f32 [n, E] of batches of captions (`Model.text_features`)."""
         return self._run(self._texts, trainable, frozen, batches, count)
 
     def _run(
@@ -66,7 +67,8 @@ class Embedder:
     ) -> Float[np.ndarray, "n E"]:
         z: np.ndarray | None = None
         for batch, places in batches:
-            placed = mesh_lib.place_whole_batch(batch, self._mesh, self.rows)
+            rows = self.groups if "lengths" in batch else self.rows
+            placed = mesh_lib.place_whole_batch(batch, self._mesh, rows)
             out = np.asarray(embed(trainable, frozen, placed))[: len(places)]
             if z is None:
                 z = np.zeros((count, out.shape[-1]), np.float32)
@@ -81,13 +83,21 @@ def pooled_batches(pooled: Float[np.ndarray, "n d"], rows: int) -> Iterator[tupl
         yield {"pooled": pooled[places]}, places
 
 
-def token_batches(tokens: RaggedTokens, rows: int) -> Iterator[tuple[Any, np.ndarray]]:
-    """Batches of token encodings, all padded to the longest of all: one compiled shape."""
-    length = -(-tokens.longest // 8) * 8
-    for start in range(0, len(tokens), rows):
-        places = np.arange(start, min(start + rows, len(tokens)))
-        padded, mask = tokens.padded(places, length)
-        yield {"tokens": padded, "mask": mask}, places
+def token_batches(tokens: RaggedTokens, rows: int, groups: int) -> Iterator[tuple[Any, np.ndarray]]:
+    """Packed batches of token encodings, all of one size: one compiled shape.
+
+    Args:
+      tokens: the captions' encodings.
+      rows: captions a batch; the last one is filled up with copies of the last caption.
+      groups: of a batch, a divisor of `rows`.
+    """
+    starts = range(0, len(tokens), rows)
+    chosen = [np.minimum(np.arange(start, start + rows), len(tokens) - 1) for start in starts]
+    size = bucket(max((tokens.largest_group(batch, groups) for batch in chosen), default=0))
+    for batch in chosen:
+        packed, lengths = tokens.packed(batch, groups, size)
+        places = np.arange(batch[0], min(batch[0] + rows, len(tokens)))
+        yield {"tokens": packed, "lengths": lengths}, places
 
 
 def text_batches(

@@ -44,7 +44,7 @@ class RetrievalTask:
             else self._raw_images(rows)
         )
         texts = (
-            embed.token_batches(data.tokens, rows)
+            embed.token_batches(data.tokens, rows, embedder.groups)
             if data.tokens is not None
             else embed.text_batches(self.prepare, data.captions.texts, rows)
         )

@@ -1,0 +1,101 @@
+"""Captions end to end, without padding: the batch that a text head sees, and how it pools them."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+POOLINGS = ("mean", "cls", "last")
+
+
+@flax.struct.dataclass
+class Packed:
+    """A batch of B = G * b captions in G groups; caption i is in group i // b.
+
+    The tokens of a group lie end to end from place 0, in the order of its captions; what follows
+    them is padding. Groups never meet, so a batch that is sharded over G needs no communication.
+
+    Attributes:
+      tokens: f32 or bf16 [G, S, d], zero in the padding.
+      lengths: i32 [G, b], the tokens of each caption; their sum is at most S.
+    """
+
+    tokens: Float[Array, "G S d"]
+    lengths: Int[Array, "G b"]
+
+    def segments(self) -> Int[Array, "G S"]:
+        """Which caption of its group each token belongs to; b in the padding."""
+        return _segments(self.lengths, self.tokens.shape[1])
+
+    def pool(self, pooling: str) -> Float[Array, "B d"]:
+        """One f32 vector a caption, as `towers.tower.pool` gives for padded tokens.
+
+        Raises:
+          ValueError: for a pooling that is neither in `POOLINGS` nor "cls+mean".
+        """
+        if pooling == "cls+mean":
+            return jnp.concatenate([self.pool("cls"), self.pool("mean")], axis=-1)
+        if pooling not in POOLINGS:
+            raise ValueError(f"captions are not pooled by {pooling!r}")
+        ends = jnp.cumsum(self.lengths, axis=1)
+        if pooling == "mean":
+            pooled = segment_mean(self.tokens.astype(jnp.float32), self.lengths)
+        else:
+            places = ends - self.lengths if pooling == "cls" else ends - 1
+            pooled = _rows(self.tokens, jnp.where(self.lengths > 0, places, -1), "fill")
+        return pooled.astype(jnp.float32).reshape(-1, pooled.shape[-1])
+
+
+@jax.custom_vjp
+def segment_mean(
+    tokens: Float[Array, "G S d"], lengths: Int[Array, "G b"]
+) -> Float[Array, "G b d"]:
+    """The mean over each caption's tokens; zero for a caption without any.
+
+    Args:
+      tokens: f32, captions end to end, as in `Packed`.
+      lengths: the number of tokens of each.
+    """
+    return _mean_forward(tokens, lengths)[0]
+
+
+def _mean_forward(tokens, lengths):
+    segments = _segments(lengths, tokens.shape[1])
+
+    # A sorted scatter-add is one pass over the tokens. On a CPU, products with a block-diagonal
+    # matrix of ones and sums over aligned powers of two took 3 to 9 times as long.
+    def sums(tokens, segments):  # The padding's segment is out of range, and dropped.
+        return jax.ops.segment_sum(tokens, segments, lengths.shape[1], indices_are_sorted=True)
+
+    return jax.vmap(sums)(tokens, segments) / _divisor(lengths), (segments, lengths)
+
+
+def _mean_backward(saved, cotangent):
+    # Divided before the gather: automatic differentiation would keep the same order, but not know
+    # that no two tokens write to one place.
+    segments, lengths = saved
+    return _rows(cotangent / _divisor(lengths), segments, "fill"), None
+
+
+segment_mean.defvjp(_mean_forward, _mean_backward)
+
+
+def _divisor(lengths: Int[Array, "G b"]) -> Float[Array, "G b 1"]:
+    return jnp.maximum(lengths, 1)[..., None].astype(jnp.float32)
+
+
+def _segments(lengths: Int[Array, "G b"], size: int) -> Int[Array, "G S"]:
+    """The segment of each place: how many captions end at or before it."""
+
+    def of_group(lengths):
+        ends = jnp.zeros(size + 1, jnp.int32).at[jnp.cumsum(lengths)].add(1, mode="drop")
+        return jnp.cumsum(ends[:size])
+
+    return jax.vmap(of_group)(lengths)
+
+
+def _rows(x: Float[Array, "G n d"], places: Int[Array, "G m"], mode: str) -> Float[Array, "G m d"]:
+    """`x[g, places[g]]`; a place out of range gives zeros with mode "fill"."""
+    return jax.vmap(lambda x, i: x.at[i].get(mode=mode, fill_value=0))(x, places)

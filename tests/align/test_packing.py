@@ -1,0 +1,185 @@
+"""Packed captions are the padded ones for less work: forward, gradient, over devices."""
+
+import re
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import jax.test_util
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from ape_jax.align import heads
+from ape_jax.align.packing import Packed, segment_mean
+from ape_jax.features import ragged
+from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.towers.tower import TowerConfig, pool
+
+TOWER = TowerConfig(
+    kind="text",
+    family="bert",
+    width=12,
+    depth=2,
+    heads=2,
+    mlp_width=24,
+    pooling="mean",
+    activation="gelu",
+    norm_eps=1e-6,
+)
+LENGTHS = [3, 1, 7, 2, 1, 5, 4, 6]
+
+
+def both_forms(lengths, groups=1, spare=5, width=12, dtype=np.float32):
+    """The same captions packed, and padded with their mask."""
+    rng = np.random.default_rng(sum(lengths))
+    flat = ragged.from_rows([rng.normal(size=(n, width)).astype(dtype) for n in lengths])
+    rows = np.arange(len(lengths))
+    size = flat.largest_group(rows, groups) + spare
+    packed = Packed(*map(jnp.asarray, flat.packed(rows, groups, size)))
+    return packed, flat.padded(rows, max(lengths) + 2)
+
+
+def close(a, b, rtol=2e-6):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        x, y = np.asarray(x), np.asarray(y)
+        np.testing.assert_allclose(x, y, rtol=0, atol=rtol * np.abs(y).max())
+
+
+@hypothesis.settings(deadline=None, max_examples=40)
+@hypothesis.given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    st.sampled_from(["mean", "cls", "last", "cls+mean"]),
+    st.integers(0, 20),
+)
+def test_every_pooling_equals_that_of_padded_captions(lengths, pooling, spare):
+    packed, (tokens, mask) = both_forms(lengths, spare=spare)
+    close(packed.pool(pooling), pool(jnp.asarray(tokens), jnp.asarray(mask), pooling, TOWER))
+
+
+@hypothesis.settings(deadline=None, max_examples=20)
+@hypothesis.given(st.lists(st.integers(1, 9), min_size=4, max_size=4), st.sampled_from([1, 2, 4]))
+def test_gradient_of_the_mean_equals_that_of_the_padded_mean(lengths, groups):
+    packed, (tokens, mask) = both_forms(lengths, groups)
+    weight = np.random.default_rng(1).normal(size=(len(lengths), 12)).astype(np.float32)
+    got = jax.grad(lambda p: (p.pool("mean") * weight).sum(), allow_int=True)(packed).tokens
+    want = jax.grad(lambda t: (pool(t, mask, "mean", TOWER) * weight).sum())(jnp.asarray(tokens))
+    per_group = len(lengths) // groups
+    for group in range(groups):
+        real = sum(lengths[group * per_group : (group + 1) * per_group])
+        rows = slice(group * per_group, (group + 1) * per_group)
+        close(got[group, :real], np.asarray(want)[rows][mask[rows]])
+        assert not np.any(got[group, real:])
+
+
+def test_segments_name_the_caption_of_each_token_and_the_padding():
+    packed = Packed(jnp.zeros((2, 5, 1)), jnp.array([[2, 1], [1, 4]]))
+    np.testing.assert_array_equal(packed.segments(), [[0, 0, 1, 2, 2], [0, 1, 1, 1, 1]])
+
+
+def test_a_caption_without_tokens_pools_to_zero_and_moves_no_other():
+    packed = Packed(jnp.array([[[1.0], [3.0], [8.0], [0.0]]]), jnp.array([[0, 2, 0, 1, 0]]))
+    np.testing.assert_array_equal(packed.pool("mean")[:, 0], [0, 2, 0, 8, 0])
+    np.testing.assert_array_equal(packed.pool("cls")[:, 0], [0, 1, 0, 8, 0])
+    np.testing.assert_array_equal(packed.pool("last")[:, 0], [0, 3, 0, 8, 0])
+
+
+def test_an_unknown_pooling_is_an_error():
+    with pytest.raises(ValueError, match="'map'"):
+        both_forms([1, 2])[0].pool("map")
+
+
+def test_padding_is_not_read():
+    packed, _ = both_forms(LENGTHS)
+    noisy = packed.replace(tokens=packed.tokens.at[:, sum(LENGTHS) :].set(1e30))
+    for pooling in ("mean", "cls", "last"):
+        np.testing.assert_array_equal(noisy.pool(pooling), packed.pool(pooling))
+
+
+HEADS = {
+    "mlp": heads.TokenMLP(8, TOWER, depth=3, width=16, dtype=jnp.float32),
+    "one layer": heads.TokenMLP(8, TOWER, depth=1, dtype=jnp.float32),
+    "mean": heads.PooledLinear(8, TOWER, dtype=jnp.float32),
+    "cls": heads.PooledLinear(8, TOWER, pooling="cls", dtype=jnp.float32),
+    "last": heads.PooledLinear(8, TOWER, pooling="last", dtype=jnp.float32),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("groups", [1, 8])
+def test_heads_give_the_same_on_packed_captions_forward_and_backward(name, groups):
+    head, (packed, padded) = HEADS[name], both_forms(LENGTHS, groups)
+    params = head.init(jax.random.key(0), *padded)
+
+    def loss(params, *text):
+        z = head.apply(params, *text)
+        return (heads.normalize(z) * jnp.arange(1.0, 9.0)).sum(), z
+
+    packed_grads, packed_z = jax.grad(loss, has_aux=True)(params, packed)
+    padded_grads, padded_z = jax.grad(loss, has_aux=True)(params, *padded)
+    assert packed_z.shape == (8, 8)
+    close(packed_z, padded_z)
+    close(packed_grads, padded_grads, rtol=5e-6)
+
+
+def test_tokens_stored_in_bfloat16_are_computed_in_the_heads_type():
+    packed, (tokens, mask) = both_forms(LENGTHS, dtype=ml_dtypes.bfloat16)
+    assert packed.tokens.dtype == jnp.bfloat16
+    head = HEADS["mlp"]
+    params = head.init(jax.random.key(0), tokens.astype(np.float32), mask)
+    z = head.apply(params, packed)
+    assert z.dtype == jnp.float32
+    close(z, head.apply(params, tokens.astype(np.float32), mask))
+
+
+def test_dropout_is_keyed_and_only_in_training():
+    packed, _ = both_forms(LENGTHS)
+    head = heads.TokenMLP(8, TOWER, width=16, dropout=0.5, dtype=jnp.float32)
+    params = head.init(jax.random.key(0), packed)
+
+    def drop(seed):
+        return head.apply(params, packed, train=True, rngs={"dropout": jax.random.key(seed)})
+
+    np.testing.assert_array_equal(drop(1), drop(1))
+    assert np.abs(drop(1) - drop(2)).max() > 1e-3
+    assert np.abs(drop(1) - head.apply(params, packed)).max() > 1e-3
+
+
+COLLECTIVES = re.compile(r"all-(reduce|gather|to-all)|reduce-scatter|collective-permute")
+
+
+def on_eight_devices(head, padded, packed):
+    mesh = mesh_lib.make_mesh()
+    params = mesh_lib.place_replicated(head.init(jax.random.key(0), *padded), mesh)
+    return mesh, params, mesh_lib.place_batch(packed, mesh)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_groups_on_eight_devices_never_talk_to_each_other(name):
+    head, (packed, padded) = HEADS[name], both_forms(LENGTHS, 8)
+    mesh, params, placed = on_eight_devices(head, padded, packed)
+    compiled = jax.jit(head.apply).lower(params, placed).compile()
+    assert not COLLECTIVES.search(compiled.as_text())
+    z = compiled(params, placed)
+    assert z.sharding.is_equivalent_to(mesh_lib.over_batch(mesh), 2)
+    close(z, head.apply(jax.device_get(params), *padded))
+
+
+def test_the_gradient_on_eight_devices_gathers_no_tokens():
+    head, (packed, padded) = HEADS["mlp"], both_forms(LENGTHS, 8)
+    _, params, placed = on_eight_devices(head, padded, packed)
+
+    def loss(params, packed):
+        return (head.apply(params, packed) ** 2).sum()
+
+    compiled = jax.jit(jax.grad(loss)).lower(params, placed).compile()
+    # What the parameters' gradient needs: sums over the devices, and nothing else.
+    assert {match[0] for match in COLLECTIVES.finditer(compiled.as_text())} == {"all-reduce"}
+    close(compiled(params, placed), jax.grad(loss)(jax.device_get(params), packed), rtol=5e-6)
+
+
+def test_segment_mean_has_the_derivative_of_a_mean():
+    tokens = jnp.asarray(np.random.default_rng(0).normal(size=(2, 9, 3)), jnp.float32)
+    lengths = jnp.array([[4, 0, 3], [1, 2, 6]])
+    jax.test_util.check_grads(lambda t: segment_mean(t, lengths), (tokens,), 1, modes=["rev"])
