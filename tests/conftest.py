@@ -97,7 +97,7 @@ def _draw(colour, shape):
 
 
 @pytest.fixture
-def tiny_config(tiny):
+def tiny_config(tiny, tmp_path_factory):
     """A config that trains on the tiny world in seconds, in f32."""
     from ape_jax import config as config_lib
 
@@ -110,6 +110,7 @@ def tiny_config(tiny):
     config.train.batch, config.train.steps, config.train.log_every = 16, 8, 2
     config.train.checkpoint_every = 4
     config.eval.batch = 8
+    config.cache.dir = str(tmp_path_factory.mktemp("features"))
     return config
 
 

@@ -27,6 +27,7 @@ def run(tiny, tmp_path_factory):
     )
     config.text.head.depth, config.optim.lr = 2, 3e-3
     config.train.batch, config.train.steps = 16, 40
+    config.cache.dir = str(tmp_path_factory.mktemp("features"))
     path = tmp_path_factory.mktemp("run")
     return path, loop.train_and_evaluate(config_lib.resolve(config), path)
 

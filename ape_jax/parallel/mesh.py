@@ -30,6 +30,12 @@ def make_mesh(devices: int | None = None) -> Mesh:
     return jax.make_mesh((len(chosen),), (DATA,), axis_types=(AxisType.Auto,), devices=chosen)
 
 
+def make_local_mesh() -> Mesh:
+    """A one-dimensional mesh over the devices of this process, for work without the others."""
+    chosen = jax.local_devices()
+    return jax.make_mesh((len(chosen),), (DATA,), axis_types=(AxisType.Auto,), devices=chosen)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Every device holds the whole array."""
     return NamedSharding(mesh, P())
@@ -38,6 +44,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def over_batch(mesh: Mesh) -> NamedSharding:
     """The leading dimension is split over every axis of the mesh."""
     return NamedSharding(mesh, P(mesh.axis_names))
+
+
+def over_steps(mesh: Mesh) -> NamedSharding:
+    """As `over_batch` for batches that are stacked: dimension 0 counts steps and stays whole."""
+    return NamedSharding(mesh, P(None, mesh.axis_names))
 
 
 def by_size(mesh: Mesh, shape: tuple[int, ...], min_size: int) -> NamedSharding:
@@ -75,6 +86,25 @@ def place_batch(tree: Any, mesh: Mesh) -> Any:
     """
     sharding = over_batch(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
+
+
+def place_steps(tree: Any, mesh: Mesh) -> Any:
+    """As `place_batch` for stacked batches: [K, B / processes, ...] -> [K, B, ...]."""
+    sharding = over_steps(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
+
+
+def shares(mesh: Mesh) -> np.ndarray:
+    """Which part of a batch lies on each device of the mesh, i32 [devices].
+
+    `place_batch` and `place_steps` give a process's devices the process's share in the order of the
+    mesh. Where the devices of one process are no neighbours, that is not the order of the batch.
+    """
+    owners = np.array([device.process_index for device in mesh.devices.flat])
+    place = np.empty(len(owners), np.int32)
+    # The k-th part belongs to the k-th device when these are sorted by process.
+    place[np.argsort(owners, kind="stable")] = np.arange(len(owners))
+    return place
 
 
 def round_up(rows: int, mesh: Mesh) -> int:

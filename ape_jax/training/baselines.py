@@ -18,6 +18,7 @@ from ape_jax.training.dataset import Dataset
 from ape_jax.training.run import Run
 
 _PIXELS = 16
+_BLOCK = 4096  # Images whose features are converted to f32 together.
 
 Metrics = dict[str, dict[str, float]]
 
@@ -37,13 +38,13 @@ def ridge(run: Run) -> Metrics:
     the views: with a squared loss that is the same as one target a view.
     """
     data = run.dataset
-    targets = _unit(_standardized(run, data.pooled)).mean(axis=1)
+    targets = _directions(run, data.pooled)
     text = data.tokens.mean()[data.captions.rows]
     owner = data.captions.owner
     fit = _fit(text, targets[owner], owner)
 
     def evaluate(test: Dataset) -> dict[str, float]:
-        zimg = _unit(_standardized(run, test.pooled[:, 0]))
+        zimg = _directions(run, test.pooled)
         ztxt = _unit(fit(test.tokens.mean()))[test.captions.rows]
         return retrieval.retrieval_metrics(zimg, ztxt, test.captions.owner)
 
@@ -92,11 +93,17 @@ def _pixels(
     return np.stack(rows)
 
 
-def _standardized(run: Run, pooled: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
-    if not run.model.standardize:
-        return pooled
-    statistics = run.frozen["statistics"]
-    return (pooled - np.asarray(statistics["center"])) / np.asarray(statistics["spread"])
+def _directions(run: Run, pooled: Float[np.ndarray, "n V d"]) -> Float[np.ndarray, "n d"]:
+    """Unit-length standardised features, averaged over the views."""
+    center, spread = 0.0, 1.0
+    if run.model.standardize:
+        statistics = run.frozen["statistics"]
+        center, spread = np.asarray(statistics["center"]), np.asarray(statistics["spread"])
+    out = np.empty((len(pooled), pooled.shape[-1]), np.float32)
+    for i in range(0, len(pooled), _BLOCK):
+        block = pooled[i : i + _BLOCK].astype(np.float32)
+        out[i : i + _BLOCK] = _unit((block - center) / spread).mean(axis=1)
+    return out
 
 
 def _unit(x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:

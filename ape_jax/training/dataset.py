@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from ape_jax.cache_folder import cache_dir
 from ape_jax.data import augment as augment_lib
 from ape_jax.data import pairs as pairs_lib
 from ape_jax.data import pipeline
-from ape_jax.features import encode
+from ape_jax.data.vectors import VectorPairs
+from ape_jax.features import extract
+from ape_jax.features.cache import say
+from ape_jax.features.encode import FrozenTower
+from ape_jax.features.jobs import CaptionJob, ImageJob
 from ape_jax.features.ragged import RaggedTokens
-from ape_jax.features.store import FeatureStore, tower_key
+from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import hosts
 
 
@@ -64,8 +71,9 @@ class Dataset:
     Attributes:
       pairs: the records that are used.
       captions: their captions.
-      pooled: f32 [n, V, d] image features of V views, None where images are encoded in the step.
-      tokens: encodings of `captions.texts`, None where the text tower is trained.
+      pooled: bf16 or f32 [n, V, d] image features of V views, None where images are encoded in the
+        step.
+      tokens: encodings of `captions.texts`, None where captions are encoded in the step.
     """
 
     pairs: Sequence[pairs_lib.Pair]
@@ -76,46 +84,141 @@ class Dataset:
 
 def encode_pairs(
     pairs: pairs_lib.Pairs,
-    image: encode.FrozenTower | None,
-    text: encode.FrozenTower | None,
+    image: FrozenTower | None,
+    text: FrozenTower | None,
     config: ml_collections.ConfigDict,
     store: FeatureStore,
     *,
     name: str,
     views: int = 1,
+    dtype: str | None = None,
 ) -> Dataset:
-    """Encodes what lies below the frontier.
+    """What lies below the frontier: read from the cache, encoded where it is not there.
 
     Args:
       pairs: the source.
       image: the image tower, None where images are not encoded beforehand.
-      text: the text tower, None where it is trained.
+      text: the text tower, None where captions are not.
       config: for `data`, `augment` and `cache`.
       store: features that this process has already.
       name: for progress lines.
       views: 0 or 1 for the clean image, else that many augmented views.
+      dtype: of the features, None for the config's.
 
     Raises:
-      UserError: for an image that cannot be read (`data.on_error='error'`), or if none could.
+      UserError: for an image that cannot be read (`data.on_error='error'`), or if none could; for a
+        cache that is damaged, cannot be written or may not be made.
     """
-    pooled = None
+    place, pooled, tokens = cache_place(config), None, None
     if image is not None:
-        augment = make_augment(config) if views > 1 else None
-        key = (tower_key(image), pairs.digest, views, augment, config.cache.seed, _reading(config))
-        pooled, seen = store.get(
-            key, lambda: _encode_images(pairs, image, augment, config, name, max(views, 1))
-        )
-        if not seen.all():
-            readable = [pairs[int(i)] for i in np.flatnonzero(seen)]
-            pairs, pooled = pairs_lib.Pairs(readable, pairs.spec), pooled[seen]
+        job = _image_job(pairs, image, config, name, views, dtype)
+        pooled, seen = store.get(job.fingerprint.digest, lambda: extract.images(job, place))
+        pairs = _readable(pairs, seen, job.skipped, name)
     captions = captions_of(pairs)
-    tokens = None
+    if isinstance(pairs, VectorPairs):
+        pooled = pairs.image
+        if pairs.text is not None:
+            tokens = RaggedTokens(pairs.text.flat, pairs.text.offsets)
     if text is not None:
-        key = (tower_key(text), captions.texts)
-        tokens = store.get(
-            key, lambda: encode.encode_texts(text, captions.texts, f"{name} captions")
-        )
+        texts = _caption_job(pairs, captions, text, config, name, dtype)
+        tokens = store.get(texts.fingerprint.digest, lambda: extract.captions(texts, place))
     return Dataset(pairs, captions, pooled, tokens)
+
+
+def fill_pairs(
+    pairs: pairs_lib.Pairs,
+    image: FrozenTower | None,
+    text: FrozenTower | None,
+    config: ml_collections.ConfigDict,
+    *,
+    name: str,
+    views: int = 1,
+    dtype: str | None = None,
+) -> list[tuple[str, extract.Filled]]:
+    """Fills the caches that `encode_pairs` with the same arguments reads, and reads none.
+
+    Returns:
+      The caches of the images and of the captions, each with its name.
+
+    Raises:
+      UserError: as `encode_pairs`.
+    """
+    place = dataclasses.replace(cache_place(config), missing="encode")
+    filled = []
+    if image is not None:
+        job = _image_job(pairs, image, config, name, views, dtype)
+        filled.append((job.what, extract.fill(job, place)))
+        pairs = _readable(pairs, filled[0][1].seen, job.skipped, name)
+    if text is not None:
+        texts = _caption_job(pairs, captions_of(pairs), text, config, name, dtype)
+        filled.append((texts.what, extract.fill(texts, place)))
+    return filled
+
+
+def cache_place(config: ml_collections.ConfigDict) -> extract.Place:
+    """Where the config keeps features."""
+    chosen = config.cache.dir
+    if chosen == "none":
+        return extract.Place(root=None, missing=config.cache.missing)
+    root = pathlib.Path(chosen).expanduser() if chosen else cache_dir() / "features"
+    return extract.Place(root=root.absolute(), missing=config.cache.missing)
+
+
+def _image_job(
+    pairs: pairs_lib.Pairs,
+    image: FrozenTower,
+    config: ml_collections.ConfigDict,
+    name: str,
+    views: int,
+    dtype: str | None,
+) -> ImageJob:
+    return ImageJob(
+        what=f"{name} images",
+        pairs=pairs,
+        frozen=image,
+        dtype=jnp.dtype(dtype or config.cache.dtype),
+        views=max(views, 1),
+        augment=make_augment(config) if views > 1 else None,
+        seed=config.cache.seed,
+        on_error=config.data.on_error,
+        background=tuple(config.data.background),
+    )
+
+
+def _caption_job(
+    pairs: pairs_lib.Pairs,
+    captions: Captions,
+    text: FrozenTower,
+    config: ml_collections.ConfigDict,
+    name: str,
+    dtype: str | None,
+) -> CaptionJob:
+    return CaptionJob(
+        what=f"{name} captions",
+        texts=captions.texts,
+        spec=pairs.spec,
+        frozen=text,
+        dtype=jnp.dtype(dtype or config.cache.dtype),
+    )
+
+
+def _readable(
+    pairs: pairs_lib.Pairs, seen: Bool[np.ndarray, "n"], skipped: pipeline.Skipped, name: str
+) -> pairs_lib.Pairs:
+    """The records that have features; says how many have none."""
+    if seen.all():
+        return pairs
+    left_out = int((~seen).sum())
+    if len(skipped) == left_out:
+        report_skipped(skipped, len(pairs), name)
+    else:  # Some or all were met by an earlier start, or by another process.
+        ids = [pairs[int(i)].id for i in np.flatnonzero(~seen)[:3]]
+        say(
+            f"{name}: left out {left_out} of {len(pairs)} images that cannot be read: "
+            + ", ".join(ids)
+            + (" ..." if left_out > len(ids) else "")
+        )
+    return pairs_lib.Pairs([pairs[int(i)] for i in np.flatnonzero(seen)], pairs.spec)
 
 
 def make_augment(config: ml_collections.ConfigDict) -> augment_lib.Augment | None:
@@ -124,31 +227,6 @@ def make_augment(config: ml_collections.ConfigDict) -> augment_lib.Augment | Non
     if not (crop or flip or randaugment):
         return None
     return augment_lib.Augment(crop=crop or None, flip=flip, randaugment=randaugment or None)
-
-
-def _encode_images(
-    pairs: pairs_lib.Pairs,
-    image: encode.FrozenTower,
-    augment: augment_lib.Augment | None,
-    config: ml_collections.ConfigDict,
-    name: str,
-    views: int,
-) -> tuple[Any, Any]:
-    skipped = pipeline.Skipped()
-    batches = pipeline.image_batches(
-        pairs,
-        transform=image.tower.prepare.transform,
-        augment=augment,
-        views=views,
-        seed=config.cache.seed,
-        batch=image.rows,
-        on_error=config.data.on_error,
-        background=config.data.background,
-        skipped=skipped,
-    )
-    encoded = encode.encode_images(image, batches, len(pairs), views, f"{name} images")
-    report_skipped(skipped, len(pairs), name)
-    return encoded
 
 
 def leave_out_unreadable(
@@ -174,7 +252,3 @@ def report_skipped(skipped: pipeline.Skipped, count: int, name: str) -> None:
             + "; ".join(skipped.reasons),
             file=sys.stderr,
         )
-
-
-def _reading(config: ml_collections.ConfigDict) -> tuple[Any, ...]:
-    return (config.data.on_error, tuple(config.data.background))

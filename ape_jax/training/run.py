@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,31 +15,18 @@ from jaxtyping import Float, PyTree
 
 from ape_jax.align.model import Model
 from ape_jax.data import order
-from ape_jax.data.pairs import Pairs, open_pairs
+from ape_jax.data.pairs import Pairs
+from ape_jax.data.vectors import VectorPairs, open_source
 from ape_jax.errors import UserError
-from ape_jax.features.encode import FrozenTower
-from ape_jax.features.store import FeatureStore, fingerprint
+from ape_jax.features.fingerprint import preparation
+from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.towers import given
 from ape_jax.towers.tower import Tower
-from ape_jax.training import build, optim
-from ape_jax.training.dataset import Dataset, encode_pairs, leave_out_unreadable
+from ape_jax.training import build, frontier, optim
+from ape_jax.training.dataset import Dataset
 from ape_jax.training.evaluation import RetrievalTask
-
-# Statistics converge long before this many images.
-_STATISTICS_IMAGES = 10_000
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sources:
-    """The pairs a run reads, opened and checked before anything heavy starts."""
-
-    train: Pairs
-    evals: Mapping[str, Pairs]
-
-    def digests(self) -> dict[str, str]:
-        """The content of every source: a finished result holds for these pairs only."""
-        evals = {f"eval/{name}": pairs.digest for name, pairs in self.evals.items()}
-        return {"train": self.train.digest, **evals}
+from ape_jax.training.frontier import Sources
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +58,7 @@ def open_sources(config: ml_collections.ConfigDict) -> Sources:
     Raises:
       UserError: for a file that is missing or malformed, or a batch larger than the data.
     """
-    train = open_pairs(config.data.pairs, key="data.pairs")
+    train = _open(config, config.data.pairs, "data.pairs")
     if len(train) < 2:
         raise UserError(
             f"config.data.pairs: {config.data.pairs} holds {len(train)} pair; pairs are told apart "
@@ -79,8 +66,75 @@ def open_sources(config: ml_collections.ConfigDict) -> Sources:
         )
     order.check_batch(len(train), config.train.batch)
     names = sorted(config.data.eval)
-    evals = {n: open_pairs(config.data.eval[n], key=f"data.eval.{n}") for n in names}
+    evals = {n: _open(config, config.data.eval[n], f"data.eval.{n}") for n in names}
     return Sources(train=train, evals=evals)
+
+
+def _open(config: ml_collections.ConfigDict, spec: str, key: str) -> Pairs:
+    """Opens a source; vectors must be as wide as the sides that take them."""
+    pairs = open_source(spec, key=key)
+    if not isinstance(pairs, VectorPairs):
+        return pairs
+    widths = {"image": pairs.image.shape[-1]}
+    if (pairs.text is not None) != given.is_given(config.text.tower):
+        found = "words" if pairs.text is None else "vectors"
+        raise UserError(
+            f"config.{key}: the captions of {spec!r} are {found}; write a text.tower for those, "
+            f"found {config.text.tower!r}"
+        )
+    if pairs.text is not None:
+        widths["text"] = pairs.text.flat.shape[-1]
+    for side, width in widths.items():
+        if config[side].tower != f"{given.PREFIX}{width}":
+            raise UserError(
+                f"config.{side}.tower: the {side} vectors of {spec!r} are {width} wide; write "
+                f"'{given.PREFIX}{width}', found {config[side].tower!r}"
+            )
+    return pairs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Assembly:
+    """A model on the mesh, before anything is encoded.
+
+    Attributes:
+      model: the model.
+      mesh: the devices.
+      trainable: initial trained parameters.
+      frozen: frozen parameters on the mesh.
+      readers: the towers that encode beforehand.
+    """
+
+    model: Model
+    mesh: Mesh
+    trainable: PyTree
+    frozen: PyTree
+    readers: frontier.Readers
+
+
+def assemble(config: ml_collections.ConfigDict, towers: tuple[Tower, Tower]) -> Assembly:
+    """Makes the model and places it on the mesh.
+
+    Raises:
+      UserError: for a layer, pooling, batch or rule that cannot be used.
+    """
+    mesh = mesh_lib.make_mesh()
+    if config.train.batch % mesh.devices.size:
+        raise UserError(
+            f"config.train.batch: {config.train.batch} does not divide over the "
+            f"{mesh.devices.size} devices; write {mesh_lib.round_up(config.train.batch, mesh)}"
+        )
+    model = build.make_model(config, *towers)
+    trainable, frozen = model.init(config.seed)
+    optim.check_rules(config.optim, trainable)  # Before hours of encoding.
+    frozen = mesh_lib.place_frozen(frozen, mesh, config.mesh.shard_min_size)
+    return Assembly(
+        model=model,
+        mesh=mesh,
+        trainable=trainable,
+        frozen=frozen,
+        readers=frontier.make_readers(config, model, frozen, mesh),
+    )
 
 
 def prepare(
@@ -98,67 +152,43 @@ def prepare(
       store: features that this process has already.
 
     Raises:
-      UserError: for a layer, pooling, image or caption that cannot be used.
+      UserError: for a layer, pooling, image or caption that cannot be used, or a cache that cannot.
     """
-    mesh = mesh_lib.make_mesh()
-    if config.train.batch % mesh.devices.size:
-        raise UserError(
-            f"config.train.batch: {config.train.batch} does not divide over the "
-            f"{mesh.devices.size} devices; write {mesh_lib.round_up(config.train.batch, mesh)}"
-        )
-    model = build.make_model(config, *towers)
-    trainable, frozen = model.init(config.seed)
-    optim.check_rules(config.optim, trainable)  # Before hours of encoding.
-    frozen = mesh_lib.place_frozen(frozen, mesh, config.mesh.shard_min_size)
-    readers = _readers(config, model, frozen, mesh)
-    dataset = encode_pairs(
-        sources.train,
-        readers["image"] if config.cache.views else None,
-        readers["text"],
-        config,
-        store,
-        name="training",
-        views=config.cache.views,
-    )
+    made = assemble(config, towers)
+    model, frozen = made.model, dict(made.frozen)
+    dataset = frontier.training_part(config, sources, made.readers).load(config, store)
     # Once more: images that cannot be read may have been left out.
     order.check_batch(len(dataset.pairs), config.train.batch)
     if model.standardize:
-        statistics = _statistics(dataset, readers["image"], sources, config, store)
-        frozen["statistics"] = mesh_lib.place_replicated(statistics, mesh)
+        pooled = dataset.pooled
+        if pooled is None:  # Encoded in the step: there are no features yet.
+            pooled = frontier.statistics_part(sources, made.readers).load(config, store).pooled
+        center, spread = moments(pooled)
+        statistics = {"center": center, "spread": spread}  # Fixed from here on.
+        frozen["statistics"] = mesh_lib.place_replicated(statistics, made.mesh)
+    tasks = frontier.evaluation_parts(config, model, sources, made.readers)
     return Run(
         config=config,
         model=model,
-        mesh=mesh,
-        trainable=mesh_lib.place_replicated(trainable, mesh),
+        mesh=made.mesh,
+        trainable=mesh_lib.place_replicated(made.trainable, made.mesh),
         frozen=frozen,
         dataset=dataset,
-        tasks=_tasks(config, sources, towers, readers, store),
+        tasks=tuple(_task(config, towers, part.name, part.load(config, store)) for part in tasks),
     )
 
 
-def _tasks(
-    config: ml_collections.ConfigDict,
-    sources: Sources,
-    towers: tuple[Tower, Tower],
-    readers: Mapping[str, FrozenTower | None],
-    store: FeatureStore,
-) -> tuple[RetrievalTask, ...]:
-    """The evaluations, their pairs encoded up to the frontier; clean images, one view."""
+def _task(
+    config: ml_collections.ConfigDict, towers: tuple[Tower, Tower], name: str, dataset: Dataset
+) -> RetrievalTask:
     image, text = towers
-    tasks = []
-    for name, pairs in sources.evals.items():
-        if readers["image"] is None and config.data.on_error == "skip":
-            pairs = leave_out_unreadable(pairs, image.prepare.transform, config, name)
-        data = encode_pairs(pairs, readers["image"], readers["text"], config, store, name=name)
-        task = RetrievalTask(
-            name=name,
-            dataset=data,
-            transform=image.prepare.transform,
-            prepare=text.prepare,
-            background=config.data.background,
-        )
-        tasks.append(task)
-    return tuple(tasks)
+    return RetrievalTask(
+        name=name,
+        dataset=dataset,
+        transform=image.prepare.transform,
+        prepare=text.prepare,
+        background=config.data.background,
+    )
 
 
 def meta(
@@ -169,54 +199,13 @@ def meta(
         "image tower": {"spec": config.image.tower, "digest": image.digest},
         "text tower": {"spec": config.text.tower, "digest": text.digest},
         # The same tensors under another tokenizer or image size would be wrong without a word.
-        "image preparation": fingerprint(image.prepare.transform),
-        "text preparation": fingerprint(text.prepare),
+        "image preparation": preparation(image.prepare.transform),
+        "text preparation": preparation(text.prepare),
     }
     if pairs is not None:
         found["pairs"] = {"spec": config.data.pairs, "digest": pairs.digest}
+        found["order of the pairs"] = order.VERSION  # Another would resume to other bits.
     return found
-
-
-def _readers(
-    config: ml_collections.ConfigDict, model: Model, frozen: PyTree, mesh: Mesh
-) -> dict[str, FrozenTower | None]:
-    """The towers whose output is the frontier; None for one that is trained."""
-    readers: dict[str, FrozenTower | None] = {}
-    for name, side in (("image", model.image), ("text", model.text)):
-        if side.frontier == "input":
-            readers[name] = None
-            continue
-        readers[name] = FrozenTower(
-            tower=side.tower,
-            params=frozen[f"{name}_tower"],
-            mesh=mesh,
-            layer=side.layer,
-            pooling=side.pooling,
-            batch=config.eval.batch,
-        )
-    return readers
-
-
-def _statistics(
-    dataset: Dataset,
-    image: FrozenTower,
-    sources: Sources,
-    config: ml_collections.ConfigDict,
-    store: FeatureStore,
-) -> dict[str, np.ndarray]:
-    """Mean and standard deviation of the training images' features, fixed from here on.
-
-    Images that are encoded in the step have no features yet: clean ones are encoded for this.
-    """
-    pooled = dataset.pooled
-    if pooled is None:
-        few = sources.train
-        if len(few) > _STATISTICS_IMAGES:  # Spread over the file, which may be sorted.
-            chosen = np.linspace(0, len(few) - 1, _STATISTICS_IMAGES).astype(int)
-            few = Pairs([few[int(i)] for i in chosen], few.spec)
-        pooled = encode_pairs(few, image, None, config, store, name="statistics").pooled
-    center, spread = moments(pooled)
-    return {"center": center, "spread": spread}
 
 
 def moments(pooled: Float[np.ndarray, "n V d"]) -> tuple[np.ndarray, np.ndarray]:

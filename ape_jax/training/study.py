@@ -15,6 +15,7 @@ import ml_collections
 import numpy as np
 
 from ape_jax import config as config_lib
+from ape_jax.data.vectors import is_vectors
 from ape_jax.errors import UserError
 from ape_jax.evaluators import report
 from ape_jax.features.store import FeatureStore
@@ -95,17 +96,19 @@ def tables(summary: Mapping[str, Any]) -> str:
 
 def _check(config: ml_collections.ConfigDict) -> None:
     """Closed forms need features of both towers, encoded beforehand."""
-    frozen = config.image.tune == config.text.tune == "frozen" and config.cache.views > 0
-    if not frozen:
+    frozen = config.image.tune == config.text.tune == "frozen"
+    if not (frozen and config.cache.views > 0 and config.cache.text):
         raise UserError(
             "config.study.methods: a study runs on encoded features; it needs image.tune and "
-            "text.tune='frozen' and cache.views of at least 1"
+            "text.tune='frozen', cache.views of at least 1 and cache.text=True"
         )
     if config.text.head.name != "token_mlp":
         raise UserError(
             "config.text.head.name: a study compares heads by itself; write 'token_mlp', found "
             f"{config.text.head.name!r}"
         )
+    if "pixels" in config.study.methods and is_vectors(config.data.pairs):
+        raise UserError("config.study.methods: given vectors have no pixels; leave 'pixels' out")
     if not config.data.eval:
         raise UserError("config.data.eval: a study needs at least one set to evaluate on")
     if not config.study.methods:

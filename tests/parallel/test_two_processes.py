@@ -1,9 +1,12 @@
 """Two real processes that talk over gloo: what a single one cannot show."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
+
+from ape_jax import config as config_lib
 
 PLACE = """
 import jax, numpy as np
@@ -19,26 +22,80 @@ with hosts.cluster():
 """
 
 
-def test_rows_of_a_whole_batch_keep_their_places_on_any_mesh():
+# The features of the training set, through the cache, with shards so small that there are many.
+EXTRACT = """
+import hashlib, json, sys
+from ape_jax import config as config_lib
+from ape_jax.features import jobs
+from ape_jax.features.store import FeatureStore
+from ape_jax.parallel import hosts
+from ape_jax.training import build, extraction, run
+jobs.SHARD_VIEWS, jobs.SHARD_CAPTIONS = 8, 8
+config = config_lib.resolve(config_lib.unflatten(json.load(open(sys.argv[1]))))
+with hosts.cluster():
+    caches = extraction.extract(config, sys.argv[2])["caches"]
+    made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
+    data = made.dataset.pooled.tobytes() + made.dataset.tokens.flat.tobytes()
+    print("encoded", sum(cache["encoded"] for cache in caches))
+    print("features", hashlib.sha256(data).hexdigest())
+"""
+
+
+def cluster_of(count):
+    """The environment of each of so many processes with two devices."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
-    cluster = {
+    common = {
+        **os.environ,
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "JAX_COORDINATOR_ADDRESS": address,
-        "JAX_NUM_PROCESSES": "2",
     }
+    if count == 1:
+        return [common]
+    cluster = {**common, "JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count)}
+    return [{**cluster, "JAX_PROCESS_ID": str(i)} for i in range(count)]
+
+
+def outputs(count, *arguments, timeout=120):
+    """What each of so many processes prints."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PLACE],
-            env={**os.environ, **cluster, "JAX_PROCESS_ID": str(i)},
+            [sys.executable, "-c", *map(str, arguments)],
+            env=env,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
-        for i in range(2)
+        for env in cluster_of(count)
     ]
+    printed = []
     for process in processes:
-        out, _ = process.communicate(timeout=120)
-        assert process.returncode == 0
-        assert "rows [0, 1, 2, 3, 4, 5, 6, 6]" in out
+        out, err = process.communicate(timeout=timeout)
+        assert process.returncode == 0, err
+        printed.append(out.splitlines())
+    return printed
+
+
+def test_rows_of_a_whole_batch_keep_their_places_on_any_mesh():
+    for printed in outputs(2, PLACE):
+        assert "rows [0, 1, 2, 3, 4, 5, 6, 6]" in printed
+
+
+def test_processes_share_an_extraction_and_its_bytes_are_those_of_one(tiny_config, tmp_path):
+    tiny_config.data.eval = {}
+    tiny_config.cache.views, tiny_config.augment.flip = 2, True
+    files, features = {}, set()
+    for count in (1, 2):
+        root = tmp_path / str(count)
+        root.mkdir()
+        tiny_config.cache.dir = str(root / "features")
+        flat = config_lib.flatten(config_lib.resolve(tiny_config))
+        (root / "config.json").write_text(json.dumps(flat))
+        printed = outputs(count, EXTRACT, root / "config.json", root / "run", timeout=280)
+        encoded = [int(line.split()[1]) for out in printed for line in out if "encoded" in line]
+        assert sum(encoded) == 48 + 48 and min(encoded) > 0
+        features |= {line for out in printed for line in out if "features" in line}
+        found = (root / "features").rglob("*")
+        files[count] = {p.name: p.read_bytes() for p in found if p.is_file()}
+    assert len(features) == 1 and files[1] == files[2]

@@ -1,5 +1,6 @@
 """Making a run ready."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -23,19 +24,27 @@ def test_moments_are_numpys(rng):
     np.testing.assert_allclose(spread, flat.std(0), rtol=1e-6)
 
 
+def test_moments_of_bf16_features_are_taken_in_f64(rng):
+    pooled = rng.normal(300.0, 2.0, size=(5000, 3, 4)).astype(jnp.bfloat16)
+    center, spread = run.moments(pooled)
+    flat = pooled.reshape(-1, 4).astype(np.float64)
+    np.testing.assert_allclose(center, flat.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(spread, flat.std(0), rtol=1e-6)
+
+
 def test_dimension_that_never_varies_is_not_blown_up():
     assert run.moments(np.ones((4, 1, 2), np.float32))[1].tolist() == pytest.approx([1e-6] * 2)
 
 
 def test_statistics_are_those_of_the_training_images(tiny_config):
     made = prepared(tiny_config)
-    flat = made.dataset.pooled.reshape(-1, 32)
+    flat = made.dataset.pooled.reshape(-1, 32).astype(np.float32)
     np.testing.assert_allclose(made.frozen["statistics"]["center"], flat.mean(0), atol=1e-5)
     np.testing.assert_allclose(made.frozen["statistics"]["spread"], flat.std(0), rtol=1e-3)
 
 
 def test_optimizer_rule_without_a_match_is_found_before_encoding(tiny_config, monkeypatch):
-    monkeypatch.setattr(run, "encode_pairs", None)
+    monkeypatch.setattr(run.frontier, "training_part", None)
     tiny_config.optim.lr_mults = (("nothing", 2.0),)
     with pytest.raises(UserError, match=r"optim\.lr_mults"):
         prepared(tiny_config)

@@ -1,0 +1,285 @@
+"""A directory of encoded features: found by what they depend on, filled shard by shard.
+
+    <root>/images-pairs.jsonl-vit_s14-0f3a6c2b91de/
+        cache.json                     the fingerprint, part by part
+        shard-00000.array_record ...   see `shards`
+        shards.json                    what is on record of every shard; there when all are
+
+Until all are there, `shard-00000.json` is what is on record of that shard alone. Every file appears
+under its name when it is whole and on the disk, so that a killed extraction leaves finished shards
+and nothing that looks like one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from ape_jax.errors import UserError
+from ape_jax.features import sealed, shards, siblings
+from ape_jax.features.fingerprint import Fingerprint
+from ape_jax.features.shards import Shard
+from ape_jax.parallel import hosts
+from ape_jax.parallel.progress import track
+
+_READERS = 4  # Threads that verify and read; hashing lets the others run.
+
+
+class Cache:
+    """One set of features on disk.
+
+    Args:
+      root: the directory of all caches.
+      fingerprint: what these features depend on.
+      count: how many items (images, captions) there are.
+      per_shard: items a shard, the last of which may have fewer.
+
+    Attributes:
+      path: the directory.
+    """
+
+    def __init__(self, root: Path, fingerprint: Fingerprint, count: int, per_shard: int):
+        self.fingerprint, self.count, self.per_shard = fingerprint, count, per_shard
+        self._root = root
+        # The readable part of the name depends on how pairs and tower were named.
+        found = sorted(root.glob(f"*-{fingerprint.digest[:12]}")) if root.is_dir() else []
+        self.path = found[0] if found else root / fingerprint.name
+
+    @property
+    def blocks(self) -> list[range]:
+        """The items of each shard."""
+        starts = range(0, self.count, self.per_shard)
+        return [range(i, min(i + self.per_shard, self.count)) for i in starts]
+
+    def file(self, k: int) -> Path:
+        """The ArrayRecord file of shard k."""
+        return self.path / f"shard-{k:05d}.array_record"
+
+    @functools.cached_property
+    def shards(self) -> list[Shard]:
+        """What is on record of a finished cache's shards.
+
+        Raises:
+          UserError: where the records are damaged or those of another cache.
+        """
+        record = self.path / "shards.json"
+        value = sealed.read(record)
+        found = [Shard.from_json(shard) for shard in value["shards"]]
+        if value["cache"] != self.fingerprint.digest or [s.records for s in found] != [
+            len(block) for block in self.blocks
+        ]:
+            raise sealed.damaged(record, "belongs to another cache")
+        return found
+
+    def is_complete(self) -> bool:
+        """Whether all of it is there, by its records.
+
+        Raises:
+          UserError: where `cache.json` is not this cache's.
+        """
+        if not self._is_begun() or not (self.path / "shards.json").exists():
+            return False
+        with contextlib.suppress(OSError):  # A reader need not be able to tidy up.
+            for left_over in self.path.glob("shard-*.json"):
+                left_over.unlink()
+        return True
+
+    def finished(self) -> dict[int, Shard]:
+        """What is on record of the finished shards of an unfinished cache."""
+        found: dict[int, Shard] = {}
+        for k, block in enumerate(self.blocks):
+            with contextlib.suppress(FileNotFoundError):
+                value = sealed.read(self._record(k))
+                shard = Shard.from_json(value["shard"])
+                mine = (self.fingerprint.digest, k, len(block))
+                if (value["cache"], value["number"], shard.records) != mine:
+                    raise sealed.damaged(self._record(k), "belongs to another shard")
+                found[k] = shard
+        return found
+
+    def verify(self, what: str, found: dict[int, Shard] | None = None) -> None:
+        """Reads every byte of these shards, of all if none are named.
+
+        Raises:
+          UserError: naming the first file that is not as it was written.
+        """
+        chosen = dict(enumerate(self.shards)) if found is None else found
+        with ThreadPoolExecutor(_READERS) as pool:
+            done = pool.map(lambda item: shards.verify(self.file(item[0]), item[1]), chosen.items())
+            for _ in track(done, f"verifying {what}", len(chosen), "shards"):
+                pass
+
+    def load(self, what: str, take: Callable[[int, int, Iterator[bytes]], None]) -> None:
+        """Verifies every shard and hands its records on, several shards at a time.
+
+        Args:
+          what: for the progress line.
+          take: called with the number of the shard's first item, the bytes in all records before
+            it, and its records.
+
+        Raises:
+          UserError: naming the first file that is not as it was written.
+        """
+        before = np.cumsum([0, *(shard.payload for shard in self.shards)]).tolist()
+
+        def read(k: int) -> None:
+            shard = self.shards[k]
+            shards.verify(self.file(k), shard)
+            take(self.blocks[k].start, before[k], shards.read(self.file(k), shard))
+
+        with ThreadPoolExecutor(_READERS) as pool:
+            done = pool.map(read, range(len(self.shards)))
+            for _ in track(done, f"reading {what}", len(self.shards), "shards"):
+                pass
+
+    @contextlib.contextmanager
+    def filling(self, missing: str, say: Callable[[str], None]) -> Iterator[bool]:
+        """Keeps other extractions out until the caller has written its shards.
+
+        Every process of a cluster takes part; the first looks and decides for all.
+
+        Args:
+          missing: "error" where nothing may be encoded.
+          say: takes one line for the user.
+
+        Yields:
+          Whether shards have to be written; False for a cache that is complete.
+
+        Raises:
+          UserError: where the cache is damaged, cannot be written or may not be made.
+        """
+        with contextlib.ExitStack() as stack:
+            fill = hosts.is_first() and not self.is_complete()
+            if fill:
+                if missing == "error":
+                    raise self._missing()
+                fill = stack.enter_context(self._locked(say))
+            if jax.process_count() > 1:
+                fill = bool(multihost_utils.broadcast_one_to_all(np.int32(fill)))
+            yield fill
+            if fill:
+                self._finish()
+
+    def write(self, k: int, rows: Sequence[np.ndarray | None]) -> None:
+        """Writes shard k.
+
+        Raises:
+          UserError: where the disk is full or the directory cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            shard = shards.write(self.file(k), rows)
+            value = {"cache": self.fingerprint.digest, "number": k, "shard": shard.to_json()}
+            sealed.write(self._record(k), value)
+        except (OSError, RuntimeError) as error:
+            raise sealed.not_writable(self.path, error) from error
+
+    def require_space(self, need: int, what: str) -> None:
+        """Raises UserError unless so many bytes are free."""
+        free = shutil.disk_usage(self.path).free
+        if free < need:
+            raise UserError(
+                f"cache.dir: {what} need {need / 1e6:,.0f} MB but only {free / 1e6:,.0f} MB are "
+                f"free in {self.path}; free some, name another directory, or write 'none'"
+            )
+
+    def _record(self, k: int) -> Path:
+        return self.path / f"shard-{k:05d}.json"
+
+    def _is_begun(self) -> bool:
+        """Whether there is a directory with this cache's fingerprint."""
+        record = self.path / "cache.json"
+        try:
+            found = sealed.read(record)
+        except FileNotFoundError:
+            if self.path.is_dir() and any(self.path.glob("*shard*")):
+                raise sealed.damaged(record, "is missing") from None
+            return False
+        if found["parts"] != dict(self.fingerprint.parts) or found["kind"] != self.fingerprint.kind:
+            raise sealed.damaged(record, "belongs to another cache")
+        return True
+
+    def _missing(self) -> UserError:
+        stale = siblings.describe(self._root, self.fingerprint)
+        found = f"{self.path} is not finished" if self._is_begun() else stale
+        return UserError(
+            f"cache.missing: there is no cache of the {self.fingerprint.kind} of "
+            f"{self.fingerprint.pairs} with {self.fingerprint.tower}"
+            f"{f' ({found})' if found else ''}; run `python -m ape_jax.extract` or write 'encode'"
+        )
+
+    @contextlib.contextmanager
+    def _locked(self, say: Callable[[str], None]) -> Iterator[bool]:
+        """Holds the directory against other extractions; gives False if one has just filled it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("a")
+        except OSError as error:
+            raise sealed.not_writable(self.path, error) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"another process is filling {self.path}; waiting for it")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.is_complete():
+                yield False
+                return
+            self._begin(say)
+            yield True
+
+    def _begin(self, say: Callable[[str], None]) -> None:
+        if self._is_begun():
+            return
+        if stale := siblings.describe(self._root, self.fingerprint):
+            say(stale)
+        try:
+            sealed.write(self.path / "cache.json", siblings.contents(self.fingerprint))
+        except OSError as error:
+            raise sealed.not_writable(self.path, error) from error
+
+    def _finish(self) -> None:
+        """Puts the records of all shards into one file, once every process is done."""
+        _meet("written")
+        if hosts.is_first():
+            found = self.finished()
+            self._require_all(k for k in range(len(self.blocks)) if k not in found)
+            values = [found[k].to_json() for k in sorted(found)]
+            try:
+                value = {"cache": self.fingerprint.digest, "shards": values}
+                sealed.write(self.path / "shards.json", value)
+                for left_over in [*self.path.glob("shard-*.json"), *self.path.glob(".*.partial")]:
+                    left_over.unlink()
+            except OSError as error:
+                raise sealed.not_writable(self.path, error) from error
+        _meet("recorded")
+        if not (self.path / "shards.json").exists():
+            self._require_all(range(len(self.blocks)))
+
+    def _require_all(self, missing: Iterator[int] | range) -> None:
+        if names := ", ".join(str(k) for k in missing):
+            raise UserError(
+                f"cache.dir: shards {names} that other processes wrote are not in {self.path}; "
+                "several processes need a directory that they share"
+            )
+
+
+def _meet(where: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"ape_jax features {where}")
+
+
+def say(line: str) -> None:
+    """Prints a line for the user, once in a cluster."""
+    if hosts.is_first():
+        print(line, file=sys.stderr, flush=True)

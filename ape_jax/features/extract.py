@@ -1,0 +1,199 @@
+"""From a job to features: on disk and back, or in memory only."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float
+
+from ape_jax.errors import UserError
+from ape_jax.features import shards
+from ape_jax.features.cache import Cache, say
+from ape_jax.features.jobs import CaptionJob, ImageJob, Job
+from ape_jax.features.ragged import RaggedTokens
+from ape_jax.parallel.progress import Progress
+
+Images = tuple[Float[np.ndarray, "m V ..."], Bool[np.ndarray, "n"]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where features are kept.
+
+    Attributes:
+      root: the directory of all caches, None for memory only.
+      missing: "error" where features that are not on disk may not be encoded.
+    """
+
+    root: Path | None
+    missing: str = "encode"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Filled:
+    """A cache that is complete, and what it took this time.
+
+    Attributes:
+      cache: the cache.
+      encoded: views or captions that were encoded now, by this process.
+      resumed: shards that were there already.
+      seconds: all in all.
+    """
+
+    cache: Cache
+    encoded: int
+    resumed: int
+    seconds: float
+
+    @property
+    def seen(self) -> Bool[np.ndarray, "n"]:
+        """Which items have features."""
+        seen = np.ones(self.cache.count, bool)
+        for block, shard in zip(self.cache.blocks, self.cache.shards):
+            seen[np.asarray(shard.empty, int) + block.start] = False
+        return seen
+
+
+def fill(job: Job, place: Place) -> Filled:
+    """Finds the cache of a job's features, and encodes what is missing of it.
+
+    Processes share the shards; each encodes its own on its own devices.
+
+    Raises:
+      UserError: where the cache is damaged, cannot be written or may not be made; where nothing can
+        be encoded.
+    """
+    start = time.monotonic()
+    cache = Cache(place.root, job.fingerprint, job.count, job.per_shard)
+    encoded, resumed = 0, len(cache.blocks)
+    with cache.filling(place.missing, say) as has_work:
+        if has_work:
+            encoded, resumed = _encode_missing(cache, job)
+    filled = Filled(cache=cache, encoded=encoded, resumed=resumed, seconds=time.monotonic() - start)
+    _require_some(job, bool(filled.seen.any()))
+    return filled
+
+
+def images(job: ImageJob, place: Place) -> Images:
+    """Features [m, V, ...] of the m images that can be read, and which of all n these are.
+
+    Raises:
+      UserError: as `fill`.
+    """
+    if place.root is None:
+        return _images_in_memory(job, place)
+    filled = fill(job, place)
+    seen = filled.seen
+    before = np.concatenate([[0], np.cumsum(seen)])
+    features = np.empty((int(seen.sum()), *job.shape), job.dtype)
+
+    def take(first: int, _: int, records: Iterator[bytes]) -> None:
+        for at, record in enumerate(filter(None, records), before[first]):
+            features[at] = np.frombuffer(record, job.dtype).reshape(job.shape)
+
+    filled.cache.load(job.what, take)
+    return features, seen
+
+
+def captions(job: CaptionJob, place: Place) -> RaggedTokens:
+    """Token encodings of all captions.
+
+    Raises:
+      UserError: as `fill`.
+    """
+    if place.root is None:
+        return _captions_in_memory(job, place)
+    cache = fill(job, place).cache
+    token = job.width * job.dtype.itemsize
+    flat = np.empty((sum(s.payload for s in cache.shards) // token, job.width), job.dtype)
+    offsets = np.zeros(job.count + 1, np.int64)
+
+    def take(first: int, before: int, records: Iterator[bytes]) -> None:
+        at = before // token
+        for i, record in enumerate(records, first):
+            row = np.frombuffer(record, job.dtype).reshape(-1, job.width)
+            flat[at : at + len(row)] = row
+            at += len(row)
+            offsets[i + 1] = at
+
+    cache.load(job.what, take)
+    return RaggedTokens(flat, offsets)
+
+
+def _encode_missing(cache: Cache, job: Job) -> tuple[int, int]:
+    """Writes this process's missing shards; how much was encoded and how many were there."""
+    found, blocks = cache.finished(), cache.blocks
+    mine = range(jax.process_index(), len(blocks), jax.process_count())
+    cache.verify(job.what, {k: shard for k, shard in found.items() if k in mine})
+    missing = [block for k, block in enumerate(blocks) if k not in found]
+    need = job.need(missing)
+    cache.require_space(int(1.01 * need) + shards.overhead(len(missing)), job.what)
+    units = sum(map(len, missing)) * job.per_item
+    there = f" ({len(found)} of {len(blocks)} shards are there)" if found else ""
+    say(f"{job.what}: {units:,} {job.unit} -> {need / 1e6:,.1f} MB in {cache.path}{there}")
+    todo = [k for k in mine if k not in found]
+    count = _Count(job, [blocks[k] for k in mine], [blocks[k] for k in todo])
+    for k in todo:
+        cache.write(k, job.encode(blocks[k], count.add))
+    return count.encoded, len(found)
+
+
+class _Count:
+    """Progress over blocks, of which some were done before."""
+
+    def __init__(self, job: Job, blocks: list[range], todo: list[range]):
+        total = sum(map(len, blocks)) * job.per_item
+        self._before = total - sum(map(len, todo)) * job.per_item
+        self._progress = Progress(job.what, total, job.unit, done=self._before)
+        self.encoded = 0
+
+    def add(self, count: int) -> None:
+        self.encoded += count
+        self._progress.update(self._before + self.encoded)
+
+
+def _images_in_memory(job: ImageJob, place: Place) -> Images:
+    features, seen, at = np.empty((job.count, *job.shape), job.dtype), np.zeros(job.count, bool), 0
+    for i, row in _rows_in_memory(job, place):
+        if row is not None:
+            features[at], seen[i] = row, True
+            at += 1
+    _require_some(job, at > 0)
+    return features[:at], seen
+
+
+def _captions_in_memory(job: CaptionJob, place: Place) -> RaggedTokens:
+    room = job.need([range(job.count)]) // (job.width * job.dtype.itemsize)
+    flat, offsets = np.empty((room, job.width), job.dtype), np.zeros(job.count + 1, np.int64)
+    for i, row in _rows_in_memory(job, place):
+        offsets[i + 1] = offsets[i] + len(row)
+        flat[offsets[i] : offsets[i + 1]] = row
+    return RaggedTokens(flat[: offsets[-1]], offsets)
+
+
+def _rows_in_memory(job: Job, place: Place) -> Iterator[tuple[int, Any]]:
+    """Every item's features, in order; the same bits that a cache would hold.
+
+    In a cluster all processes encode everything together, since none can read another's memory.
+    """
+    if place.missing == "error":
+        raise UserError(
+            "cache.missing: 'error' wants features that are on disk, but cache.dir is 'none'; name "
+            "a directory or write 'encode'"
+        )
+    starts = range(0, job.count, job.per_shard)
+    blocks = [range(i, min(i + job.per_shard, job.count)) for i in starts]
+    count = _Count(job, blocks, blocks)
+    for block in blocks:
+        yield from zip(block, job.encode(block, count.add))
+
+
+def _require_some(job: Job, some: bool) -> None:
+    if job.count and not some:
+        raise UserError(f"data.pairs: none of the {job.count} {job.what} can be read")

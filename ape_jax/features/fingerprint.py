@@ -1,0 +1,146 @@
+"""What features depend on, part by part and in words, so that a difference can be named."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import jax.numpy as jnp
+
+from ape_jax.features.encode import FrozenTower
+
+# Raised by hand when a change of the code changes features that were right before.
+_VERSION = "1"
+_PROBES = (
+    "The quick brown fox, 12,345.67 % of it: jumps over naïve Straßen & cafés!",
+    "ein Kater; un chat; gatto; кошка; γάτα; قطة; 猫; ねこ; 고양이; बिल्ली; 🐈",
+    "aa bb cc dd ee ff gg hh ii jj kk ll mm nn oo pp qq rr ss tt uu vv ww xx yy zz",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fingerprint:
+    """All that one set of features depends on.
+
+    Attributes:
+      kind: "images" or "captions".
+      tower: what the tower was loaded from, as the user wrote it; not part of the identity.
+      pairs: what the pairs were opened from, likewise.
+      parts: everything that changes the features, by name.
+    """
+
+    kind: Literal["images", "captions"]
+    tower: str
+    pairs: str
+    parts: Mapping[str, str]
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Sha256 over the kind and the parts: equal for equal features."""
+        text = json.dumps([_VERSION, self.kind, dict(self.parts)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """A directory name that a person can read and that ends in the digest."""
+        return f"{self.kind}-{_slug(self.pairs)}-{_slug(self.tower)}-{self.digest[:12]}"
+
+    def differences(self, other: Mapping[str, str]) -> list[str]:
+        """What is different in the parts of another, `layer: 9 -> -1`, other's value first."""
+        names = sorted(self.parts.keys() | other.keys())
+        return [
+            f"{name}: {_short(other.get(name))} -> {_short(self.parts.get(name))}"
+            for name in names
+            if self.parts.get(name) != other.get(name)
+        ]
+
+
+def of_images(frozen: FrozenTower, pairs: Any, dtype: str, reading: Mapping[str, Any]) -> Any:
+    """The fingerprint of image features.
+
+    Args:
+      frozen: the tower and what is read from it.
+      pairs: with `spec` and `digest`.
+      dtype: of the stored numbers.
+      reading: how an image becomes the tower's input beside the tower's own preparation.
+    """
+    parts = {
+        **tower_parts(frozen),
+        **_flat("", reading),
+        "stored dtype": dtype,
+        "pairs content": pairs.digest,
+    }
+    return Fingerprint(kind="images", tower=frozen.tower.spec, pairs=pairs.spec, parts=parts)
+
+
+def of_captions(
+    frozen: FrozenTower, texts: Sequence[str], spec: str, dtype: str, extra: Mapping[str, Any]
+) -> Fingerprint:
+    """The fingerprint of token encodings of distinct texts, which were read from `spec`."""
+    content = hashlib.sha256()
+    for text in texts:
+        encoded = text.encode()
+        content.update(len(encoded).to_bytes(8, "little") + encoded)
+    parts = {
+        **tower_parts(frozen),
+        **_flat("", extra),
+        "stored dtype": dtype,
+        "captions": f"{len(texts)} texts {content.hexdigest()}",
+    }
+    return Fingerprint(kind="captions", tower=frozen.tower.spec, pairs=spec, parts=parts)
+
+
+def tower_parts(frozen: FrozenTower) -> dict[str, str]:
+    """All of a frozen tower that its features depend on: weights, preparation, what is read."""
+    tower = frozen.tower
+    parts = {
+        "tower weights": tower.digest,
+        "compute dtype": jnp.dtype(tower.module.dtype).name,
+        "parameter dtype": jnp.dtype(tower.module.param_dtype).name,
+        "layer": str(frozen.layer),
+        "pooling": frozen.pooling,
+        **_flat("tower ", dataclasses.asdict(tower.config)),
+        **_flat("option ", tower.options),
+    }
+    # Of the texts or of the images: a directory's tensors may be the same and these not.
+    prepare = getattr(tower.prepare, "transform", tower.prepare)
+    if hasattr(prepare, "encode"):
+        parts["prefix"] = repr(prepare.prefix)
+        parts["maximum length"] = str(prepare.max_length)
+        parts["tokenizer"] = preparation(prepare)
+    else:
+        parts.update(_flat("preparation ", dataclasses.asdict(prepare)))
+    return parts
+
+
+def preparation(prepare: Any) -> str:
+    """A hash of a preparation: of image settings, or of probe texts through a tokenizer.
+
+    A tokenizer has no canonical form to hash; a different one tells itself by its ids.
+    """
+    if not hasattr(prepare, "encode"):
+        return hashlib.sha256(repr(prepare).encode()).hexdigest()[:16]
+    ids = prepare(list(_PROBES))["ids"]
+    settings = (prepare.prefix, prepare.max_length, ids.tolist())
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, str]:
+    return {f"{prefix}{name}": str(value) for name, value in values.items()}
+
+
+def _short(value: str | None) -> str:
+    if value is None:
+        return "nothing"
+    return value if len(value) <= 40 else f"{value[:24]}..."
+
+
+def _slug(spec: str) -> str:
+    """The end of a spec, of which a directory name is made; a path's last component."""
+    last = re.split(r"[/\\]", spec.rstrip("/\\"))[-1]
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", last).strip("_.")[:32] or "set"

@@ -1,0 +1,215 @@
+"""What is encoded: all views of images, or distinct captions, a shard at a time.
+
+A job has `count` items of `per_item` units, `per_shard` items a shard, and a `fingerprint` of the
+features that come of it. Each shard is encoded by itself, with batches of its own: what else is
+encoded, before it or in other processes, does not change a bit of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ape_jax.data import pipeline
+from ape_jax.data.augment import Augment
+from ape_jax.data.pairs import Pairs
+from ape_jax.errors import UserError
+from ape_jax.features import encode, fingerprint
+from ape_jax.features.encode import FrozenTower
+from ape_jax.features.fingerprint import Fingerprint
+from ape_jax.towers.tower import Encoded
+
+# Encoded images and captions a shard: some seconds of work, and tens of megabytes at most.
+SHARD_VIEWS = 2048
+SHARD_CAPTIONS = 4096
+_SHARD_BYTES = 2**26
+
+Rows = list[np.ndarray | None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageJob:
+    """Features of V views of every image. A row has shape [V, d], or [V, T, d] without pooling.
+
+    Attributes:
+      what: for progress lines.
+      pairs: the records.
+      frozen: the tower.
+      dtype: of the features.
+      views: V.
+      augment: None for the plain image.
+      seed: of the views.
+      on_error: "skip" leaves unreadable images out.
+      background: RGB under transparent pixels.
+      workers: threads that decode, None for one a core.
+      skipped: is filled with the images that were left out while encoding.
+    """
+
+    what: str
+    pairs: Pairs
+    frozen: FrozenTower
+    dtype: np.dtype
+    views: int = 1
+    augment: Augment | None = None
+    seed: int = 0
+    on_error: pipeline.OnError = "error"
+    background: tuple[int, int, int] = (255, 255, 255)
+    workers: int | None = None
+    skipped: pipeline.Skipped = dataclasses.field(default_factory=pipeline.Skipped)
+
+    unit = "views"
+
+    @property
+    def count(self) -> int:
+        """Images."""
+        return len(self.pairs)
+
+    @property
+    def per_item(self) -> int:
+        """Views."""
+        return self.views
+
+    @property
+    def per_shard(self) -> int:
+        """Images a shard."""
+        by_size = _SHARD_BYTES // (np.prod(self.shape, dtype=np.int64) * self.dtype.itemsize)
+        return int(max(1, min(SHARD_VIEWS // self.views, by_size)))
+
+    @functools.cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Of an image's features, [V, d] or [V, T, d]."""
+        size = self.frozen.tower.prepare.transform.size
+        image = jax.ShapeDtypeStruct((self.frozen.rows, size, size, 3), jnp.float32)
+        out = _abstract(self.frozen, {"image": image})
+        return (self.views, *(out.tokens if out.pooled is None else out.pooled).shape[1:])
+
+    @functools.cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Of the features."""
+        reading: Mapping[str, Any] = {
+            "views": self.views,
+            **{
+                f"augmentation {field.name}": getattr(self.augment, field.name, None) or "off"
+                for field in dataclasses.fields(Augment)
+            },
+            # Of clean views nothing is drawn.
+            "view seed": "none" if self.augment is None else self.seed,
+            "background": tuple(self.background),
+            "unreadable images": self.on_error,
+            "images a shard": self.per_shard,
+        }
+        return fingerprint.of_images(self.frozen, self.pairs, self.dtype.name, reading)
+
+    def need(self, blocks: Sequence[range]) -> int:
+        """Bytes of the features of all images of these blocks, at most."""
+        items = sum(map(len, blocks))
+        return items * int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    def encode(self, block: range, report: Callable[[int], None]) -> Rows:
+        """Each image's features, None for one that cannot be read; `report` is told of progress."""
+        batches = pipeline.image_batches(
+            self.pairs,
+            transform=self.frozen.tower.prepare.transform,
+            augment=self.augment,
+            views=self.views,
+            seed=self.seed,
+            batch=self.frozen.rows,
+            on_error=self.on_error,
+            background=self.background,
+            indices=np.arange(block.start, block.stop),
+            workers=self.workers,
+            skipped=self.skipped,
+        )
+        rows: Rows = [None] * len(block)
+        stream = encode.stream_images(self.frozen, batches)
+        try:
+            for index, view, features in stream:
+                for i, v, row in zip(index - block.start, view, features.astype(self.dtype)):
+                    if rows[i] is None:
+                        rows[i] = np.empty(self.shape, self.dtype)
+                    rows[i][v] = row
+                report(len(index))
+        except UserError:
+            # A block of which nothing can be read is no error while there are others.
+            if not set(block) <= set(self.skipped.indices):
+                raise
+        return rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CaptionJob:
+    """Token encodings of distinct captions. A row has shape [t, d].
+
+    Attributes:
+      what: for progress lines.
+      texts: the captions.
+      spec: what they were read from.
+      frozen: the tower.
+      dtype: of the encodings.
+    """
+
+    what: str
+    texts: Sequence[str]
+    spec: str
+    frozen: FrozenTower
+    dtype: np.dtype
+
+    unit = "captions"
+    per_item = 1
+
+    @property
+    def count(self) -> int:
+        """Captions."""
+        return len(self.texts)
+
+    @property
+    def per_shard(self) -> int:
+        """Captions a shard."""
+        return SHARD_CAPTIONS
+
+    @functools.cached_property
+    def width(self) -> int:
+        """Of a token's encoding."""
+        ids = jax.ShapeDtypeStruct((self.frozen.rows, 8), jnp.int32)
+        mask = jax.ShapeDtypeStruct(ids.shape, bool)
+        return _abstract(self.frozen, {"ids": ids, "mask": mask}).tokens.shape[-1]
+
+    @functools.cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Of the encodings."""
+        extra = {"captions a shard": self.per_shard}
+        return fingerprint.of_captions(self.frozen, self.texts, self.spec, self.dtype.name, extra)
+
+    def need(self, blocks: Sequence[range]) -> int:
+        """Bytes of the encodings of all tokens of these blocks, at most."""
+        texts = [self.texts[i] for block in blocks for i in block]
+        if not texts:
+            return 0
+        lengths = encode.measure(self.frozen.tower, texts, self.what)
+        tokens = int(np.minimum(lengths, self.frozen.tower.prepare.max_length).sum())
+        return tokens * self.width * self.dtype.itemsize
+
+    def encode(self, block: range, report: Callable[[int], None]) -> Rows:
+        """Each caption's tokens; `report` is told of progress."""
+        rows: Rows = [None] * len(block)
+        texts = [self.texts[i] for i in block]
+        for places, encoded in encode.stream_texts(self.frozen, texts, self.what):
+            for i, row in zip(places, encoded):
+                rows[i] = row.astype(self.dtype)
+            report(len(places))
+        return rows
+
+
+def _abstract(frozen: FrozenTower, batch: Mapping[str, jax.ShapeDtypeStruct]) -> Encoded:
+    """The shapes of what a tower gives."""
+    read = functools.partial(frozen.tower.apply, layer=frozen.layer, pooling=frozen.pooling)
+    return jax.eval_shape(read, frozen.params, dict(batch))
+
+
+Job: TypeAlias = ImageJob | CaptionJob

@@ -1,0 +1,94 @@
+"""Filling the caches that a run reads, and no more."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from ape_jax.errors import UserError
+from ape_jax.evaluators import report
+from ape_jax.features.extract import Filled
+from ape_jax.parallel import hosts
+from ape_jax.training import build, dataset, frontier, run, workdir
+
+
+def extract(config: ml_collections.ConfigDict, directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """Encodes whatever a run of this config reads from the cache and is not there yet.
+
+    Killed and started again, it goes on with the first shard that was not finished.
+
+    Args:
+      config: a resolved config; `cache.missing` does not matter here.
+      directory: where `extract.json` is written.
+
+    Returns:
+      The contents of `extract.json`: `{"caches": [...], "seconds": s}`.
+
+    Raises:
+      UserError: for anything the user can put right, before anything is encoded where it can be
+        known by then.
+    """
+    start = time.monotonic()
+    path = workdir.locate(directory)
+    if dataset.cache_place(config).root is None:
+        raise UserError(
+            "config.cache.dir: 'none' keeps features in memory only; extract needs a directory"
+        )
+    sources = run.open_sources(config)
+    sources.digests()
+    made = run.assemble(config, build.load_towers(config))
+    if made.readers.image is None and made.readers.text is None:
+        raise UserError("config.image.tune: both towers are trained, so there is nothing to encode")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir: cannot write in {path}: {error.strerror}") from error
+    caches = [
+        _entry(what, filled)
+        for part in frontier.all_parts(config, made.model, sources, made.readers)
+        for what, filled in part.fill(config)
+    ]
+    summary = {"caches": caches, "seconds": round(time.monotonic() - start, 3)}
+    if hosts.is_first():
+        try:
+            workdir.write_json(path / "extract.json", summary)
+        except OSError as error:
+            raise UserError(f"--workdir: cannot write in {path}: {error.strerror}") from error
+    return summary
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """The caches in a Markdown table."""
+    head = ["features", "items", "left out", "MB", "encoded now", "seconds", "directory"]
+    rows = [
+        [
+            entry["what"],
+            f"{entry['items']:,}",
+            f"{entry['left_out']:,}",
+            f"{entry['bytes'] / 1e6:,.1f}",
+            f"{entry['encoded']:,}",
+            f"{entry['seconds']:.1f}",
+            entry["path"],
+        ]
+        for entry in summary["caches"]
+    ]
+    return report.markdown(head, rows)
+
+
+def _entry(what: str, filled: Filled) -> dict[str, Any]:
+    cache = filled.cache
+    return {
+        "what": what,
+        "path": str(cache.path),
+        "items": cache.count,
+        "left_out": int((~filled.seen).sum()),
+        "bytes": sum(shard.size for shard in cache.shards),
+        "shards": len(cache.shards),
+        "shards_there_before": filled.resumed,
+        "encoded": filled.encoded,
+        "seconds": round(filled.seconds, 3),
+    }
