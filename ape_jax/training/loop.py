@@ -14,8 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 from jaxtyping import PyTree
 
+from ape_jax.align import latent
 from ape_jax.errors import UserError
 from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import hosts
@@ -27,9 +29,10 @@ from ape_jax.training.checkpoint import Checkpoints
 from ape_jax.training.dataset import report_skipped
 from ape_jax.training.embed import Embedder
 from ape_jax.training.evaluation import evaluate_all
-from ape_jax.training.input import TrainInput
 from ape_jax.training.metrics import MetricWriter
-from ape_jax.training.step import State, init_state, make_step
+from ape_jax.training.plan import Span, next_boundary
+from ape_jax.training.source import open_source
+from ape_jax.training.step import State, init_state, make_run, make_step
 
 
 def train_and_evaluate(
@@ -54,6 +57,9 @@ def train_and_evaluate(
         known by then; for a loss that is no longer finite; for a full disk.
     """
     path = workdir.locate(directory)
+    latent.check_batch(
+        latent.from_config(config.latent), config.train.batch, mesh_lib.make_mesh().size
+    )
     sources = run_lib.open_sources(config)
     digests = sources.digests()
     done = workdir.read_summary(path, config)
@@ -69,10 +75,10 @@ def train_and_evaluate(
         if hosts.is_first():
             print(run_lib.parameter_table(run), file=sys.stderr)
         with checkpoints.disk_errors():
-            return _Loop(run, path, checkpoints, meta, digests).train()
+            return Loop(run, path, checkpoints, meta, digests).train()
 
 
-class _Loop:
+class Loop:
     """One start of a run."""
 
     def __init__(
@@ -85,11 +91,17 @@ class _Loop:
     ):
         self._run, self._path, self._config = run, path, run.config
         self._checkpoints, self._meta, self._digests = checkpoints, meta, digests
-        train = run.config.train
-        self._schedule = optim.make_schedule(run.config.optim, train.steps)
-        optimizer = optim.make_optimizer(run.config.optim, self._schedule, run.trainable)
-        step = make_step(run.model, run.config.loss.name, optimizer, run.mesh)
-        self._step = jax.jit(step, donate_argnums=0)
+        schedule = optim.make_schedule(run.config.optim, run.config.train.steps)
+        optimizer = optim.make_optimizer(run.config.optim, schedule, run.trainable)
+        step = make_step(
+            run.model,
+            run.config.loss.name,
+            optimizer,
+            run.mesh,
+            schedule=schedule,
+            latent=latent.from_config(run.config.latent),
+        )
+        self._train_on = make_run(step, run.mesh)
         self._key = jax.random.key(run.config.seed)
         self._embedder = Embedder(run.model, run.mesh, run.config.eval.batch)
         # A copy: the step donates its state, and a tower that is trained is shared with `run`.
@@ -100,43 +112,60 @@ class _Loop:
         self._frozen = {**run.frozen, **self._fixed}
         self._start = int(self._state.step)
         self._writer = MetricWriter(path, self._start)
+        train = run.config.train
+        self._progress = Progress("training", train.steps, "pairs", train.batch, done=self._start)
+        # Calls whose metrics are still on the device: their block's first step, bounds, metrics.
+        self._pending: list[tuple[int, range, Mapping[str, Any]]] = []
 
     def train(self) -> dict[str, Any]:
         """Trains from where the state stands and writes the summary."""
         train, began = self._config.train, time.monotonic()
-        source = TrainInput(
-            self._run.dataset, self._run.model.image.tower, self._run.model.text.tower, self._config
-        )
-        batches = source.batches(self._start)
-        progress = Progress("training", train.steps, "pairs", train.batch, done=self._start)
-        pending: list[tuple[int, Mapping[str, Any]]] = []
+        source = open_source(self._run)
+        blocks = source.blocks(self._start, train.steps)
         metrics: Mapping[str, float] = {}
         try:
-            for step in range(self._start + 1, train.steps + 1):
-                batch = mesh_lib.place_batch(next(batches), self._run.mesh)
-                self._state, scalars = self._step(self._state, self._frozen, batch, self._key)
-                pending.append((step, scalars))
-                last = step == train.steps
-                log, evaluate, save = (
-                    last or self._due(step, every)
-                    for every in (train.log_every, train.eval_every, train.checkpoint_every)
-                )
-                if log or evaluate or save:  # Nothing is evaluated or saved unchecked.
-                    self._flush(pending, progress)
-                if evaluate:
-                    metrics = self._evaluate(step)
-                if save:
-                    self._checkpoints.save(self._state, self._fixed, self._meta)
+            for span, block in blocks:
+                metrics = self.take(span, block) or metrics
             # The end of the last start may have been cut off between checkpoint and summary.
             metrics = metrics or self._evaluate(None)
         finally:
             with contextlib.ExitStack() as closing:  # The last first, and each whatever fails.
                 closing.callback(self._writer.close)
                 closing.callback(self._checkpoints.close)
-                closing.callback(batches.close)
+                closing.callback(blocks.close)
         report_skipped(source.skipped, len(self._run.dataset.pairs), "training")
         skipped = len(source.skipped)
         return self._summary(metrics, time.monotonic() - began, skipped)
+
+    def take(self, span: Span, block: Mapping[str, Any]) -> Mapping[str, float]:
+        """Trains on a block, in as many calls as there is to evaluate or save in between.
+
+        Returns:
+          The metrics of an evaluation at the end of the block, if there was one.
+        """
+        train, metrics = self._config.train, {}
+        periods = train.eval_every, train.checkpoint_every, int(train.steps_per_call == 1)
+        step, end = span.first + span.start, span.first + span.stop
+        while step < end:
+            calls = range(step, next_boundary(step, end, *periods))
+            bounds = np.int32(calls.start - span.first), np.int32(calls.stop - span.first)
+            self._state, scalars = self._train_on(
+                self._state, self._frozen, self._key, block, *bounds
+            )
+            self.flush()  # What came before, while this call runs.
+            self._pending.append((span.first, calls, scalars))
+            step = calls.stop
+            last = step == train.steps
+            evaluate, save = (
+                last or self._due(step, every)
+                for every in (train.eval_every, train.checkpoint_every)
+            )
+            if evaluate or save:  # Nothing is evaluated or saved unchecked.
+                self.flush()
+            metrics = self._evaluate(step) if evaluate else {}
+            if save:
+                self._checkpoints.save(self._state, self._fixed, self._meta)
+        return metrics
 
     def _resume(self, state: State) -> State:
         if self._checkpoints.latest is None:
@@ -149,17 +178,22 @@ class _Loop:
     def _due(self, step: int, every: int) -> bool:
         return every > 0 and step % every == 0
 
-    def _flush(self, pending: list[tuple[int, Mapping[str, Any]]], progress: Progress) -> None:
-        """Fetches the metrics since the last call; stops at a step that is not finite."""
-        for step, scalars in jax.device_get(pending):
-            if not all(map(math.isfinite, scalars.values())):
-                raise UserError(self._not_finite(step, scalars))
-            if step == self._config.train.steps or self._due(step, self._config.train.log_every):
-                rate = {"lr": float(self._schedule(jnp.int32(step - 1)))}
-                self._writer.write(step, {f"train/{k}": v for k, v in {**scalars, **rate}.items()})
-        if pending:
-            progress.update(step, f"loss {scalars['loss']:.4f}")
-        pending.clear()
+    def flush(self) -> None:
+        """Fetches the metrics that are pending; stops at the first step that is not finite."""
+        for first, calls, arrays in self._pending:
+            arrays = jax.device_get(arrays)
+            for step in calls:
+                scalars = {name: float(values[step - first]) for name, values in arrays.items()}
+                self._report(step + 1, scalars)
+            self._progress.update(step + 1, f"loss {scalars['loss']:.4f}")
+        self._pending.clear()
+
+    def _report(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes the metrics of the first `step` steps' last, if it is time for it."""
+        if not all(map(math.isfinite, scalars.values())):
+            raise UserError(self._not_finite(step, scalars))
+        if step == self._config.train.steps or self._due(step, self._config.train.log_every):
+            self._writer.write(step, {f"train/{name}": value for name, value in scalars.items()})
 
     def _not_finite(self, step: int, scalars: Mapping[str, Any]) -> str:
         self._checkpoints.wait()

@@ -1,8 +1,9 @@
-"""One training step: the gradient of a global contrastive loss with respect to `trainable` only."""
+"""Training steps: the gradient of a global contrastive loss with respect to `trainable` only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.struct
@@ -12,8 +13,12 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 
+from ape_jax.align import latent as latent_lib
 from ape_jax.align import losses
+from ape_jax.align.latent import Latent
 from ape_jax.align.model import Batch, Model
+from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.training.optim import Schedule
 
 
 @flax.struct.dataclass
@@ -31,6 +36,11 @@ class State:
     opt_state: PyTree
 
 
+Metrics = dict[str, Any]
+Step = Callable[[State, PyTree, Batch, Array], tuple[State, Metrics]]
+Run = Callable[[State, PyTree, Array, Batch, int, int], tuple[State, Metrics]]
+
+
 def contrastive_loss(
     model: Model,
     loss: str,
@@ -39,16 +49,28 @@ def contrastive_loss(
     frozen: PyTree,
     batch: Batch,
     rng: Array | None = None,
+    latent: Latent | None = None,
 ) -> Float[Array, ""]:
-    """The loss of one global batch; `batch["index"]` says which pairs share an image."""
+    """The loss of one global batch; `batch["index"]` says which pairs share an image.
+
+    Without `rng` there is no dropout and no augmentation.
+    """
     image, text = model.image_features(frozen, batch), model.text_features(frozen, batch)
-    keys = (None, None) if rng is None else jax.random.split(rng)
-    zimg = model.align_images(trainable, image, keys[0])
-    ztxt = model.align_texts(trainable, text, keys[1])
+    keys, mix, ids = (None, None), None, batch["index"]
+    if rng is not None:
+        keys = jax.random.split(rng)
+        if latent is not None:
+            image, text = latent.perturb(image, text, rng)
+        if latent is not None and latent.mixup:
+            weight = latent.weight(rng)
+            mix = partial(latent_lib.mix, weight=weight)
+            ids = latent_lib.mixed_ids(ids, weight)
+    zimg = model.align_images(trainable, image, keys[0], mix)
+    ztxt = model.align_texts(trainable, text, keys[1], mix)
     scale, bias = model.logit_scale(trainable, frozen)
     if loss == "sigmoid":
-        return losses.sigmoid(zimg, ztxt, scale, bias, ids=batch["index"], mesh=mesh)
-    return losses.softmax(zimg, ztxt, scale, ids=batch["index"], mesh=mesh)
+        return losses.sigmoid(zimg, ztxt, scale, bias, ids=ids, mesh=mesh)
+    return losses.softmax(zimg, ztxt, scale, ids=ids, mesh=mesh)
 
 
 def make_step(
@@ -56,20 +78,29 @@ def make_step(
     loss: str,
     optimizer: optax.GradientTransformation,
     mesh: Mesh | None = None,
-) -> Callable[[State, PyTree, Batch, Array], tuple[State, dict[str, Any]]]:
-    """The pure step `(state, frozen, batch, key) -> (state, metrics)`; jit it with `state` donated.
+    *,
+    schedule: Schedule | None = None,
+    latent: Latent | None = None,
+) -> Step:
+    """The pure step `(state, frozen, batch, key) -> (state, metrics)`.
 
     Everything random in it is keyed by (key, step). The key is an argument and no constant, so that
     runs that differ only in their seed share one compiled program.
+
+    Args:
+      model: the model.
+      loss: `softmax` or `sigmoid`.
+      optimizer: of the trained parameters.
+      mesh: the devices that batches are sharded over.
+      schedule: the optimizer's, for the metric `lr`.
+      latent: augmentation of features.
     """
 
-    def step(
-        state: State, frozen: PyTree, batch: Batch, key: Array
-    ) -> tuple[State, dict[str, Any]]:
+    def step(state: State, frozen: PyTree, batch: Batch, key: Array) -> tuple[State, Metrics]:
         rng = jax.random.fold_in(key, state.step)
 
         def loss_of(trainable: PyTree) -> Float[Array, ""]:
-            return contrastive_loss(model, loss, mesh, trainable, frozen, batch, rng)
+            return contrastive_loss(model, loss, mesh, trainable, frozen, batch, rng, latent)
 
         value, grads = jax.value_and_grad(loss_of)(state.trainable)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
@@ -80,9 +111,46 @@ def make_step(
             "update_norm": optax.global_norm(updates),
             "scale": model.logit_scale(state.trainable, frozen)[0],
         }
+        if schedule is not None:
+            metrics["lr"] = jnp.asarray(schedule(state.step), jnp.float32)
         return State(step=state.step + 1, trainable=trainable, opt_state=opt_state), metrics
 
     return step
+
+
+def make_run(step: Step, mesh: Mesh) -> Run:
+    """Many steps in one dispatch: `(state, frozen, key, block, start, stop) -> (state, metrics)`.
+
+    A block is a batch with one more leading dimension K: K stacked batches, of which `start` to
+    `stop` (exclusive) are trained on. The bounds are arguments of one program, a loop of unknown
+    length: a start in the middle of a block, its last part or one step at a time do to each
+    batch what the whole block does, and give the same bits. So do blocks of another K, down to 2: a
+    dimension of 1 is simplified away, and what is left is fused and rounded in another way.
+    `state` is donated.
+
+    Returns:
+      The program; its metrics are [K], zero outside of the bounds.
+    """
+
+    def run(
+        state: State, frozen: PyTree, key: Array, block: Batch, start: int, stop: int
+    ) -> tuple[State, Metrics]:
+        def at(i: Array) -> Batch:
+            taken = {k: jax.lax.dynamic_index_in_dim(x, i, 0, False) for k, x in block.items()}
+            # What is fused with the slice, and so how it is rounded, should not depend on K.
+            return jax.lax.optimization_barrier(taken)
+
+        def body(i: Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
+            state, kept = step(carry[0], frozen, at(i), key)
+            return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), carry[1], kept)
+
+        count = len(block["index"])
+        _, shapes = jax.eval_shape(step, state, frozen, at(0), key)
+        metrics = jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), shapes)
+        return jax.lax.fori_loop(start, stop, body, (state, metrics))
+
+    whole = mesh_lib.replicated(mesh)
+    return jax.jit(run, donate_argnums=0, out_shardings=(whole, whole))
 
 
 def init_state(trainable: PyTree, optimizer: optax.GradientTransformation) -> State:

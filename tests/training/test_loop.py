@@ -15,6 +15,7 @@ import pytest
 from ape_jax import config as config_lib
 from ape_jax.errors import UserError
 from ape_jax.training import loop
+from ape_jax.training.source import Source
 
 
 class Killed(BaseException):
@@ -23,19 +24,19 @@ class Killed(BaseException):
 
 @pytest.fixture
 def killed_at(monkeypatch):
-    """Makes the loop die when it asks for the batch of a step."""
+    """Makes the loop die when it asks for the block with the step of that number."""
 
     def arm(step):
-        original = loop.TrainInput.batches
+        original = Source.blocks
 
-        def batches(self, start):
-            for i, batch in enumerate(original(self, start), start + 1):
-                if i == step:
+        def blocks(self, start, stop):
+            for span, block in original(self, start, stop):
+                if step <= span.first + span.stop:
                     raise Killed
-                yield batch
+                yield span, block
 
-        monkeypatch.setattr(loop.TrainInput, "batches", batches)
-        return lambda: monkeypatch.setattr(loop.TrainInput, "batches", original)
+        monkeypatch.setattr(Source, "blocks", blocks)
+        return lambda: monkeypatch.setattr(Source, "blocks", original)
 
     return arm
 
@@ -65,13 +66,16 @@ def test_loss_falls_and_every_figure_is_written(tiny_config, tmp_path):
     assert list((tmp_path / "tensorboard").iterdir())
 
 
-@pytest.mark.parametrize("views", [0, 3])
+@pytest.mark.parametrize(
+    ("views", "place", "calls"), [(0, "host", 0), (3, "device", 3), (3, "host", 1)]
+)
 def test_killed_at_any_step_and_resumed_ends_with_the_same_bits(
-    tiny_config, tmp_path, killed_at, views
+    tiny_config, tmp_path, killed_at, views, place, calls
 ):
-    tiny_config.cache.views = views
+    tiny_config.cache.views, tiny_config.cache.place = views, place
+    tiny_config.train.steps_per_call = calls
     tiny_config.augment.crop, tiny_config.augment.flip = (0.5, 1.0), True
-    tiny_config.text.head.dropout = 0.2
+    tiny_config.text.head.dropout, tiny_config.latent.noise = 0.2, 0.1
     config = config_lib.resolve(tiny_config)
     loop.train_and_evaluate(config, tmp_path / "whole")
     for step in (2, 6):
@@ -83,6 +87,21 @@ def test_killed_at_any_step_and_resumed_ends_with_the_same_bits(
     assert_same_bits(final_parameters(tmp_path / "whole"), final_parameters(tmp_path / "cut"))
     whole, cut = ((tmp_path / d / "metrics.jsonl").read_text() for d in ("whole", "cut"))
     assert whole == cut
+
+
+def test_steps_a_call_and_periods_change_nothing(tiny_config, tmp_path):
+    tiny_config.text.head.dropout, tiny_config.latent.dropout = 0.2, 0.1
+    tiny_config.train.steps = 20
+    tiny_config.train.log_every, tiny_config.train.checkpoint_every = 1, 0
+    seen = []
+    for calls, every in ((1, 0), (3, 0), (8, 7), (64, 3)):
+        tiny_config.train.steps_per_call, tiny_config.train.checkpoint_every = calls, every
+        workdir = tmp_path / f"{calls}"
+        loop.train_and_evaluate(config_lib.resolve(tiny_config), workdir)
+        seen.append((final_parameters(workdir), (workdir / "metrics.jsonl").read_text()))
+    for parameters, lines in seen[1:]:
+        assert_same_bits(parameters, seen[0][0])
+        assert lines == seen[0][1]
 
 
 def test_kill_9_of_the_command_resumes_with_the_same_bits(tiny_config, tmp_path):
@@ -135,13 +154,16 @@ def test_summary_that_was_cut_off_is_made_without_training(tiny_config, tmp_path
 def test_loss_that_is_not_finite_stops_the_run_and_names_the_checkpoint(
     tiny_config, tmp_path, monkeypatch
 ):
-    original = loop.TrainInput.batches
+    original = Source.blocks
 
-    def batches(self, start):
-        for step, batch in enumerate(original(self, start), start + 1):
-            yield {**batch, "pooled": batch["pooled"] * (np.nan if step == 6 else 1)}
+    def blocks(self, start, stop):
+        for span, block in original(self, start, stop):
+            steps = span.first + np.arange(1, len(block["pooled"]) + 1)
+            poison = np.where(steps == 6, np.nan, 1).astype(np.float32)[:, None, None]
+            yield span, {**block, "pooled": block["pooled"] * poison}
 
-    monkeypatch.setattr(loop.TrainInput, "batches", batches)
+    tiny_config.train.steps_per_call = 8
+    monkeypatch.setattr(Source, "blocks", blocks)
     with pytest.raises(UserError, match=r"loss is nan .* at step 6; the last good .* step 4;"):
         loop.train_and_evaluate(config_lib.resolve(tiny_config), tmp_path)
     assert not (tmp_path / "summary.json").exists()
