@@ -8,7 +8,7 @@ from absl import flags
 
 from ape_jax import command, inference
 from ape_jax.data.labelled import open_labelled
-from ape_jax.data.pairs import open_pairs
+from ape_jax.data.vectors import open_source
 from ape_jax.errors import UserError
 from ape_jax.evaluators import prompts, report, tasks
 
@@ -28,10 +28,10 @@ def main() -> None:
 
 def _retrieval() -> dict[str, float]:
     # The pairs are opened first: they fail in no time, a model takes seconds to load.
-    given = {"data": open_pairs(_DATA.value, key="--data")} if _DATA.value else None
+    given = {"data": open_source(_DATA.value, key="--data")} if _DATA.value else None
     model = inference.load(command.workdir())
     sets = given or {
-        name: open_pairs(spec, key=f"data.eval.{name}")
+        name: open_source(spec, key=f"data.eval.{name}")
         for name, spec in model.config.data.eval.items()
     }
     if not sets:

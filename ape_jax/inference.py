@@ -10,15 +10,17 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from ape_jax.data.images import load_image
+from ape_jax.data.images import ImageRef, load_image
 from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import prompts, zeroshot
+from ape_jax.features import ragged
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.towers.given import VectorPrepare
 from ape_jax.training import build, dataset, workdir
 from ape_jax.training import run as run_lib
 from ape_jax.training.checkpoint import Checkpoints
-from ape_jax.training.embed import Embedder, text_batches
+from ape_jax.training.embed import Embedder, pooled_batches, text_batches, token_batches
 
 
 class Aligner:
@@ -51,7 +53,8 @@ class Aligner:
         """Unit-length embeddings of images.
 
         Args:
-          images: paths, PIL images, encoded bytes or uint8 arrays [H, W, 3 or 4]; any mixture.
+          images: paths, PIL images, encoded bytes or uint8 arrays [H, W, 3 or 4], any mixture; of a
+            model on given vectors, vectors [d].
 
         Returns:
           f32 [n, e].
@@ -60,12 +63,19 @@ class Aligner:
           UserError: naming an image that cannot be read.
         """
         images = _sequence(images, "encode_image")
+        if isinstance(self._transform, VectorPrepare):
+            vectors = [x.content if isinstance(x, ImageRef) else x for x in images]
+            batches = pooled_batches(np.concatenate(self._transform(vectors)), self._embedder.rows)
+            return self._embedder.images(self._trainable, self._frozen, batches, len(images))
         return self._embedder.images(
             self._trainable, self._frozen, self._image_batches(images), len(images)
         )
 
     def encode_text(self, texts: Sequence[str]) -> Float[np.ndarray, "n e"]:
         """Unit-length embeddings of texts; longer ones than the tower takes are cut.
+
+        Args:
+          texts: strings; of a model on given vectors, vectors [d] or token encodings [t, d].
 
         Returns:
           f32 [n, e].
@@ -74,6 +84,10 @@ class Aligner:
           UserError: for a text that is not a string.
         """
         texts = _sequence(texts, "encode_text")
+        if isinstance(self._prepare, VectorPrepare):
+            tokens = ragged.from_rows(self._prepare(texts))
+            batches = token_batches(tokens, self._embedder.rows, self._embedder.groups)
+            return self._embedder.texts(self._trainable, self._frozen, batches, len(texts))
         if bad := [t for t in texts if not isinstance(t, str)]:
             raise UserError(f"encode_text: expected strings, found {type(bad[0]).__name__}")
         batches = text_batches(self._prepare, texts, self._embedder.rows)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from ape_jax.data.labelled import Labelled
 from ape_jax.data.pairs import Pairs
+from ape_jax.data.vectors import VectorPairs
 from ape_jax.evaluators import retrieval, zeroshot
 from ape_jax.parallel.progress import Progress
 
@@ -30,7 +31,8 @@ def evaluate_retrieval(encoder: Encoder, pairs: Pairs) -> dict[str, float]:
     """Retrieval both ways on all images and all their captions."""
     captions = [pairs[i].captions for i in range(len(pairs))]
     owner = np.repeat(np.arange(len(pairs)), [len(texts) for texts in captions])
-    texts = [text for group in captions for text in group]
+    given = isinstance(pairs, VectorPairs) and pairs.text is not None
+    texts = pairs.caption_vectors() if given else [text for group in captions for text in group]
     zimg = _encode(encoder.encode_image, lambda i: pairs[i].image, len(pairs), "images")
     ztxt = _encode(encoder.encode_text, texts.__getitem__, len(texts), "captions")
     return retrieval.retrieval_metrics(zimg, ztxt, owner)

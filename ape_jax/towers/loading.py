@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ape_jax.errors import UserError
-from ape_jax.towers import big_vision, names, sources
+from ape_jax.towers import big_vision, given, names, sources
 from ape_jax.towers.families import Family, families, find
 from ape_jax.towers.shapes import abstract_params
 from ape_jax.towers.tower import Kind, Tower, TowerConfig
@@ -118,7 +118,8 @@ def load(
 
     Args:
       spec: `hf:org/name[@revision]`, a directory (config.json + *.safetensors [+ tokenizer.json,
-        preprocessor_config.json]), a big_vision `.npz`, or `demo:NAME`.
+        preprocessor_config.json]), a big_vision `.npz`, `demo:NAME`, or `features:WIDTH` for a side
+        whose vectors are given (options do not apply to it).
       kind: "image" or "text"; needed where one directory holds both, else a check.
       dtype: input dtype of matrix products, "bfloat16" or "float32"; they accumulate in float32.
       param_dtype: dtype the parameters are kept in.
@@ -133,6 +134,8 @@ def load(
       UserError: the spec names nothing, the config is of no supported family, a tensor is
         missing, unexpected or misshapen, a file is damaged, or an option does not fit.
     """
+    if given.is_given(spec):
+        return given.load(spec, kind)
     path = sources.resolve(str(spec))
     if path.is_dir():
         label = path / "config.json"
