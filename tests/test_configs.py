@@ -29,6 +29,7 @@ def test_config_file_resolves(path):
 def test_demo_on_real_towers_and_pairs_is_far_above_chance(tmp_path, capsys):
     """Shrunk to seconds: clean images, one seed."""
     overrides = {
+        "cache.dir": str(tmp_path / "features"),
         "cache.views": "1",
         "augment.crop": "()",
         "augment.flip": "False",
