@@ -24,8 +24,10 @@ def get_config(arg=""):
 
     # Image augmentation helps sizeably, text augmentation hardly (the paper). With few images,
     # encode each in several views once; views=0 draws a fresh one in every step instead.
-    config.cache.views = args.views
-    if args.views != 1:
+    # Vectors that are given (image=features:WIDTH) have the views that they have.
+    views = 1 if args.image.startswith("features:") else args.views
+    config.cache.views = views
+    if views != 1:
         config.augment.crop = (0.4, 1.0)
         config.augment.flip = True
         config.augment.randaugment = (2, 5)

@@ -26,6 +26,11 @@ def test_config_file_resolves(path):
     assert config.image.tower and config.text.tower and config.data.pairs
 
 
+def test_ape_takes_given_vectors():
+    arg = "image=features:512,text=features:384,pairs=features:x.npz,eval=features:y.npz"
+    assert read(ROOT / "configs/ape.py", arg).cache.views == 1
+
+
 def test_demo_on_real_towers_and_pairs_is_far_above_chance(tmp_path, capsys):
     """Shrunk to seconds: clean images, one seed."""
     overrides = {
