@@ -56,10 +56,19 @@ class FrozenTower:
         """Rows a call: `batch` rounded up to a multiple of the number of devices."""
         return mesh_lib.round_up(self.batch, self.mesh)
 
-    @functools.cached_property
-    def encode(self) -> Callable[[PyTree, Mapping[str, Array]], Encoded]:
-        """The forward pass, jitted once for all data sets; its result is on every process."""
+    @property
+    def is_sliced(self) -> bool:
+        """Whether images are encoded in the CPU's own way, which rounds otherwise in bf16."""
+        # Elsewhere products are fast in their own dtype, and slices would leave units idle.
+        return self._on_one_cpu and self.tower.config.kind == "image"
 
+    @property
+    def _on_one_cpu(self) -> bool:
+        return self.mesh.devices.size == 1 and self.mesh.devices.flat[0].platform == "cpu"
+
+    @functools.cached_property
+    def _encode(self) -> Callable[[PyTree, Mapping[str, Array]], Encoded]:
+        """The forward pass, jitted once for all data sets; its result is on every process."""
         tower, _ = self._forward
 
         def encode(params: PyTree, batch: Mapping[str, Array]) -> Encoded:
@@ -72,21 +81,18 @@ class FrozenTower:
     def __call__(self, batch: Mapping[str, np.ndarray], rows: int | None = None) -> Encoded:
         """Starts encoding up to `rows` rows (default: `self.rows`), and fills up to that many."""
         placed = mesh_lib.place_whole_batch(batch, self.mesh, rows or self.rows)
-        return self.encode(self._forward[1], placed)
+        return self._encode(self._forward[1], placed)
 
     @functools.cached_property
     def _forward(self) -> tuple[Tower, PyTree]:
         """The tower and its parameters as they run: on one CPU, made for that."""
-        # Elsewhere products are fast in their own dtype, and slices would leave units idle.
-        if self.mesh.devices.size > 1 or self.mesh.devices.flat[0].platform != "cpu":
+        if not self._on_one_cpu:
             return self.tower, self.params
-        dtype = self.tower.module.dtype
-        if self.tower.config.kind == "text":
-            narrow = jax.jit(inference.narrow_kernels, static_argnums=1)
-            return self.tower, narrow(self.params, dtype)
-        module = self.tower.module.clone(inference=True)
-        split = jax.jit(inference.split_kernels, static_argnums=1)
-        return dataclasses.replace(self.tower, module=module), split(self.params, dtype)
+        narrow = jax.jit(inference.narrow_kernels, static_argnums=1)
+        params, tower = narrow(self.params, self.tower.module.dtype), self.tower
+        if self.is_sliced:
+            tower = dataclasses.replace(tower, module=tower.module.clone(inference=True))
+        return tower, params
 
 
 def stream_images(

@@ -102,6 +102,7 @@ def tower_parts(frozen: FrozenTower) -> dict[str, str]:
         "tower weights": tower.digest,
         "compute dtype": jnp.dtype(tower.module.dtype).name,
         "parameter dtype": jnp.dtype(tower.module.param_dtype).name,
+        "attention": "float32" if frozen.is_sliced else jnp.dtype(tower.module.dtype).name,
         "layer": str(frozen.layer),
         "pooling": frozen.pooling,
         **_flat("tower ", dataclasses.asdict(tower.config)),

@@ -50,8 +50,6 @@ class Dense(nn.Module):
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         y = product(x, kernel, self.dtype)
-        if self.has_variable("params", "kernel_rest"):  # See inference.py.
-            y = y + product(x, self.get_variable("params", "kernel_rest"), self.dtype)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
             y = y + bias.astype(jnp.float32)
@@ -122,7 +120,7 @@ class Attention(nn.Module):
             y = attend_by_head(query, key, value, self.heads)
         else:
             y = _attend(query, key, value, bias, self.heads, wide)
-        return dense(use_bias=self.out_bias, dtype=wide, name="out")(y)
+        return dense(use_bias=self.out_bias, name="out")(y)
 
 
 def _attend(

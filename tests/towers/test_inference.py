@@ -48,24 +48,6 @@ def test_slices_divide_the_batch_and_hold_few_tokens(batch, length, rows):
     assert inference.slice_rows(batch, length) == rows
 
 
-def test_split_kernels_add_up_and_only_those_of_blocks_are_split():
-    kernel = normal((2, 8, 8))
-    dense = {"kernel": kernel, "bias": normal((2, 8))}
-    params = {
-        "embed": {"kernel": kernel},
-        "blocks": {"attention": {"value": dense, "out": dense}, "mlp": {"fc1": dense}},
-    }
-    split = inference.split_kernels(params, jnp.bfloat16)
-    for part in (split["blocks"]["attention"]["value"], split["blocks"]["mlp"]["fc1"]):
-        assert part["kernel"].dtype == part["kernel_rest"].dtype == jnp.bfloat16
-        total = part["kernel"].astype(jnp.float32) + part["kernel_rest"].astype(jnp.float32)
-        np.testing.assert_allclose(total, kernel, rtol=2**-15)
-        np.testing.assert_array_equal(part["bias"], dense["bias"])
-    assert split["embed"] == params["embed"]
-    assert split["blocks"]["attention"]["out"] == dense
-    assert inference.split_kernels(params, jnp.float32) == params
-
-
 def test_narrow_kernels_change_no_narrow_product():
     x, kernel = normal((3, 64)), normal((64, 16))
     params = {"blocks": {"fc1": {"kernel": kernel, "bias": normal((16,))}}, "norm": kernel}
@@ -75,14 +57,3 @@ def test_narrow_kernels_change_no_narrow_product():
     dense = layers.Dense(16)
     want, got = (dense.apply({"params": p["blocks"]["fc1"]}, x) for p in (params, narrow))
     np.testing.assert_array_equal(got, want)
-
-
-def test_dense_adds_the_rest_of_its_kernel():
-    x, kernel = normal((3, 64)), normal((64, 16), 1)
-    dense = layers.Dense(16, use_bias=False)
-    split = inference.split_kernels({"blocks": {"fc1": {"kernel": kernel}}}, jnp.bfloat16)
-    narrow = x.astype(jnp.bfloat16).astype(jnp.float32)
-    want = jnp.matmul(narrow, kernel, precision="highest")
-    plain = dense.apply({"params": {"kernel": kernel}}, x)
-    got = dense.apply({"params": split["blocks"]["fc1"]}, x)
-    assert jnp.abs(got - want).max() < 0.05 * jnp.abs(plain - want).max()
