@@ -6,8 +6,8 @@ Prints one JSON line; progress goes to stderr. Needs torch, transformers, onnx a
 The towers are demo:vit_s14 and demo:minilm with their real weights, images those of demo:twemoji,
 captions its words joined to mixed lengths (mean about 13 tokens, at most 64). Every contestant
 takes its own best batch size and two threads; rounds are interleaved and medians taken, so that a
-busy machine is busy for all. Images are decoded before; tokenising counts. `cpu_rate` is per second of
-processor time on both threads: it still tells when other processes keep wall clocks from telling.
+busy machine is busy for all. Images are decoded before; tokenising counts. `cpu_rate` is per second
+of processor time on both threads: it still tells when other processes spoil the wall clocks.
 
 Errors are relative to torch in float32, in norm, over all outputs. For images, everyone runs all
 blocks; the ratio for an output is that of the fastest of ours to the fastest peer among those whose
