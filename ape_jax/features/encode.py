@@ -12,12 +12,11 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
-from ape_jax.features import ragged
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.parallel.progress import Progress, track
+from ape_jax.parallel.progress import track
 from ape_jax.towers import inference
 from ape_jax.towers.tower import Encoded, Tower
 
@@ -210,53 +209,6 @@ def _tokenise(tower: Tower, texts: Sequence[str], what: str) -> list[Int[np.ndar
             bodies.append(np.array(body[:room], np.int32))
     _report_cut(tower, what, cut, len(texts))
     return bodies
-
-
-def encode_images(
-    frozen: FrozenTower, batches: Iterable[Mapping[str, Any]], count: int, views: int, what: str
-) -> tuple[Float[np.ndarray, "n V d"], Bool[np.ndarray, "n"]]:
-    """Pooled features of every view of every image.
-
-    Args:
-      frozen: the tower.
-      batches: of `data.pipeline.image_batches`, with `frozen.rows` rows each.
-      count: n, the number of records.
-      views: V, the number of views of each.
-      what: for the progress line.
-
-    Returns:
-      f32 [n, V, d], and which records were encoded (a skipped image is not).
-    """
-    progress = Progress(what, count * views, "images")
-    features, seen, done = None, np.zeros(count, bool), 0
-    for index, view, out in stream_images(frozen, batches):
-        if features is None:
-            features = np.zeros((count, views, *out.shape[1:]), np.float32)
-        features[index, view] = out
-        seen[index] = True
-        done += len(index)
-        progress.update(done)
-    if features is None:
-        features = np.zeros((count, views, 0), np.float32)
-    return features, seen
-
-
-def encode_texts(frozen: FrozenTower, texts: Sequence[str], what: str) -> ragged.RaggedTokens:
-    """Token encodings of every text, without padding.
-
-    Args:
-      frozen: the tower.
-      texts: n captions.
-      what: for the progress line.
-    """
-    progress, done = Progress(what, len(texts), "captions"), 0
-    rows: list[Any] = [None] * len(texts)
-    for places, encoded in stream_texts(frozen, texts, what):
-        for i, row in zip(places, encoded):
-            rows[i] = row
-        done += len(places)
-        progress.update(done)
-    return ragged.from_rows(rows)
 
 
 def measure(tower: Tower, texts: Sequence[str], what: str) -> Int[np.ndarray, "n"]:

@@ -8,7 +8,8 @@ import pytest
 from ape_jax import towers
 from ape_jax.data.pairs import open_pairs
 from ape_jax.data.pipeline import image_batches
-from ape_jax.features import encode
+from ape_jax.features import encode, extract
+from ape_jax.features.jobs import CaptionJob, ImageJob
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.towers import inference
 
@@ -30,8 +31,8 @@ def frozen(tower, **settings):
 def test_images_of_every_view_lie_at_their_record(load, tiny):
     tower, pairs = load("image"), open_pairs(str(tiny / "pairs.jsonl"))
     reader = frozen(tower, pooling="cls+mean", batch=10)
-    batches = image_batches(pairs, transform=tower.prepare.transform, views=2, batch=reader.rows)
-    features, seen = encode.encode_images(reader, batches, len(pairs), 2, "images")
+    job = ImageJob(what="images", pairs=pairs, frozen=reader, dtype=np.dtype(np.float32), views=2)
+    features, seen = extract.images(job, extract.Place(root=None))
     assert features.shape == (24, 2, 64) and seen.all() and reader.rows == 16
     for i in (0, 11, 23):
         alone = tower(tower.prepare([pairs[i].image]), pooling="cls+mean").pooled[0]
@@ -41,7 +42,9 @@ def test_images_of_every_view_lie_at_their_record(load, tiny):
 def test_texts_come_back_in_their_order_without_padding(load):
     tower = load("text")
     texts = ["a red bar", "the picture of a blue square of the bar", "red", "a", "the red"]
-    tokens = encode.encode_texts(frozen(tower, batch=8), texts, "texts")
+    reader = frozen(tower, batch=8)
+    job = CaptionJob(what="texts", texts=texts, spec="", frozen=reader, dtype=np.dtype(np.float32))
+    tokens = extract.captions(job, extract.Place(root=None))
     assert len(tokens) == 5
     for i, text in enumerate(texts):
         batch = tower.prepare([text])
