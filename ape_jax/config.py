@@ -96,6 +96,11 @@ SCHEMA: Mapping[str, Field] = {
     "latent.noise": number(0.0, 0.0, 100.0),
     "latent.dropout": number(0.0, 0.0, 0.99),
     "train.batch": integer(512, 2, 2**26),
+    # Pairs whose activations are kept at a time (GradCache): the same gradient. 0: the whole batch.
+    "train.micro_batch": integer(0, 0, 2**26),
+    # What of a trained tower is computed again in the backward pass: nothing, all of each block, or
+    # all but its matrix products.
+    "train.remat": choice("none", "blocks", "all_but_products"),
     "train.steps": integer(1000, 1),
     "train.log_every": integer(50, 1),
     "train.steps_per_call": integer(0, 0, 10_000),  # 0: as many as serve.
@@ -118,6 +123,7 @@ SCHEMA: Mapping[str, Field] = {
     "optim.weight_decay": number(0.0, 0.0, 10.0),
     "optim.decay_on": regex(".*/kernel"),
     "optim.clip": number(1.0, 0.0),  # Global norm; 0 turns clipping off.
+    "optim.ema": number(0.0, 0.0, 0.999999),  # Decay of the moving average that is evaluated.
     "optim.lr_mults": Field((), "pairs (regular expression, factor >= 0)", is_multipliers),
     # What `ape_jax.study` compares, and over how many seeds from `seed` on.
     "study.methods": Field(

@@ -170,7 +170,8 @@ def load(directory: str | os.PathLike[str]) -> Aligner:
     frozen = mesh_lib.place_frozen(frozen, mesh, config.mesh.shard_min_size)
     trainable = mesh_lib.place_replicated(trainable, mesh)
     fixed = mesh_lib.place_replicated({k: v for k, v in frozen.items() if k == "statistics"}, mesh)
-    trainable, fixed = checkpoints.restore_model(trainable, fixed)
+    averaged = config.optim.ema > 0
+    trainable, fixed = checkpoints.restore_model(trainable, fixed, average=averaged)
     checkpoints.close()
     frozen = {**frozen, **fixed}
     return Aligner(

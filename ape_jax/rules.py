@@ -129,9 +129,21 @@ def _check_features(config: ml_collections.ConfigDict) -> None:
 
 
 def _check_training(config: ml_collections.ConfigDict) -> None:
+    for side in ("image", "text"):
+        if config[side].tune == "full" and config[side].param_dtype != "float32":
+            raise UserError(
+                f"config.{side}.param_dtype: with tune='full' the optimizer needs parameters in "
+                f"'float32' (products are in {side}.dtype), found {config[side].param_dtype!r}"
+            )
     if config.optim.name == "adam" and config.optim.weight_decay:
         raise UserError(
             "config.optim.weight_decay: adam has none; write 0 or use optim.name='adamw'"
+        )
+    micro = config.train.micro_batch
+    if micro and config.train.batch % micro:
+        raise UserError(
+            f"config.train.micro_batch: {micro} does not divide train.batch "
+            f"({config.train.batch}); write a divisor, or 0 for the whole batch"
         )
     if config.optim.warmup >= config.train.steps:
         raise UserError(
@@ -148,6 +160,9 @@ def _check_no_effect(config: ml_collections.ConfigDict, defaults: Mapping[str, A
     if head.name != "token_mlp":
         keys = ("depth", "width", "activation", "dropout")
         unused = {f"text.head.{key}": (head[key], why) for key in keys}
+    if config.image.tune == config.text.tune == "frozen":
+        for key in ("micro_batch", "remat"):
+            unused[f"train.{key}"] = (config.train[key], "image.tune=text.tune='frozen'")
     if config.loss.name == "softmax":
         unused["loss.bias"] = (config.loss.bias, "loss.name='softmax'")
     if config.text.tune != "frozen":

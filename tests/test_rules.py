@@ -40,6 +40,10 @@ def test_given_images_go_with_a_real_text_tower():
         ({"cache__place": "device", "cache__text": False}, "config.cache.place"),
         ({"cache__place": "device", "cache__views": 0}, "config.cache.place"),
         ({"latent__mixup": 1.0, "text__tune": "full"}, "config.latent.mixup"),
+        ({"train__micro_batch": 100, "text__tune": "full"}, "config.train.micro_batch: 100"),
+        ({"train__micro_batch": 64}, "config.train.micro_batch: .* no effect"),
+        ({"train__remat": "blocks"}, "config.train.remat: .* no effect"),
+        ({"text__tune": "full", "text__param_dtype": "bfloat16"}, "config.text.param_dtype"),
         (
             {
                 "latent__noise": 0.1,

@@ -43,14 +43,14 @@ class ClipText(nn.Module):
       dtype: input dtype of products.
       param_dtype: dtype of the parameters.
       unroll: unroll the scan over blocks.
-      remat: recompute blocks in the backward pass.
+      remat: what the backward pass computes again, see layers.REMAT.
     """
 
     config: ClipTextConfig
     dtype: Any = jnp.bfloat16
     param_dtype: Any = jnp.float32
     unroll: bool = False
-    remat: bool = False
+    remat: str = "none"
 
     def setup(self) -> None:
         """Name the parts."""

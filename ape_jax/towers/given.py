@@ -36,7 +36,7 @@ class Given(nn.Module):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     unroll: bool = False
-    remat: bool = False
+    remat: str = "none"
 
     def embed(self, batch: Mapping[str, Any]) -> tuple[Array, Array]:
         """Raises UserError."""

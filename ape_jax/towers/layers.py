@@ -248,6 +248,16 @@ def _identity(name: str) -> Callable[[Array], Array]:
     return lambda x: x
 
 
+REMAT: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+    "none": lambda body: body,
+    "blocks": partial(nn.remat, prevent_cse=False),
+    "all_but_products": partial(
+        nn.remat, prevent_cse=False, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    ),
+}
+"""What is kept of a block for its gradient: everything, its input, or its products with kernels."""
+
+
 def run_stack(
     block: nn.Module,
     x: Float[Array, "b t d"],
@@ -255,7 +265,7 @@ def run_stack(
     *,
     depth: int,
     unroll: bool = False,
-    remat: bool = False,
+    remat: str = "none",
     inference: bool = False,
 ) -> Float[Array, "b t d"]:
     """Run `depth` copies of `block` (a submodule of the caller) whose parameters are [depth, ...].
@@ -266,7 +276,7 @@ def run_stack(
       bias: the attention bias, the same for every layer.
       depth: how many; 0 gives `x` back.
       unroll: unroll the scan, so that cost analysis counts every block.
-      remat: recompute each block in the backward pass.
+      remat: what the backward pass computes again, a key of `REMAT`.
       inference: see inference.py.
     """
     if depth == 0:
@@ -276,7 +286,7 @@ def run_stack(
         return (in_slices(module, carry, bias) if inference else module(carry, bias)), None
 
     scanned = nn.scan(
-        nn.remat(body, prevent_cse=False) if remat else body,
+        REMAT[remat](body),
         variable_axes={"params": 0, "intermediates": 0},
         split_rngs={"params": True, "dropout": True},
         in_axes=nn.broadcast,

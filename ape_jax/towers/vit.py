@@ -135,7 +135,7 @@ class ViT(nn.Module):
       dtype: input dtype of products.
       param_dtype: dtype of the parameters.
       unroll: unroll the scan over blocks.
-      remat: recompute blocks in the backward pass.
+      remat: what the backward pass computes again, see layers.REMAT.
       inference: forward passes on a CPU, see inference.py.
     """
 
@@ -143,7 +143,7 @@ class ViT(nn.Module):
     dtype: Any = jnp.bfloat16
     param_dtype: Any = jnp.float32
     unroll: bool = False
-    remat: bool = False
+    remat: str = "none"
     inference: bool = False
 
     def setup(self) -> None:

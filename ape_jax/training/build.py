@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -39,6 +40,7 @@ def make_model(config: ml_collections.ConfigDict, image: Tower, text: Tower) -> 
             )
     _check_pooling(image, config.image.layer, pooling)
     width = config.embed or image.config.pooled_width(pooling)
+    image, text = (_with_remat(config, tower) for tower in (image, text))
     return Model(
         image=Side(
             tower=image,
@@ -59,6 +61,13 @@ def make_model(config: ml_collections.ConfigDict, image: Tower, text: Tower) -> 
         bias=config.loss.bias if config.loss.name == "sigmoid" else None,
         standardize=config.image.standardize,
     )
+
+
+def _with_remat(config: ml_collections.ConfigDict, tower: Tower) -> Tower:
+    """The tower as it is trained; a frozen one keeps nothing for a backward pass."""
+    if config[tower.kind].tune == "frozen":
+        return tower
+    return dataclasses.replace(tower, module=tower.module.clone(remat=config.train.remat))
 
 
 def _load(config: ml_collections.ConfigDict, kind: str) -> Tower:

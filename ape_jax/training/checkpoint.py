@@ -21,6 +21,7 @@ from ape_jax.errors import UserError
 from ape_jax.training.step import State
 
 _STATE, _OPT, _FIXED, _META = "trainable", "opt_state", "fixed", "meta"
+_AVERAGE = "average"  # Of the trained parameters; there only where one is kept.
 
 
 class Checkpoints:
@@ -45,7 +46,7 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self._path,
             options=options,
-            item_names=(_STATE, _OPT, _FIXED, _META),
+            item_names=(_STATE, _OPT, _FIXED, _AVERAGE, _META),
         )
 
     @property
@@ -69,8 +70,7 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        items = {_STATE: state.trainable, _OPT: state.opt_state, _FIXED: {"fixed": fixed}}
-        args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
+        args = {name: ocp.args.StandardSave(tree) for name, tree in _items(state, fixed).items()}
         with self.disk_errors():
             self._manager.save(
                 step, args=ocp.args.Composite(**args, **{_META: ocp.args.JsonSave(dict(meta))})
@@ -78,19 +78,33 @@ class Checkpoints:
 
     def restore(self, like: State, fixed: PyTree) -> tuple[State, PyTree]:
         """The newest state, placed like the arrays of `like` and `fixed`."""
-        items = {_STATE: like.trainable, _OPT: like.opt_state, _FIXED: {"fixed": fixed}}
+        items = _items(like, fixed)
         args = {name: ocp.args.StandardRestore(_abstract(tree)) for name, tree in items.items()}
         out = self._restore(**args)
         count = jax.device_put(np.asarray(self.latest, like.step.dtype), like.step.sharding)
-        state = State(step=count, trainable=out[_STATE], opt_state=out[_OPT])
+        state = State(
+            step=count,
+            trainable=out[_STATE],
+            opt_state=out[_OPT],
+            average=out[_AVERAGE] if _AVERAGE in items else None,
+        )
         return state, out[_FIXED]["fixed"]
 
-    def restore_model(self, trainable: PyTree, fixed: PyTree) -> tuple[PyTree, PyTree]:
-        """Only what inference needs: the trained and the fixed parameters."""
-        items = {_STATE: trainable, _FIXED: {"fixed": fixed}}
+    def restore_model(
+        self, trainable: PyTree, fixed: PyTree, *, average: bool = False
+    ) -> tuple[PyTree, PyTree]:
+        """Only what inference needs: the trained and the fixed parameters.
+
+        Args:
+          trainable: arrays like the trained parameters.
+          fixed: arrays like the fixed ones.
+          average: whether the moving average of the trained ones is wanted.
+        """
+        trained = _AVERAGE if average else _STATE
+        items = {trained: trainable, _FIXED: {"fixed": fixed}}
         args = {name: ocp.args.StandardRestore(_abstract(tree)) for name, tree in items.items()}
         out = self._restore(**args)
-        return out[_STATE], out[_FIXED]["fixed"]
+        return out[trained], out[_FIXED]["fixed"]
 
     def check(self, meta: Mapping[str, Any]) -> None:
         """Refuses checkpoints of other towers or pairs than `meta` names.
@@ -154,6 +168,14 @@ def _is_disk_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _items(state: State, fixed: PyTree) -> dict[str, PyTree]:
+    """The trees that a checkpoint holds of a state."""
+    items = {_STATE: state.trainable, _OPT: state.opt_state, _FIXED: {"fixed": fixed}}
+    if state.average is not None:
+        items[_AVERAGE] = state.average
+    return items
 
 
 def _abstract(tree: PyTree) -> PyTree:

@@ -100,13 +100,18 @@ class Loop:
             run.mesh,
             schedule=schedule,
             latent=latent.from_config(run.config.latent),
+            chunks=run.config.train.batch
+            // (run.config.train.micro_batch or run.config.train.batch),
+            ema=run.config.optim.ema,
         )
         self._train_on = make_run(step, run.mesh)
         self._key = jax.random.key(run.config.seed)
         self._embedder = Embedder(run.model, run.mesh, run.config.eval.batch)
         # A copy: the step donates its state, and a tower that is trained is shared with `run`.
         trainable = jax.tree.map(jnp.copy, run.trainable)
-        state = mesh_lib.place_replicated(init_state(trainable, optimizer), run.mesh)
+        state = mesh_lib.place_replicated(
+            init_state(trainable, optimizer, run.config.optim.ema), run.mesh
+        )
         self._fixed: PyTree = {k: v for k, v in run.frozen.items() if k == "statistics"}
         self._state = self._resume(state)
         self._frozen = {**run.frozen, **self._fixed}
@@ -205,7 +210,7 @@ class Loop:
         )
 
     def _evaluate(self, step: int | None) -> Mapping[str, float]:
-        metrics = evaluate_all(self._run.tasks, self._embedder, self._state.trainable, self._frozen)
+        metrics = evaluate_all(self._run.tasks, self._embedder, self._state.evaluated, self._frozen)
         if step is not None:
             self._writer.write(step, metrics)
         return metrics

@@ -124,6 +124,11 @@ def assemble(config: ml_collections.ConfigDict, towers: tuple[Tower, Tower]) -> 
             f"config.train.batch: {config.train.batch} does not divide over the "
             f"{mesh.devices.size} devices; write {mesh_lib.round_up(config.train.batch, mesh)}"
         )
+    if config.train.micro_batch % mesh.devices.size:
+        raise UserError(
+            f"config.train.micro_batch: {config.train.micro_batch} does not divide over the "
+            f"{mesh.devices.size} devices; write a multiple of {mesh.devices.size}"
+        )
     model = build.make_model(config, *towers)
     trainable, frozen = model.init(config.seed)
     optim.check_rules(config.optim, trainable)  # Before hours of encoding.

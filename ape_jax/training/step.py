@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from ape_jax.align import latent as latent_lib
 from ape_jax.align import losses
+from ape_jax.align.chunks import embed_in_chunks
 from ape_jax.align.latent import Latent
 from ape_jax.align.model import Batch, Model
 from ape_jax.parallel import mesh as mesh_lib
@@ -29,11 +30,18 @@ class State:
       step: i32 scalar, steps taken.
       trainable: the trained parameters.
       opt_state: the optimizer's.
+      average: the moving average of the trained parameters, None where none is kept.
     """
 
     step: Int[Array, ""]
     trainable: PyTree
     opt_state: PyTree
+    average: PyTree | None = None
+
+    @property
+    def evaluated(self) -> PyTree:
+        """The parameters that evaluation and inference use."""
+        return self.trainable if self.average is None else self.average
 
 
 Metrics = dict[str, Any]
@@ -50,10 +58,12 @@ def contrastive_loss(
     batch: Batch,
     rng: Array | None = None,
     latent: Latent | None = None,
+    chunks: int = 1,
 ) -> Float[Array, ""]:
     """The loss of one global batch; `batch["index"]` says which pairs share an image.
 
-    Without `rng` there is no dropout and no augmentation.
+    Without `rng` there is no dropout and no augmentation. `chunks` is how many parts a side that
+    runs its tower is embedded in, one after the other; the loss is the same.
     """
     image, text = model.image_features(frozen, batch), model.text_features(frozen, batch)
     keys, mix, ids = (None, None), None, batch["index"]
@@ -65,8 +75,15 @@ def contrastive_loss(
             weight = latent.weight(rng)
             mix = partial(latent_lib.mix, weight=weight)
             ids = latent_lib.mixed_ids(ids, weight)
-    zimg = model.align_images(trainable, image, keys[0], mix)
-    ztxt = model.align_texts(trainable, text, keys[1], mix)
+
+    def embed(align: Callable[..., Array], features: Any, key: Array | None) -> Array:
+        # Packed captions have seen their tower, and cannot be cut.
+        parts = 1 if getattr(features, "packed", None) is not None else chunks
+        one = lambda part, rng: align(trainable, part, rng, mix)  # noqa: E731
+        return embed_in_chunks(one, features, key, parts, mesh)
+
+    zimg = embed(model.align_images, image, keys[0])
+    ztxt = embed(model.align_texts, text, keys[1])
     scale, bias = model.logit_scale(trainable, frozen)
     if loss == "sigmoid":
         return losses.sigmoid(zimg, ztxt, scale, bias, ids=ids, mesh=mesh)
@@ -81,6 +98,8 @@ def make_step(
     *,
     schedule: Schedule | None = None,
     latent: Latent | None = None,
+    chunks: int = 1,
+    ema: float = 0.0,
 ) -> Step:
     """The pure step `(state, frozen, batch, key) -> (state, metrics)`.
 
@@ -94,13 +113,17 @@ def make_step(
       mesh: the devices that batches are sharded over.
       schedule: the optimizer's, for the metric `lr`.
       latent: augmentation of features.
+      chunks: see `contrastive_loss`.
+      ema: the decay of the moving average, 0 for none.
     """
 
     def step(state: State, frozen: PyTree, batch: Batch, key: Array) -> tuple[State, Metrics]:
         rng = jax.random.fold_in(key, state.step)
 
         def loss_of(trainable: PyTree) -> Float[Array, ""]:
-            return contrastive_loss(model, loss, mesh, trainable, frozen, batch, rng, latent)
+            return contrastive_loss(
+                model, loss, mesh, trainable, frozen, batch, rng, latent, chunks
+            )
 
         value, grads = jax.value_and_grad(loss_of)(state.trainable)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
@@ -113,9 +136,25 @@ def make_step(
         }
         if schedule is not None:
             metrics["lr"] = jnp.asarray(schedule(state.step), jnp.float32)
-        return State(step=state.step + 1, trainable=trainable, opt_state=opt_state), metrics
+        average = _averaged(state, trainable, ema)
+        state = State(
+            step=state.step + 1, trainable=trainable, opt_state=opt_state, average=average
+        )
+        return state, metrics
 
     return step
+
+
+def _averaged(state: State, trainable: PyTree, decay: float) -> PyTree | None:
+    """The moving average after a step.
+
+    Its decay grows from 0.1 on, (1 + t) / (10 + t), so that the start is forgotten in time.
+    """
+    if state.average is None:
+        return None
+    count = state.step.astype(jnp.float32)
+    kept = jnp.minimum(decay, (1 + count) / (10 + count))
+    return jax.tree.map(lambda old, new: old + (1 - kept) * (new - old), state.average, trainable)
 
 
 def make_run(step: Step, mesh: Mesh) -> Run:
@@ -153,8 +192,13 @@ def make_run(step: Step, mesh: Mesh) -> Run:
     return jax.jit(run, donate_argnums=0, out_shardings=(whole, whole))
 
 
-def init_state(trainable: PyTree, optimizer: optax.GradientTransformation) -> State:
-    """The state before the first step."""
+def init_state(
+    trainable: PyTree, optimizer: optax.GradientTransformation, ema: float = 0.0
+) -> State:
+    """The state before the first step; with a moving average if `ema` is not 0."""
     return State(
-        step=jnp.zeros((), jnp.int32), trainable=trainable, opt_state=optimizer.init(trainable)
+        step=jnp.zeros((), jnp.int32),
+        trainable=trainable,
+        opt_state=optimizer.init(trainable),
+        average=jax.tree.map(jnp.copy, trainable) if ema else None,
     )

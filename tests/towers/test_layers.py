@@ -72,7 +72,7 @@ def test_causal_bias_hides_what_comes_later():
 class Stacked(nn.Module):
     depth: int
     unroll: bool = False
-    remat: bool = False
+    remat: str = "none"
 
     def setup(self):
         block = layers.PreNormBlock(heads=2, mlp_width=8, norm_eps=1e-6, dtype=jnp.float32)
@@ -99,16 +99,36 @@ def test_stack_is_its_blocks_one_after_the_other(stack):
     np.testing.assert_allclose(jax.jit(Stacked(3).apply)(variables, x), want, atol=1e-5)
 
 
-def test_unroll_and_remat_change_nothing(stack):
+@pytest.mark.parametrize("remat", ["blocks", "all_but_products"])
+def test_unroll_and_remat_change_nothing(stack, remat):
     x, variables = stack
 
     def gradient(**options):
         run = jax.jit(jax.grad(lambda v: Stacked(3, **options).apply(v, x).sum()))
         return run.lower(variables).compile(QUICK)(variables)
 
-    plain, changed = gradient(), gradient(unroll=True, remat=True)
+    plain, changed = gradient(), gradient(unroll=True, remat=remat)
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(changed), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_more_remat_keeps_less_for_the_gradient(dtype):
+    x = normal((16, 64, 32))
+
+    class Wide(Stacked):
+        def setup(self):
+            block = layers.PreNormBlock(heads=2, mlp_width=128, norm_eps=1e-6, dtype=dtype)
+            self.blocks = block
+
+    variables = jax.eval_shape(Wide(4).init, jax.random.key(0), x)
+
+    def temporary(remat):
+        run = jax.jit(jax.grad(lambda v: Wide(4, remat=remat).apply(v, x).sum()))
+        return run.lower(variables).compile().memory_analysis().temp_size_in_bytes
+
+    whole, products, blocks = map(temporary, ("none", "all_but_products", "blocks"))
+    assert blocks < 0.8 * products and products < 0.8 * whole
 
 
 def test_unrolled_cost_analysis_counts_every_block(stack):

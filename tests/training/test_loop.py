@@ -41,12 +41,10 @@ def killed_at(monkeypatch):
     return arm
 
 
-def final_parameters(workdir):
+def final_parameters(workdir, item="trainable"):
     step = max(int(p.name) for p in (workdir / "checkpoints").iterdir())
     with ocp.StandardCheckpointer() as checkpointer:
-        arrays = checkpointer.restore(
-            (workdir / "checkpoints" / str(step) / "trainable").absolute()
-        )
+        arrays = checkpointer.restore((workdir / "checkpoints" / str(step) / item).absolute())
     return step, jax.tree.map(np.asarray, arrays)
 
 
@@ -64,6 +62,26 @@ def test_loss_falls_and_every_figure_is_written(tiny_config, tmp_path):
     assert summary["eval/train/i2t_r1"] > 3 / 24
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_trained_towers_with_all_savings_resume_with_the_same_bits(
+    tiny_config, tmp_path, killed_at
+):
+    tiny_config.image.tune = tiny_config.text.tune = "full"
+    tiny_config.image.standardize = False
+    tiny_config.train.micro_batch, tiny_config.train.remat = 8, "all_but_products"
+    tiny_config.optim.ema = 0.9
+    config = config_lib.resolve(tiny_config)
+    whole = loop.train_and_evaluate(config, tmp_path / "whole")
+    forget = killed_at(config.train.steps // 2 + 1)
+    with pytest.raises(Killed):
+        loop.train_and_evaluate(config, tmp_path / "killed")
+    forget()
+    resumed = loop.train_and_evaluate(config, tmp_path / "killed")
+    for item in ("trainable", "average"):
+        assert_same_bits(*(final_parameters(tmp_path / name, item) for name in ("whole", "killed")))
+    figures = {key for key in whole if key.startswith("eval/")}
+    assert {key: whole[key] for key in figures} == {key: resumed[key] for key in figures}
 
 
 @pytest.mark.parametrize(
