@@ -5,38 +5,26 @@ gives the head's depth (4 to 6 layers), its size (7.5 to 22.5 % of the text towe
 optimizer, learning rate, temperature and batch are ours.
 """
 
-from ape_jax import config as config_lib
+from ape_jax import recipes
 
 
 def get_config(arg=""):
-    args = config_lib.parse_arg(
-        arg, image="", text="", pairs="", eval="", batch=512, steps=2000, views=10, seed=0
-    )
-    config = config_lib.default()
-    config.seed = args.seed
-
-    config.image.tower, config.text.tower = args.image, args.text
+    config, args = recipes.start(arg, views=10)
     config.text.head.depth = 4
     config.text.head.dropout = 0.1
-
-    config.data.pairs = args.pairs
-    config.data.eval = {"eval": args.eval} if args.eval else {}
 
     # Image augmentation helps sizeably, text augmentation hardly (the paper). With few images,
     # encode each in several views once; views=0 draws a fresh one in every step instead.
     # Vectors that are given (image=features:WIDTH) have the views that they have.
     views = 1 if args.image.startswith("features:") else args.views
-    config.cache.views = views
+    config.cache.views = min(views, 2) if args.runlocal else views
     if views != 1:
         config.augment.crop = (0.4, 1.0)
         config.augment.flip = True
         config.augment.randaugment = (2, 5)
 
-    config.train.batch, config.train.steps = args.batch, args.steps
-    config.train.checkpoint_every = max(args.steps // 10, 1)
-    config.train.log_every = max(args.steps // 100, 1)
     config.optim.lr = 1e-3
     config.optim.warmup = args.steps // 10
     config.optim.weight_decay = 0.1
     config.optim.lr_mults = ((".*log_scale", 5.0),)
-    return config
+    return recipes.finish(config, args)

@@ -10,9 +10,18 @@ import sys
 import pytest
 
 from ape_jax import config as config_lib
+from ape_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parent.parent
-ARGUMENTS = {"ape": "image=demo:vit_s14,text=demo:minilm,pairs=demo:twemoji:train"}
+# Those that are about pairs of their own; all others are recipes for the user's.
+STUDIES = {"demo", "icons"}
+RECIPES = sorted(p for p in (ROOT / "configs").glob("*.py") if p.stem not in STUDIES)
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """A cache that the recipes share."""
+    return tmp_path_factory.mktemp("features")
 
 
 def read(path, arg):
@@ -24,8 +33,22 @@ def read(path, arg):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.stem)
 def test_config_file_resolves(path):
-    config = read(path, ARGUMENTS.get(path.stem, ""))
+    arg = "" if path.stem in STUDIES else "image=demo:vit_s14,text=demo:minilm,pairs=x.jsonl"
+    config = read(path, arg)
     assert config.image.tower and config.text.tower and config.data.pairs
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_first_steps_of_a_recipe_bring_the_loss_down(path, tmp_path, features):
+    """Twenty steps on real towers and pairs of the demo."""
+    config = read(path, "runlocal")
+    with config.unlocked():
+        config.cache.dir = str(features)
+    loop.train_and_evaluate(config_lib.resolve(config), tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["train/loss"] for line in lines if "train/loss" in line]
+    assert len(losses) == 20
+    assert sum(losses[-5:]) < 0.97 * sum(losses[:5])
 
 
 def test_ape_takes_given_vectors():

@@ -15,6 +15,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from ape_jax.towers.inference import MOST_HEADS, attend_by_head, in_slices
@@ -30,6 +31,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
 }
 """By the names transformers uses; "gelu" is the exact one (erf)."""
+
+_PRODUCT = "product of a dense layer"  # See `REMAT`.
 
 # Large enough to vanish in a softmax, small enough to stay finite in a sum.
 MASKED = -1e9
@@ -49,7 +52,7 @@ class Dense(nn.Module):
         """Apply the layer."""
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        y = product(x, kernel, self.dtype)
+        y = checkpoint_name(product(x, kernel, self.dtype), _PRODUCT)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
             y = y + bias.astype(jnp.float32)
@@ -252,7 +255,10 @@ REMAT: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "none": lambda body: body,
     "blocks": partial(nn.remat, prevent_cse=False),
     "all_but_products": partial(
-        nn.remat, prevent_cse=False, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+        # By name: the rule of narrow products is by hand, and hides them from policies by kind.
+        nn.remat,
+        prevent_cse=False,
+        policy=jax.checkpoint_policies.save_only_these_names(_PRODUCT),
     ),
 }
 """What is kept of a block for its gradient: everything, its input, or its products with kernels."""

@@ -6,13 +6,14 @@ For each size a child process encodes `configs/icons.py:n=SIZE` into an empty ca
 (`python -m ape_jax.extract`), and another trains on it (`python -m ape_jax.main`), forbidden to
 encode. Prints a Markdown table and one JSON line:
 
-* seconds of each, whole processes from start to end; those of encoding images and captions alone,
-  and of the training loop alone;
+* seconds of each, whole processes from start to end, by the clock and of processor time; those of
+  encoding images and captions alone, and of the training loop alone, by the clock;
 * bytes of the features;
 * the peak of each process's resident memory, and what of the training's lies above the features,
   which it holds in memory once;
 * linearity: the time a pair takes between the two larger sizes over that between the two smaller
-  ones, which is 1 where time grows linearly above a fixed start.
+  ones, which is 1 where time grows linearly above a fixed start; processor time says so on a
+  machine that is shared, too.
 
 The icons are fetched first where they are not there (`python -m ape_jax.demo --only icons`).
 """
@@ -74,11 +75,13 @@ def measure(size: int, epochs: int, folder: pathlib.Path) -> dict[str, float]:
         "captions": sum(c["items"] for c in caches if "captions" in c["what"]),
         "feature_bytes": features,
         "extract_seconds": extract["seconds"],
+        "extract_cpu_seconds": extract["cpu_seconds"],
         "image_seconds": seconds["images"],
         "caption_seconds": seconds["captions"],
         "extract_peak_mib": extract["peak_mib"],
         "train_steps": summary["step"],
         "train_seconds": train["seconds"],
+        "train_cpu_seconds": train["cpu_seconds"],
         "loop_seconds": summary["seconds_last_start"],
         "train_peak_mib": train["peak_mib"],
         "train_mib_above_features": round(train["peak_mib"] - features / 2**20, 1),
@@ -104,7 +107,11 @@ def run(command: str, size: int, epochs: int, folder: pathlib.Path, *more: str) 
     if process.returncode:
         sys.exit(f"ape_jax.{command} ended with status {process.returncode}")
     kib = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
-    return {"seconds": round(time.monotonic() - started, 2), "peak_mib": round(kib / 1024, 1)}
+    return {
+        "seconds": round(time.monotonic() - started, 2),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
+        "peak_mib": round(kib / 1024, 1),
+    }
 
 
 def linearity(rows: list[dict[str, float]]) -> dict[str, float]:
@@ -115,9 +122,10 @@ def linearity(rows: list[dict[str, float]]) -> dict[str, float]:
     def slope(key: str, first: dict[str, float], second: dict[str, float]) -> float:
         return (second[key] - first[key]) / (second["pairs"] - first["pairs"])
 
+    keys = ("extract_seconds", "extract_cpu_seconds", "train_seconds", "train_cpu_seconds")
     return {
         key: round(slope(key, rows[-2], rows[-1]) / slope(key, rows[0], rows[-2]), 3)
-        for key in ("extract_seconds", "image_seconds", "train_seconds", "loop_seconds")
+        for key in keys
     }
 
 
@@ -125,9 +133,11 @@ def table(rows: list[dict[str, float]]) -> str:
     """The rows in Markdown."""
     head = ["pairs", "features, MB", "extract, s", "images, s", "captions, s", "ms a pair"]
     head += [
+        "CPU ms a pair",
         "train, s",
         "loop, s",
         "ms a pair",
+        "CPU ms a pair",
         "peak, MiB",
         f"above features, MiB (< {_LIMIT_MIB})",
     ]
@@ -141,9 +151,11 @@ def table(rows: list[dict[str, float]]) -> str:
                 f"{row['image_seconds']:.1f}",
                 f"{row['caption_seconds']:.1f}",
                 f"{1e3 * row['extract_seconds'] / row['pairs']:.2f}",
+                f"{1e3 * row['extract_cpu_seconds'] / row['pairs']:.2f}",
                 f"{row['train_seconds']:.1f}",
                 f"{row['loop_seconds']:.1f}",
                 f"{1e3 * row['train_seconds'] / row['pairs']:.2f}",
+                f"{1e3 * row['train_cpu_seconds'] / row['pairs']:.2f}",
                 f"{max(row['train_peak_mib'], row['extract_peak_mib']):.0f}",
                 f"{row['train_mib_above_features']:.0f}",
             ]

@@ -1,0 +1,30 @@
+"""LiT on your own pairs: `--config configs/lit.py:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
+
+The image tower is locked, the whole text tower and a linear map on its CLS token are trained (Zhai
+et al., "LiT: Zero-Shot Transfer with Locked-image text Tuning", arXiv 2111.07991). Published: which
+part is trained, the global softmax loss, clipping at 1, the CLS token. Learning rate, batch and
+decay are ours, for the few pairs that a user brings; `configs/lit_coco_b16b.py` has the published
+ones of one run.
+"""
+
+from ape_jax import recipes
+
+
+def get_config(arg=""):
+    config, args = recipes.start(arg, views=1)
+    config.text.tune = "full"
+    config.text.head.name = "linear"
+    config.text.pooling = "cls"
+
+    config.cache.views = args.views
+    if args.views != 1:
+        config.augment.crop = (0.4, 1.0)
+        config.augment.flip = True
+        config.augment.randaugment = (2, 5)
+
+    # The map on top is new and can go faster than what was pretrained.
+    config.optim.lr = 5e-5
+    config.optim.lr_mults = (("text_head/.*", 10.0), (".*log_scale", 10.0))
+    config.optim.warmup = args.steps // 10
+    config.optim.weight_decay = 0.1
+    return recipes.finish(config, args)
