@@ -1,7 +1,5 @@
 """Ridge regression against scikit-learn's."""
 
-import doctest
-
 import jaxtyping
 import numpy as np
 import pytest
@@ -9,6 +7,8 @@ from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.model_selection import PredefinedSplit
 
 from ape_jax.align import closed_form
+from ape_jax.align.closed_form import folds
+from ape_jax.align.closed_form.ridge import _leave_one_out_errors
 from ape_jax.errors import UserError
 
 GRID = np.geomspace(1e-2, 1e5, 15)
@@ -64,7 +64,7 @@ def test_leave_one_out_errors_equal_leaving_each_row_out(center):
         for i, l2 in enumerate(GRID):
             fit = closed_form.ridge(x[rest], y[rest], l2, center=center)
             by_hand[i] += ((fit(x[row]) - y[row]) ** 2).sum()
-    ours = closed_form._leave_one_out_errors(x, y, GRID, center)
+    ours = _leave_one_out_errors(x, y, GRID, center)
     np.testing.assert_allclose(ours, by_hand, rtol=1e-8)
 
 
@@ -81,10 +81,10 @@ def test_given_folds_choose_and_fit_as_scikit_learn(n, d, noise):
 
 def test_drawn_folds_are_balanced_and_keep_groups_together():
     groups = np.repeat(np.arange(23), 3)
-    fold = closed_form._folds(69, 5, groups, seed=0)
+    fold = folds.draw(69, 5, groups, seed=0)
     assert (fold.reshape(23, 3) == fold[::3, None]).all()
     assert np.ptp(np.bincount(fold)) <= 3
-    assert not np.array_equal(fold, closed_form._folds(69, 5, groups, seed=1))
+    assert not np.array_equal(fold, folds.draw(69, 5, groups, seed=1))
 
 
 def test_groups_regularise_more_where_rows_repeat_each_other():
@@ -132,8 +132,3 @@ def test_what_cannot_be_fitted_is_refused(change, message):
     arguments = {"x": np.ones((10, 3)), "y": np.ones((10, 2))} | change
     with pytest.raises(UserError, match=message):
         closed_form.ridge_cv(**arguments)
-
-
-def test_examples():
-    result = doctest.testmod(closed_form)
-    assert result.attempted and not result.failed

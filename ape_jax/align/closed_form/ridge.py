@@ -1,8 +1,4 @@
-"""Alignment without training by gradient: ridge regression from text features to image features.
-
-Solved exactly, in float64, in seconds. With few pairs it is hard to beat; with many it is where
-training can start from.
-"""
+"""Ridge regression from text features to image features."""
 
 from __future__ import annotations
 
@@ -12,26 +8,21 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Integer
 
+from ape_jax.align.closed_form.affine import Affine
+from ape_jax.align.closed_form.folds import draw
+from ape_jax.align.closed_form.paired import Moments, Paired, by_fold, from_rows, moments
 from ape_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ridge:
-    """An affine map, x @ kernel + bias.
+class Ridge(Affine):
+    """A fitted map.
 
     Attributes:
-      kernel: float64 [d, k].
-      bias: float64 [k].
       l2: the regulariser that it was fitted with.
     """
 
-    kernel: Float[np.ndarray, "d k"]
-    bias: Float[np.ndarray, " k"]
     l2: float
-
-    def __call__(self, x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n k"]:
-        """Maps features [..., d] to [..., k]."""
-        return x @ self.kernel + self.bias
 
 
 def ridge(
@@ -124,15 +115,13 @@ def ridge_cv(
     if groups is not None and folds is None:
         folds = 5
     if l2s is None:
-        l2s = (_top_eigenvalue(_centred(x, y, center)[0]) or 1.0) * np.geomspace(1e-6, 1e2, 33)
+        l2s = _grid(_top_eigenvalue(_centred(x, y, center)[0]))
     l2s = np.asarray(l2s, np.float64)
     _check_l2(l2s)
-    if folds is None:
-        errors = _leave_one_out_errors(x, y, l2s, center)
-    else:
-        fold = _folds(len(x), folds, groups, seed)
-        held_out = [fold == f for f in np.unique(fold)]
-        errors = sum(_held_out_errors(x, y, out, l2s, center) for out in held_out)
+    if folds is not None:
+        fold = draw(len(x), folds, groups, seed)
+        return _chosen([part for _, part in by_fold(from_rows(x, y), fold)], l2s, center)
+    errors = _leave_one_out_errors(x, y, l2s, center)
     return ridge(x, y, float(l2s[np.argmin(errors)]), center=center)
 
 
@@ -158,16 +147,82 @@ def _leave_one_out_errors(
     return np.array(errors)
 
 
+def ridge_pairs(
+    paired: Paired,
+    *,
+    l2: float | None = None,
+    folds: int | Integer[np.ndarray, " n"] = 5,
+    seed: int = 0,
+) -> Ridge:
+    """Ridge from texts to images, every caption of an image a row, views averaged.
+
+    The same as `ridge_cv` on the rows written out, with images that share a text held out together.
+
+    Args:
+      paired: the features.
+      l2: as for `ridge`; None chooses it as `ridge_cv` does with folds.
+      folds: how many to draw, or the fold of each image.
+      seed: of the draw.
+
+    Raises:
+      UserError: as for `ridge_cv`.
+    """
+    paired.check()
+    if l2 is not None:
+        _check_l2([l2])
+        return _solve(moments(paired), l2, center=True)
+    if isinstance(folds, int):
+        folds = min(folds, len(paired))
+    parts = [part for _, part in by_fold(paired, draw(len(paired), folds, paired.groups(), seed))]
+    return _chosen(parts, None, center=True)
+
+
+def _chosen(parts: list[Moments], l2s: np.ndarray | None, center: bool) -> Ridge:
+    """The fit to all parts with the l2 that does best on each part when fitted to the others."""
+    whole = sum(parts[1:], parts[0])
+    if l2s is None:
+        l2s = _grid(np.linalg.eigvalsh(_sums(whole, center)[0])[-1])
+    errors = sum(_held_out_errors(whole - out, out, l2s, center) for out in parts)
+    return _solve(whole, float(l2s[np.argmin(errors)]), center)
+
+
+def _solve(whole: Moments, l2: float, center: bool) -> Ridge:
+    xx, xy = _sums(whole, center)
+    kernel = np.linalg.solve(xx + l2 * np.eye(len(xx)), xy)
+    bias = whole.image_mean - whole.text_mean @ kernel if center else np.zeros(xy.shape[1])
+    return Ridge(kernel=kernel, bias=bias, l2=float(l2))
+
+
+def _sums(part: Moments, center: bool) -> tuple[np.ndarray, np.ndarray]:
+    """x^T x and x^T y."""
+    if not center:
+        return part.text_text, part.text_image
+    xx, _, xy = part.covariances()
+    return part.count * xx, part.count * xy
+
+
 def _held_out_errors(
-    x: np.ndarray, y: np.ndarray, out: np.ndarray, l2s: np.ndarray, center: bool
+    fitted: Moments, out: Moments, l2s: np.ndarray, center: bool
 ) -> Float[np.ndarray, " l"]:
-    """Mean squared errors of the rows `out` when fitted on the others, for each l2."""
-    x_in, y_in, x_mean, y_mean = _centred(x[~out], y[~out], center)
-    eigenvalues, basis = _principal(x_in)
-    left = (x[out] - x_mean) @ basis
-    right = (x_in @ basis).T @ y_in
-    target = y[out] - y_mean
-    return np.array([np.mean((target - (left / (v + eigenvalues)) @ right) ** 2) for v in l2s])
+    """Mean squared errors on `out` of the fit to `fitted`, for each l2; from the sums alone."""
+    xx, xy = _sums(fitted, center)
+    eigenvalues, basis = np.linalg.eigh(xx)
+    eigenvalues = np.maximum(eigenvalues, 0)
+    right = basis.T @ xy
+    x0 = fitted.text_mean if center else np.zeros(len(xx))
+    y0 = fitted.image_mean if center else np.zeros(xy.shape[1])
+    # The sums of `out` about the means of `fitted`.
+    n, x1, y1 = out.count, out.text_sum, out.image_sum
+    out_xx = out.text_text - np.outer(x1, x0) - np.outer(x0, x1) + n * np.outer(x0, x0)
+    out_xy = out.text_image - np.outer(x1, y0) - np.outer(x0, y1) + n * np.outer(x0, y0)
+    out_yy = np.trace(out.image_image) - 2 * y1 @ y0 + n * y0 @ y0
+    out_xx, out_xy = basis.T @ out_xx @ basis, basis.T @ out_xy
+    errors = []
+    for l2 in l2s:
+        kernel = right / (eigenvalues + l2)[:, None]
+        explained = 2 * np.vdot(kernel, out_xy) - np.vdot(kernel, out_xx @ kernel)
+        errors.append((out_yy - explained) / (n * len(y0)))
+    return np.array(errors)
 
 
 def _principal(x: np.ndarray) -> tuple[Float[np.ndarray, " r"], Float[np.ndarray, "d r"]]:
@@ -179,36 +234,13 @@ def _principal(x: np.ndarray) -> tuple[Float[np.ndarray, " r"], Float[np.ndarray
     return np.maximum(eigenvalues, 0), basis
 
 
+def _grid(top: float) -> Float[np.ndarray, " l"]:
+    return (top or 1.0) * np.geomspace(1e-6, 1e2, 33)
+
+
 def _top_eigenvalue(x: np.ndarray) -> float:
     gram = x @ x.T if len(x) < x.shape[1] else x.T @ x
     return float(np.linalg.eigvalsh(gram)[-1])
-
-
-def _folds(
-    n: int,
-    folds: int | Integer[np.ndarray, " n"],
-    groups: Integer[np.ndarray, " n"] | None,
-    seed: int,
-) -> Integer[np.ndarray, " n"]:
-    """Which fold each row is held out in: as given, or drawn so that folds are of equal size."""
-    if not isinstance(folds, int | np.integer):
-        fold = np.asarray(folds)
-        if fold.shape != (n,) or len(np.unique(fold)) < 2:
-            raise UserError(
-                f"folds has shape {fold.shape} and {len(np.unique(fold))} different values; it "
-                f"needs one integer for each of the {n} rows, and at least two different ones."
-            )
-        return fold
-    groups = np.arange(n) if groups is None else np.asarray(groups)
-    if groups.shape != (n,):
-        raise UserError(f"groups has shape {groups.shape}; it needs one for each of the {n} rows.")
-    unique, group = np.unique(groups, return_inverse=True)
-    if not 2 <= folds <= len(unique):
-        raise UserError(
-            f"folds is {folds}; with {len(unique)} rows or groups of rows to hold out, write a "
-            f"number from 2 to {len(unique)}."
-        )
-    return (np.random.default_rng(seed).permutation(len(unique)) % folds)[group]
 
 
 def _centred(

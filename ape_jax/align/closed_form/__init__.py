@@ -1,0 +1,31 @@
+"""Alignment without training by gradient: solved exactly, in float64, in seconds.
+
+With few pairs these are hard to beat; with many they are where training can start from.
+"""
+
+from ape_jax.align.closed_form.affine import Affine
+from ape_jax.align.closed_form.asif import Asif, asif, asif_cv
+from ape_jax.align.closed_form.cca import Cca, cca, cca_cv
+from ape_jax.align.closed_form.paired import Moments, Paired, moments
+from ape_jax.align.closed_form.procrustes import Procrustes, procrustes, procrustes_cv
+from ape_jax.align.closed_form.ridge import Ridge, ridge, ridge_cv, ridge_pairs
+
+__all__ = [
+    "Affine",
+    "Asif",
+    "Cca",
+    "Moments",
+    "Paired",
+    "Procrustes",
+    "Ridge",
+    "asif",
+    "asif_cv",
+    "cca",
+    "cca_cv",
+    "moments",
+    "procrustes",
+    "procrustes_cv",
+    "ridge",
+    "ridge_cv",
+    "ridge_pairs",
+]

@@ -1,0 +1,133 @@
+"""Sums over pairs equal those of the rows written out, and folds keep what belongs together."""
+
+import doctest
+import importlib
+import pkgutil
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from ape_jax.align import closed_form
+from ape_jax.align.closed_form import folds, held_out
+from ape_jax.align.closed_form.paired import by_fold
+from ape_jax.errors import UserError
+from ape_jax.evaluators.retrieval import retrieval_metrics
+
+
+@pytest.fixture
+def pairs(rng):
+    """40 images of 3 views; 0 to 3 captions each out of 50 texts, some of them shared."""
+    owner = np.sort(rng.integers(0, 40, 80))
+    return closed_form.Paired(
+        text=rng.normal(size=(50, 5)).astype(np.float32),
+        image=rng.normal(size=(40, 3, 7)).astype(np.float32),
+        rows=rng.integers(0, 50, 80),
+        owner=owner,
+        center=np.full(7, 0.5, np.float32),
+        spread=np.linspace(1, 2, 7, dtype=np.float32),
+    )
+
+
+def written_out(pairs):
+    image = (pairs.image.astype(np.float64) - pairs.center) / pairs.spread
+    x = np.repeat(pairs.text[pairs.rows], image.shape[1], axis=0).astype(np.float64)
+    return x, image[pairs.owner].reshape(len(x), -1)
+
+
+def test_moments_are_those_of_every_caption_beside_every_view(pairs):
+    x, y = written_out(pairs)
+    ours = closed_form.moments(pairs)
+    both = np.cov(np.hstack([x, y]).T, bias=True)
+    xx, yy, xy = ours.covariances()
+    np.testing.assert_allclose(xx, both[:5, :5], atol=1e-12)
+    np.testing.assert_allclose(yy, both[5:, 5:], atol=1e-12)
+    np.testing.assert_allclose(xy, both[:5, 5:], atol=1e-12)
+    np.testing.assert_allclose(ours.text_mean, x.mean(0), atol=1e-12)
+    np.testing.assert_allclose(ours.image_mean, y.mean(0), atol=1e-12)
+
+
+def test_moments_do_not_depend_on_blocks_and_folds_add_up(pairs, monkeypatch):
+    whole = closed_form.moments(pairs)
+    monkeypatch.setattr("ape_jax.align.closed_form.paired._BLOCK", 7)
+    parts = [part for _, part in by_fold(pairs, np.arange(40) % 3)]
+    added = parts[0] + parts[1] + parts[2]
+    for name in ("count", "text_text", "image_image", "text_image", "text_sum", "image_sum"):
+        np.testing.assert_allclose(getattr(added, name), getattr(whole, name), atol=1e-10)
+
+
+def test_ridge_on_pairs_is_ridge_on_the_rows_written_out(pairs):
+    x, y = written_out(pairs)
+    # Three views are three rows of a third each.
+    ours = closed_form.ridge_pairs(pairs, l2=2.0)
+    theirs = closed_form.ridge(x, y, 6.0)
+    np.testing.assert_allclose(ours.kernel, theirs.kernel, atol=1e-10)
+    np.testing.assert_allclose(ours.bias, theirs.bias, atol=1e-10)
+
+
+def test_half_precision_is_read_as_it_is(pairs):
+    narrow = pairs.image.astype(ml_dtypes.bfloat16)
+    a = closed_form.Paired(text=pairs.text, image=narrow, rows=pairs.rows, owner=pairs.owner)
+    b = closed_form.Paired(
+        text=pairs.text, image=narrow.astype(np.float32), rows=pairs.rows, owner=pairs.owner
+    )
+    np.testing.assert_array_equal(
+        closed_form.moments(a).image_image, closed_form.moments(b).image_image
+    )
+
+
+def test_images_that_share_texts_are_linked_along_chains():
+    rows, owner = np.array([0, 1, 1, 2, 3, 2, 4]), np.array([0, 0, 1, 1, 2, 3, 4])
+    np.testing.assert_array_equal(folds.linked(rows, owner, 8), [0, 0, 2, 0, 4, 5, 6, 7])
+
+
+def test_where_sharing_links_nearly_all_each_stands_alone():
+    np.testing.assert_array_equal(folds.linked(np.zeros(6, int), np.arange(6), 6), np.arange(6))
+
+
+def test_a_sample_of_a_fold_keeps_its_own_captions_only(pairs):
+    out = held_out.sample(pairs, np.arange(40) < 20, limit=8, seed=0)
+    assert len(out.image) == 8 and len(np.unique(out.owner)) == 8
+    for owner, row in zip(out.owner, out.rows):
+        image = int(np.argmin(np.abs(pairs.images(np.arange(40))[:, 0] - out.image[owner]).sum(1)))
+        texts = pairs.text[pairs.rows[pairs.owner == image]]
+        assert (np.abs(texts - out.text[row]).sum(1) < 1e-6).any()
+
+
+def test_the_score_is_the_mean_reciprocal_rank_both_ways():
+    out = held_out.HeldOut(
+        image=np.zeros((2, 1)),
+        text=np.zeros((3, 1)),
+        rows=np.array([0, 1, 2]),
+        owner=np.array([0, 0, 1]),
+    )
+    scores = np.array([[0.1, 0.9, 0.5], [0.2, 0.3, 0.1]])
+    # Images find theirs at ranks 1 and 3; texts at 2, 1 and 2.
+    assert out.score_similarities(scores) == pytest.approx(((1 + 1 / 3) / 2 + (2 / 3)) / 2)
+
+
+def test_the_score_ranks_as_the_evaluation_does(rng):
+    zimg, ztxt = (rng.normal(size=(30, 6)).astype(np.float32) for _ in range(2))
+    zimg, ztxt = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (zimg, ztxt))
+    place = np.arange(30)
+    out = held_out.HeldOut(image=zimg, text=ztxt, rows=place, owner=place)
+    metrics = retrieval_metrics(zimg, ztxt, place)
+    low = (metrics["i2t_r1"] + metrics["t2i_r1"]) / 2
+    assert low <= out.score(zimg, ztxt) <= low + (1 - low) / 2
+
+
+def test_images_out_of_order_are_refused(pairs):
+    bad = closed_form.Paired(
+        text=pairs.text, image=pairs.image, rows=pairs.rows, owner=pairs.owner[::-1]
+    )
+    with pytest.raises(UserError, match="ascending"):
+        closed_form.cca(bad, 0.1)
+
+
+def test_examples():
+    attempted = 0
+    for found in pkgutil.iter_modules(closed_form.__path__):
+        result = doctest.testmod(importlib.import_module(f"{closed_form.__name__}.{found.name}"))
+        assert not result.failed
+        attempted += result.attempted
+    assert attempted
