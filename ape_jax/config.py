@@ -49,6 +49,14 @@ def _tower(side: str, head: Mapping[str, Field]) -> dict[str, Field]:
 
 SCHEMA: Mapping[str, Field] = {
     "seed": integer(0, 0, 2**32 - 1),
+    # 'train', or a closed form: heads that are solved, whatever `head` and `train` say.
+    "method": choice("train", "ridge", "cca", "procrustes", "asif"),
+    # What the linear heads start from when they are trained.
+    "start.method": choice("none", "ridge", "cca", "procrustes"),
+    # Of either; what is left at its default is chosen by held-out pairs, as is `embed`.
+    "closed.l2": number(0.0, 0.0),
+    "closed.power": number(-1.0, -1.0, 16.0),
+    "closed.neighbours": integer(0, 0),
     # The image tower; `standardize` is the one fixed affine map that an untouched side may have.
     **_tower("image", {"name": choice("identity", "linear")}),
     "image.pooling": choice("own", "cls", "mean", "cls+mean", "map"),

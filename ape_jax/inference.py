@@ -165,7 +165,7 @@ def load(directory: str | os.PathLike[str]) -> Aligner:
     image, text = build.load_towers(config)
     checkpoints.check(run_lib.meta(config, image, text))
     mesh = mesh_lib.make_mesh()
-    model = build.make_model(config, image, text)
+    model = build.make_model(config, image, text, checkpoints.solved)
     trainable, frozen = model.init(config.seed)
     frozen = mesh_lib.place_frozen(frozen, mesh, config.mesh.shard_min_size)
     trainable = mesh_lib.place_replicated(trainable, mesh)

@@ -25,6 +25,7 @@ def check(config: ml_collections.ConfigDict, defaults: Mapping[str, Any]) -> Non
     """
     _check_required(config)
     _check_vectors(config)
+    _check_closed(config)
     _check_model(config)
     _check_features(config)
     _check_training(config)
@@ -84,7 +85,8 @@ def _check_model(config: ml_collections.ConfigDict) -> None:
             "config.image.standardize: statistics are fixed before training, so they need "
             "image.tune='frozen'; set it to False"
         )
-    if config.image.head.name == "identity" and config.embed:
+    solved = config.method in ("cca", "procrustes")  # Their image side is linear.
+    if config.image.head.name == "identity" and config.embed and not solved:
         raise UserError(
             f"config.embed: with image.head.name='identity' the joint width is the image "
             f"feature's; found {config.embed}, write 0 or use image.head.name='linear'"
@@ -93,6 +95,42 @@ def _check_model(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             f"config.loss.scale: expected at most loss.scale_max ({config.loss.scale_max:g}), "
             f"found {config.loss.scale:g}"
+        )
+
+
+def _check_closed(config: ml_collections.ConfigDict) -> None:
+    """A closed form is solved on features of both towers; a start from one needs its heads."""
+    key = "start.method" if config.method == "train" else "method"
+    chosen = config.start.method if key == "start.method" else config.method
+    if key == "method" and config.start.method != "none":
+        raise UserError(
+            f"config.start.method: with method={chosen!r} nothing is trained; write 'none', or "
+            f"method='train' to train from where {config.start.method!r} ends"
+        )
+    if chosen == "none":
+        return
+    frozen = config.image.tune == config.text.tune == "frozen"
+    if not (frozen and config.cache.views and config.cache.text):
+        raise UserError(
+            f"config.{key}: {chosen!r} is solved on encoded features; it needs image.tune and "
+            "text.tune='frozen', cache.views of at least 1 and cache.text=True"
+        )
+    if chosen in ("ridge", "asif") and config.embed:
+        raise UserError(
+            f"config.embed: {chosen!r} has a width of its own; write 0, found {config.embed}"
+        )
+    if key == "method":
+        return
+    image = "identity" if chosen == "ridge" else "linear"
+    if config.image.head.name != image:
+        raise UserError(
+            f"config.image.head.name: a start from {chosen!r} needs {image!r}, found "
+            f"{config.image.head.name!r}"
+        )
+    if config.text.head.name.split("+")[0] != "linear":
+        raise UserError(
+            f"config.text.head.name: a start from {chosen!r} is one of a linear head; write "
+            f"'linear' or a sum that begins with it, found {config.text.head.name!r}"
         )
 
 
@@ -167,6 +205,12 @@ def _check_no_effect(config: ml_collections.ConfigDict, defaults: Mapping[str, A
         unused["loss.bias"] = (config.loss.bias, "loss.name='softmax'")
     if config.text.tune != "frozen":
         unused["cache.text"] = (config.cache.text, f"text.tune={config.text.tune!r}")
+    closed = config.start.method if config.method == "train" else config.method
+    takes = {"l2": ("ridge", "cca"), "power": ("cca", "asif"), "neighbours": ("asif",)}
+    for key, methods in takes.items():
+        if closed not in methods:
+            why = f"method={config.method!r} and start.method={config.start.method!r}"
+            unused[f"closed.{key}"] = (config.closed[key], why)
     if config.text.tower.startswith(VECTORS):
         for key in ("max_length", "prefix"):
             unused[f"text.{key}"] = (config.text[key], f"text.tower={config.text.tower!r}")

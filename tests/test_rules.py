@@ -58,3 +58,29 @@ def test_given_images_go_with_a_real_text_tower():
 def test_what_does_not_go_together_is_one_sentence(keys, words):
     with pytest.raises(UserError, match=words):
         _resolve(**keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"method": "cca", "start__method": "cca"}, "config.start.method: with method='cca'"),
+        ({"method": "ridge", "cache__text": False}, "config.method: 'ridge' is solved on encoded"),
+        ({"method": "cca", "text__tune": "full"}, "config.method: 'cca' is solved on encoded"),
+        ({"method": "asif", "embed": 64}, "config.embed: 'asif' has a width of its own"),
+        ({"start__method": "cca"}, "config.image.head.name: a start from 'cca' needs 'linear'"),
+        (
+            {"start__method": "ridge", "image__head__name": "linear"},
+            "config.image.head.name: a start from 'ridge' needs 'identity'",
+        ),
+        ({"start__method": "ridge"}, "config.text.head.name: .* a linear head"),
+        ({"closed__l2": 1.0}, "config.closed.l2: 1.0 has no effect with method='train'"),
+        ({"method": "ridge", "closed__power": 1.0}, "config.closed.power: 1.0 has no effect"),
+    ],
+)
+def test_closed_forms_say_what_they_need(keys, words):
+    with pytest.raises(UserError, match=words):
+        _resolve(**keys)
+
+
+def test_cca_makes_its_own_heads_of_any_width():
+    assert _resolve(method="cca", embed=64).embed == 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from ape_jax import towers
-from ape_jax.align import heads
+from ape_jax.align import anchored, heads
 from ape_jax.align.model import Model, Side
 from ape_jax.errors import UserError
 from ape_jax.towers.tower import Tower, TowerConfig
@@ -25,8 +26,20 @@ def load_towers(config: ml_collections.ConfigDict) -> tuple[Tower, Tower]:
     return _load(config, "image"), _load(config, "text")
 
 
-def make_model(config: ml_collections.ConfigDict, image: Tower, text: Tower) -> Model:
+def make_model(
+    config: ml_collections.ConfigDict,
+    image: Tower,
+    text: Tower,
+    solved: Mapping[str, Any] | None = None,
+) -> Model:
     """The model that the config describes, on these towers.
+
+    Args:
+      config: the resolved config.
+      image: the image tower.
+      text: the text tower.
+      solved: the record of a closed form that was solved (`solve.Solution`); without it, heads that
+        await one are of any size.
 
     Raises:
       UserError: naming the config key, for a layer or pooling that a tower does not have.
@@ -39,19 +52,19 @@ def make_model(config: ml_collections.ConfigDict, image: Tower, text: Tower) -> 
                 f"found {config[side].layer}"
             )
     _check_pooling(image, config.image.layer, pooling)
-    width = config.embed or image.config.pooled_width(pooling)
+    width = (solved or {}).get("width") or config.embed or image.config.pooled_width(pooling)
     image, text = (_with_remat(config, tower) for tower in (image, text))
     return Model(
         image=Side(
             tower=image,
-            head=_image_head(config, width),
+            head=_image_head(config, width, solved),
             tune=config.image.tune,
             layer=config.image.layer,
             pooling=pooling,
         ),
         text=Side(
             tower=text,
-            head=_text_head(config, width, text.config),
+            head=_text_head(config, width, text.config, solved),
             tune=config.text.tune,
             layer=config.text.layer,
         ),
@@ -97,15 +110,29 @@ def _check_pooling(tower: Tower, layer: int, pooling: str) -> None:
         raise UserError("config.image.pooling: 'map' belongs to image.layer=-1; write 'mean'")
 
 
-def _image_head(config: ml_collections.ConfigDict, width: int) -> nn.Module:
-    if config.image.head.name == "identity":
+def _image_head(
+    config: ml_collections.ConfigDict, width: int, solved: Mapping[str, Any] | None
+) -> nn.Module:
+    if config.method == "asif":
+        return anchored.Anchored(**_anchors(solved))
+    if config.method == "ridge" or (
+        config.method == "train" and config.image.head.name == "identity"
+    ):
         return heads.Identity()
-    return heads.Linear(width, dtype=jnp.dtype(config.image.dtype))
+    return heads.Linear(width, dtype=_linear_dtype(config, "image"))
 
 
-def _text_head(config: ml_collections.ConfigDict, width: int, tower: TowerConfig) -> nn.Module:
+def _text_head(
+    config: ml_collections.ConfigDict,
+    width: int,
+    tower: TowerConfig,
+    solved: Mapping[str, Any] | None,
+) -> nn.Module:
     head, dtype = config.text.head, jnp.dtype(config.text.dtype)
-    if head.name == "linear":
+    if config.method == "asif":
+        return anchored.PooledAnchored(**_anchors(solved), tower=tower, pooling=config.text.pooling)
+    if config.method != "train" or head.name == "linear":
+        dtype = _linear_dtype(config, "text")
         return heads.PooledLinear(width, tower, pooling=config.text.pooling, dtype=dtype)
     return heads.TokenMLP(
         width,
@@ -116,3 +143,18 @@ def _text_head(config: ml_collections.ConfigDict, width: int, tower: TowerConfig
         dropout=head.dropout,
         dtype=dtype,
     )
+
+
+def _linear_dtype(config: ml_collections.ConfigDict, side: str) -> jnp.dtype:
+    """Solved maps stay in f32: they take off a mean that may be much longer than what is left."""
+    trained = config.method == "train" and config.start.method == "none"
+    return jnp.dtype(config[side].dtype if trained else "float32")
+
+
+def _anchors(solved: Mapping[str, Any] | None) -> dict[str, Any]:
+    solved = solved or {"width": 1, "neighbours": 1, "power": 1.0}
+    return {
+        "anchors": solved["width"],
+        "neighbours": solved["neighbours"],
+        "power": float(solved["power"]),
+    }

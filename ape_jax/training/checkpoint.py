@@ -21,6 +21,7 @@ from ape_jax.errors import UserError
 from ape_jax.training.step import State
 
 _STATE, _OPT, _FIXED, _META = "trainable", "opt_state", "fixed", "meta"
+SOLVED = "closed form"  # In `meta`.
 _AVERAGE = "average"  # Of the trained parameters; there only where one is kept.
 
 
@@ -85,7 +86,7 @@ class Checkpoints:
         state = State(
             step=count,
             trainable=out[_STATE],
-            opt_state=out[_OPT],
+            opt_state=out.get(_OPT, like.opt_state),
             average=out[_AVERAGE] if _AVERAGE in items else None,
         )
         return state, out[_FIXED]["fixed"]
@@ -105,6 +106,13 @@ class Checkpoints:
         args = {name: ocp.args.StandardRestore(_abstract(tree)) for name, tree in items.items()}
         out = self._restore(**args)
         return out[trained], out[_FIXED]["fixed"]
+
+    @property
+    def solved(self) -> Mapping[str, Any] | None:
+        """The record of the closed form that the newest checkpoint's heads are or started from."""
+        if self.latest is None:
+            return None
+        return self._restore(**{_META: ocp.args.JsonRestore()})[_META].get(SOLVED)
 
     def check(self, meta: Mapping[str, Any]) -> None:
         """Refuses checkpoints of other towers or pairs than `meta` names.
@@ -172,7 +180,9 @@ def _is_disk_full(error: BaseException | None) -> bool:
 
 def _items(state: State, fixed: PyTree) -> dict[str, PyTree]:
     """The trees that a checkpoint holds of a state."""
-    items = {_STATE: state.trainable, _OPT: state.opt_state, _FIXED: {"fixed": fixed}}
+    items = {_STATE: state.trainable, _FIXED: {"fixed": fixed}}
+    if jax.tree.leaves(state.opt_state):  # What is not trained has none.
+        items[_OPT] = state.opt_state
     if state.average is not None:
         items[_AVERAGE] = state.average
     return items

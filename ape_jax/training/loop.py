@@ -23,9 +23,9 @@ from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.parallel.progress import Progress
-from ape_jax.training import build, optim, workdir
+from ape_jax.training import build, closed, optim, summary, workdir
 from ape_jax.training import run as run_lib
-from ape_jax.training.checkpoint import Checkpoints
+from ape_jax.training.checkpoint import SOLVED, Checkpoints
 from ape_jax.training.dataset import report_skipped
 from ape_jax.training.embed import Embedder
 from ape_jax.training.evaluation import evaluate_all
@@ -57,9 +57,10 @@ def train_and_evaluate(
         known by then; for a loss that is no longer finite; for a full disk.
     """
     path = workdir.locate(directory)
-    latent.check_batch(
-        latent.from_config(config.latent), config.train.batch, mesh_lib.make_mesh().size
-    )
+    if config.method == "train":
+        latent.check_batch(
+            latent.from_config(config.latent), config.train.batch, mesh_lib.make_mesh().size
+        )
     sources = run_lib.open_sources(config)
     digests = sources.digests()
     done = workdir.read_summary(path, config)
@@ -71,10 +72,15 @@ def train_and_evaluate(
         meta = run_lib.meta(config, *towers, sources.train)
         checkpoints = Checkpoints(path, config.train.keep, clean=True)
         checkpoints.check(meta)  # Before anything is encoded.
-        run = run_lib.prepare(config, sources, towers, store or FeatureStore())
+        solved = checkpoints.solved
+        run = run_lib.prepare(config, sources, towers, store or FeatureStore(), solved)
+        if run.solved is not None:
+            meta = {**meta, SOLVED: dict(run.solved)}
         if hosts.is_first():
             print(run_lib.parameter_table(run), file=sys.stderr)
         with checkpoints.disk_errors():
+            if config.method != "train":
+                return closed.finish(run, path, checkpoints, meta, digests)
             return Loop(run, path, checkpoints, meta, digests).train()
 
 
@@ -140,7 +146,8 @@ class Loop:
                 closing.callback(blocks.close)
         report_skipped(source.skipped, len(self._run.dataset.pairs), "training")
         skipped = len(source.skipped)
-        return self._summary(metrics, time.monotonic() - began, skipped)
+        seconds, step = time.monotonic() - began, int(self._state.step)
+        return summary.write(self._run, self._path, step, self._digests, metrics, seconds, skipped)
 
     def take(self, span: Span, block: Mapping[str, Any]) -> Mapping[str, float]:
         """Trains on a block, in as many calls as there is to evaluate or save in between.
@@ -214,23 +221,3 @@ class Loop:
         if step is not None:
             self._writer.write(step, metrics)
         return metrics
-
-    def _summary(
-        self, metrics: Mapping[str, float], seconds: float, skipped: int
-    ) -> dict[str, Any]:
-        trained, frozen = (
-            sum(x.size for x in jax.tree.leaves(tree))
-            for tree in (self._run.trainable, self._run.frozen)
-        )
-        summary = {
-            "step": int(self._state.step),
-            "pairs": len(self._run.dataset.pairs),
-            "images_skipped_in_step": skipped,
-            "digests": self._digests,
-            "parameters_trained": trained,
-            "parameters_frozen": frozen,
-            "seconds_last_start": round(seconds, 3),
-            **metrics,
-        }
-        workdir.write_summary(self._path, summary)
-        return summary

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -23,7 +23,7 @@ from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.towers import given
 from ape_jax.towers.tower import Tower
-from ape_jax.training import build, frontier, optim
+from ape_jax.training import build, frontier, optim, solve
 from ape_jax.training.dataset import Dataset
 from ape_jax.training.evaluation import RetrievalTask
 from ape_jax.training.frontier import Sources
@@ -41,6 +41,7 @@ class Run:
       frozen: frozen parameters on the mesh, statistics included.
       dataset: the training pairs at the frontier.
       tasks: the evaluations.
+      solved: the record of the closed form that the heads are or start from, None without one.
     """
 
     config: ml_collections.ConfigDict
@@ -50,6 +51,7 @@ class Run:
     frozen: PyTree
     dataset: Dataset
     tasks: tuple[RetrievalTask, ...]
+    solved: Mapping[str, Any] | None = None
 
 
 def open_sources(config: ml_collections.ConfigDict) -> Sources:
@@ -64,7 +66,8 @@ def open_sources(config: ml_collections.ConfigDict) -> Sources:
             f"config.data.pairs: {config.data.pairs} holds {len(train)} pair; pairs are told apart "
             "from each other, so give at least 2"
         )
-    order.check_batch(len(train), config.train.batch)
+    if config.method == "train":
+        order.check_batch(len(train), config.train.batch)
     names = sorted(config.data.eval)
     evals = {n: _open(config, config.data.eval[n], f"data.eval.{n}") for n in names}
     return Sources(train=train, evals=evals)
@@ -119,19 +122,21 @@ def assemble(config: ml_collections.ConfigDict, towers: tuple[Tower, Tower]) -> 
       UserError: for a layer, pooling, batch or rule that cannot be used.
     """
     mesh = mesh_lib.make_mesh()
-    if config.train.batch % mesh.devices.size:
+    trained = config.method == "train"
+    if trained and config.train.batch % mesh.devices.size:
         raise UserError(
             f"config.train.batch: {config.train.batch} does not divide over the "
             f"{mesh.devices.size} devices; write {mesh_lib.round_up(config.train.batch, mesh)}"
         )
-    if config.train.micro_batch % mesh.devices.size:
+    if trained and config.train.micro_batch % mesh.devices.size:
         raise UserError(
             f"config.train.micro_batch: {config.train.micro_batch} does not divide over the "
             f"{mesh.devices.size} devices; write a multiple of {mesh.devices.size}"
         )
     model = build.make_model(config, *towers)
     trainable, frozen = model.init(config.seed)
-    optim.check_rules(config.optim, trainable)  # Before hours of encoding.
+    if trained:
+        optim.check_rules(config.optim, trainable)  # Before hours of encoding.
     frozen = mesh_lib.place_frozen(frozen, mesh, config.mesh.shard_min_size)
     return Assembly(
         model=model,
@@ -147,14 +152,19 @@ def prepare(
     sources: Sources,
     towers: tuple[Tower, Tower],
     store: FeatureStore,
+    solved: Mapping[str, Any] | None = None,
 ) -> Run:
     """Makes the model, places it on the mesh and encodes what lies below the frontier.
+
+    Where heads are a closed form, or start from one, they are solved.
 
     Args:
       config: the resolved config.
       sources: the pairs.
       towers: the image and the text tower.
       store: features that this process has already.
+      solved: the record of a closed form that was solved before and need not be again, because the
+        heads will be restored.
 
     Raises:
       UserError: for a layer, pooling, image or caption that cannot be used, or a cache that cannot.
@@ -163,7 +173,8 @@ def prepare(
     model, frozen = made.model, dict(made.frozen)
     dataset = frontier.training_part(config, sources, made.readers).load(config, store)
     # Once more: images that cannot be read may have been left out.
-    order.check_batch(len(dataset.pairs), config.train.batch)
+    if config.method == "train":
+        order.check_batch(len(dataset.pairs), config.train.batch)
     if model.standardize:
         pooled = dataset.pooled
         if pooled is None:  # Encoded in the step: there are no features yet.
@@ -171,16 +182,37 @@ def prepare(
         center, spread = moments(pooled)
         statistics = {"center": center, "spread": spread}  # Fixed from here on.
         frozen["statistics"] = mesh_lib.place_replicated(statistics, made.mesh)
+    trainable = made.trainable
+    if solve.method(config):
+        model, trainable, solved = _solved(config, towers, dataset, frozen, solved)
     tasks = frontier.evaluation_parts(config, model, sources, made.readers)
     return Run(
         config=config,
         model=model,
         mesh=made.mesh,
-        trainable=mesh_lib.place_replicated(made.trainable, made.mesh),
+        trainable=mesh_lib.place_replicated(trainable, made.mesh),
         frozen=frozen,
         dataset=dataset,
         tasks=tuple(_task(config, towers, part.name, part.load(config, store)) for part in tasks),
+        solved=solved,
     )
+
+
+def _solved(
+    config: ml_collections.ConfigDict,
+    towers: tuple[Tower, Tower],
+    dataset: Dataset,
+    frozen: PyTree,
+    record: Mapping[str, Any] | None,
+) -> tuple[Model, PyTree, Mapping[str, Any]]:
+    """The model with heads of the sizes that a closed form asks for, and its parameters."""
+    solution = None
+    if record is None:
+        solution = solve.solve(config, dataset, frozen.get("statistics"))
+        record = solution.record
+    model = build.make_model(config, *towers, record)
+    trainable, _ = model.init(config.seed)
+    return model, trainable if solution is None else solve.install(trainable, solution), record
 
 
 def _task(

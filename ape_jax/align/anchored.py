@@ -1,0 +1,81 @@
+"""Heads of ASIF: a vector is described by its similarities to stored anchors.
+
+Nothing is trained: the parameters are the anchors, which `closed_form.asif` gives. An embedding is
+as wide as there are anchors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ape_jax.align.packing import Packed
+from ape_jax.towers.tower import TowerConfig, pool
+
+
+class Anchored(nn.Module):
+    """Relative coordinates of pooled features; see `closed_form.asif.relative`.
+
+    Attributes:
+      anchors: how many.
+      neighbours: the similarities that are kept, the largest.
+      power: they are raised to.
+    """
+
+    anchors: int
+    neighbours: int
+    power: float
+
+    @nn.compact
+    def __call__(self, pooled: Float[Array, "B d"], *, train: bool = False) -> Float[Array, "B a"]:
+        """Describes each row by the anchors, in f32."""
+        width = pooled.shape[-1]
+        anchors = self.param("anchors", nn.initializers.zeros, (self.anchors, width))
+        mean = self.param("mean", nn.initializers.zeros, (width,))
+        x = pooled.astype(jnp.float32) - mean
+        x = x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+        scores = jnp.matmul(x, anchors.T, precision=jax.lax.Precision.HIGHEST)
+        values, places = jax.lax.top_k(scores, min(self.neighbours, self.anchors))
+        values = jnp.maximum(values, 0) ** self.power
+        # At unit length here already: a high power of small values would underflow in its square.
+        values = values / jnp.maximum(jnp.linalg.norm(values, axis=-1, keepdims=True), 1e-30)
+        rows = jnp.arange(len(pooled))[:, None]
+        return jnp.zeros_like(scores).at[rows, places].set(values)
+
+
+class PooledAnchored(nn.Module):
+    """`Anchored` on one vector a caption, pooled from the tokens.
+
+    Attributes:
+      anchors: how many.
+      neighbours: the similarities that are kept.
+      power: they are raised to.
+      tower: the config of the tower whose tokens these are.
+      pooling: `mean`, `cls` or `last`.
+    """
+
+    anchors: int
+    neighbours: int
+    power: float
+    tower: TowerConfig
+    pooling: str = "mean"
+
+    @nn.compact
+    def __call__(
+        self,
+        text: Float[Array, "B T d"] | Packed,
+        mask: Bool[Array, "B T"] | None = None,
+        *,
+        train: bool = False,
+    ) -> Float[Array, "B a"]:
+        """Pools the tokens and describes the result by the anchors."""
+        pooled: Any = (
+            text.pool(self.pooling)
+            if isinstance(text, Packed)
+            else pool(text, mask, self.pooling, self.tower)
+        )
+        return Anchored(self.anchors, self.neighbours, self.power, name="relative")(pooled)

@@ -1,0 +1,55 @@
+"""A run without training: heads that were solved are stored and evaluated like trained ones."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import optax
+
+from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.training import run as run_lib
+from ape_jax.training import summary
+from ape_jax.training.checkpoint import Checkpoints
+from ape_jax.training.embed import Embedder
+from ape_jax.training.evaluation import evaluate_all
+from ape_jax.training.metrics import MetricWriter
+from ape_jax.training.step import init_state
+
+
+def finish(
+    run: run_lib.Run,
+    path: pathlib.Path,
+    checkpoints: Checkpoints,
+    meta: Mapping[str, Any],
+    digests: Mapping[str, str],
+) -> dict[str, Any]:
+    """Saves the heads as step 0, evaluates them and writes the summary.
+
+    A start that was killed after its checkpoint takes the heads from there.
+
+    Args:
+      run: with solved heads.
+      path: the work directory.
+      checkpoints: of it; closed at the end.
+      meta: names and hashes, for the checkpoint.
+      digests: of the pairs.
+    """
+    began = time.monotonic()
+    fixed = {name: tree for name, tree in run.frozen.items() if name == "statistics"}
+    trainable, writer = run.trainable, MetricWriter(path)
+    try:
+        if checkpoints.latest is None:
+            state = mesh_lib.place_replicated(init_state(trainable, optax.identity()), run.mesh)
+            checkpoints.save(state, fixed, meta)
+        else:
+            trainable, fixed = checkpoints.restore_model(trainable, fixed)
+        embedder = Embedder(run.model, run.mesh, run.config.eval.batch)
+        metrics = evaluate_all(run.tasks, embedder, trainable, {**run.frozen, **fixed})
+        writer.write(0, metrics)
+    finally:
+        writer.close()
+        checkpoints.close()
+    return summary.write(run, path, 0, digests, metrics, time.monotonic() - began)

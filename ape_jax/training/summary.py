@@ -1,0 +1,50 @@
+"""What a run leaves for a script to read."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from ape_jax.training import run as run_lib
+from ape_jax.training import workdir
+
+
+def write(
+    run: run_lib.Run,
+    path: pathlib.Path,
+    step: int,
+    digests: Mapping[str, str],
+    metrics: Mapping[str, float],
+    seconds: float,
+    skipped: int = 0,
+) -> dict[str, Any]:
+    """Writes `summary.json` and returns what stands in it.
+
+    Args:
+      run: the run.
+      path: its work directory.
+      step: steps taken.
+      digests: of its pairs.
+      metrics: of the last evaluation.
+      seconds: that this start took.
+      skipped: images that could not be read in a step.
+    """
+    trained, frozen = (
+        sum(x.size for x in jax.tree.leaves(tree)) for tree in (run.trainable, run.frozen)
+    )
+    summary = {
+        "step": step,
+        "pairs": len(run.dataset.pairs),
+        "images_skipped_in_step": skipped,
+        "digests": dict(digests),
+        "parameters_trained": trained,
+        "parameters_frozen": frozen,
+        "seconds_last_start": round(seconds, 3),
+        **({} if run.solved is None else {"closed_form": dict(run.solved)}),
+        **metrics,
+    }
+    workdir.write_summary(path, summary)
+    return summary

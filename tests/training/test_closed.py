@@ -1,0 +1,149 @@
+"""Closed forms are run, stored, loaded and resumed like trained heads; training starts there."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import ape_jax
+from ape_jax import config as config_lib
+from ape_jax.align import closed_form
+from ape_jax.align.closed_form.asif import unit
+from ape_jax.data.pairs import open_pairs
+from ape_jax.errors import UserError
+from ape_jax.evaluators.retrieval import retrieval_metrics
+from ape_jax.evaluators.tasks import evaluate_retrieval
+from ape_jax.features.store import FeatureStore
+from ape_jax.training import build, loop, run, solve
+
+METHODS = ("ridge", "cca", "procrustes", "asif")
+
+
+def resolved(config, **keys):
+    flat = {**config_lib.flatten(config), **{k.replace("__", "."): v for k, v in keys.items()}}
+    return config_lib.resolve(config_lib.unflatten(flat))
+
+
+def prepared(config):
+    return run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
+
+
+def metrics_of(summary):
+    return {k.split("/")[2]: v for k, v in summary.items() if k.startswith("eval/train/")}
+
+
+def features(config):
+    """Standardised images and pooled texts of the training pairs, which are evaluated on."""
+    made = prepared(config)
+    data, statistics = made.dataset, made.frozen["statistics"]
+    center, spread = (np.asarray(statistics[name]) for name in ("center", "spread"))
+    images = (made.tasks[0].dataset.pooled[:, 0] - center) / spread
+    return images, made.tasks[0].dataset.tokens.mean(), data.captions
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_is_evaluated_loaded_and_not_repeated(
+    tiny_config, tiny, tmp_path, method, monkeypatch
+):
+    config = resolved(tiny_config, method=method)
+    summary = loop.train_and_evaluate(config, tmp_path)
+    assert summary["step"] == 0 and summary["closed_form"]["method"] == method
+    assert metrics_of(summary)["t2i_r10"] > 0.5
+    line = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert line["step"] == 0 and line["eval/train/t2i_r1"] == summary["eval/train/t2i_r1"]
+    model = ape_jax.load(tmp_path)
+    loaded = evaluate_retrieval(model, open_pairs(str(tiny / "pairs.jsonl")))
+    assert loaded == pytest.approx(metrics_of(summary))
+    assert model.encode_text(["a red bar"]).shape[1] == summary["closed_form"]["width"]
+    monkeypatch.setattr(loop.run_lib, "prepare", None)
+    assert loop.train_and_evaluate(config, tmp_path) == summary
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_killed_after_its_checkpoint_takes_the_heads_from_there(
+    tiny_config, tmp_path, method, monkeypatch
+):
+    config = resolved(tiny_config, method=method)
+    summary = loop.train_and_evaluate(config, tmp_path)
+    (tmp_path / "summary.json").unlink()
+    monkeypatch.setattr(solve, "solve", None)
+    again = loop.train_and_evaluate(config, tmp_path)
+    assert {k: v for k, v in again.items() if k != "seconds_last_start"} == {
+        k: v for k, v in summary.items() if k != "seconds_last_start"
+    }
+
+
+def test_cca_is_the_closed_forms_own(tiny_config, tmp_path):
+    config = resolved(
+        tiny_config,
+        method="cca",
+        embed=8,
+        closed__l2=0.1,
+        closed__power=1.0,
+        cache__dtype="float32",
+    )
+    images, texts, captions = features(config)
+    pairs = closed_form.Paired(
+        text=texts, image=images[:, None], rows=captions.rows, owner=captions.owner
+    )
+    fit = closed_form.cca(pairs, 0.1, dim=8, power=1.0)
+    zimg, ztxt = unit(fit.image(images)), unit(fit.text(texts))
+    expected = retrieval_metrics(zimg, ztxt[captions.rows], captions.owner)
+    assert metrics_of(loop.train_and_evaluate(config, tmp_path)) == pytest.approx(expected)
+    model = ape_jax.load(tmp_path)
+    np.testing.assert_allclose(model.encode_text(list(captions.texts)), ztxt, atol=1e-4)
+
+
+def test_asif_is_the_closed_forms_own(tiny_config, tmp_path):
+    config = resolved(
+        tiny_config, method="asif", closed__neighbours=5, closed__power=4.0, cache__dtype="float32"
+    )
+    images, texts, captions = features(config)
+    pairs = closed_form.Paired(
+        text=texts, image=images[:, None], rows=captions.rows, owner=captions.owner
+    )
+    fit = closed_form.asif(pairs, 5, 4.0)
+    loop.train_and_evaluate(config, tmp_path)
+    ours = ape_jax.load(tmp_path).encode_text(list(captions.texts))
+    np.testing.assert_allclose(ours, fit.texts(texts).dense(), atol=1e-4)
+
+
+def test_asif_beyond_its_anchors_is_one_sentence(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(solve, "MOST_ANCHORS", 10)
+    with pytest.raises(UserError, match=r"config.method: 'asif' .* up to 10"):
+        loop.train_and_evaluate(resolved(tiny_config, method="asif"), tmp_path)
+
+
+def test_a_width_beyond_the_narrower_side_is_one_sentence(tiny_config, tmp_path):
+    with pytest.raises(UserError, match=r"config.embed: 'cca' maps both sides to at most 32"):
+        loop.train_and_evaluate(resolved(tiny_config, method="cca", embed=33), tmp_path)
+
+
+START = {"image__head__name": "linear", "text__head__name": "linear"}
+PLAIN = {"text__head__depth": 4, "text__head__width": 0}  # The defaults: linear takes neither.
+
+
+@pytest.mark.parametrize("method", ["ridge", "cca", "procrustes"])
+def test_training_starts_at_the_closed_forms_own_figures(tiny_config, tmp_path, method):
+    image = "identity" if method == "ridge" else "linear"
+    keys = {"text__head__name": "linear", **PLAIN, "image__head__name": image}
+    alone = loop.train_and_evaluate(resolved(tiny_config, **PLAIN, method=method), tmp_path / "a")
+    config = resolved(tiny_config, **keys, start__method=method, optim__lr=0.0)
+    start = loop.train_and_evaluate(config, tmp_path / "b")
+    assert start["step"] == 8 and start["closed_form"] == alone["closed_form"]
+    assert metrics_of(start) == metrics_of(alone)
+
+
+def test_training_goes_on_from_there_and_resumes(tiny_config, tmp_path, monkeypatch):
+    keys = {**START, **PLAIN, "start__method": "cca", "optim__lr": 1e-3, "train__eval_every": 4}
+    whole = loop.train_and_evaluate(resolved(tiny_config, **keys), tmp_path / "whole")
+    assert whole["closed_form"]["method"] == "cca"
+    ape_jax.load(tmp_path / "whole")
+    # A start that was killed after step 4.
+    loop.train_and_evaluate(resolved(tiny_config, **keys), tmp_path / "cut")
+    shutil.rmtree(tmp_path / "cut/checkpoints/8")
+    (tmp_path / "cut/summary.json").unlink()
+    monkeypatch.setattr(solve, "solve", None)
+    again = loop.train_and_evaluate(resolved(tiny_config, **keys), tmp_path / "cut")
+    assert metrics_of(again) == metrics_of(whole)
