@@ -7,9 +7,10 @@ trains `configs/demo.py` with each number of cached views (1 is the clean image,
 every step) and prints a Markdown table and one JSON line; progress goes to stderr. For each:
 
 * R@10, mean of both directions, on every evaluation set: mean and standard deviation over seeds;
-* what it costs: seconds of encoding the training images (a cache that was there already costs
-  nothing, so give an empty `--config.cache.dir` to time it) and bytes of their features;
-* seconds of training a seed, which with fresh views encode all they see.
+* what it costs: training images encoded (with fresh views, in every run anew), bytes of their
+  features, and seconds of encoding them (a cache that was there already costs nothing, so give an
+  empty `--config.cache.dir` to time it);
+* seconds of training a seed, encoding of fresh views included.
 
 With `--validation` the sets are those for choosing hyper-parameters. Cells that are done in DIR are
 not run again.
@@ -75,8 +76,10 @@ def measure(
         train.append(summary["seconds_last_start"])
         recalls.append({name: _recall(summary, name) for name in config.data.eval})
     images = [c for c in extracted["caches"] if c["what"] == "training images"]
+    fresh = config.train.steps * config.train.batch
     return {
         "views": views,
+        "images_encoded": fresh if views == 0 else sum(c["items"] for c in images),
         "r10": {name: [round(r[name], 4) for r in recalls] for name in recalls[0]},
         "encode_seconds": round(sum(c["seconds"] for c in images), 1),
         "feature_bytes": sum(c["bytes"] for c in images),
@@ -91,15 +94,17 @@ def _recall(summary: dict[str, Any], name: str) -> float:
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows in Markdown."""
     names = list(rows[0]["r10"])
-    head = ["views", *(f"{name} R@10" for name in names), "encode, s", "MB", "train, s"]
+    head = ["views", *(f"{name} R@10" for name in names)]
+    head += ["encoded", "MB", "encode, s", "train, s"]
     return report.markdown(
         head,
         [
             [
                 "fresh" if row["views"] == 0 else str(row["views"]),
                 *(_spread(row["r10"][name]) for name in names),
-                f"{row['encode_seconds']:.0f}",
+                f"{row['images_encoded']:,}",
                 f"{row['feature_bytes'] / 1e6:.1f}",
+                f"{row['encode_seconds']:.0f}",
                 f"{row['train_seconds']:.0f}",
             ]
             for row in rows
@@ -108,8 +113,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def _spread(values: list[float]) -> str:
-    spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
-    return f"{100 * np.mean(values):.1f} ± {100 * spread:.1f}"
+    if len(values) == 1:
+        return f"{100 * values[0]:.1f} (one seed)"
+    return f"{100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=1):.1f}"
 
 
 if __name__ == "__main__":
