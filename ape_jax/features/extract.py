@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from ape_jax.features.cache import Cache, say
 from ape_jax.features.jobs import CaptionJob, ImageJob, Job
 from ape_jax.features.ragged import RaggedTokens
 from ape_jax.parallel.progress import Progress
+
+_ALIGNMENT = 64  # Bytes; what XLA asks of a buffer.
 
 Images = tuple[Float[np.ndarray, "m V ..."], Bool[np.ndarray, "n"]]
 
@@ -91,7 +94,7 @@ def images(job: ImageJob, place: Place) -> Images:
     filled = fill(job, place)
     seen = filled.seen
     before = np.concatenate([[0], np.cumsum(seen)])
-    features = np.empty((int(seen.sum()), *job.shape), job.dtype)
+    features = _aligned((int(seen.sum()), *job.shape), job.dtype)
 
     def take(first: int, _: int, records: Iterator[bytes]) -> None:
         for at, record in enumerate(filter(None, records), before[first]):
@@ -111,7 +114,7 @@ def captions(job: CaptionJob, place: Place) -> RaggedTokens:
         return _captions_in_memory(job, place)
     cache = fill(job, place).cache
     token = job.width * job.dtype.itemsize
-    flat = np.empty((sum(s.payload for s in cache.shards) // token, job.width), job.dtype)
+    flat = _aligned((sum(s.payload for s in cache.shards) // token, job.width), job.dtype)
     offsets = np.zeros(job.count + 1, np.int64)
 
     def take(first: int, before: int, records: Iterator[bytes]) -> None:
@@ -159,7 +162,7 @@ class _Count:
 
 
 def _images_in_memory(job: ImageJob, place: Place) -> Images:
-    features, seen, at = np.empty((job.count, *job.shape), job.dtype), np.zeros(job.count, bool), 0
+    features, seen, at = _aligned((job.count, *job.shape), job.dtype), np.zeros(job.count, bool), 0
     for i, row in _rows_in_memory(job, place):
         if row is not None:
             features[at], seen[i] = row, True
@@ -170,7 +173,7 @@ def _images_in_memory(job: ImageJob, place: Place) -> Images:
 
 def _captions_in_memory(job: CaptionJob, place: Place) -> RaggedTokens:
     room = job.need([range(job.count)]) // (job.width * job.dtype.itemsize)
-    flat, offsets = np.empty((room, job.width), job.dtype), np.zeros(job.count + 1, np.int64)
+    flat, offsets = _aligned((room, job.width), job.dtype), np.zeros(job.count + 1, np.int64)
     for i, row in _rows_in_memory(job, place):
         offsets[i + 1] = offsets[i] + len(row)
         flat[offsets[i] : offsets[i + 1]] = row
@@ -192,6 +195,14 @@ def _rows_in_memory(job: Job, place: Place) -> Iterator[tuple[int, Any]]:
     count = _Count(job, blocks, blocks)
     for block in blocks:
         yield from zip(block, job.encode(block, count.add))
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An empty array that a CPU device can take as its own: JAX copies others, all of them."""
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def _require_some(job: Job, some: bool) -> None:

@@ -185,6 +185,16 @@ def test_loading_takes_little_more_memory_than_the_features(place):
     assert peak < 1.6 * tokens.flat.nbytes
 
 
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_one_cpu_device_takes_features_without_a_copy(frozen, pairs, place, on_disk):
+    place = place if on_disk else extract.Place(root=None)
+    pooled, _ = extract.images(image_job(frozen("image", pooling="cls"), pairs, BF16), place)
+    tokens = extract.captions(caption_job(frozen("text"), TEXTS, BF16), place)
+    placed = mesh_lib.place_replicated((pooled, tokens.flat), mesh_lib.make_mesh(1))
+    for host, device in zip((pooled, tokens.flat), placed, strict=True):
+        assert device.unsafe_buffer_pointer() == host.ctypes.data
+
+
 def test_all_devices_of_a_local_mesh_encode(frozen, pairs, place):
     reader = frozen("image", pooling="cls")
     local = dataclasses.replace(reader, mesh=mesh_lib.make_local_mesh())
