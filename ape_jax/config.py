@@ -16,7 +16,7 @@ from typing import Any
 
 import ml_collections
 
-from ape_jax import rules
+from ape_jax import rules, tune
 from ape_jax.errors import UserError
 from ape_jax.fields import (
     Field,
@@ -39,7 +39,7 @@ from ape_jax.fields import (
 def _tower(side: str, head: Mapping[str, Field]) -> dict[str, Field]:
     return {
         f"{side}.tower": text(expects="a tower: hf:org/name, a directory, a .npz or demo:NAME"),
-        f"{side}.tune": choice("frozen", "full"),
+        f"{side}.tune": Field("frozen", tune.EXPECTS, tune.is_tune),
         f"{side}.layer": integer(-1, -1, 1000),
         f"{side}.dtype": choice("bfloat16", "float32"),
         f"{side}.param_dtype": choice("float32", "bfloat16"),
@@ -76,6 +76,12 @@ SCHEMA: Mapping[str, Field] = {
     "text.pooling": choice("mean", "cls", "last"),
     "text.max_length": integer(0, 0, 2**16),
     "text.prefix": text("own", "a string, or 'own' for the tower's"),
+    # Of modes with 'adapter' or 'lora': sizes, and which dense layers get LoRA, by their paths in
+    # the tower's blocks ("blocks/attention/query", "blocks/mlp/fc1").
+    "peft.adapter_reduction": integer(4, 1, 4096),
+    "peft.lora_rank": integer(8, 1, 4096),
+    "peft.lora_alpha": number(16.0, 0.0, 1e6),
+    "peft.lora_targets": regex(".*/(query|value)"),
     # The joint width; 0 is the image feature's, which an identity head needs.
     "embed": integer(0, 0, 2**16),
     "data.pairs": text(expects="pairs: a file, tfds:NAME:SPLIT or demo:NAME:SPLIT"),

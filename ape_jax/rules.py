@@ -7,6 +7,7 @@ from typing import Any
 
 import ml_collections
 
+from ape_jax import tune
 from ape_jax.errors import UserError
 
 # Of a tower or a pairs source: vectors that the user brings, see `data.vectors`.
@@ -137,8 +138,9 @@ def _check_closed(config: ml_collections.ConfigDict) -> None:
 def _check_features(config: ml_collections.ConfigDict) -> None:
     """What is encoded once, and what can be done with it."""
     augmented = config.augment.crop or config.augment.flip or config.augment.randaugment
-    frozen = {side: config[side].tune == "frozen" for side in ("image", "text")}
-    if augmented and config.cache.views == 1 and frozen["image"]:
+    frontier = {side: tune.parse(config[side].tune).frontier for side in ("image", "text")}
+    frozen = {side: found == "output" for side, found in frontier.items()}
+    if augmented and config.cache.views == 1 and frontier["image"] != "input":
         raise UserError(
             "config.cache.views: 1 encodes each image once and clean, but augment asks for more; "
             "write 0 (anew in every step) or the number of views"
@@ -148,6 +150,12 @@ def _check_features(config: ml_collections.ConfigDict) -> None:
             f"config.cache.views: {config.cache.views} views without augmentation are all the "
             "same; write 1 or set augment.crop, augment.flip or augment.randaugment"
         )
+    for side, found in frontier.items():
+        if config.cache.place == "device" and found == "hidden":
+            raise UserError(
+                f"config.cache.place: with {side}.tune={config[side].tune!r} every token of a "
+                "hidden state is kept, which is streamed from the host; write 'auto' or 'host'"
+            )
     cached = frozen["image"] and frozen["text"] and config.cache.views and config.cache.text
     if config.cache.place == "device" and not cached:
         raise UserError(
@@ -203,7 +211,7 @@ def _check_no_effect(config: ml_collections.ConfigDict, defaults: Mapping[str, A
             unused[f"train.{key}"] = (config.train[key], "image.tune=text.tune='frozen'")
     if config.loss.name == "softmax":
         unused["loss.bias"] = (config.loss.bias, "loss.name='softmax'")
-    if config.text.tune != "frozen":
+    if tune.parse(config.text.tune).frontier == "input":
         unused["cache.text"] = (config.cache.text, f"text.tune={config.text.tune!r}")
     closed = config.start.method if config.method == "train" else config.method
     takes = {"l2": ("ridge", "cca"), "power": ("cca", "asif"), "neighbours": ("asif",)}
@@ -215,6 +223,20 @@ def _check_no_effect(config: ml_collections.ConfigDict, defaults: Mapping[str, A
         for key in ("max_length", "prefix"):
             unused[f"text.{key}"] = (config.text[key], f"text.tower={config.text.tower!r}")
         unused["cache.text"] = (config.cache.text, f"text.tower={config.text.tower!r}")
+    unused |= _unused_peft(config)
     for key, (value, reason) in unused.items():
         if value != defaults[key]:
             raise UserError(f"config.{key}: {value!r} has no effect with {reason}; leave it out")
+
+
+def _unused_peft(config: ml_collections.ConfigDict) -> dict[str, tuple[Any, str]]:
+    modes = [config[side].tune for side in ("image", "text")]
+    parts = frozenset[str]().union(*(tune.parse(mode).parts for mode in modes))
+    why = "image.tune={!r} and text.tune={!r}".format(*modes)
+    keys = {"adapter": ("adapter_reduction",), "lora": ("lora_rank", "lora_alpha", "lora_targets")}
+    return {
+        f"peft.{key}": (config.peft[key], why)
+        for part, names in keys.items()
+        if part not in parts
+        for key in names
+    }

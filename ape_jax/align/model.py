@@ -2,20 +2,23 @@
 
 `frozen` and `trainable` are two parameter trees from the first line to the last:
 
-    batch -> features(frozen, batch) -> align(trainable, features) -> zimg, ztxt
-             ^ under stop_gradient      ^ the only thing that is differentiated
+    batch -> features(frozen, batch) -> align(trainable, frozen, features) -> zimg, ztxt
+             ^ under stop_gradient      ^ differentiated with respect to `trainable` only
 
-Where a tower is frozen its feature is the tower's output; where it is trained, its feature is the
-raw input and the tower runs inside `align`. A batch may hold raw inputs or tower outputs that were
-encoded before: from `features` on, both are the same.
+A feature is what a tower gives at its frontier, the deepest activation that depends on no trained
+parameter: the output of a frozen tower, the hidden state under the first trained block, or the raw
+input (see `align.tuned`). The rest of the tower runs inside `align`, where its frozen leaves are
+under `stop_gradient`. A batch may hold raw inputs or features that were encoded before: from
+`features` on, both are the same.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -23,9 +26,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ape_jax.align import heads
+from ape_jax.align import heads, peft
 from ape_jax.align.packing import Packed
+from ape_jax.align.tuned import Tuned
 from ape_jax.towers.tower import Tower
+from ape_jax.tune import Frontier
 
 Batch = Mapping[str, Array]
 Mix = Callable[[Array], Array]
@@ -33,32 +38,36 @@ Mix = Callable[[Array], Array]
 
 @flax.struct.dataclass
 class ImageFeatures:
-    """What the frontier hands on for images: exactly one of the two fields.
+    """What the frontier hands on for images: exactly one of the fields.
 
     Attributes:
       pooled: f32 [B, d] of a frozen tower, standardised if the model says so.
-      image: f32 [B, H, W, 3] for a tower that is trained.
+      image: f32 [B, H, W, 3] for a tower that is trained from the bottom on.
+      hidden: f32 or bf16 [B, T, d], the hidden state under the first trained block.
     """
 
     pooled: Float[Array, "B d"] | None = None
     image: Float[Array, "B H W 3"] | None = None
+    hidden: Float[Array, "B T d"] | None = None
 
 
 @flax.struct.dataclass
 class TextFeatures:
-    """What the frontier hands on for captions: `packed`, or the mask and one of the other two.
+    """What the frontier hands on for captions: `packed`, or the mask and one of the others.
 
     Attributes:
       mask: bool [B, T], true at real tokens.
       tokens: f32 or bf16 [B, T, d] of a frozen tower.
-      ids: i32 [B, T] for a tower that is trained.
+      ids: i32 [B, T] for a tower that is trained from the bottom on.
       packed: tokens of a frozen tower, without padding.
+      hidden: f32 or bf16 [B, T, d], the hidden state under the first trained block.
     """
 
     mask: Bool[Array, "B T"] | None = None
     tokens: Float[Array, "B T d"] | None = None
     ids: Int[Array, "B T"] | None = None
     packed: Packed | None = None
+    hidden: Float[Array, "B T d"] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,21 +77,29 @@ class Side:
     Attributes:
       tower: the pretrained encoder.
       head: a module of `align.heads`.
-      tune: `frozen` or `full`.
+      tune: the name of a tuning mode, see `ape_jax.tune`.
       layer: which hidden state is read (`Tower.apply`); -1 is the output.
       pooling: how an image's tokens become one vector; text heads pool for themselves.
+      peft: the sizes of adapters and LoRA.
     """
 
     tower: Tower
     head: nn.Module
-    tune: Literal["frozen", "full"] = "frozen"
+    tune: str = "frozen"
     layer: int = -1
     pooling: str = "none"
+    peft: peft.Options = dataclasses.field(default_factory=peft.Options)
 
     @property
-    def frontier(self) -> Literal["input", "output"]:
+    def frontier(self) -> Frontier:
         """The deepest activation that depends on no trained parameter."""
-        return "output" if self.tune == "frozen" else "input"
+        return self.tuned.frontier
+
+    @functools.cached_property
+    def tuned(self) -> Tuned:
+        """The tower under its tuning mode."""
+        options = {"layer": self.layer, "pooling": self.pooling, "options": self.peft}
+        return Tuned(tower=self.tower, tune=self.tune, **options)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,40 +138,47 @@ class Model:
             "text_head": self.text.head.init(key_text, tokens, mask).get("params", {}),
         }
         frozen: dict[str, Any] = {}
-        for name, side in (("image_tower", self.image), ("text_tower", self.text)):
-            (frozen if side.tune == "frozen" else trainable)[name] = side.tower.params
+        for name, key, side in (
+            ("image_tower", key_image, self.image),
+            ("text_tower", key_text, self.text),
+        ):
+            trainable[name], frozen[name] = side.tuned.init(jax.random.fold_in(key, 1))
         logits = {"log_scale": jnp.float32(math.log(self.scale))}
         if self.bias is not None:
             logits["bias"] = jnp.float32(self.bias)
         (trainable if self.learn_scale else frozen)["loss"] = logits
         if self.standardize:
             frozen["statistics"] = {"center": jnp.zeros(width), "spread": jnp.ones(width)}
-        return {name: tree for name, tree in trainable.items() if tree}, frozen
+        # A tower that is trained as a whole leaves nothing in `frozen`, and the other way round.
+        kept = ({name: tree for name, tree in part.items() if tree} for part in (trainable, frozen))
+        return tuple(kept)
 
-    def encode_images(self, frozen: PyTree, image: Float[Array, "B H W 3"]) -> Float[Array, "B d"]:
-        """Pooled outputs of the frozen image tower before standardisation: the cache's rows."""
-        side = self.image
-        out = side.tower.apply(
-            frozen["image_tower"], {"image": image}, layer=side.layer, pooling=side.pooling
-        )
-        return jax.lax.stop_gradient(out.pooled.astype(jnp.float32))
+    def encode_images(
+        self, frozen: PyTree, image: Float[Array, "B H W 3"]
+    ) -> Float[Array, "B d"] | Float[Array, "B T d"]:
+        """The cache's rows: pooled outputs before standardisation, or hidden states."""
+        out = self.image.tuned.encode(frozen["image_tower"], {"image": image})
+        return (out.tokens if out.pooled is None else out.pooled).astype(jnp.float32)
 
     def encode_texts(self, frozen: PyTree, batch: Batch) -> TextFeatures:
-        """Token encodings of the frozen text tower: the cache's rows."""
-        side = self.text
+        """The cache's rows: token encodings of a frozen text tower, or hidden states."""
         raw = {"ids": batch["ids"], "mask": batch["mask"]}
-        out = side.tower.apply(frozen["text_tower"], raw, layer=side.layer, pooling="none")
+        out = self.text.tuned.encode(frozen["text_tower"], raw)
         # The tower's own mask: CLIP's ends at its first end-of-text token.
-        features = TextFeatures(mask=out.mask, tokens=out.tokens.astype(jnp.float32))
-        return jax.lax.stop_gradient(features)
+        return self._text_features(out.mask, out.tokens.astype(jnp.float32))
 
     def image_features(self, frozen: PyTree, batch: Batch) -> ImageFeatures:
-        """From `image` (raw) or `pooled` (encoded before) to what `align` takes."""
+        """From `image` (raw) or `pooled` (encoded before) to what `align` takes.
+
+        `pooled` is what `encode_images` gives: [B, T, d] where the frontier is a hidden state.
+        """
         if self.image.frontier == "input":
             return ImageFeatures(image=batch["image"])
         pooled = batch.get("pooled")
         if pooled is None:
             pooled = self.encode_images(frozen, batch["image"])
+        if self.image.frontier == "hidden":
+            return ImageFeatures(hidden=jax.lax.stop_gradient(pooled))
         if self.standardize:
             statistics = frozen["statistics"]
             pooled = (pooled - statistics["center"]) / statistics["spread"]
@@ -172,13 +196,18 @@ class Model:
             features = TextFeatures(packed=Packed(batch["tokens"], batch["lengths"]))
             return jax.lax.stop_gradient(features)
         if "tokens" in batch:
-            features = TextFeatures(mask=batch["mask"], tokens=batch["tokens"])
-            return jax.lax.stop_gradient(features)
+            return self._text_features(batch["mask"], jax.lax.stop_gradient(batch["tokens"]))
         return self.encode_texts(frozen, batch)
+
+    def _text_features(self, mask: Array, tokens: Array) -> TextFeatures:
+        if self.text.frontier == "hidden":
+            return TextFeatures(mask=mask, hidden=tokens)
+        return TextFeatures(mask=mask, tokens=tokens)
 
     def align_images(
         self,
         trainable: PyTree,
+        frozen: PyTree,
         features: ImageFeatures,
         rng: Array | None = None,
         mix: Mix | None = None,
@@ -188,19 +217,18 @@ class Model:
         `mix` maps what the head gives, before it is brought to unit length.
         """
         side, pooled = self.image, features.pooled
-        if pooled is None:
-            out = side.tower.apply(
-                trainable["image_tower"],
-                {"image": features.image},
-                layer=side.layer,
-                pooling=side.pooling,
-            )
-            pooled = out.pooled
+        parts = trainable.get("image_tower", {}), frozen.get("image_tower", {})
+        if features.image is not None:
+            pooled = side.tuned.apply(*parts, {"image": features.image}).pooled
+        elif features.hidden is not None:
+            mask = jnp.ones(features.hidden.shape[:2], bool)
+            pooled = side.tuned.resume(*parts, features.hidden, mask).pooled
         return _head(side.head, trainable.get("image_head", {}), rng, mix, pooled)
 
     def align_texts(
         self,
         trainable: PyTree,
+        frozen: PyTree,
         features: TextFeatures,
         rng: Array | None = None,
         mix: Mix | None = None,
@@ -209,10 +237,12 @@ class Model:
         side, tokens, mask = self.text, features.tokens, features.mask
         if features.packed is not None:
             return _head(side.head, trainable["text_head"], rng, mix, features.packed)
-        if tokens is None:
-            raw = {"ids": features.ids, "mask": mask}
-            out = side.tower.apply(trainable["text_tower"], raw, layer=side.layer, pooling="none")
+        parts = trainable.get("text_tower", {}), frozen.get("text_tower", {})
+        if features.ids is not None:
+            out = side.tuned.apply(*parts, {"ids": features.ids, "mask": mask})
             tokens, mask = out.tokens, out.mask
+        elif features.hidden is not None:
+            tokens = side.tuned.resume(*parts, features.hidden, mask).tokens
         return _head(side.head, trainable["text_head"], rng, mix, tokens, mask)
 
     def logit_scale(self, trainable: PyTree, frozen: PyTree) -> tuple[Array, Array | None]:

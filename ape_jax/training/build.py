@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import ml_collections
 
 from ape_jax import towers
-from ape_jax.align import anchored, heads
+from ape_jax.align import anchored, heads, peft
 from ape_jax.align.model import Model, Side
 from ape_jax.errors import UserError
 from ape_jax.towers.tower import Tower, TowerConfig
@@ -42,7 +43,8 @@ def make_model(
         await one are of any size.
 
     Raises:
-      UserError: naming the config key, for a layer or pooling that a tower does not have.
+      UserError: naming the config key, for a layer or pooling that a tower does not have or a
+        tuning mode that it has nothing for.
     """
     pooling = image.config.pooling if config.image.pooling == "own" else config.image.pooling
     for side, tower in (("image", image), ("text", text)):
@@ -54,19 +56,22 @@ def make_model(
     _check_pooling(image, config.image.layer, pooling)
     width = (solved or {}).get("width") or config.embed or image.config.pooled_width(pooling)
     image, text = (_with_remat(config, tower) for tower in (image, text))
-    return Model(
+    options = peft.Options(**config.peft)
+    model = Model(
         image=Side(
             tower=image,
             head=_image_head(config, width, solved),
             tune=config.image.tune,
             layer=config.image.layer,
             pooling=pooling,
+            peft=options,
         ),
         text=Side(
             tower=text,
             head=_text_head(config, width, text.config, solved),
             tune=config.text.tune,
             layer=config.text.layer,
+            peft=options,
         ),
         scale=config.loss.scale,
         scale_max=config.loss.scale_max,
@@ -74,6 +79,9 @@ def make_model(
         bias=config.loss.bias if config.loss.name == "sigmoid" else None,
         standardize=config.image.standardize,
     )
+    _check_tune("image", model.image)
+    _check_tune("text", model.text)
+    return model
 
 
 def _with_remat(config: ml_collections.ConfigDict, tower: Tower) -> Tower:
@@ -108,6 +116,14 @@ def _check_pooling(tower: Tower, layer: int, pooling: str) -> None:
         raise UserError(f"config.image.pooling: {error}") from error
     if pooling == "map" and layer != -1:
         raise UserError("config.image.pooling: 'map' belongs to image.layer=-1; write 'mean'")
+
+
+def _check_tune(name: str, side: Side) -> None:
+    try:
+        jax.eval_shape(side.tuned.init, jax.random.key(0))
+    except UserError as error:
+        is_size = hasattr(side.peft, str(error).partition(":")[0])
+        raise UserError(f"config.{'peft.' if is_size else f'{name}.tune: '}{error}") from error
 
 
 def _image_head(

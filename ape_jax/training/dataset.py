@@ -1,4 +1,4 @@
-"""Pairs at the frontier: a table of captions, and the features of whichever tower is frozen."""
+"""Pairs at the frontier: a table of captions, and the features of what is frozen of the towers."""
 
 from __future__ import annotations
 
@@ -71,14 +71,15 @@ class Dataset:
     Attributes:
       pairs: the records that are used.
       captions: their captions.
-      pooled: bf16 or f32 [n, V, d] image features of V views, None where images are encoded in the
-        step.
-      tokens: encodings of `captions.texts`, None where captions are encoded in the step.
+      pooled: bf16 or f32 [n, V, d] image features of V views, or [n, V, T, d] hidden states where
+        the tower's upper blocks are trained; None where images are encoded in the step.
+      tokens: encodings of `captions.texts`, or their hidden states; None where captions are encoded
+        in the step.
     """
 
     pairs: Sequence[pairs_lib.Pair]
     captions: Captions
-    pooled: Float[np.ndarray, "n V d"] | None
+    pooled: Float[np.ndarray, "n V ..."] | None
     tokens: RaggedTokens | None
 
 

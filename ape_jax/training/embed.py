@@ -36,10 +36,10 @@ class Embedder:
         self.rows = mesh_lib.round_up(batch, mesh)
 
         def images(trainable: PyTree, frozen: PyTree, batch: Mapping[str, Array]) -> Array:
-            return model.align_images(trainable, model.image_features(frozen, batch))
+            return model.align_images(trainable, frozen, model.image_features(frozen, batch))
 
         def texts(trainable: PyTree, frozen: PyTree, batch: Mapping[str, Array]) -> Array:
-            return model.align_texts(trainable, model.text_features(frozen, batch))
+            return model.align_texts(trainable, frozen, model.text_features(frozen, batch))
 
         whole = mesh_lib.replicated(mesh)
         self._images = jax.jit(images, out_shardings=whole)
@@ -76,8 +76,10 @@ class Embedder:
         return np.zeros((0, 0), np.float32) if z is None else z
 
 
-def pooled_batches(pooled: Float[np.ndarray, "n d"], rows: int) -> Iterator[tuple[Any, np.ndarray]]:
-    """Batches of pooled image features that were encoded before."""
+def pooled_batches(
+    pooled: Float[np.ndarray, "n ..."], rows: int
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """Batches of image features, pooled ones or hidden states, that were encoded before."""
     for start in range(0, len(pooled), rows):
         places = np.arange(start, min(start + rows, len(pooled)))
         yield {"pooled": pooled[places]}, places
@@ -98,6 +100,20 @@ def token_batches(tokens: RaggedTokens, rows: int, groups: int) -> Iterator[tupl
         packed, lengths = tokens.packed(batch, groups, size)
         places = np.arange(batch[0], min(batch[0] + rows, len(tokens)))
         yield {"tokens": packed, "lengths": lengths}, places
+
+
+def padded_batches(tokens: RaggedTokens, rows: int) -> Iterator[tuple[Any, np.ndarray]]:
+    """Padded batches of captions' hidden states, longest first: few compiled shapes.
+
+    Args:
+      tokens: the captions' hidden states.
+      rows: captions a batch.
+    """
+    order = np.argsort(-tokens.lengths, kind="stable")
+    for start in range(0, len(tokens), rows):
+        places = order[start : start + rows]
+        padded, mask = tokens.padded(places, -(-int(tokens.lengths[places[0]]) // 8) * 8)
+        yield {"tokens": padded, "mask": mask}, places
 
 
 def text_batches(

@@ -25,6 +25,7 @@ class RetrievalTask:
       transform: the image tower's preparation, for images that are not encoded yet.
       prepare: the text tower's, likewise.
       background: under images with alpha.
+      resumed: whether the captions' features are hidden states, from which the tower goes on.
     """
 
     name: str
@@ -32,6 +33,7 @@ class RetrievalTask:
     transform: Any
     prepare: Any
     background: Sequence[int]
+    resumed: bool = False
 
     def embed(
         self, embedder: embed.Embedder, trainable: PyTree, frozen: PyTree
@@ -43,11 +45,12 @@ class RetrievalTask:
             if data.pooled is not None
             else self._raw_images(rows)
         )
-        texts = (
-            embed.token_batches(data.tokens, rows, embedder.groups)
-            if data.tokens is not None
-            else embed.text_batches(self.prepare, data.captions.texts, rows)
-        )
+        if data.tokens is None:
+            texts = embed.text_batches(self.prepare, data.captions.texts, rows)
+        elif self.resumed:
+            texts = embed.padded_batches(data.tokens, rows)
+        else:
+            texts = embed.token_batches(data.tokens, rows, embedder.groups)
         zimg = embedder.images(trainable, frozen, images, len(data.pairs))
         ztxt = embedder.texts(trainable, frozen, texts, len(data.captions.texts))
         return zimg, ztxt[data.captions.rows], data.captions.owner

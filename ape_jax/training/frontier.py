@@ -45,7 +45,7 @@ class Sources:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Readers:
-    """The towers whose output is the frontier; None for one that is trained or not there."""
+    """The towers that encode up to the frontier; None where that is the raw input, or given."""
 
     image: FrozenTower | None
     text: FrozenTower | None
@@ -110,8 +110,7 @@ def make_readers(
             tower=side.tower,
             params=params,
             mesh=mesh,
-            layer=side.layer,
-            pooling=side.pooling,
+            **side.tuned.reading,
             batch=config.eval.batch,
         )
     return Readers(**readers)

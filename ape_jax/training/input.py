@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int
 
+from ape_jax import tune
 from ape_jax.data import order as order_lib
 from ape_jax.data import pipeline
 from ape_jax.features import encode
@@ -63,7 +64,9 @@ class TrainInput:
         # What another image in the place of an unreadable one brings with it, one process alone
         # knows: where there are several, the packed size would not be agreed on.
         replaced = self._raw and config.data.on_error == "skip" and self._process[1] > 1
-        self._packs = dataset.tokens is not None and not replaced
+        # Blocks of a tower see captions one by one, and not end to end.
+        resumed = tune.parse(config.text.tune).frontier == "hidden"
+        self._packs = dataset.tokens is not None and not (replaced or resumed)
         self._length = 0 if self._packs else _padded_length(dataset, text)
         self._tokenize = partial(text.prepare, length=self._length)
         self.block_steps = self._block_steps()
@@ -77,9 +80,9 @@ class TrainInput:
         """Batches from `start_step` on, without end or up to `stop_step` (exclusive).
 
         Yields:
-          `index` i32 [b], the records; `pooled` [b, d] or `image` f32 [b, H, W, 3]; `tokens`
-          [g, S, d] with `lengths` i32 [g, b / g], or `mask` bool [b, T] with `tokens` [b, T, d] or
-          `ids` i32 [b, T]. Features come in the type in which they are stored.
+          `index` i32 [b], the records; `pooled` [b, d] ([b, T, d] of hidden states) or `image` f32
+          [b, H, W, 3]; `tokens` [g, S, d] with `lengths` i32 [g, b / g], or `mask` bool [b, T] with
+          `tokens` [b, T, d] or `ids` i32 [b, T]. Features come in the type they are stored in.
         """
         raw = self._raw_images(start_step) if self._raw else None
         steps = itertools.count(start_step) if stop_step is None else range(start_step, stop_step)
@@ -116,8 +119,9 @@ class TrainInput:
         if self._raw or data.tokens is None:
             return 1  # Images are large, and encoding makes steps long.
         share = train.batch // (self._groups * self._process[1])
-        size = share * data.pooled.shape[2] * data.pooled.itemsize
-        size += bucket(self._draws.floor) * data.tokens.flat[:1].nbytes
+        size = share * data.pooled[:1, 0].nbytes
+        tokens = bucket(self._draws.floor) if self._packs else share * self._length
+        size += tokens * data.tokens.flat[:1].nbytes
         return plan.block_steps(train, size)
 
     def _batch(self, step: int, raw: Any) -> dict[str, np.ndarray]:

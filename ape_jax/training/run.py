@@ -13,11 +13,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, PyTree
 
+from ape_jax.align import selection
 from ape_jax.align.model import Model
 from ape_jax.data import order
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import VectorPairs, open_source
 from ape_jax.errors import UserError
+from ape_jax.evaluators import report
 from ape_jax.features.fingerprint import preparation
 from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
@@ -193,7 +195,7 @@ def prepare(
         trainable=mesh_lib.place_replicated(trainable, made.mesh),
         frozen=frozen,
         dataset=dataset,
-        tasks=tuple(_task(config, towers, part.name, part.load(config, store)) for part in tasks),
+        tasks=tuple(_task(config, model, part.name, part.load(config, store)) for part in tasks),
         solved=solved,
     )
 
@@ -216,15 +218,15 @@ def _solved(
 
 
 def _task(
-    config: ml_collections.ConfigDict, towers: tuple[Tower, Tower], name: str, dataset: Dataset
+    config: ml_collections.ConfigDict, model: Model, name: str, dataset: Dataset
 ) -> RetrievalTask:
-    image, text = towers
     return RetrievalTask(
         name=name,
         dataset=dataset,
-        transform=image.prepare.transform,
-        prepare=text.prepare,
+        transform=model.image.tower.prepare.transform,
+        prepare=model.text.tower.prepare,
         background=config.data.background,
+        resumed=model.text.frontier == "hidden",
     )
 
 
@@ -264,7 +266,7 @@ def moments(pooled: Float[np.ndarray, "n V d"]) -> tuple[np.ndarray, np.ndarray]
 
 
 def parameter_table(run: Run) -> str:
-    """Clu's overview of what is trained, and its share of all parameters."""
+    """Clu's overview of what is trained, and the share of each group of parameters."""
     from clu import parameter_overview
 
     table = parameter_overview.get_parameter_overview(
@@ -272,4 +274,14 @@ def parameter_table(run: Run) -> str:
     )
     trained, frozen = (sum(x.size for x in jax.tree.leaves(t)) for t in (run.trainable, run.frozen))
     share = 100 * trained / (trained + frozen)
-    return f"{table}\ntrained: {trained:,} of {trained + frozen:,} parameters ({share:.2f} %)"
+    rows = [
+        [s.side, s.group, f"{s.parameters:,}", f"{s.trained:,}", _percent(s.trained, s.parameters)]
+        for s in selection.shares(run.trainable, run.frozen)
+    ]
+    groups = report.markdown(["side", "parameters", "all", "trained", "%"], rows)
+    total = f"trained: {trained:,} of {trained + frozen:,} parameters ({share:.2f} %)"
+    return f"{table}\n{groups}\n{total}"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.4g}"

@@ -48,9 +48,11 @@ def open_source(run: Run) -> Source:
     Raises:
       UserError: where features have to live on the device and do not fit.
     """
-    config, towers = run.config, (run.model.image.tower, run.model.text.tower)
-    host = TrainInput(run.dataset, *towers, config, run.mesh.size)
-    if not place.on_device(run.dataset, config.cache.place, config.train.batch, run.mesh):
+    config, sides = run.config, (run.model.image, run.model.text)
+    host = TrainInput(run.dataset, *(side.tower for side in sides), config, run.mesh.size)
+    # Hidden states are far larger than outputs; they are streamed.
+    hidden = any(side.frontier == "hidden" for side in sides)
+    if hidden or not place.on_device(run.dataset, config.cache.place, config.train.batch, run.mesh):
         return Source(host, run.mesh, None)
     resident = Resident(
         run.dataset, config.seed, config.train.batch, host.block_steps, host.floor, run.mesh

@@ -128,7 +128,7 @@ def test_a_token_mlp_mixes_before_its_last_layer(rng):
     trainable, frozen = model.init(0)
     batch = make_batch(rng)
     text = model.text_features(frozen, batch)
-    got = model.align_texts(trainable, text, None, lambda z: latent.mix(z, 0.3))
+    got = model.align_texts(trainable, frozen, text, None, lambda z: latent.mix(z, 0.3))
     first, last = trainable["text_head"]["dense_0"], trainable["text_head"]["dense_1"]
     hidden = jax.nn.gelu(batch["tokens"] @ first["kernel"] + first["bias"], approximate=False)
     hidden = np.asarray(Packed(hidden, batch["lengths"]).pool("mean"))

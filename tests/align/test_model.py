@@ -84,7 +84,7 @@ def test_statistics_centre_and_scale_the_untouched_image_side(model, batch):
     pooled = np.asarray(model.encode_images(frozen, batch["image"]))
     statistics = {"center": pooled.mean(0), "spread": pooled.std(0)}
     features = model.image_features({**frozen, "statistics": statistics}, batch)
-    zimg = model.align_images(trainable, features)
+    zimg = model.align_images(trainable, frozen, features)
     expected = (pooled - pooled.mean(0)) / pooled.std(0)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(zimg, expected, rtol=1e-4, atol=1e-5)
@@ -106,8 +106,8 @@ def test_loss_and_gradients_on_eight_devices_equal_the_dense_reference(pair, bat
     mesh = mesh_lib.make_mesh()
 
     def reference(trainable):
-        zimg = model.align_images(trainable, model.image_features(frozen, batch))
-        ztxt = model.align_texts(trainable, model.text_features(frozen, batch))
+        zimg = model.align_images(trainable, frozen, model.image_features(frozen, batch))
+        ztxt = model.align_texts(trainable, frozen, model.text_features(frozen, batch))
         scale, bias = model.logit_scale(trainable, frozen)
         if loss == "sigmoid":
             return losses.sigmoid_reference(zimg, ztxt, scale, bias, ids=batch["index"])
@@ -144,7 +144,7 @@ def test_a_step_costs_the_forward_pass_of_the_towers_and_three_heads(model, batc
         return model.image_features(frozen, batch), model.text_features(frozen, batch)
 
     def head(trainable, frozen, batch):
-        return model.align_texts(trainable, model.text_features(frozen, batch))
+        return model.align_texts(trainable, frozen, model.text_features(frozen, batch))
 
     tokens = {"tokens": np.zeros((16, 8, 32), np.float32), "mask": batch["mask"]}
     step_flops, step_temp = compiled_costs(step, state, frozen, batch, jax.random.key(0))

@@ -1,0 +1,120 @@
+"""A tower in two parts: the forward pass from the frontier, and what has a gradient."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ape_jax.align import selection
+from ape_jax.align.tuned import Tuned
+from ape_jax.errors import UserError
+
+MODES = (
+    "full",
+    "top:1",
+    "top:3",
+    "append",
+    "append+layernorm",
+    "layernorm",
+    "bitfit",
+    "adapter",
+    "adapter+bitfit+lora+append",
+    "lora",
+)
+FAMILIES = ("siglip", "clip_vision", "bert", "clip_text", "mpnet")
+
+
+def tuned_of(tower, tune, **changes):
+    pooling = tower.config.pooling if tower.kind == "image" else "none"
+    return Tuned(tower=tower, tune=tune, **{"pooling": pooling, **changes})
+
+
+def close(got, want, tolerance=1e-5):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(a, b, atol=tolerance * float(np.abs(b).max()), rtol=0)
+
+
+@pytest.mark.parametrize("tune", ["top:1", "top:3", "full", "layernorm", "lora"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_before_a_step_the_tower_is_what_it_was(random_tower, batch_for, family, tune):
+    tower, batch = random_tower(family), batch_for(random_tower(family))
+    tuned = tuned_of(tower, tune)
+    trainable, frozen = tuned.init(jax.random.key(0))
+    if tuned.frontier == "hidden":
+        hidden = tuned.encode(frozen, batch)
+        got = tuned.resume(trainable, frozen, hidden.tokens, hidden.mask)
+    else:
+        got = tuned.apply(trainable, frozen, batch)
+    close(got, tower.apply(tower.params, batch, pooling=tuned.pooling))
+
+
+@pytest.mark.parametrize("layer", [-1, 2])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_appended_block_is_a_tower_one_block_deeper(random_tower, batch_for, family, layer):
+    tower, batch = random_tower(family), batch_for(random_tower(family))
+    pooling = "none" if layer == 2 else tuned_of(tower, "frozen").pooling
+    tuned = tuned_of(tower, "append", layer=layer, pooling=pooling)
+    trainable, frozen = tuned.init(jax.random.key(0))
+    hidden = tuned.encode(frozen, batch)
+    got = tuned.resume(trainable, frozen, hidden.tokens, hidden.mask)
+
+    depth = tuned.depth + 1
+    config = dataclasses.replace(tower.config, depth=depth)
+    module = tower.module.clone(config=config)
+    deeper = dataclasses.replace(tower, config=config, module=module)
+    below = selection.take(tower.params["blocks"], 0, tuned.depth)
+    blocks = jax.tree.map(lambda *x: jnp.concatenate(x), below, trainable["appended"])
+    params = {**tower.params, "blocks": blocks}
+    close(got, deeper.apply(params, batch, layer=layer if layer == -1 else depth, pooling=pooling))
+
+
+@pytest.mark.parametrize("tune", MODES)
+def test_only_the_trainable_tree_has_a_gradient_and_all_of_it(random_tower, batch_for, tune):
+    for family in ("siglip", "mpnet"):
+        tower, batch = random_tower(family), batch_for(random_tower(family))
+        tuned = tuned_of(tower, tune)
+
+        def loss(trainable, frozen, tuned=tuned, batch=batch):
+            if tuned.frontier == "hidden":
+                hidden = tuned.encode(frozen, batch)
+                out = tuned.resume(trainable, frozen, hidden.tokens, hidden.mask)
+            else:
+                out = tuned.apply(trainable, frozen, batch)
+            real = out.mask[..., None]
+            return jnp.sum(jnp.sin(out.tokens) * real) + (
+                0 if out.pooled is None else jnp.sum(jnp.sin(out.pooled))
+            )
+
+        trainable, frozen = tuned.init(jax.random.key(0))
+        ours, theirs = jax.jit(jax.grad(loss, argnums=(0, 1)))(trainable, frozen)
+        assert not any(np.any(g) for g in jax.tree.leaves(theirs))
+        for name, gradient in selection.flatten(ours).items():
+            # LoRA's first factor waits for the second, and a softmax does not see a key's bias.
+            if "lora/down" not in name and "key/bias" not in name:
+                assert np.any(gradient), name
+
+
+def test_remat_changes_no_gradient(random_tower, batch_for):
+    batch = batch_for(random_tower("bert"))
+    gradients = []
+    for remat in (False, True):
+        tuned = tuned_of(random_tower("bert", remat=remat), "adapter+lora")
+        trainable, frozen = tuned.init(jax.random.key(0))
+
+        def loss(trainable, tuned=tuned, frozen=frozen):
+            return jnp.sum(jnp.sin(tuned.apply(trainable, frozen, batch).tokens))
+
+        gradients.append(jax.jit(jax.grad(loss))(trainable))
+    close(gradients[1], gradients[0])
+
+
+def test_more_blocks_than_there_are_is_a_user_error(random_tower):
+    with pytest.raises(UserError, match=r"'top:3': layer 2 .* above 2 blocks; write 'top:2'"):
+        tuned_of(random_tower("bert"), "top:3", layer=2).init(jax.random.key(0))
+
+
+def test_a_mode_that_finds_nothing_to_train_is_a_user_error(random_tower):
+    with pytest.raises(UserError, match="'layernorm' trains nothing of the vit tower"):
+        tuned_of(random_tower("vit"), "layernorm", layer=0, pooling="cls").init(jax.random.key(0))
