@@ -15,6 +15,17 @@ def _resolve(**keys):
 GIVEN = {"image__tower": "features:8", "text__tower": "features:4", "data__pairs": "features:x.npz"}
 
 
+TUNED = {"image__tune": "append", "image__standardize": False}
+
+
+def test_what_lies_under_an_appended_block_may_be_encoded_in_the_step():
+    assert not _resolve(**TUNED, text__tune="top:2", cache__text=False).cache.text
+
+
+def test_sizes_go_with_the_mode_that_has_them():
+    assert _resolve(text__tune="adapter+lora", peft__lora_rank=4).peft.lora_rank == 4
+
+
 def test_given_vectors_need_no_tower():
     assert _resolve(**GIVEN).image.tower == "features:8"
 
@@ -53,6 +64,14 @@ def test_given_images_go_with_a_real_text_tower():
             },
             "config.latent.noise",
         ),
+        ({"image__tune": "append"}, "config.image.standardize"),
+        ({**TUNED, "cache__place": "device"}, "config.cache.place: with image.tune='append'"),
+        ({**TUNED, "augment__flip": True}, "config.cache.views: 1 encodes"),
+        ({**TUNED, "latent__mixup": 1.0}, "config.latent.mixup"),
+        ({"text__tune": "layernorm", "cache__text": False}, "config.cache.text: .* no effect"),
+        ({"peft__lora_rank": 4}, "config.peft.lora_rank: 4 has no effect with image.tune='frozen'"),
+        ({"text__tune": "lora", "peft__adapter_reduction": 2}, "config.peft.adapter_reduction: 2"),
+        ({"text__tune": "adapter+frozen"}, "config.text.tune: expected 'frozen', 'full', 'top:K'"),
     ],
 )
 def test_what_does_not_go_together_is_one_sentence(keys, words):
