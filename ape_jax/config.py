@@ -29,11 +29,15 @@ from ape_jax.fields import (
     is_multipliers,
     is_randaugment,
     is_rates,
+    is_settings,
+    is_sizes,
     is_specs,
+    is_steps,
     number,
     regex,
     text,
 )
+from ape_jax.methods import METHODS
 
 
 def _tower(side: str, head: Mapping[str, Field]) -> dict[str, Field]:
@@ -85,6 +89,8 @@ SCHEMA: Mapping[str, Field] = {
     # The joint width; 0 is the image feature's, which an identity head needs.
     "embed": integer(0, 0, 2**16),
     "data.pairs": text(expects="pairs: a file, tfds:NAME:SPLIT or demo:NAME:SPLIT"),
+    # So many of the training pairs, a random sample keyed by `seed`; a smaller one is part of it.
+    "data.sample": integer(0, 0),
     "data.eval": Field({}, "a mapping from names to pairs, {'test': 'pairs.jsonl'}", is_specs),
     "data.on_error": choice("error", "skip"),
     "data.background": Field((255, 255, 255), "three integers from 0 to 255", is_colour),
@@ -140,10 +146,14 @@ SCHEMA: Mapping[str, Field] = {
     "optim.ema": number(0.0, 0.0, 0.999999),  # Decay of the moving average that is evaluated.
     "optim.lr_mults": Field((), "pairs (regular expression, factor >= 0)", is_multipliers),
     # What `ape_jax.study` compares, and over how many seeds from `seed` on.
-    "study.methods": Field(
-        (), "names out of 'chance', 'pixels', 'ridge', 'linear', 'ape'", is_methods
-    ),
+    "study.methods": Field((), f"names out of {', '.join(map(repr, METHODS))}", is_methods),
     "study.seeds": integer(3, 1, 1000),
+    # Numbers of training pairs, samples as of `data.sample`; () is all pairs, as is a 0 among them.
+    "study.sizes": Field((), "different numbers of pairs, 0 for all", is_sizes),
+    # Steps of sizes that want others than `train.steps`; the warm-up keeps its share.
+    "study.steps": Field((), "pairs (number of pairs, steps)", is_steps),
+    # Whatever else a method wants.
+    "study.set": Field((), "triples (method, config key, value)", is_settings),
     # Learning rates of methods that want another than `optim.lr`.
     "study.lrs": Field((), "pairs (method, learning rate)", is_rates),
     # Frozen parameters of at least this many elements are sharded over the mesh.

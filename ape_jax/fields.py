@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ape_jax.methods import METHODS
+
 
 @dataclasses.dataclass(frozen=True)
 class Field:
@@ -103,11 +105,28 @@ def is_multipliers(value: Any) -> bool:
 
 def is_methods(value: Any) -> bool:
     """Whether it lists methods that a study knows."""
-    known = {"chance", "pixels", "ridge", "linear", "ape"}
-    return isinstance(value, tuple) and all(isinstance(v, str) and v in known for v in value)
+    return isinstance(value, tuple) and all(isinstance(v, str) and v in METHODS for v in value)
 
 
 def is_rates(value: Any) -> bool:
     """Whether it lists (method, learning rate)."""
     ok = isinstance(value, tuple) and all(isinstance(v, tuple) and len(v) == 2 for v in value)
     return ok and all(is_methods((m,)) and _is_number(lr) and 0 < lr <= 10 for m, lr in value)
+
+
+def is_sizes(value: Any) -> bool:
+    """Whether it lists different numbers of pairs, 0 for all."""
+    ok = isinstance(value, tuple) and all(type(v) is int and v >= 0 for v in value)
+    return ok and len(set(value)) == len(value)
+
+
+def is_steps(value: Any) -> bool:
+    """Whether it lists (pairs, steps)."""
+    ok = isinstance(value, tuple) and all(isinstance(v, tuple) and len(v) == 2 for v in value)
+    return ok and all(type(x) is int and x >= 0 for v in value for x in v)
+
+
+def is_settings(value: Any) -> bool:
+    """Whether it lists (method, config key, value)."""
+    ok = isinstance(value, tuple) and all(isinstance(v, tuple) and len(v) == 3 for v in value)
+    return ok and all(is_methods(v[:1]) and isinstance(v[1], str) for v in value)

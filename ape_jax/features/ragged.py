@@ -34,6 +34,13 @@ class RaggedTokens:
         """The length of the longest row."""
         return int(self.lengths.max(initial=0))
 
+    def rows(self, chosen: Int[np.ndarray, "b"]) -> RaggedTokens:
+        """The chosen rows, in that order."""
+        lengths = self.lengths[chosen]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        moved = np.repeat(self.offsets[chosen] - offsets[:-1], lengths)
+        return RaggedTokens(self.flat[moved + np.arange(len(moved))], offsets)
+
     def padded(
         self, rows: Int[np.ndarray, "b"], length: int
     ) -> tuple[Float[np.ndarray, "b T d"], Bool[np.ndarray, "b T"]]:

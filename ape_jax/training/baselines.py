@@ -1,4 +1,4 @@
-"""What a trained head has to beat: chance, raw pixels and closed-form ridge, on the same pairs."""
+"""What any head has to beat, without a tower: chance and raw pixels, on the same pairs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from ape_jax.training.dataset import Dataset
 from ape_jax.training.run import Run
 
 _PIXELS = 16
-_BLOCK = 4096  # Images whose features are converted to f32 together.
 
 Metrics = dict[str, dict[str, float]]
 
@@ -29,26 +28,6 @@ def chance(run: Run) -> Metrics:
         task.name: retrieval.chance_metrics(len(task.dataset.pairs), task.dataset.captions.owner)
         for task in run.tasks
     }
-
-
-def ridge(run: Run) -> Metrics:
-    """Ridge from mean-pooled text to the image features that the run trains on.
-
-    Each caption's target is its image's feature, unit length after standardisation, averaged over
-    the views: with a squared loss that is the same as one target a view.
-    """
-    data = run.dataset
-    targets = _directions(run, data.pooled)
-    text = data.tokens.mean()[data.captions.rows]
-    owner = data.captions.owner
-    fit = _fit(text, targets[owner], owner)
-
-    def evaluate(test: Dataset) -> dict[str, float]:
-        zimg = _directions(run, test.pooled)
-        ztxt = _unit(fit(test.tokens.mean()))[test.captions.rows]
-        return retrieval.retrieval_metrics(zimg, ztxt, test.captions.owner)
-
-    return {task.name: evaluate(task.dataset) for task in run.tasks}
 
 
 def pixels(run: Run, store: FeatureStore) -> Metrics:
@@ -91,19 +70,6 @@ def _pixels(
         rows.append(np.asarray(small, np.float32).ravel() / 255)
         progress.update(i + 1)
     return np.stack(rows)
-
-
-def _directions(run: Run, pooled: Float[np.ndarray, "n V d"]) -> Float[np.ndarray, "n d"]:
-    """Unit-length standardised features, averaged over the views."""
-    center, spread = 0.0, 1.0
-    if run.model.standardize:
-        statistics = run.frozen["statistics"]
-        center, spread = np.asarray(statistics["center"]), np.asarray(statistics["spread"])
-    out = np.empty((len(pooled), pooled.shape[-1]), np.float32)
-    for i in range(0, len(pooled), _BLOCK):
-        block = pooled[i : i + _BLOCK].astype(np.float32)
-        out[i : i + _BLOCK] = _unit((block - center) / spread).mean(axis=1)
-    return out
 
 
 def _unit(x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:

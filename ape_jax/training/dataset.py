@@ -19,6 +19,7 @@ from ape_jax.data import augment as augment_lib
 from ape_jax.data import pairs as pairs_lib
 from ape_jax.data import pipeline
 from ape_jax.data.vectors import VectorPairs
+from ape_jax.errors import UserError
 from ape_jax.features import extract
 from ape_jax.features.cache import say
 from ape_jax.features.encode import FrozenTower
@@ -81,6 +82,33 @@ class Dataset:
     captions: Captions
     pooled: Float[np.ndarray, "n V ..."] | None
     tokens: RaggedTokens | None
+
+    def sample(self, count: int, seed: int) -> Dataset:
+        """So many of the records, drawn by `seed`; in their old order.
+
+        Raises:
+          UserError: where there are fewer.
+        """
+        if count > len(self.pairs):
+            raise UserError(
+                f"config.data.sample: there are {len(self.pairs)} training pairs, found {count}"
+            )
+        # The first ones of one random order: a smaller sample is a part of a larger one.
+        order = np.random.default_rng([seed, len(self.pairs)]).permutation(len(self.pairs))
+        chosen = np.sort(order[:count])
+        pairs = [self.pairs[int(i)] for i in chosen]
+        kept, rows = np.unique(
+            np.concatenate(
+                [self.captions.rows[slice(*self.captions.offsets[i : i + 2])] for i in chosen]
+            ),
+            return_inverse=True,
+        )
+        offsets = np.concatenate([[0], np.cumsum(self.captions.counts[chosen])])
+        captions = Captions(tuple(self.captions.texts[i] for i in kept), rows, offsets)
+        pooled = None if self.pooled is None else self.pooled[chosen]
+        return Dataset(
+            pairs, captions, pooled, None if self.tokens is None else self.tokens.rows(kept)
+        )
 
 
 def encode_pairs(

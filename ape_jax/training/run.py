@@ -68,8 +68,13 @@ def open_sources(config: ml_collections.ConfigDict) -> Sources:
             f"config.data.pairs: {config.data.pairs} holds {len(train)} pair; pairs are told apart "
             "from each other, so give at least 2"
         )
+    if config.data.sample > len(train):
+        raise UserError(
+            f"config.data.sample: {config.data.pairs} holds {len(train)} pairs; write at most that "
+            f"(0 takes all), found {config.data.sample}"
+        )
     if config.method == "train":
-        order.check_batch(len(train), config.train.batch)
+        order.check_batch(config.data.sample or len(train), config.train.batch)
     names = sorted(config.data.eval)
     evals = {n: _open(config, config.data.eval[n], f"data.eval.{n}") for n in names}
     return Sources(train=train, evals=evals)
@@ -174,6 +179,8 @@ def prepare(
     made = assemble(config, towers)
     model, frozen = made.model, dict(made.frozen)
     dataset = frontier.training_part(config, sources, made.readers).load(config, store)
+    if config.data.sample:
+        dataset = dataset.sample(config.data.sample, config.seed)
     # Once more: images that cannot be read may have been left out.
     if config.method == "train":
         order.check_batch(len(dataset.pairs), config.train.batch)

@@ -1,37 +1,29 @@
-"""One config, several methods, several seeds: a table with mean and spread.
+"""One config, several methods, numbers of pairs and seeds: tables with mean and spread.
 
-Every trained cell is an ordinary work directory (`DIR/ape/seed0`), so it can be resumed, loaded and
-evaluated like any other; features are encoded once for all cells.
+Every cell that is a run has an ordinary work directory (`DIR/ape/seed0`, `DIR/ape/n1000/seed0`), so
+it can be resumed, loaded and evaluated like any other; features are encoded once for all cells.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
-import numpy as np
 
 from ape_jax import config as config_lib
 from ape_jax.data.vectors import is_vectors
 from ape_jax.errors import UserError
 from ape_jax.evaluators import report
 from ape_jax.features.store import FeatureStore
+from ape_jax.methods import METHODS
 from ape_jax.parallel import hosts
-from ape_jax.training import baselines, build, loop, workdir
+from ape_jax.training import baselines, build, loop, study_tables, workdir
 from ape_jax.training import run as run_lib
 
-TRAINED = ("ape", "linear")
-CLOSED = ("chance", "pixels", "ridge")
-TITLES = {
-    "chance": "chance",
-    "pixels": "raw pixels, ridge to text",
-    "ridge": "ridge, pooled text to image",
-    "linear": "linear on pooled text",
-    "ape": "APE",
-}
+_OWN_GROUPS = ("study.", "closed.", "start.", "method", "data.sample")  # Of a cell, not the study.
 
 
 def run_study(
@@ -40,11 +32,12 @@ def run_study(
     """Runs every cell that is not done yet and writes `summary.json` and `table.md`.
 
     Args:
-      config: the experiment; `study.methods` and `study.seeds` span the grid.
+      config: the experiment; `study.methods`, `study.sizes` and `study.seeds` span the grid.
       directory: where the cells go.
 
     Returns:
-      `{"methods": {method: {set: {metric: [value a seed]}}}, "images": {set: n}, "digests": ...}`.
+      `{"methods": {method: {set: {metric: [value a seed]}}}, "images": {set: n}, "digests": ...}`;
+      with sizes, `methods` holds the last one's and `sizes` all of them, `{size: methods}`.
 
     Raises:
       UserError: for methods that the config cannot be run with.
@@ -52,6 +45,7 @@ def run_study(
     path = workdir.locate(directory, "study")
     _check(config)
     sources = run_lib.open_sources(config)
+    _check_sizes(config, len(sources.train))
     digests = sources.digests()
     done = workdir.read_summary(path, config, "study")
     if done is not None and done.get("digests") == digests:
@@ -60,38 +54,64 @@ def run_study(
     with workdir.held(path):
         store = FeatureStore()
         run = run_lib.prepare(config, sources, build.load_towers(config), store)
-        results = {m: _by_set(_cells(m, run, path, store)) for m in config.study.methods}
-        images = {task.name: len(task.dataset.pairs) for task in run.tasks}
-        summary = {"methods": results, "images": images, "digests": digests}
+        sizes = {
+            size: {m: _by_set(_cells(m, size, run, path, store)) for m in config.study.methods}
+            for size in config.study.sizes or (0,)
+        }
+        summary = {
+            "methods": list(sizes.values())[-1],
+            "images": {task.name: len(task.dataset.pairs) for task in run.tasks},
+            "digests": digests,
+        }
+        if config.study.sizes:
+            pairs = len(run.dataset.pairs)
+            summary["sizes"] = {str(size or pairs): rows for size, rows in sizes.items()}
         if hosts.is_first():
-            workdir.write_text(path / "table.md", tables(summary) + "\n")
+            workdir.write_text(path / "table.md", study_tables.tables(summary) + "\n")
         workdir.write_summary(path, summary)
     return summary
 
 
 def cell_config(
-    method: str, seed: int, config: ml_collections.ConfigDict
+    method: str, seed: int, config: ml_collections.ConfigDict, size: int = 0
 ) -> ml_collections.ConfigDict:
-    """The ordinary config of one trained cell."""
-    flat = {**config_lib.flatten(config), "seed": seed}
+    """The ordinary config of one cell.
+
+    Args:
+      method: a key of `METHODS` that is a run.
+      seed: of the cell, for the sample and the training.
+      config: the study's.
+      size: training pairs, 0 for all.
+
+    Raises:
+      UserError: naming the key, for settings that do not go together.
+    """
+    flat = {**config_lib.flatten(config), "seed": seed, "data.sample": size}
     flat["optim.lr"] = dict(config.study.lrs).get(method, config.optim.lr)
-    flat.update({key: config_lib.SCHEMA[key].default for key in flat if key.startswith("study.")})
-    if method == "linear":
-        flat["text.head.depth"] = 1  # A token MLP of one layer is linear on mean-pooled text.
-    return config_lib.resolve(config_lib.unflatten(flat))
+    overrides = dict(METHODS[method].overrides)
+    overrides |= {key: value for name, key, value in config.study.set if name == method}
+    own = [key for key in flat if key.startswith(_OWN_GROUPS) and key != "data.sample"]
+    for side in ("image", "text"):  # A head of another name takes other keys.
+        if overrides.get(f"{side}.head.name", config[side].head.name) != config[side].head.name:
+            own += [key for key in flat if key.startswith(f"{side}.head.")]
+    flat |= {key: config_lib.SCHEMA[key].default for key in own}
+    flat |= _scaled(config, size)
+    return config_lib.resolve(config_lib.unflatten({**flat, **overrides}))
 
 
-def tables(summary: Mapping[str, Any]) -> str:
-    """A Markdown table for each evaluation set: percent, mean and standard deviation over seeds."""
-    parts = []
-    for name, images in summary["images"].items():
-        head = [f"{name} ({images} images)", *map(report.metric_title, report.RETRIEVAL)]
-        rows = [
-            [TITLES[method], *(_cell(m, sets[name][m]) for m in report.RETRIEVAL)]
-            for method, sets in summary["methods"].items()
-        ]
-        parts.append(report.markdown(head, rows))
-    return "\n\n".join(parts)
+def _scaled(config: ml_collections.ConfigDict, size: int) -> dict[str, Any]:
+    """The schedule on a sample of that size."""
+    if not size:
+        return {}
+    train, steps = config.train, dict(config.study.steps).get(size, config.train.steps)
+    share = steps / train.steps
+    every = train.checkpoint_every and max(round(train.checkpoint_every * share), 1)
+    return {
+        "train.batch": min(train.batch, size),
+        "train.steps": steps,
+        "train.checkpoint_every": every,
+        "optim.warmup": min(round(config.optim.warmup * share), steps - 1),
+    }
 
 
 def _check(config: ml_collections.ConfigDict) -> None:
@@ -107,36 +127,62 @@ def _check(config: ml_collections.ConfigDict) -> None:
             "config.text.head.name: a study compares heads by itself; write 'token_mlp', found "
             f"{config.text.head.name!r}"
         )
+    for key, neutral in (("method", "train"), ("start.method", "none"), ("data.sample", 0)):
+        found = config_lib.flatten(config)[key]
+        if found != neutral:
+            raise UserError(
+                f"config.{key}: a study sets it in each of its runs; write {neutral!r}, found "
+                f"{found!r}"
+            )
     if "pixels" in config.study.methods and is_vectors(config.data.pairs):
         raise UserError("config.study.methods: given vectors have no pixels; leave 'pixels' out")
     if not config.data.eval:
         raise UserError("config.data.eval: a study needs at least one set to evaluate on")
     if not config.study.methods:
         raise UserError("config.study.methods: expected at least one method, found ()")
+    for method in config.study.methods:  # Hours before its first cell.
+        if METHODS[method].overrides is not None:
+            for size in config.study.sizes or (0,):
+                cell_config(method, config.seed, config, size)
+
+
+def _check_sizes(config: ml_collections.ConfigDict, pairs: int) -> None:
+    if too_many := [size for size in config.study.sizes if size > pairs]:
+        raise UserError(
+            f"config.study.sizes: there are {pairs} training pairs, found {too_many[0]}; "
+            "0 stands for all"
+        )
 
 
 def _cells(
-    method: str, run: run_lib.Run, path: pathlib.Path, store: FeatureStore
+    name: str, size: int, run: run_lib.Run, path: pathlib.Path, store: FeatureStore
 ) -> list[baselines.Metrics]:
-    if method in CLOSED:
-        return [_closed(method, run, store)]
-    first = run.config.seed
-    seeds = range(first, first + run.config.study.seeds)
-    return [_trained(method, seed, run.config, path, store) for seed in seeds]
+    """The results of one method on so many pairs, by seed; one where the seed plays no part."""
+    config, method = run.config, METHODS[name]
+    varies = method.seeded or (size and name != "chance")
+    seeds = range(config.seed, config.seed + (config.study.seeds if varies else 1))
+    if method.overrides is None:
+        return [_without_run(name, _sampled(run, size, seed), store) for seed in seeds]
+    place = path / name / f"n{size}" if size else path / name
+    return [
+        _metrics(
+            loop.train_and_evaluate(
+                cell_config(name, seed, config, size), place / f"seed{seed}", store
+            )
+        )
+        for seed in seeds
+    ]
 
 
-def _closed(method: str, run: run_lib.Run, store: FeatureStore) -> baselines.Metrics:
-    if method == "pixels":
-        return baselines.pixels(run, store)
-    return {"chance": baselines.chance, "ridge": baselines.ridge}[method](run)
+def _sampled(run: run_lib.Run, size: int, seed: int) -> run_lib.Run:
+    return dataclasses.replace(run, dataset=run.dataset.sample(size, seed)) if size else run
 
 
-def _trained(
-    method: str, seed: int, config: ml_collections.ConfigDict, path: pathlib.Path, store: Any
-) -> baselines.Metrics:
-    summary = loop.train_and_evaluate(
-        cell_config(method, seed, config), path / method / f"seed{seed}", store
-    )
+def _without_run(name: str, run: run_lib.Run, store: FeatureStore) -> baselines.Metrics:
+    return baselines.pixels(run, store) if name == "pixels" else baselines.chance(run)
+
+
+def _metrics(summary: dict[str, Any]) -> baselines.Metrics:
     metrics: baselines.Metrics = {}
     for key, value in summary.items():
         if key.startswith("eval/"):
@@ -150,10 +196,3 @@ def _by_set(cells: list[baselines.Metrics]) -> dict[str, dict[str, list[float]]]
         name: {metric: [float(cell[name][metric]) for cell in cells] for metric in report.RETRIEVAL}
         for name in cells[0]
     }
-
-
-def _cell(metric: str, values: list[float]) -> str:
-    text = report.cell(metric, float(np.mean(values)))
-    if len(values) == 1:
-        return text
-    return f"{text} ± {report.cell(metric, float(np.std(values, ddof=1)))}"

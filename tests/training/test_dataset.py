@@ -7,8 +7,9 @@ import pytest
 
 from ape_jax import config as config_lib
 from ape_jax.errors import UserError
+from ape_jax.features.ragged import RaggedTokens
 from ape_jax.features.store import FeatureStore
-from ape_jax.training import build, loop, run
+from ape_jax.training import build, dataset, loop, run
 
 
 def prepared(config, store=None):
@@ -106,3 +107,26 @@ def test_unreadable_image_is_an_error_or_left_out_also_from_the_cache(
         dataset = prepared(tiny_config).dataset
         assert len(dataset.pairs) == len(dataset.pooled) == 23
         assert "training: left out 1 of 24" in capsys.readouterr().err
+
+
+def test_a_smaller_sample_is_a_part_of_a_larger_one(rng):
+    offsets = np.concatenate([[0], np.cumsum(rng.integers(1, 4, 20))])
+    rows = rng.integers(0, 30, offsets[-1])
+    lengths = rng.integers(1, 5, 30)
+    tokens = RaggedTokens(
+        rng.normal(size=(lengths.sum(), 3)), np.concatenate([[0], np.cumsum(lengths)])
+    )
+    captions = dataset.Captions(tuple(map(str, range(30))), rows, offsets)
+    pooled = np.arange(20.0).reshape(20, 1, 1)
+    whole = dataset.Dataset([f"record {i}" for i in range(20)], captions, pooled, tokens)
+    small, large = whole.sample(5, seed=1), whole.sample(12, seed=1)
+    assert set(small.pairs) < set(large.pairs)
+    assert set(small.pairs) != set(whole.sample(5, seed=2).pairs)
+    for place, record in enumerate(large.pairs):
+        old = int(record.split()[1])
+        assert large.pooled[place] == old
+        ours = large.captions.rows[slice(*large.captions.offsets[place : place + 2])]
+        theirs = rows[slice(*offsets[old : old + 2])]
+        assert [large.captions.texts[i] for i in ours] == [str(i) for i in theirs]
+        np.testing.assert_array_equal(large.tokens.mean()[ours], tokens.mean()[theirs])
+    assert whole.sample(20, seed=0).captions.texts == tuple(str(i) for i in np.unique(rows))

@@ -8,7 +8,8 @@ import pytest
 from ape_jax import config as config_lib
 from ape_jax.errors import UserError
 from ape_jax.evaluators.report import RETRIEVAL
-from ape_jax.training import loop, study
+from ape_jax.methods import METHODS
+from ape_jax.training import loop, study, study_tables
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def test_study_fills_every_cell_and_does_not_repeat_itself(config, tmp_path, mon
     summary = study.run_study(config, tmp_path)
     assert list(summary["methods"]) == list(config.study.methods)
     for method, sets in summary["methods"].items():
-        seeds = 2 if method in study.TRAINED else 1
+        seeds = 2 if METHODS[method].seeded else 1
         assert {len(sets["train"][metric]) for metric in RETRIEVAL} == {seeds}
     assert summary["methods"]["chance"]["train"]["i2t_r1"][0] == pytest.approx(2 / 48, rel=0.2)
     # 24 drawings whose colour is their name: ridge from their own pixels must know them.
@@ -50,7 +51,7 @@ def test_linear_is_a_token_mlp_of_one_layer(config):
 
 def test_table_gives_percent_with_mean_and_standard_deviation():
     values = {key: [0.1, 0.2] for key in RETRIEVAL} | {"median_rank_t2i": [3.0, 5.0]}
-    table = study.tables({"methods": {"ape": {"t": values}}, "images": {"t": 7}})
+    table = study_tables.tables({"methods": {"ape": {"t": values}}, "images": {"t": 7}})
     assert "t (7 images)" in table
     assert "15.0 ± 7.1" in table and "4.0 ± 1.4" in table
 
@@ -61,6 +62,9 @@ def test_table_gives_percent_with_mean_and_standard_deviation():
         ({"study.methods": ()}, "study.methods"),
         ({"data.eval": {}}, "data.eval"),
         ({"text.tune": "full"}, "tune"),
+        ({"method": "cca"}, "config.method: a study sets it"),
+        ({"study.sizes": (25,)}, "config.study.sizes: there are 24 training pairs, found 25"),
+        ({"study.set": (("ape", "optim.lrr", 1.0),)}, "config.optim.lrr: no such key"),
     ],
 )
 def test_a_config_that_makes_no_study_is_one_sentence(config, tmp_path, changes, words):
@@ -76,7 +80,7 @@ def test_ridge_is_scikit_learns_on_the_same_features(config, tmp_path):
     from ape_jax.align import closed_form
     from ape_jax.evaluators.retrieval import retrieval_metrics
     from ape_jax.features.store import FeatureStore
-    from ape_jax.training import baselines, build, run
+    from ape_jax.training import build, run
 
     made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
     data = made.dataset
@@ -90,4 +94,59 @@ def test_ridge_is_scikit_learns_on_the_same_features(config, tmp_path):
     ztxt = fit.predict(text)[rows].astype(np.float32)
     ztxt /= np.linalg.norm(ztxt, axis=1, keepdims=True)
     expected = retrieval_metrics(zimg.astype(np.float32), ztxt, owner)
-    assert baselines.ridge(made)["train"] == pytest.approx(expected)
+    found = study.run_study(config, tmp_path)["methods"]["ridge"]["train"]
+    assert {metric: values[0] for metric, values in found.items()} == pytest.approx(expected)
+    assert (tmp_path / "ridge/seed0/config.json").exists()  # A run like any other.
+
+
+def test_sizes_are_one_more_axis(config, tmp_path):
+    flat = config_lib.flatten(config)
+    flat |= {
+        "study.methods": ("chance", "cca", "ape", "cca_start"),
+        "study.sizes": (12, 0),
+        "study.steps": ((12, 4),),
+        "study.set": (("cca_start", "optim.lr", 1e-4), ("cca_start", "text.pooling", "cls")),
+    }
+    config = config_lib.resolve(config_lib.unflatten(flat))
+    summary = study.run_study(config, tmp_path)
+    assert list(summary["sizes"]) == ["12", "24"]
+    assert summary["methods"] == summary["sizes"]["24"]
+    assert len(summary["sizes"]["12"]["cca"]["train"]["i2t_r1"]) == 2  # Two samples.
+    assert len(summary["sizes"]["24"]["cca"]["train"]["i2t_r1"]) == 1
+    cell = json.loads((tmp_path / "cca_start/n12/seed1/config.json").read_text())
+    assert (cell["data.sample"], cell["train.batch"], cell["train.steps"]) == (12, 12, 4)
+    assert (cell["optim.lr"], cell["text.pooling"], cell["text.head.width"]) == (1e-4, "cls", 0)
+    assert json.loads((tmp_path / "ape/n12/seed1/summary.json").read_text())["pairs"] == 12
+    table = (tmp_path / "table.md").read_text()
+    assert "R@10, mean of both ways | 12 pairs | 24 pairs" in " ".join(table.split())
+    files = study_tables.plots(summary, tmp_path)
+    assert [f.name for f in files] == ["train.png"]
+    assert files[0].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_killed_study_goes_on_cell_by_cell(config, tmp_path, monkeypatch):
+    whole = study.run_study(config, tmp_path / "whole")
+    original = loop.train_and_evaluate
+
+    def dies(cell, directory, store=None):
+        if "ape" in str(directory):
+            raise KeyboardInterrupt
+        return original(cell, directory, store)
+
+    monkeypatch.setattr(loop, "train_and_evaluate", dies)
+    with pytest.raises(KeyboardInterrupt):
+        study.run_study(config, tmp_path / "cut")
+    monkeypatch.setattr(loop, "train_and_evaluate", original)
+    assert study.run_study(config, tmp_path / "cut")["methods"] == whole["methods"]
+
+
+def test_plots_without_sizes_are_bars(tmp_path):
+    values = {key: [0.1, 0.2] for key in RETRIEVAL}
+    summary = {"methods": {"ape": {"t": values}}, "images": {"t": 7}}
+    assert study_tables.plots(summary, tmp_path)[0].read_bytes().startswith(b"\x89PNG")
+
+
+def test_plots_without_matplotlib_say_what_to_install(monkeypatch):
+    monkeypatch.setattr(study_tables.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"requirements-study.txt"):
+        study_tables.require_matplotlib()

@@ -1,0 +1,49 @@
+"""Every method that a study compares, by name: what it sets in the config of its runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+    """A row of a study's table.
+
+    Attributes:
+      title: how the table calls it.
+      overrides: what differs from the study's config; None for what is no run at all. A head's name
+        brings the defaults of that head's other keys with it.
+      seeded: whether another seed gives another result on the same pairs.
+    """
+
+    title: str
+    overrides: Mapping[str, Any] | None = None
+    seeded: bool = True
+
+
+def _solved(title: str, name: str) -> Method:
+    return Method(title=title, overrides={"method": name}, seeded=False)
+
+
+_BOTH_LINEAR = {"image.head.name": "linear", "text.head.name": "linear"}
+
+METHODS: Mapping[str, Method] = {
+    "chance": Method(title="chance", seeded=False),
+    "pixels": Method(title="raw pixels, ridge to text", seeded=False),
+    "ridge": _solved("ridge, pooled text to image", "ridge"),
+    "cca": _solved("CCA", "cca"),
+    "procrustes": _solved("orthogonal Procrustes", "procrustes"),
+    "asif": _solved("ASIF", "asif"),
+    # A token MLP of one layer is linear on mean-pooled text.
+    "linear": Method(title="linear on pooled text", overrides={"text.head.depth": 1}),
+    "ape": Method(title="APE", overrides={}),
+    "ape+linear_image": Method(
+        title="APE, linear on the image side", overrides={"image.head.name": "linear"}
+    ),
+    "cca_start": Method(
+        title="linear on both sides, started from CCA",
+        overrides={"start.method": "cca", **_BOTH_LINEAR},
+    ),
+}
