@@ -11,6 +11,7 @@ import os
 import pathlib
 from typing import Any
 
+import jax
 import ml_collections
 
 from ape_jax import config as config_lib
@@ -104,10 +105,10 @@ def _scaled(config: ml_collections.ConfigDict, size: int) -> dict[str, Any]:
     if not size:
         return {}
     train, steps = config.train, dict(config.study.steps).get(size, config.train.steps)
-    share = steps / train.steps
+    share, devices = steps / train.steps, jax.device_count()
     every = train.checkpoint_every and max(round(train.checkpoint_every * share), 1)
     return {
-        "train.batch": min(train.batch, size),
+        "train.batch": min(train.batch, max(size // devices, 1) * devices),
         "train.steps": steps,
         "train.checkpoint_every": every,
         "optim.warmup": min(round(config.optim.warmup * share), steps - 1),

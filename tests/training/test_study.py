@@ -114,7 +114,7 @@ def test_sizes_are_one_more_axis(config, tmp_path):
     assert len(summary["sizes"]["12"]["cca"]["train"]["i2t_r1"]) == 2  # Two samples.
     assert len(summary["sizes"]["24"]["cca"]["train"]["i2t_r1"]) == 1
     cell = json.loads((tmp_path / "cca_start/n12/seed1/config.json").read_text())
-    assert (cell["data.sample"], cell["train.batch"], cell["train.steps"]) == (12, 12, 4)
+    assert (cell["data.sample"], cell["train.batch"], cell["train.steps"]) == (12, 8, 4)
     assert (cell["optim.lr"], cell["text.pooling"], cell["text.head.width"]) == (1e-4, "cls", 0)
     assert json.loads((tmp_path / "ape/n12/seed1/summary.json").read_text())["pairs"] == 12
     table = (tmp_path / "table.md").read_text()

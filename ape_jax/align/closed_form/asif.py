@@ -169,8 +169,9 @@ def asif_cv(
     fold = held_out.folds(paired, folds, seed)
     whole = asif(paired, 1, 1.0)
     owned = np.unique(paired.owner)
-    scores = np.zeros((len(neighbours), len(powers)))
-    for value in np.unique(fold):
+    values = np.unique(fold)
+    scores = np.zeros((len(values), len(neighbours), len(powers)))
+    for n, value in enumerate(values):
         out = held_out.sample(paired, fold == value, limit, seed)
         kept = fold[owned] != value
         most = min(max(neighbours), int(kept.sum()))
@@ -180,8 +181,8 @@ def asif_cv(
             for j, power in enumerate(powers):
                 sides = (_narrow(side, count, power) for side in (images, texts))
                 zimg, ztxt = sides
-                scores[i, j] += out.score_similarities(zimg.similarities(ztxt))
-    i, j = np.unravel_index(np.argmax(scores), scores.shape)
+                scores[n, i, j] = out.score_similarities(zimg.similarities(ztxt))
+    i, j = held_out.simplest(scores)
     return dataclasses.replace(whole, neighbours=int(neighbours[i]), power=float(powers[j]))
 
 

@@ -116,8 +116,8 @@ def cca_cv(
       limit: images that are looked for in a fold; more would change the choice little.
 
     Returns:
-      The fit on all pairs; of several that are equally good the one with the largest l2, then the
-      fewest directions and the smallest power.
+      The fit on all pairs; of those that the folds cannot tell from the best (`held_out.simplest`)
+      the one with the largest l2, then the fewest directions and the smallest power.
 
     Raises:
       UserError: as for `cca`, or where there is nothing to hold out.
@@ -127,13 +127,13 @@ def cca_cv(
     l2s, fold = sorted(l2s, reverse=True), held_out.folds(paired, folds, seed)
     parts = by_fold(paired, fold)
     whole = sum((part for _, part in parts[1:]), parts[0][1])
-    scores = np.zeros((len(l2s), len(dims), len(powers)))
-    for among, part in parts:
+    scores = np.zeros((len(parts), len(l2s), len(dims), len(powers)))
+    for n, (among, part) in enumerate(parts):
         spectra = _Spectra(whole - part)
         out = held_out.sample(paired, among, limit, seed)
         for i, l2 in enumerate(l2s):
-            scores[i] += _scores(spectra.solve(l2), out, dims, powers)
-    i, j, k = np.unravel_index(np.argmax(scores), scores.shape)
+            scores[n, i] = _scores(spectra.solve(l2), out, dims, powers)
+    i, j, k = held_out.simplest(scores)
     return cca(whole, l2s[i], dim=dims[j], power=powers[k])
 
 

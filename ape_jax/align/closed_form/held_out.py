@@ -74,6 +74,22 @@ def sample(paired: Paired, among: Bool[np.ndarray, " n"], limit: int, seed: int)
     )
 
 
+def simplest(scores: Float[np.ndarray, "folds *grid"]) -> tuple[int, ...]:
+    """The first place of a grid that does as well as the best, as far as the folds can tell.
+
+    As well means: its shortfall, averaged over the folds, is within one standard error of itself. A
+    grid that begins with what is simplest then gives maps that carry further than these pairs.
+
+    References:
+      Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3 (the 1 SE rule).
+    """
+    mean = scores.mean(axis=0)
+    best = np.unravel_index(np.argmax(mean), mean.shape)
+    short = scores[(slice(None), *best)].reshape(-1, *[1] * mean.ndim) - scores
+    error = short.std(axis=0, ddof=1) / np.sqrt(len(scores))
+    return tuple(int(i) for i in np.argwhere(short.mean(axis=0) <= error)[0])
+
+
 def widths(most: int, dims: Sequence[int] | None) -> list[int]:
     """Joint widths to try: those given, or 32, 64, 128 and so on up to `most`.
 

@@ -79,14 +79,14 @@ def procrustes_cv(
     dims = held_out.widths(min(paired.text.shape[1], paired.image.shape[2]), dims)
     parts = by_fold(paired, held_out.folds(paired, folds, seed))
     whole = sum((part for _, part in parts[1:]), parts[0][1])
-    scores = np.zeros(len(dims))
-    for among, part in parts:
+    scores = np.zeros((len(parts), len(dims)))
+    for n, (among, part) in enumerate(parts):
         axes = _Axes(whole - part)
         out = held_out.sample(paired, among, limit, seed)
         for i, dim in enumerate(dims):
             fit = axes.rotate(dim)
-            scores[i] += out.score(fit.image(out.image), fit.text(out.text))
-    return procrustes(whole, dim=dims[int(np.argmax(scores))])
+            scores[n, i] = out.score(fit.image(out.image), fit.text(out.text))
+    return procrustes(whole, dim=dims[held_out.simplest(scores)[0]])
 
 
 class _Axes:

@@ -131,3 +131,11 @@ def test_examples():
         assert not result.failed
         attempted += result.attempted
     assert attempted
+
+
+def test_of_what_folds_cannot_tell_apart_the_first_is_chosen():
+    best = np.array([0.50, 0.60, 0.55])
+    scores = np.stack([best - 0.2, best + np.array([0.05, -0.06, 0.0]), best, best - 0.001], axis=1)
+    assert held_out.simplest(scores) == (1,)  # Worse on average, and by less than its error.
+    assert held_out.simplest(scores[:, [0, 3, 2]]) == (2,)  # Worse by little, and everywhere.
+    assert held_out.simplest(scores[:, [0, 2]].reshape(3, 1, 2)) == (0, 1)
