@@ -50,7 +50,7 @@ def unfused(function):
         *((family, {}) for family in FAMILIES),
         ("vit", {"unroll": True}),
         ("bert", {"unroll": True}),
-        ("bert", {"remat": True}),
+        ("bert", {"remat": "blocks"}),
     ],
     ids=str,
 )
