@@ -304,7 +304,8 @@ def _normalise(value: Any, like: Any) -> Any:
 
 
 def _nearest(key: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    if not close:  # `depth` for `text.head.depth`.
-        close = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]][:1]
+    same = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]][:1]
+    # `depth` is `text.head.depth` rather than any other short word.
+    close = ("." not in key and same) or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    close = close or same
     return f"; did you mean {close[0]!r}?" if close else f"; valid ones: {', '.join(known)}"

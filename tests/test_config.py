@@ -62,6 +62,11 @@ def test_overrides_reach_nested_keys_and_new_eval_sets(config):
         ("data.on_error", "ignore", ["data.on_error", "skip"]),
         ("data.background", "(0, 0, 300)", ["data.background", "255"]),
         ("image.layer", "__import__('os')", ["image.layer", "integer"]),
+        ("method", "lasso", ["method", "'asif'"]),
+        ("study.methods", "('ape', 'apes')", ["study.methods", "'cca_start'"]),
+        ("study.sizes", "(5, 5)", ["study.sizes", "different"]),
+        ("study.steps", "((5,),)", ["study.steps", "(number of pairs, steps)"]),
+        ("study.set", "(('apes', 'optim.lr', 1.0),)", ["study.set", "config key"]),
     ],
 )
 def test_bad_override_is_one_sentence(config, key, value, words):

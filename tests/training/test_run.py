@@ -68,3 +68,25 @@ def test_unreadable_images_are_counted_where_the_image_tower_is_trained(
     assert "test: left out 1 of 24" in said and "training: left out 1 of 24" in said
     assert summary["images_skipped_in_step"] == 1
     assert summary["parameters_frozen"] == 0
+
+
+def test_statistics_and_pairs_are_those_of_the_sample(tiny_config):
+    tiny_config.data.sample = 18
+    made = prepared(tiny_config)
+    assert len(made.dataset.pairs) == len(made.dataset.pooled) == 18
+    center = made.dataset.pooled.reshape(-1, 32).astype(np.float32).mean(0)
+    np.testing.assert_allclose(made.frozen["statistics"]["center"], center, atol=1e-5)
+
+
+def test_a_sample_larger_than_the_pairs_is_found_before_encoding(tiny_config, monkeypatch):
+    monkeypatch.setattr(run.frontier, "training_part", None)
+    tiny_config.data.sample = 25
+    with pytest.raises(UserError, match=r"config\.data\.sample: .* holds 24 pairs"):
+        prepared(tiny_config)
+
+
+def test_a_batch_larger_than_the_sample_is_found_before_encoding(tiny_config, monkeypatch):
+    monkeypatch.setattr(run.frontier, "training_part", None)
+    tiny_config.data.sample = 15
+    with pytest.raises(UserError, match="batch"):
+        prepared(tiny_config)
