@@ -82,6 +82,8 @@ def test_ridge_is_scikit_learns_on_the_same_features(config, tmp_path):
     from ape_jax.features.store import FeatureStore
     from ape_jax.training import build, run
 
+    with config.unlocked():
+        config.study.methods = ("ridge",)
     made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
     data = made.dataset
     flat = data.pooled[:, 0]
@@ -125,6 +127,8 @@ def test_sizes_are_one_more_axis(config, tmp_path):
 
 
 def test_a_killed_study_goes_on_cell_by_cell(config, tmp_path, monkeypatch):
+    with config.unlocked():
+        config.study.methods, config.study.seeds = ("ridge", "ape"), 1
     whole = study.run_study(config, tmp_path / "whole")
     original = loop.train_and_evaluate
 
