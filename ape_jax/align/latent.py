@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ape_jax.align.model import ImageFeatures, TextFeatures
-from ape_jax.align.packing import Packed
 from ape_jax.errors import UserError
 
 # Apart from the streams that the heads' dropout takes from the same step's key.
@@ -64,7 +63,7 @@ class Latent:
             image = image.replace(pooled=self._perturbed(image.pooled, keys[0]))
         if text.packed is not None:
             tokens = self._perturbed(text.packed.tokens, keys[1])
-            text = text.replace(packed=Packed(tokens, text.packed.lengths))
+            text = text.replace(packed=text.packed.replace(tokens=tokens))
         elif text.tokens is not None:
             text = text.replace(tokens=self._perturbed(text.tokens, keys[1]))
         return image, text
@@ -85,23 +84,33 @@ class Latent:
         return x
 
 
-def mix(x: Float[Array, "B E"], weight: Float[Array, ""]) -> Float[Array, "B/2 E"]:
-    """Each row with an even number mixed with the next: `weight` of the first, the rest of it.
+def mix(
+    x: Float[Array, "n E"], weight: Float[Array, ""], positives: int = 1
+) -> Float[Array, "m E"]:
+    """Each record with an even number mixed with the next: `weight` of the first, the rest of it.
 
     Neighbours, since under a mesh they lie on one device.
+
+    Args:
+      x: f32 [B * P, E].
+      weight: lambda.
+      positives: P, rows of a record; the p-th is mixed with the next record's p-th.
+
+    Returns:
+      f32 [B / 2 * P, E].
     """
-    pairs = x.reshape(-1, 2, x.shape[-1])
-    return weight * pairs[:, 0] + (1 - weight) * pairs[:, 1]
+    pairs = x.reshape(-1, 2, positives, x.shape[-1])
+    return (weight * pairs[:, 0] + (1 - weight) * pairs[:, 1]).reshape(-1, x.shape[-1])
 
 
-def mixed_ids(ids: Int[Array, "B"], weight: Float[Array, ""]) -> Int[Array, "B/2"]:
-    """The ids of mixed pairs: that of the record with the larger weight.
+def mixed_ids(ids: Int[Array, "B *c"], weight: Float[Array, ""]) -> Int[Array, "B/2 *c"]:
+    """The ids of mixed pairs: those of the record with the larger weight.
 
     Two mixed pairs that share the record which makes up most of them are not negatives of each
     other; sharing the smaller part only, they are. At weights 0 and 1 this is the rule of pairs
     that are not mixed. Within an epoch no record comes twice, and the question does not arise.
     """
-    pairs = ids.reshape(-1, 2)
+    pairs = ids.reshape(-1, 2, *ids.shape[1:])
     return jnp.where(weight >= 0.5, pairs[:, 0], pairs[:, 1])
 
 

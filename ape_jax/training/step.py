@@ -14,10 +14,11 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 
 from ape_jax.align import latent as latent_lib
-from ape_jax.align import losses
+from ape_jax.align import objective as objective_lib
 from ape_jax.align.chunks import embed_in_chunks
 from ape_jax.align.latent import Latent
 from ape_jax.align.model import Batch, Model
+from ape_jax.align.objective import Objective
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.training.optim import Schedule
 
@@ -51,7 +52,7 @@ Run = Callable[[State, PyTree, Array, Batch, int, int], tuple[State, Metrics]]
 
 def contrastive_loss(
     model: Model,
-    loss: str,
+    loss: Objective | str,
     mesh: Mesh | None,
     trainable: PyTree,
     frozen: PyTree,
@@ -60,39 +61,41 @@ def contrastive_loss(
     latent: Latent | None = None,
     chunks: int = 1,
 ) -> Float[Array, ""]:
-    """The loss of one global batch; `batch["index"]` says which pairs share an image.
+    """The loss of one global batch; `batch` says which pairs share an image (`Objective.ids`).
 
     Without `rng` there is no dropout and no augmentation. `chunks` is how many parts a side that
     runs its tower is embedded in, one after the other; the loss is the same.
     """
     image, text = model.image_features(frozen, batch), model.text_features(frozen, batch)
-    keys, mix, ids = (None, None), None, batch["index"]
+    objective = objective_lib.named(loss)
+    keys, mixes, ids = (None, None), (None, None), objective.ids(batch)
     if rng is not None:
         keys = jax.random.split(rng)
         if latent is not None:
             image, text = latent.perturb(image, text, rng)
         if latent is not None and latent.mixup:
             weight = latent.weight(rng)
-            mix = partial(latent_lib.mix, weight=weight)
-            ids = latent_lib.mixed_ids(ids, weight)
+            mixes = tuple(
+                partial(latent_lib.mix, weight=weight, positives=count)
+                for count in (1, objective.positives)
+            )
+            ids = None if ids is None else latent_lib.mixed_ids(ids, weight)
 
-    def embed(align: Callable[..., Array], features: Any, key: Array | None) -> Array:
+    def embed(align: Callable[..., Array], features: Any, key: Array | None, mix: Any) -> Array:
         # Packed captions have seen their tower, and cannot be cut.
         parts = 1 if getattr(features, "packed", None) is not None else chunks
         one = lambda part, rng: align(trainable, frozen, part, rng, mix)  # noqa: E731
         return embed_in_chunks(one, features, key, parts, mesh)
 
-    zimg = embed(model.align_images, image, keys[0])
-    ztxt = embed(model.align_texts, text, keys[1])
+    zimg = embed(model.align_images, image, keys[0], mixes[0])
+    ztxt = embed(model.align_texts, text, keys[1], mixes[1])
     scale, bias = model.logit_scale(trainable, frozen)
-    if loss == "sigmoid":
-        return losses.sigmoid(zimg, ztxt, scale, bias, ids=ids, mesh=mesh)
-    return losses.softmax(zimg, ztxt, scale, ids=ids, mesh=mesh)
+    return objective(zimg, ztxt, scale, bias, ids, mesh)
 
 
 def make_step(
     model: Model,
-    loss: str,
+    loss: Objective | str,
     optimizer: optax.GradientTransformation,
     mesh: Mesh | None = None,
     *,
@@ -108,7 +111,7 @@ def make_step(
 
     Args:
       model: the model.
-      loss: `softmax` or `sigmoid`.
+      loss: what is minimised, or the name of a loss without options.
       optimizer: of the trained parameters.
       mesh: the devices that batches are sharded over.
       schedule: the optimizer's, for the metric `lr`.
