@@ -129,6 +129,14 @@ SCHEMA: Mapping[str, Field] = {
     "train.keep": integer(2, 1),
     "eval.batch": integer(64, 1, 2**16),
     "loss.name": choice("softmax", "sigmoid"),
+    # Which pairs are not negatives of each other: those that share an image, or a caption too.
+    "loss.same": choice("image", "image+caption", "none"),
+    # 'local' is LilT's: a batch in `local_groups` parts, of which none sees another.
+    "loss.negatives": choice("global", "local"),
+    "loss.local_groups": integer(0, 0, 2**20),
+    "loss.smoothing": number(0.0, 0.0, 0.99),  # Of softmax's labels.
+    "loss.normalize": choice("batch", "square"),  # What sigmoid's sum is divided by.
+    "loss.positives": integer(1, 1, 64),  # Captions an image and step.
     "loss.scale": number(1 / 0.07, 1e-3, 1e3),
     "loss.scale_max": number(100.0, 1e-3, 1e4),
     "loss.learn_scale": flag(True),

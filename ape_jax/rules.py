@@ -92,6 +92,11 @@ def _check_model(config: ml_collections.ConfigDict) -> None:
             f"config.embed: with image.head.name='identity' the joint width is the image "
             f"feature's; found {config.embed}, write 0 or use image.head.name='linear'"
         )
+    if config.loss.negatives == "local" and config.loss.local_groups < 2:
+        raise UserError(
+            "config.loss.local_groups: with loss.negatives='local' write how many parts a batch "
+            f"has (in LilT, GPUs), 2 or more; found {config.loss.local_groups}"
+        )
     if config.loss.scale > config.loss.scale_max:
         raise UserError(
             f"config.loss.scale: expected at most loss.scale_max ({config.loss.scale_max:g}), "
@@ -210,7 +215,12 @@ def _check_no_effect(config: ml_collections.ConfigDict, defaults: Mapping[str, A
         for key in ("micro_batch", "remat"):
             unused[f"train.{key}"] = (config.train[key], "image.tune=text.tune='frozen'")
     if config.loss.name == "softmax":
-        unused["loss.bias"] = (config.loss.bias, "loss.name='softmax'")
+        for key in ("bias", "normalize"):
+            unused[f"loss.{key}"] = (config.loss[key], "loss.name='softmax'")
+    else:
+        unused["loss.smoothing"] = (config.loss.smoothing, f"loss.name={config.loss.name!r}")
+    if config.loss.negatives == "global":
+        unused["loss.local_groups"] = (config.loss.local_groups, "loss.negatives='global'")
     if tune.parse(config.text.tune).frontier == "input":
         unused["cache.text"] = (config.cache.text, f"text.tune={config.text.tune!r}")
     closed = config.start.method if config.method == "train" else config.method

@@ -72,6 +72,10 @@ def test_given_images_go_with_a_real_text_tower():
         ({"peft__lora_rank": 4}, "config.peft.lora_rank: 4 has no effect with image.tune='frozen'"),
         ({"text__tune": "lora", "peft__adapter_reduction": 2}, "config.peft.adapter_reduction: 2"),
         ({"text__tune": "adapter+frozen"}, "config.text.tune: expected 'frozen', 'full', 'top:K'"),
+        ({"loss__smoothing": 0.1, "loss__name": "sigmoid"}, "config.loss.smoothing: .* no effect"),
+        ({"loss__normalize": "square"}, "config.loss.normalize: .* no effect"),
+        ({"loss__local_groups": 4}, "config.loss.local_groups: .* no effect"),
+        ({"loss__negatives": "local"}, "config.loss.local_groups: .* 2 or more"),
     ],
 )
 def test_what_does_not_go_together_is_one_sentence(keys, words):

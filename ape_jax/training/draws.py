@@ -31,6 +31,7 @@ class Tables:
     Attributes:
       view_key: of the stream of views.
       caption_key: of the stream of captions.
+      further_keys: of the streams of a record's second, third, ... caption of a step.
       captions: [n + 1]; record i has the captions `rows[captions[i]:captions[i + 1]]`.
       rows: [m], the place of each caption among the distinct texts.
       tokens: [t + 1], where each text's tokens begin; None where captions are not encoded.
@@ -38,6 +39,7 @@ class Tables:
 
     view_key: order_lib.Words
     caption_key: order_lib.Words
+    further_keys: tuple[order_lib.Words, ...]
     captions: Integers
     rows: Integers
     tokens: Integers | None
@@ -48,22 +50,58 @@ class Tables:
         return order_lib.draw_words(self.view_key, position, counts).astype(self.rows.dtype)
 
     def caption(self, index: Integers, position: order_lib.Words) -> Integers:
-        """A text for each position, one of those of the record that comes there."""
+        """Texts for each position, of those of the record that comes there.
+
+        With several captions a step the result has one more dimension of that size. They differ
+        where the record has enough; where it has fewer, all of them come, and what is missing is
+        drawn from all.
+        """
         first = self.captions[index]
         counts = (self.captions[index + 1] - first).astype(np.uint32)
         drawn = order_lib.draw_words(self.caption_key, position, counts)
-        return self.rows[first + drawn.astype(self.rows.dtype)]
+        chosen = [drawn.astype(self.rows.dtype)]
+        for key in self.further_keys:
+            chosen.append(self._another(key, position, counts, chosen))
+        texts = [self.rows[first + place] for place in chosen]
+        return texts[0] if len(texts) == 1 else _stack(texts)
+
+    def _another(
+        self,
+        key: order_lib.Words,
+        position: order_lib.Words,
+        counts: order_lib.Word,
+        chosen: list[Integers],
+    ) -> Integers:
+        """A place that is not among those chosen, where there is one."""
+        taken = np.uint32(len(chosen))
+        enough = (counts > taken).astype(np.uint32)
+        drawn = order_lib.draw_words(key, position, counts - taken * enough)
+        drawn, enough = drawn.astype(self.rows.dtype), enough.astype(self.rows.dtype)
+        place = drawn
+        # The place with as many free ones before it: up from `drawn`, past each taken one.
+        for _ in chosen:
+            below = sum((other <= place).astype(self.rows.dtype) for other in chosen)
+            place = drawn + below * enough
+        return place
 
     def lengths(self, texts: Integers) -> Integers:
         """How many tokens each text has."""
         return self.tokens[texts + 1] - self.tokens[texts]
 
 
-def host_tables(dataset: Dataset, seed: int) -> Tables:
-    """The tables of a dataset, in NumPy."""
+def _stack(arrays: list[Integers]) -> Integers:
+    """Along a new last dimension, arrays of NumPy or of JAX."""
+    return arrays[0].__array_namespace__().stack(arrays, axis=-1)
+
+
+def host_tables(dataset: Dataset, seed: int, positives: int = 1) -> Tables:
+    """The tables of a dataset, in NumPy, for so many captions a record and step."""
     return Tables(
         view_key=order_lib.stream_key(seed, "view"),
         caption_key=order_lib.stream_key(seed, "caption"),
+        further_keys=tuple(
+            order_lib.stream_key(seed, f"caption {p}") for p in range(2, positives + 1)
+        ),
         captions=np.asarray(dataset.captions.offsets, np.int64),
         rows=np.asarray(dataset.captions.rows, np.int64),
         tokens=None if dataset.tokens is None else np.asarray(dataset.tokens.offsets, np.int64),
@@ -77,13 +115,13 @@ class Window:
     Attributes:
       index: i64 [steps, B], the record at each position.
       view: i64 [steps, B], its view.
-      text: i64 [steps, B], its caption.
+      text: i64 [steps, B], its caption, or [steps, B, P] of several.
       size: the packed size of these steps; 0 where captions are not encoded.
     """
 
     index: Int[np.ndarray, "w B"]
     view: Int[np.ndarray, "w B"]
-    text: Int[np.ndarray, "w B"]
+    text: Int[np.ndarray, "w B *P"]
     size: int
 
 
@@ -95,10 +133,11 @@ class Draws:
       seed: of the run.
       batch: pairs a step, over all processes.
       groups: of a packed batch, over all processes.
+      positives: captions a record and step.
     """
 
-    def __init__(self, dataset: Dataset, seed: int, batch: int, groups: int):
-        self.tables, self.batch, self.groups = host_tables(dataset, seed), batch, groups
+    def __init__(self, dataset: Dataset, seed: int, batch: int, groups: int, positives: int = 1):
+        self.tables, self.batch, self.groups = host_tables(dataset, seed, positives), batch, groups
         self._order = order_lib.Order(len(dataset.pairs), seed)
         self._views = 1 if dataset.pooled is None else dataset.pooled.shape[1]
         self.floor = 0 if dataset.tokens is None else self._usual_tokens()
@@ -114,8 +153,8 @@ class Draws:
 
     def texts(
         self, index: Int[np.ndarray, "b"], positions: Int[np.ndarray, "b"]
-    ) -> Int[np.ndarray, "b"]:
-        """The text at each position, for records that others may have replaced."""
+    ) -> Int[np.ndarray, "b *P"]:
+        """The texts at each position, for records that others may have replaced."""
         return self.tables.caption(index, order_lib.words(positions))
 
     def _drawn(self, number: int) -> Window:
@@ -126,7 +165,10 @@ class Draws:
             index, position = self._order.lookup(positions), order_lib.words(positions)
             view = self.tables.view(position, self._views)
             parts.append((index, view, self.tables.caption(index, position)))
-        index, view, text = (np.concatenate(part).reshape(steps, -1) for part in zip(*parts))
+        index, view, text = (
+            np.concatenate(part).reshape(steps, self.batch, *part[0].shape[1:])
+            for part in zip(*parts)
+        )
         size = 0
         if self.tables.tokens is not None:
             lengths = self.tables.lengths(text).reshape(steps * self.groups, -1)
@@ -144,7 +186,8 @@ class Draws:
         lengths = self.tables.lengths(self.tables.rows)
         mean = float(weights @ lengths)
         variance = max(float(weights @ lengths**2) - mean**2, 0.0)
-        share, groups = self.batch // self.groups, self.groups * window_steps(self.batch)
+        share = self.batch * (1 + len(self.tables.further_keys)) // self.groups
+        groups = self.groups * window_steps(self.batch)
         return math.ceil(share * mean + math.sqrt(2 * math.log(groups) * share * variance))
 
 

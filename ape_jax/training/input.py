@@ -58,7 +58,7 @@ class TrainInput:
         order_lib.check_batch(len(dataset.pairs), config.train.batch)
         self._process = (jax.process_index(), jax.process_count())
         self._groups = groups // self._process[1]
-        self._draws = Draws(dataset, config.seed, config.train.batch, groups)
+        self._draws = Draws(dataset, config.seed, config.train.batch, groups, config.loss.positives)
         self.skipped = pipeline.Skipped()
         self._raw = dataset.pooled is None
         # What another image in the place of an unreadable one brings with it, one process alone
@@ -80,9 +80,12 @@ class TrainInput:
         """Batches from `start_step` on, without end or up to `stop_step` (exclusive).
 
         Yields:
-          `index` i32 [b], the records; `pooled` [b, d] ([b, T, d] of hidden states) or `image` f32
-          [b, H, W, 3]; `tokens` [g, S, d] with `lengths` i32 [g, b / g], or `mask` bool [b, T] with
-          `tokens` [b, T, d] or `ids` i32 [b, T]. Features come in the type they are stored in.
+          `index` i32 [b], the records; `text` i32 [b], the places of their captions among the
+          distinct texts; `pooled` [b, d] ([b, T, d] of hidden states) or `image` f32 [b, H, W, 3];
+          `tokens` [g, S, d] with `lengths` i32 [g, b / g], or `mask` bool [b, T] with `tokens`
+          [b, T, d] or `ids` i32 [b, T]. Features come in the type they are stored in. With P
+          captions an image `text` is [b, P], and whatever has a caption a row has b * P of them,
+          those of an image after each other.
         """
         raw = self._raw_images(start_step) if self._raw else None
         steps = itertools.count(start_step) if stop_step is None else range(start_step, stop_step)
@@ -136,7 +139,8 @@ class TrainInput:
             decoded = next(raw)
             index, batch["image"] = decoded["index"], decoded["image"]
             text = self._draws.texts(index, positions)
-        batch.update(self._captions(text, window.size))
+        batch["text"] = np.asarray(text, np.int32)
+        batch.update(self._captions(text.reshape(-1), window.size))
         batch["index"] = np.asarray(index, np.int32)
         return batch
 

@@ -17,7 +17,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import PyTree
 
-from ape_jax.align import latent
+from ape_jax.align import latent, objective
 from ape_jax.errors import UserError
 from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import hosts
@@ -61,6 +61,8 @@ def train_and_evaluate(
         latent.check_batch(
             latent.from_config(config.latent), config.train.batch, mesh_lib.make_mesh().size
         )
+        pairs = config.train.batch // (2 if config.latent.mixup else 1)
+        objective.check_batch(objective.from_config(config.loss), pairs)
     sources = run_lib.open_sources(config)
     digests = sources.digests()
     done = workdir.read_summary(path, config)
@@ -101,7 +103,7 @@ class Loop:
         optimizer = optim.make_optimizer(run.config.optim, schedule, run.trainable)
         step = make_step(
             run.model,
-            run.config.loss.name,
+            objective.from_config(run.config.loss),
             optimizer,
             run.mesh,
             schedule=schedule,

@@ -54,10 +54,11 @@ class Clock:
     position: tuple[UInt32[Array, "1"], UInt32[Array, "1"]]
 
 
-def host_features(dataset: Dataset, seed: int) -> Features:
+def host_features(dataset: Dataset, seed: int, positives: int = 1) -> Features:
     """The arrays that a device has to hold, in NumPy, without a copy of the features."""
     tables = jax.tree.map(
-        lambda x: x if x.dtype == np.uint32 else x.astype(np.int32), host_tables(dataset, seed)
+        lambda x: x if x.dtype == np.uint32 else x.astype(np.int32),
+        host_tables(dataset, seed, positives),
     )
     return Features(tables=tables, pooled=dataset.pooled, tokens=dataset.tokens.flat)
 
@@ -72,16 +73,25 @@ class Resident:
       block_steps: of a block.
       floor: tokens that the packed size has room for at the least (`Draws.floor`).
       mesh: the devices; each holds all features.
+      positives: captions a record and step.
     """
 
     def __init__(
-        self, dataset: Dataset, seed: int, batch: int, block_steps: int, floor: int, mesh: Mesh
+        self,
+        dataset: Dataset,
+        seed: int,
+        batch: int,
+        block_steps: int,
+        floor: int,
+        mesh: Mesh,
+        positives: int = 1,
     ):
         self._batch, self._floor, self._mesh = batch, floor, mesh
         self._records, self.block_steps = len(dataset.pairs), block_steps
         self._window = plan.window_steps(batch)
         self._key = order_lib.stream_key(seed, "order")
-        self._features = mesh_lib.place_replicated(host_features(dataset, seed), mesh)
+        features = host_features(dataset, seed, positives)
+        self._features = mesh_lib.place_replicated(features, mesh)
         self._epochs: collections.OrderedDict[int, Array] = collections.OrderedDict()
         whole, rows = mesh_lib.replicated(mesh), mesh_lib.over_steps(mesh)
         shares, steps = mesh_lib.shares(mesh), self.block_steps
@@ -188,7 +198,8 @@ def gather(
       size: of the packed tokens of a part, S.
 
     Returns:
-      `index` i32 [K, B], `pooled` [K, B, d], `tokens` [K, G, S, d] and `lengths` i32 [K, G, B / G].
+      `index` i32 [K, B], `text` i32 [K, B], `pooled` [K, B, d], `tokens` [K, G, S, d] and `lengths`
+      i32 [K, G, B / G]; with several captions an image, `text` and `lengths` as in `TrainInput`.
     """
     step = jnp.clip(jnp.arange(steps, dtype=jnp.int32), *bounds).astype(jnp.uint32)
     row = jnp.asarray(shares.astype(np.uint32)[:, None] * np.uint32(batch // len(shares)))
@@ -200,9 +211,11 @@ def gather(
     index, position = _records(orders, clock, offset)
     tables, pooled = features.tables, features.pooled
     text = tables.caption(index, position)
-    starts, lengths = tables.tokens[text], tables.lengths(text)
+    flat = text.reshape(steps, len(shares), -1)
+    starts, lengths = tables.tokens[flat], tables.lengths(flat)
     return {
         "index": index.reshape(steps, batch),
+        "text": text.reshape(steps, batch, *text.shape[3:]),
         "pooled": pooled[index, tables.view(position, pooled.shape[1])].reshape(steps, batch, -1),
         "tokens": _packed(features.tokens, starts, lengths, size),
         "lengths": lengths,

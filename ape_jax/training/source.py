@@ -55,6 +55,12 @@ def open_source(run: Run) -> Source:
     if hidden or not place.on_device(run.dataset, config.cache.place, config.train.batch, run.mesh):
         return Source(host, run.mesh, None)
     resident = Resident(
-        run.dataset, config.seed, config.train.batch, host.block_steps, host.floor, run.mesh
+        run.dataset,
+        config.seed,
+        config.train.batch,
+        host.block_steps,
+        host.floor,
+        run.mesh,
+        config.loss.positives,
     )
     return Source(host, run.mesh, resident)

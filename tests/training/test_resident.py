@@ -68,11 +68,12 @@ def tower(kind):
     return FakeTower(config)
 
 
-def sources(dataset, mesh, *, batch=16, seed=3, calls=0):
+def sources(dataset, mesh, *, batch=16, seed=3, calls=0, positives=1):
     config = config_lib.default()
+    config.loss.positives = positives
     config.train.batch, config.seed, config.train.steps_per_call = batch, seed, calls
     host = TrainInput(dataset, tower("image"), tower("text"), config, mesh.size)
-    resident = Resident(dataset, seed, batch, host.block_steps, host.floor, mesh)
+    resident = Resident(dataset, seed, batch, host.block_steps, host.floor, mesh, positives)
     return Source(host, mesh, None), Source(host, mesh, resident)
 
 
@@ -92,6 +93,17 @@ def test_blocks_are_those_of_the_host(devices, n, batch):
     streamed, resident = sources(make_dataset(n), mesh, batch=batch, calls=24)
     # Over the end of a window, from the middle of a block, through many epochs.
     assert gathered(resident, 41, 70) == gathered(streamed, 41, 70)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_blocks_with_several_captions_an_image_are_those_of_the_host(devices):
+    mesh = mesh_lib.make_mesh(devices)
+    streamed, resident = sources(make_dataset(), mesh, calls=24, positives=3)
+    blocks = gathered(resident, 41, 70)
+    assert blocks == gathered(streamed, 41, 70)
+    shapes = blocks[0][1]
+    steps = streamed.host.block_steps
+    assert shapes["text"] == (steps, 16, 3) and shapes["lengths"] == (steps, devices, 48 // devices)
 
 
 def test_far_positions_are_drawn_alike():
