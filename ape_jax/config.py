@@ -16,7 +16,7 @@ from typing import Any
 
 import ml_collections
 
-from ape_jax import rules, tune
+from ape_jax import head_names, rules, tune
 from ape_jax.errors import UserError
 from ape_jax.fields import (
     Field,
@@ -40,14 +40,20 @@ from ape_jax.fields import (
 from ape_jax.methods import METHODS
 
 
-def _tower(side: str, head: Mapping[str, Field]) -> dict[str, Field]:
+def _tower(side: str, name: Field) -> dict[str, Field]:
     return {
         f"{side}.tower": text(expects="a tower: hf:org/name, a directory, a .npz or demo:NAME"),
         f"{side}.tune": Field("frozen", tune.EXPECTS, tune.is_tune),
         f"{side}.layer": integer(-1, -1, 1000),
         f"{side}.dtype": choice("bfloat16", "float32"),
         f"{side}.param_dtype": choice("float32", "bfloat16"),
-        **{f"{side}.head.{key}": field for key, field in head.items()},
+        f"{side}.head.name": name,
+        # Each has an effect with some heads only: `head_names`.
+        f"{side}.head.depth": integer(4, 1, 64),
+        f"{side}.head.width": integer(0, 0, 2**16),  # 0: the tower's.
+        f"{side}.head.expansion": integer(0, 0, 64),  # 0: the head's own.
+        f"{side}.head.activation": choice("gelu", "gelu_new", "quick_gelu", "relu", "silu", "tanh"),
+        f"{side}.head.dropout": number(0.0, 0.0, 0.99),
     }
 
 
@@ -62,20 +68,18 @@ SCHEMA: Mapping[str, Field] = {
     "closed.power": number(-1.0, -1.0, 16.0),
     "closed.neighbours": integer(0, 0),
     # The image tower; `standardize` is the one fixed affine map that an untouched side may have.
-    **_tower("image", {"name": choice("identity", "linear")}),
+    **_tower("image", choice(*head_names.IMAGE)),
     "image.pooling": choice("own", "cls", "mean", "cls+mean", "map"),
     "image.size": integer(0, 0, 4096),  # 0: the tower's own, as for `max_length`.
     "image.standardize": flag(True),
     # The text tower and the head on its tokens.
     **_tower(
         "text",
-        {
-            "name": choice("token_mlp", "linear"),
-            "depth": integer(4, 1, 64),
-            "width": integer(0, 0, 2**16),  # 0: the text tower's.
-            "activation": choice("gelu", "gelu_new", "quick_gelu", "relu", "silu", "tanh"),
-            "dropout": number(0.0, 0.0, 0.99),
-        },
+        Field(
+            head_names.TEXT[0],
+            f"one of {', '.join(map(repr, head_names.TEXT))}, or several joined by '+'",
+            head_names.is_text_head,
+        ),
     ),
     "text.pooling": choice("mean", "cls", "last"),
     "text.max_length": integer(0, 0, 2**16),

@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from ape_jax import head_names
 from ape_jax.data.images import ImageRef, load_image
 from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
@@ -86,6 +87,8 @@ class Aligner:
         texts = _sequence(texts, "encode_text")
         if isinstance(self._prepare, VectorPrepare):
             tokens = ragged.from_rows(self._prepare(texts))
+            if "places" in head_names.wants(self.config.text.head.name):
+                tokens = tokens.with_frame()
             batches = token_batches(tokens, self._embedder.rows, self._embedder.groups)
             return self._embedder.texts(self._trainable, self._frozen, batches, len(texts))
         if bad := [t for t in texts if not isinstance(t, str)]:

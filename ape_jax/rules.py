@@ -7,7 +7,7 @@ from typing import Any
 
 import ml_collections
 
-from ape_jax import tune
+from ape_jax import head_names, tune
 from ape_jax.errors import UserError
 
 # Of a tower or a pairs source: vectors that the user brings, see `data.vectors`.
@@ -92,6 +92,7 @@ def _check_model(config: ml_collections.ConfigDict) -> None:
             f"config.embed: with image.head.name='identity' the joint width is the image "
             f"feature's; found {config.embed}, write 0 or use image.head.name='linear'"
         )
+    _check_text_head(config)
     if config.loss.negatives == "local" and config.loss.local_groups < 2:
         raise UserError(
             "config.loss.local_groups: with loss.negatives='local' write how many parts a batch "
@@ -101,6 +102,20 @@ def _check_model(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             f"config.loss.scale: expected at most loss.scale_max ({config.loss.scale_max:g}), "
             f"found {config.loss.scale:g}"
+        )
+
+
+def _check_text_head(config: ml_collections.ConfigDict) -> None:
+    names = head_names.parts(config.text.head.name)
+    if "identity" in names[1:]:
+        raise UserError(
+            f"config.text.head.name: 'identity' cannot start at zero, so it can only be the first "
+            f"part of a sum; found {config.text.head.name!r}"
+        )
+    if "lookup" in names and config.text.tower.startswith(VECTORS):
+        raise UserError(
+            f"config.text.head.name: 'lookup' needs token ids, and {config.text.tower!r} gives "
+            f"vectors without any; leave it out of {config.text.head.name!r}"
         )
 
 
@@ -205,12 +220,13 @@ def _check_training(config: ml_collections.ConfigDict) -> None:
 
 def _check_no_effect(config: ml_collections.ConfigDict, defaults: Mapping[str, Any]) -> None:
     """A key that was set and changes nothing is a misunderstanding, not a choice."""
-    head = config.text.head
-    why = f"text.head.name={head.name!r}"
-    unused = {"text.pooling": (config.text.pooling, why)}
-    if head.name != "token_mlp":
-        keys = ("depth", "width", "activation", "dropout")
-        unused = {f"text.head.{key}": (head[key], why) for key in keys}
+    unused = {}
+    for side in ("image", "text"):
+        head, why = config[side].head, f"{side}.head.name={config[side].head.name!r}"
+        for key in sorted(set(head) - {"name"} - head_names.keys(head.name)):
+            unused[f"{side}.head.{key}"] = (head[key], why)
+    if not head_names.POOLED & set(head_names.parts(config.text.head.name)):
+        unused["text.pooling"] = (config.text.pooling, why)
     if config.image.tune == config.text.tune == "frozen":
         for key in ("micro_batch", "remat"):
             unused[f"train.{key}"] = (config.train[key], "image.tune=text.tune='frozen'")

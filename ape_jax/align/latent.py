@@ -30,12 +30,13 @@ class Latent:
 
     with one lambda ~ Beta(mixup, mixup) a step for both sides. B pairs become B / 2, each record is
     in one of them, and the loss is that of B / 2 pairs; the order is random, so the neighbours are.
-    Mixed is what a head gives before it is brought to unit length. A head ends in a linear layer
-    after the pooling, with which mixing commutes (lambda + (1 - lambda) = 1, so the bias does too):
-    this is exactly mixing the vectors that this layer takes. These are the pooled features of the
-    tower on the image side and with a linear text head, as in the paper; with a token MLP, where
-    captions of different lengths have no tokens in common to mix, the mean of its last hidden
-    activations over a caption's tokens.
+    Mixed are the pooled features of the tower wherever a head takes one vector an image or a
+    caption, as in the paper. Of other heads what they give is mixed, before it is brought to unit
+    length. Most end in a linear layer after the pooling, with which mixing commutes (lambda +
+    (1 - lambda) = 1, so the bias does too): this is exactly mixing the vectors that this layer
+    takes. With a linear head these are the pooled features again; with a token MLP, where captions
+    of different lengths have no tokens in common to mix, the mean of its last hidden activations
+    over a caption's tokens.
 
     Attributes:
       mixup: Beta's alpha; 1 draws lambda uniformly, smaller values keep near 0 and 1; 0 is off.

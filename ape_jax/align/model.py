@@ -58,7 +58,8 @@ class TextFeatures:
     Attributes:
       mask: bool [B, T], true at real tokens.
       tokens: f32 or bf16 [B, T, d] of a frozen tower.
-      ids: i32 [B, T] for a tower that is trained from the bottom on.
+      ids: i32 [B, T] for a tower that is trained from the bottom on; beside tokens where they are
+        known.
       packed: tokens of a frozen tower, without padding.
       hidden: f32 or bf16 [B, T, d], the hidden state under the first trained block.
     """
@@ -133,9 +134,10 @@ class Model:
         width = self.image.tower.config.pooled_width(self.image.pooling)
         pooled, mask = jnp.zeros((1, width)), jnp.ones((1, 2), bool)
         tokens = jnp.zeros((1, 2, self.text.tower.config.width))
+        ids = jnp.zeros((1, 2), jnp.int32)
         trainable = {
             "image_head": self.image.head.init(key_image, pooled).get("params", {}),
-            "text_head": self.text.head.init(key_text, tokens, mask).get("params", {}),
+            "text_head": self.text.head.init(key_text, tokens, mask, ids).get("params", {}),
         }
         frozen: dict[str, Any] = {}
         for name, key, side in (
@@ -165,7 +167,7 @@ class Model:
         raw = {"ids": batch["ids"], "mask": batch["mask"]}
         out = self.text.tuned.encode(frozen["text_tower"], raw)
         # The tower's own mask: CLIP's ends at its first end-of-text token.
-        return self._text_features(out.mask, out.tokens.astype(jnp.float32))
+        return self._text_features(out.mask, out.tokens.astype(jnp.float32), batch["ids"])
 
     def image_features(self, frozen: PyTree, batch: Batch) -> ImageFeatures:
         """From `image` (raw) or `pooled` (encoded before) to what `align` takes.
@@ -188,21 +190,23 @@ class Model:
         """From `ids` (raw) or `tokens` (encoded before) to what `align` takes.
 
         With `tokens` [B, T, d] and with `ids` comes `mask`; packed `tokens` [G, S, d] come with
-        `lengths` (see `align.packing`).
+        `lengths` (see `align.packing`). Beside tokens, `ids` and `places` may come.
         """
         if self.text.frontier == "input":
             return TextFeatures(mask=batch["mask"], ids=batch["ids"])
         if "lengths" in batch:
-            features = TextFeatures(packed=Packed(batch["tokens"], batch["lengths"]))
+            beside = (batch.get(name) for name in ("ids", "places"))
+            features = TextFeatures(packed=Packed(batch["tokens"], batch["lengths"], *beside))
             return jax.lax.stop_gradient(features)
         if "tokens" in batch:
-            return self._text_features(batch["mask"], jax.lax.stop_gradient(batch["tokens"]))
+            tokens = jax.lax.stop_gradient(batch["tokens"])
+            return self._text_features(batch["mask"], tokens, batch.get("ids"))
         return self.encode_texts(frozen, batch)
 
-    def _text_features(self, mask: Array, tokens: Array) -> TextFeatures:
+    def _text_features(self, mask: Array, tokens: Array, ids: Array | None) -> TextFeatures:
         if self.text.frontier == "hidden":
-            return TextFeatures(mask=mask, hidden=tokens)
-        return TextFeatures(mask=mask, tokens=tokens)
+            return TextFeatures(mask=mask, hidden=tokens, ids=ids)
+        return TextFeatures(mask=mask, tokens=tokens, ids=ids)
 
     def align_images(
         self,
@@ -214,7 +218,8 @@ class Model:
     ) -> Float[Array, "B E"]:
         """Unit-length image embeddings; `rng` turns training behaviour (dropout) on.
 
-        `mix` maps what the head gives, before it is brought to unit length.
+        `mix` maps what the head gives, before it is brought to unit length, or what it takes
+        where that is one vector an image.
         """
         side, pooled = self.image, features.pooled
         parts = trainable.get("image_tower", {}), frozen.get("image_tower", {})
@@ -236,14 +241,15 @@ class Model:
         """Unit-length text embeddings; `rng` and `mix` as for images."""
         side, tokens, mask = self.text, features.tokens, features.mask
         if features.packed is not None:
-            return _head(side.head, trainable["text_head"], rng, mix, features.packed)
+            return _head(side.head, trainable.get("text_head", {}), rng, mix, features.packed)
         parts = trainable.get("text_tower", {}), frozen.get("text_tower", {})
-        if features.ids is not None:
+        if features.hidden is not None:
+            tokens = side.tuned.resume(*parts, features.hidden, mask).tokens
+        elif tokens is None:
             out = side.tuned.apply(*parts, {"ids": features.ids, "mask": mask})
             tokens, mask = out.tokens, out.mask
-        elif features.hidden is not None:
-            tokens = side.tuned.resume(*parts, features.hidden, mask).tokens
-        return _head(side.head, trainable["text_head"], rng, mix, tokens, mask)
+        params = trainable.get("text_head", {})
+        return _head(side.head, params, rng, mix, tokens, mask, features.ids)
 
     def logit_scale(self, trainable: PyTree, frozen: PyTree) -> tuple[Array, Array | None]:
         """The scale (inverse temperature) and the sigmoid loss's bias, None for softmax."""
@@ -262,8 +268,17 @@ class Model:
 
 
 def _head(
-    head: nn.Module, params: PyTree, rng: Array | None, mix: Mix | None, *inputs: Array | Packed
+    head: nn.Module,
+    params: PyTree,
+    rng: Array | None,
+    mix: Mix | None,
+    *inputs: Array | Packed | None,
 ) -> Float[Array, "B E"]:
-    rngs = None if rng is None else {"dropout": rng}
-    z = head.apply({"params": params}, *inputs, train=rng is not None, rngs=rngs)
+    settings: dict[str, Any] = {"train": rng is not None}
+    settings["rngs"] = None if rng is None else {"dropout": rng}
+    if mix is not None and isinstance(head, heads.OnPooledText):
+        settings["mix"], mix = mix, None
+    elif mix is not None and isinstance(head, heads.ON_POOLED):
+        inputs, mix = (mix(inputs[0]),), None
+    z = head.apply({"params": params}, *inputs, **settings)
     return heads.normalize(z if mix is None else mix(z))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 POOLINGS = ("mean", "cls", "last")
 
@@ -20,14 +20,44 @@ class Packed:
     Attributes:
       tokens: f32 or bf16 [G, S, d], zero in the padding.
       lengths: i32 [G, b], the tokens of each caption; their sum is at most S.
+      ids: i32 [G, S], what each token is in the tower's vocabulary; only for heads that look up.
+      places: i32 [G, b, T], where in its group each caption's tokens lie, and S or more behind its
+        last; only for heads in which tokens attend to each other.
     """
 
     tokens: Float[Array, "G S d"]
     lengths: Int[Array, "G b"]
+    ids: Int[Array, "G S"] | None = None
+    places: Int[Array, "G b T"] | None = None
 
     def segments(self) -> Int[Array, "G S"]:
         """Which caption of its group each token belongs to; b in the padding."""
         return _segments(self.lengths, self.tokens.shape[1])
+
+    def framed(self) -> Float[Array, "B T d"]:
+        """The tokens padded to T, zero behind each caption's last."""
+        groups, captions, length = self._places().shape
+        rows = _rows(self.tokens, self._places().reshape(groups, -1), "fill")
+        return rows.reshape(groups * captions, length, -1)
+
+    def frame_mask(self) -> Bool[Array, "B T"]:
+        """Where `framed` has real tokens."""
+        return (self._places() < self.tokens.shape[1]).reshape(-1, self._places().shape[2])
+
+    def unframed(self, x: Float[Array, "B T w"]) -> Float[Array, "G S w"]:
+        """What `framed` is undone by: `x` as the packed tokens lie, zero in the padding."""
+        groups, captions, length = self._places().shape
+        segments = self.segments()
+        starts = jnp.cumsum(self.lengths, axis=1) - self.lengths
+        start = jnp.take_along_axis(starts, jnp.minimum(segments, captions - 1), axis=1)
+        places = segments * length + jnp.arange(segments.shape[1]) - start
+        places = jnp.where(segments < captions, places, captions * length)
+        return _rows(x.reshape(groups, captions * length, -1), places, "fill")
+
+    def _places(self) -> Int[Array, "G b T"]:
+        if self.places is None:
+            raise ValueError("a head that attends needs the places of the captions' tokens")
+        return self.places
 
     def pool(self, pooling: str) -> Float[Array, "B d"]:
         """One f32 vector a caption, as `towers.tower.pool` gives for padded tokens.

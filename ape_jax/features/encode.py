@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, Int32, PyTree
 
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
@@ -222,6 +222,29 @@ def measure(tower: Tower, texts: Sequence[str], what: str) -> Int[np.ndarray, "n
     lengths = np.concatenate([tower.prepare.lengths(block) for block in _blocks_of(texts, what)])
     _report_cut(tower, what, int((lengths > tower.prepare.max_length).sum()), len(texts))
     return lengths
+
+
+def ids_of(
+    tower: Tower, texts: Sequence[str], lengths: Int[np.ndarray, "n"]
+) -> Int32[np.ndarray, "S"]:
+    """The ids of all texts end to end, special ones included: of the tokens that were encoded.
+
+    Args:
+      tower: the tower that encoded the texts.
+      texts: n captions.
+      lengths: how many tokens each of them has; CLIP's end where the tower's own mask does.
+    """
+    flat, done = np.zeros(int(lengths.sum()), np.int32), 0
+    starts = range(0, len(texts), _TOKENISED_TOGETHER)
+    for start, block in zip(starts, _blocks_of(texts, "ids of captions")):
+        batch, wanted = tower.prepare(block), lengths[start : start + len(block)]
+        kept = np.arange(batch["ids"].shape[1]) < wanted[:, None]
+        if (kept & ~batch["mask"]).any() or (kept.sum(axis=1) != wanted).any():
+            raise ValueError("there are more encoded tokens than ids")
+        count = int(wanted.sum())
+        flat[done : done + count] = batch["ids"][kept]
+        done += count
+    return flat
 
 
 def _blocks_of(texts: Sequence[str], what: str) -> Iterator[Sequence[str]]:

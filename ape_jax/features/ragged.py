@@ -16,10 +16,15 @@ class RaggedTokens:
     Attributes:
       flat: f32 or bf16 (`ml_dtypes`) [sum of lengths, d].
       offsets: i64 [n + 1]; row i is `flat[offsets[i]:offsets[i + 1]]`.
+      ids: i32 [sum of lengths], what each token is in its tower's vocabulary, where that is wanted.
+      frame: where batches have to say at which places each row's tokens lie, the length that every
+        row is padded to there; else 0.
     """
 
-    flat: Float[np.ndarray, "S d"]
+    flat: Float[np.ndarray, "S d"] | Int32[np.ndarray, "S 1"]
     offsets: Int[np.ndarray, "n+1"]
+    ids: Int32[np.ndarray, "S"] | None = None
+    frame: int = 0
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -39,11 +44,17 @@ class RaggedTokens:
         lengths = self.lengths[chosen]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         moved = np.repeat(self.offsets[chosen] - offsets[:-1], lengths)
-        return RaggedTokens(self.flat[moved + np.arange(len(moved))], offsets)
+        places = moved + np.arange(len(moved))
+        ids = None if self.ids is None else self.ids[places]
+        return RaggedTokens(self.flat[places], offsets, ids, self.frame)
+
+    def with_frame(self) -> RaggedTokens:
+        """The same rows, whose batches say at which places each row's tokens lie."""
+        return dataclasses.replace(self, frame=max(-(-self.longest // 4) * 4, 4))
 
     def padded(
         self, rows: Int[np.ndarray, "b"], length: int
-    ) -> tuple[Float[np.ndarray, "b T d"], Bool[np.ndarray, "b T"]]:
+    ) -> tuple[Float[np.ndarray, "b T d"] | Int32[np.ndarray, "b T 1"], Bool[np.ndarray, "b T"]]:
         """The rows' tokens, zero where the mask is false.
 
         Args:
@@ -64,7 +75,7 @@ class RaggedTokens:
 
     def packed(
         self, rows: Int[np.ndarray, "B"], groups: int, size: int
-    ) -> tuple[Float[np.ndarray, "G S d"], Int32[np.ndarray, "G b"]]:
+    ) -> tuple[Float[np.ndarray, "G S d"] | Int32[np.ndarray, "G S 1"], Int32[np.ndarray, "G b"]]:
         """The rows' tokens end to end in groups, as `align.packing.Packed` holds them.
 
         Args:
@@ -94,6 +105,39 @@ class RaggedTokens:
                 mode="clip",
             )
         return tokens, lengths.astype(np.int32)
+
+    def batch(self, rows: Int[np.ndarray, "B"], groups: int, size: int) -> dict[str, np.ndarray]:
+        """A batch of packed rows, as `Model.text_features` takes it.
+
+        Args:
+          rows: as for `packed`.
+          groups: likewise.
+          size: likewise.
+
+        Returns:
+          `tokens` and `lengths`, `ids` i32 [G, S] where they are known, and with a `frame` T
+          `places` i32 [G, B / G, T].
+        """
+        tokens, lengths = self.packed(rows, groups, size)
+        batch = {"tokens": tokens, "lengths": lengths}
+        if self.ids is not None:
+            flat = RaggedTokens(self.ids[:, None], self.offsets)
+            batch["ids"] = flat.packed(rows, groups, size)[0][..., 0]
+        if self.frame:
+            starts = np.cumsum(lengths, axis=1) - lengths
+            place = np.arange(self.frame)
+            real = place < lengths[..., None]
+            batch["places"] = np.where(real, starts[..., None] + place, size).astype(np.int32)
+        return batch
+
+    def padded_batch(self, rows: Int[np.ndarray, "b"], length: int) -> dict[str, np.ndarray]:
+        """As `batch`, padded: `tokens`, `mask` and, where they are known, `ids` i32 [b, T]."""
+        tokens, mask = self.padded(rows, length)
+        batch = {"tokens": tokens, "mask": mask}
+        if self.ids is not None:
+            batch["ids"] = RaggedTokens(self.ids[:, None], self.offsets).padded(rows, length)[0]
+            batch["ids"] = batch["ids"][..., 0]
+        return batch
 
     def largest_group(self, rows: Int[np.ndarray, "B"], groups: int) -> int:
         """The tokens of the group of `packed` that has most of them."""

@@ -122,14 +122,17 @@ class Attention(nn.Module):
         if self.inference and bias is None and x.shape[0] * self.heads <= MOST_HEADS:
             y = attend_by_head(query, key, value, self.heads)
         else:
-            y = _attend(query, key, value, bias, self.heads, wide)
+            y = attend(query, key, value, bias, self.heads, wide)
         return dense(use_bias=self.out_bias, name="out")(y)
 
 
-def _attend(
+def attend(
     query: Array, key: Array, value: Array, bias: Array | None, heads: int, dtype: Any
 ) -> Float[Array, "b t d"]:
-    """All heads at once: [B, H, T, Dh] products by hand, faster on CPU than jax.nn's."""
+    """Multi-head attention without its linear layers; `bias` as in `Attention`.
+
+    All heads at once: [B, H, T, Dh] products by hand, faster on CPU than jax.nn's.
+    """
 
     def split(y: Array) -> Array:
         y = y.astype(dtype).reshape(*y.shape[:2], heads, -1)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from ape_jax import towers
+from ape_jax import head_names, towers
 from ape_jax.align import anchored, heads, peft
 from ape_jax.align.model import Model, Side
 from ape_jax.errors import UserError
@@ -129,13 +129,14 @@ def _check_tune(name: str, side: Side) -> None:
 def _image_head(
     config: ml_collections.ConfigDict, width: int, solved: Mapping[str, Any] | None
 ) -> nn.Module:
+    head, dtype = config.image.head, jnp.dtype(config.image.dtype)
     if config.method == "asif":
         return anchored.Anchored(**_anchors(solved))
-    if config.method == "ridge" or (
-        config.method == "train" and config.image.head.name == "identity"
-    ):
-        return heads.Identity()
-    return heads.Linear(width, dtype=_linear_dtype(config, "image"))
+    if config.method != "train":
+        head = {"name": "identity" if config.method == "ridge" else "linear"}
+    if head["name"] == "linear":
+        dtype = _linear_dtype(config, "image")
+    return heads.image_head(head, width, dtype)
 
 
 def _text_head(
@@ -147,18 +148,17 @@ def _text_head(
     head, dtype = config.text.head, jnp.dtype(config.text.dtype)
     if config.method == "asif":
         return anchored.PooledAnchored(**_anchors(solved), tower=tower, pooling=config.text.pooling)
-    if config.method != "train" or head.name == "linear":
-        dtype = _linear_dtype(config, "text")
-        return heads.PooledLinear(width, tower, pooling=config.text.pooling, dtype=dtype)
-    return heads.TokenMLP(
-        width,
-        tower,
-        depth=head.depth,
-        width=head.width or tower.width,
-        activation=head.activation,
-        dropout=head.dropout,
-        dtype=dtype,
-    )
+    if config.method != "train":
+        head = {"name": "linear"}
+    kept = tower.pooled_width(config.text.pooling)
+    if "identity" in head_names.parts(head["name"]) and kept != width:
+        raise UserError(
+            f"config.text.head.name: 'identity' keeps the {kept} dimensions of text.tower, but the "
+            f"joint width is {width}; write an image.head.name other than 'identity' and "
+            f"embed={kept}"
+        )
+    linear = _linear_dtype(config, "text")
+    return heads.text_head(head, width, tower, config.text.pooling, dtype, linear)
 
 
 def _linear_dtype(config: ml_collections.ConfigDict, side: str) -> jnp.dtype:

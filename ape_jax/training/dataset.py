@@ -14,13 +14,14 @@ import ml_collections
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ape_jax import head_names
 from ape_jax.cache_folder import cache_dir
 from ape_jax.data import augment as augment_lib
 from ape_jax.data import pairs as pairs_lib
 from ape_jax.data import pipeline
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.errors import UserError
-from ape_jax.features import extract
+from ape_jax.features import encode, extract
 from ape_jax.features.cache import say
 from ape_jax.features.encode import FrozenTower
 from ape_jax.features.jobs import CaptionJob, ImageJob
@@ -151,6 +152,13 @@ def encode_pairs(
     if text is not None:
         texts = _caption_job(pairs, captions, text, config, name, dtype)
         tokens = store.get(texts.fingerprint.digest, lambda: extract.captions(texts, place))
+        if "ids" in head_names.wants(config.text.head.name):
+            found = tokens  # What the closure sees.
+            key = ("ids", texts.fingerprint.digest)
+            ids = store.get(key, lambda: encode.ids_of(text.tower, texts.texts, found.lengths))
+            tokens = dataclasses.replace(tokens, ids=ids)
+    if tokens is not None and "places" in head_names.wants(config.text.head.name):
+        tokens = tokens.with_frame()
     return Dataset(pairs, captions, pooled, tokens)
 
 

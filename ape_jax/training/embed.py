@@ -97,9 +97,8 @@ def token_batches(tokens: RaggedTokens, rows: int, groups: int) -> Iterator[tupl
     chosen = [np.minimum(np.arange(start, start + rows), len(tokens) - 1) for start in starts]
     size = bucket(max((tokens.largest_group(batch, groups) for batch in chosen), default=0))
     for batch in chosen:
-        packed, lengths = tokens.packed(batch, groups, size)
         places = np.arange(batch[0], min(batch[0] + rows, len(tokens)))
-        yield {"tokens": packed, "lengths": lengths}, places
+        yield tokens.batch(batch, groups, size), places
 
 
 def padded_batches(tokens: RaggedTokens, rows: int) -> Iterator[tuple[Any, np.ndarray]]:

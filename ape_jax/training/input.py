@@ -83,7 +83,8 @@ class TrainInput:
           `index` i32 [b], the records; `text` i32 [b], the places of their captions among the
           distinct texts; `pooled` [b, d] ([b, T, d] of hidden states) or `image` f32 [b, H, W, 3];
           `tokens` [g, S, d] with `lengths` i32 [g, b / g], or `mask` bool [b, T] with `tokens`
-          [b, T, d] or `ids` i32 [b, T]. Features come in the type they are stored in. With P
+          [b, T, d] or `ids` i32 [b, T]. Where the text head wants them, `ids` [g, S] or [b, T] and
+          `places` [g, b / g, T] come beside the tokens. Features come as they are stored. With P
           captions an image `text` is [b, P], and whatever has a caption a row has b * P of them,
           those of an image after each other.
         """
@@ -149,12 +150,10 @@ class TrainInput:
         if tokens is None:
             return dict(self._tokenize([self._dataset.captions.texts[i] for i in rows]))
         if not self._packs:
-            padded, mask = tokens.padded(rows, self._length)
-            return {"tokens": padded, "mask": mask}
+            return tokens.padded_batch(rows, self._length)
         if self._raw:  # An image that replaces another has captions of its own.
             size = max(size, bucket(tokens.largest_group(rows, self._groups)))
-        flat, lengths = tokens.packed(rows, self._groups, size)
-        return {"tokens": flat, "lengths": lengths}
+        return tokens.batch(rows, self._groups, size)
 
     def _raw_images(self, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
         config = self._config

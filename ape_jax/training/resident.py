@@ -34,11 +34,13 @@ class Features:
       tables: for the draws, in i32.
       pooled: [n, V, d], as stored.
       tokens: [sum of lengths, d], as stored.
+      ids: i32 [sum of lengths], None where the head does not want them.
     """
 
     tables: Tables
     pooled: Float[Array, "n V d"]
     tokens: Float[Array, "t d"]
+    ids: Int[Array, "t"] | None
 
 
 @flax.struct.dataclass
@@ -60,7 +62,8 @@ def host_features(dataset: Dataset, seed: int, positives: int = 1) -> Features:
         lambda x: x if x.dtype == np.uint32 else x.astype(np.int32),
         host_tables(dataset, seed, positives),
     )
-    return Features(tables=tables, pooled=dataset.pooled, tokens=dataset.tokens.flat)
+    tokens = dataset.tokens
+    return Features(tables=tables, pooled=dataset.pooled, tokens=tokens.flat, ids=tokens.ids)
 
 
 class Resident:
@@ -104,7 +107,14 @@ class Resident:
             out_shardings=whole,
         )
         self._gather = jax.jit(
-            partial(gather, batch=batch, steps=steps, shares=shares, sharding=rows),
+            partial(
+                gather,
+                batch=batch,
+                steps=steps,
+                shares=shares,
+                sharding=rows,
+                frame=dataset.tokens.frame,
+            ),
             static_argnames="size",
             out_shardings=rows,
         )
@@ -182,6 +192,7 @@ def gather(
     steps: int,
     shares: np.ndarray,
     sharding: jax.sharding.Sharding,
+    frame: int,
     size: int,
 ) -> dict[str, Array]:
     """A block: `steps` batches, each split over the devices; those outside of `bounds` are copies.
@@ -195,11 +206,13 @@ def gather(
       steps: K.
       shares: which part of a batch lies on which device, G parts.
       sharding: of [K, G, ...].
+      frame: T of `places`, 0 where the head does not want them.
       size: of the packed tokens of a part, S.
 
     Returns:
       `index` i32 [K, B], `text` i32 [K, B], `pooled` [K, B, d], `tokens` [K, G, S, d] and `lengths`
-      i32 [K, G, B / G]; with several captions an image, `text` and `lengths` as in `TrainInput`.
+      i32 [K, G, B / G], with `ids` and `places` beside them if wanted; with several captions an
+      image, `text` and `lengths` as in `TrainInput`.
     """
     step = jnp.clip(jnp.arange(steps, dtype=jnp.int32), *bounds).astype(jnp.uint32)
     row = jnp.asarray(shares.astype(np.uint32)[:, None] * np.uint32(batch // len(shares)))
@@ -213,13 +226,20 @@ def gather(
     text = tables.caption(index, position)
     flat = text.reshape(steps, len(shares), -1)
     starts, lengths = tables.tokens[flat], tables.lengths(flat)
-    return {
+    block = {
         "index": index.reshape(steps, batch),
         "text": text.reshape(steps, batch, *text.shape[3:]),
         "pooled": pooled[index, tables.view(position, pooled.shape[1])].reshape(steps, batch, -1),
         "tokens": _packed(features.tokens, starts, lengths, size),
         "lengths": lengths,
     }
+    if features.ids is not None:
+        block["ids"] = _packed(features.ids[:, None], starts, lengths, size)[..., 0]
+    if frame:
+        first, place = jnp.cumsum(lengths, axis=2) - lengths, jnp.arange(frame)
+        real = place < lengths[..., None]
+        block["places"] = jnp.where(real, first[..., None] + place, size)
+    return block
 
 
 def _records(
@@ -235,11 +255,11 @@ def _records(
 
 
 def _packed(
-    tokens: Float[Array, "t d"],
+    tokens: Float[Array, "t d"] | Int[Array, "t 1"],
     starts: Int[Array, "K G b"],
     lengths: Int[Array, "K G b"],
     size: int,
-) -> Float[Array, "K G S d"]:
+) -> Float[Array, "K G S d"] | Int[Array, "K G S 1"]:
     """`RaggedTokens.packed` for captions that begin at `starts`."""
 
     def places(starts: Int[Array, "b"], lengths: Int[Array, "b"]) -> Int[Array, "S"]:

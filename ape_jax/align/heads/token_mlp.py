@@ -1,0 +1,67 @@
+"""APE's head: an MLP on every token of a caption."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ape_jax.align.heads.pooling import Mask, Text, last_kernel, pool_like, tokens_of
+from ape_jax.align.hidden import Hidden
+from ape_jax.towers.layers import Dense
+from ape_jax.towers.tower import TowerConfig
+
+DType = Any
+
+
+class TokenMLP(nn.Module):
+    """APE's head: an MLP on every token's encoding, then the mean over the real tokens.
+
+    The last layer is linear and so is the mean, so the layer acts after the pooling: the same
+    function for a T-th of its cost. With `depth=1` the head is linear on mean-pooled text.
+
+    Attributes:
+      features: the joint width E.
+      tower: the config of the tower whose tokens these are.
+      depth: linear layers, 4 to 6 in the paper.
+      width: of the hidden layers.
+      activation: a key of `towers.layers.ACTIVATIONS`; the paper does not say which it used.
+      dropout: rate after each activation.
+      dtype: input dtype of the matrix products.
+      zero: whether the last layer starts at zero.
+
+    References:
+      Rosenfeld et al., "APE: Aligning Pretrained Encoders to Quickly Learn Aligned Multimodal
+      Representations", arXiv 2210.03927, section 3.
+    """
+
+    features: int
+    tower: TowerConfig
+    depth: int = 4
+    width: int = 1024
+    activation: str = "gelu"
+    dropout: float = 0.0
+    dtype: DType = jnp.bfloat16
+    zero: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        text: Text,
+        mask: Mask = None,
+        ids: Int[Array, "B T"] | None = None,
+        *,
+        train: bool = False,
+    ) -> Float[Array, "B E"]:
+        """Encodes the tokens, pools, and maps to the joint space."""
+        x = tokens_of(text)
+        for i in range(self.depth - 1):
+            x = Hidden(self.width, self.activation, self.dtype, name=f"dense_{i}")(x)
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        pooled = pool_like(x, text, mask, "mean", self.tower)
+        start = last_kernel(self.zero, nn.initializers.lecun_normal())
+        last = partial(Dense, dtype=self.dtype, kernel_init=start)
+        return last(self.features, name=f"dense_{self.depth - 1}")(pooled)

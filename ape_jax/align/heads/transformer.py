@@ -1,0 +1,112 @@
+"""APE's control: transformer layers on the tokens, then the mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ape_jax.align.heads.pooling import Mask, Text, last_kernel, pool_like, tokens_of
+from ape_jax.align.hidden import Hidden
+from ape_jax.align.packing import Packed
+from ape_jax.towers.layers import Dense, LayerNorm, attend, key_bias
+from ape_jax.towers.tower import TowerConfig
+
+DType = Any
+Attend = Callable[[Array, Array, Array], Array]
+
+
+class Layer(nn.Module):
+    """`x + attention(norm1(x))`, then `x + mlp(norm2(x))`, on tokens as they lie.
+
+    Attributes:
+      width: of the MLP's hidden layer.
+      activation: a key of `towers.layers.ACTIVATIONS`.
+      dropout: rate after attention and after each layer of the MLP.
+      norm_eps: of the norms.
+      dtype: input dtype of the matrix products.
+    """
+
+    width: int
+    activation: str
+    dropout: float
+    norm_eps: float
+    dtype: DType
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n m d"], attend: Attend, *, train: bool
+    ) -> Float[Array, "n m d"]:
+        """Run the layer; `attend` maps queries, keys and values [n, m, d] to what is attended."""
+        drop = partial(nn.Dropout, self.dropout, deterministic=not train)
+        dense = partial(Dense, x.shape[-1], dtype=self.dtype)
+        y = LayerNorm(self.norm_eps, name="norm1")(x)
+        y = attend(*(dense(name=name)(y) for name in ("query", "key", "value")))
+        x = x + drop()(dense(name="out")(y))
+        y = LayerNorm(self.norm_eps, name="norm2")(x)
+        y = drop()(Hidden(self.width, self.activation, self.dtype, name="fc1")(y))
+        return x + drop()(dense(name="fc2")(y))
+
+
+class Transformer(nn.Module):
+    """Small pre-norm transformer layers on the tokens, a norm, the mean, a linear map.
+
+    Packed tokens stay packed for all but the attention itself, which sees each caption padded.
+
+    Attributes:
+      features: the joint width E.
+      tower: the config of the tower whose tokens these are; it gives the number of heads.
+      depth: layers.
+      expansion: width of the MLPs in widths of the tower.
+      activation: a key of `towers.layers.ACTIVATIONS`.
+      dropout: rate on each branch.
+      dtype: input dtype of the matrix products.
+      zero: whether the last layer starts at zero.
+    """
+
+    features: int
+    tower: TowerConfig
+    depth: int = 1
+    expansion: int = 4
+    activation: str = "gelu"
+    dropout: float = 0.0
+    dtype: DType = jnp.bfloat16
+    zero: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        text: Text,
+        mask: Mask = None,
+        ids: Int[Array, "B T"] | None = None,
+        *,
+        train: bool = False,
+    ) -> Float[Array, "B E"]:
+        """Encodes the tokens, pools, and maps to the joint space."""
+        x, eps = tokens_of(text).astype(jnp.float32), self.tower.norm_eps
+        width, within = self.expansion * self.tower.width, _within(text, mask, self)
+        for i in range(self.depth):
+            settings = (width, self.activation, self.dropout, eps, self.dtype)
+            x = Layer(*settings, name=f"layer_{i}")(x, within, train=train)
+        x = LayerNorm(eps, name="norm")(x)
+        pooled = pool_like(x, text, mask, "mean", self.tower)
+        start = last_kernel(self.zero, nn.initializers.lecun_normal())
+        return Dense(self.features, dtype=self.dtype, kernel_init=start, name="projection")(pooled)
+
+
+def _within(text: Text, mask: Mask, head: Transformer) -> Attend:
+    """Attention within each caption, however its tokens lie."""
+    heads, dtype = head.tower.heads, head.dtype
+    if not isinstance(text, Packed):
+        return lambda q, k, v: attend(q, k, v, key_bias(mask), heads, dtype)
+    bias = key_bias(text.frame_mask())
+
+    def packed(*qkv: Array) -> Array:
+        framed = (text.replace(tokens=x).framed() for x in qkv)
+        return text.unframed(attend(*framed, bias, heads, dtype))
+
+    return packed

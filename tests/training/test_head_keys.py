@@ -1,0 +1,53 @@
+"""The config's heads, from pairs on disk to embeddings: cached, in the step, and for new texts."""
+
+import json
+
+import numpy as np
+import pytest
+
+import ape_jax
+from ape_jax import config as config_lib
+from ape_jax.training import loop
+
+
+def trained(config, workdir, **changes):
+    """The losses of a run, and its aligner."""
+    flat = {key.replace("__", "."): value for key, value in changes.items()}
+    flat = {**config_lib.flatten(config), "train.log_every": 1, "optim.lr": 3e-3, **flat}
+    loop.train_and_evaluate(config_lib.resolve(config_lib.unflatten(flat)), workdir)
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    seen = [line["train/loss"] for line in lines if "train/loss" in line]
+    return np.array(seen), ape_jax.load(workdir)
+
+
+@pytest.fixture
+def config(tiny_config):
+    tiny_config.cache.dtype = "float32"
+    tiny_config.text.head.depth, tiny_config.text.head.width = 4, 0
+    return tiny_config
+
+
+@pytest.mark.parametrize("name", ["linear+token_mlp+lookup", "transformer"])
+def test_features_on_the_device_on_the_host_and_in_the_step_train_alike(config, name, tmp_path):
+    losses, texts = {}, {}
+    for way, changes in {
+        "device": {"cache__place": "device"},
+        "host": {"cache__place": "host"},
+        "in the step": {"cache__text": False},
+    }.items():
+        head = {"text__head__name": name, "text__head__depth": 1 + ("+" in name)}
+        losses[way], aligner = trained(config, tmp_path / way, **head, **changes)
+        texts[way] = aligner.encode_text(["a red square", "the picture of a blue bar"])
+    np.testing.assert_array_equal(losses["device"], losses["host"])
+    np.testing.assert_allclose(losses["in the step"], losses["host"], rtol=1e-4)
+    np.testing.assert_allclose(texts["device"], texts["in the step"], atol=1e-3)
+    assert losses["host"][-1] < losses["host"][0]
+
+
+@pytest.mark.parametrize("name", ["pooled_mlp", "residual_mlp", "star_mlp"])
+def test_both_sides_take_heads_on_pooled_features(config, name, tmp_path):
+    keys = {"text.head.name": name, "image.head.name": name, "embed": 24}
+    changes = {key.replace(".", "__"): value for key, value in keys.items()}
+    losses, aligner = trained(config, tmp_path / "run", latent__mixup=1.0, **changes)
+    assert np.isfinite(losses).all() and losses[-2:].mean() < losses[:2].mean()
+    assert aligner.encode_text(["a red square"]).shape == (1, 24)
