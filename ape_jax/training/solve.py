@@ -74,7 +74,7 @@ def _replace(head: PyTree, solved: PyTree) -> PyTree:
     """Of a sum of heads, its first part is what is solved; the others start at zero."""
     if set(solved) <= set(head):
         return {**head, **solved}
-    return {**head, "linear": {**head["linear"], **solved}}
+    return {**head, "part_linear": {**head["part_linear"], **solved}}
 
 
 def _ridge(config: ml_collections.ConfigDict, paired: Paired) -> Solution:

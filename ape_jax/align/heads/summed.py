@@ -15,10 +15,10 @@ class Summed(nn.Module):
     it leaves: a linear map that a closed form has fitted, say, and a token MLP.
 
     Attributes:
-      heads: by the name under which each has its parameters.
+      part: the heads by name; the parameters of each are under `part_NAME`.
     """
 
-    heads: dict[str, nn.Module]
+    part: dict[str, nn.Module]
 
     @nn.compact
     def __call__(
@@ -30,8 +30,5 @@ class Summed(nn.Module):
         train: bool = False,
     ) -> Float[Array, "B E"]:
         """Adds what the heads give."""
-        parts = [
-            head.clone(parent=self, name=name)(text, mask, ids, train=train)
-            for name, head in self.heads.items()
-        ]
+        parts = [head(text, mask, ids, train=train) for head in self.part.values()]
         return sum(parts[1:], parts[0])

@@ -1,0 +1,49 @@
+"""ShareLock (arXiv 2410.07173): `sharelock.py:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
+
+Both towers stay frozen, the image side untouched; an MLP on the last token of a language model is
+trained. Theirs has batch norm in every hidden layer. It is NOT here: this head has no norm at all,
+so this is their recipe but for that, and their figures are not to be expected of it.
+
+Published (paper and code): the head (4 layers of 4096, ReLU, dropout 0.2), the fixed scale 14.3,
+batch 16,384 (1,024 accumulated 16 times, negatives among 1,024), 5,000 steps, Adam at 1e-3 with
+weight decay 1e-4, 150 steps of warm-up, cosine, clipping at 1. Their towers are DINOv2 and
+Llama-3-8B, their pairs CC3M or 563 k others.
+Inferred: weight decay decoupled, on kernels only; the image side is not standardised, as in theirs;
+the loss is global over a batch of 1,024.
+"""
+
+from ape_jax import config as config_lib
+
+
+def get_config(arg=""):
+    args = config_lib.parse_arg(
+        arg, image="", text="", pairs="", eval="", batch=1024, steps=5000, seed=0, runlocal=False
+    )
+    config = config_lib.default()
+    config.seed = args.seed
+
+    config.image.tower, config.text.tower = args.image, args.text
+    config.data.pairs = args.pairs
+    config.data.eval = {"eval": args.eval} if args.eval else {}
+    config.image.standardize = False
+    config.text.pooling = "last"
+    config.text.head.name = "pooled_mlp"
+    config.text.head.depth, config.text.head.width = 4, 4096
+    config.text.head.activation, config.text.head.dropout = "relu", 0.2
+
+    config.train.batch, config.train.steps = args.batch, args.steps
+    config.train.checkpoint_every = max(args.steps // 10, 1)
+    config.train.log_every = max(args.steps // 100, 1)
+    config.loss.scale, config.loss.learn_scale = 14.3, False
+    config.optim.lr = 1e-3
+    config.optim.warmup = min(150, args.steps // 10)
+    config.optim.weight_decay = 1e-4
+
+    if args.runlocal:  # Seconds on the demo's towers and pairs, for tests.
+        config.image.tower, config.image.size = "demo:vit_s14", 84
+        config.text.tower, config.data.pairs = "demo:minilm", "demo:twemoji:train[:256]"
+        config.text.pooling = "mean"  # MiniLM is no language model: its last token is [SEP].
+        config.text.head.width = 256
+        config.train.batch, config.train.steps, config.train.log_every = 64, 20, 1
+        config.optim.warmup = 2
+    return config

@@ -1,0 +1,172 @@
+"""Heads of more than one product against the published layers in torch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ape_jax import head_names
+from ape_jax.align import heads
+from ape_jax.towers.tower import TowerConfig
+
+TOWER = TowerConfig(
+    kind="text",
+    family="bert",
+    width=12,
+    depth=2,
+    heads=3,
+    mlp_width=24,
+    pooling="mean",
+    activation="gelu",
+    norm_eps=1e-5,
+)
+D, E = 12, 8
+
+
+def array(x):
+    return torch.tensor(np.asarray(x))
+
+
+def linear(params):
+    made = nn.Linear(*params["kernel"].shape)
+    made.weight.data, made.bias.data = array(params["kernel"]).T, array(params["bias"])
+    return made
+
+
+def norm(params):
+    made = nn.LayerNorm(len(params["scale"]), eps=1e-5)
+    made.weight.data, made.bias.data = array(params["scale"]), array(params["bias"])
+    return made
+
+
+def made(head, *inputs):
+    """Parameters, none at its special starting value, and what the head gives."""
+    params = head.init(jax.random.key(0), *inputs)["params"]
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    leaves = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys)]
+    params = jax.tree.unflatten(tree, leaves)
+    return params, np.asarray(jax.jit(head.apply)({"params": params}, *inputs))
+
+
+def assert_same(ours, theirs):
+    np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-4, atol=2e-5)
+
+
+@pytest.fixture
+def pooled(rng):
+    return rng.normal(size=(5, D)).astype(np.float32)
+
+
+@pytest.fixture
+def captions(rng):
+    mask = np.arange(6) < np.array([6, 3, 1, 4])[:, None]
+    return rng.normal(size=(4, 6, D)).astype(np.float32), mask
+
+
+def test_residual_mlp_is_fusemix(pooled):
+    head = heads.ResidualMLP(E, depth=2, expansion=3, dtype=jnp.float32)
+    params, out = made(head, pooled)
+    x = array(pooled)
+    for i in range(2):
+        part = {k: params[f"block_{i}_{k}"] for k in ("norm", "fc1", "fc2")}
+        block = nn.Sequential(linear(part["fc1"]), nn.GELU(), linear(part["fc2"]))
+        x = x + block(norm(part["norm"])(x))
+    assert_same(out, linear(params["projection"])(norm(params["norm"])(x)))
+    assert params["block_0_fc1"]["kernel"].shape == (D, 3 * D)
+
+
+def test_star_mlp_is_sail(pooled):
+    params, out = made(heads.StarMLP(E, dtype=jnp.float32), pooled)
+    x = norm(params["norm"])(array(pooled))
+    x = nn.ReLU6()(linear(params["fc1"])(x)) * linear(params["fc2"])(x)
+    assert_same(out, linear(params["projection"])(x))
+    assert params["fc1"]["kernel"].shape == (D, 8 * D)
+
+
+def test_pooled_mlp_is_sharelock_without_its_batch_norm(pooled):
+    head = heads.PooledMLP(E, depth=3, width=10, activation="relu", dtype=jnp.float32)
+    params, out = made(head, pooled)
+    first, second, last = (linear(params[f"dense_{i}"]) for i in range(3))
+    assert_same(out, nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)(array(pooled)))
+
+
+def projector(params, x):
+    """Freeze-Align's `Patch_Projection` behind its norm."""
+    x = norm(params["norm"])(x)
+    return linear(params["linear"])(x) + linear(params["fc2"])(nn.GELU()(linear(params["fc1"])(x)))
+
+
+def test_token_pool_is_freeze_align_on_texts(captions):
+    params, out = made(heads.TextTokenPool(E, TOWER, dtype=jnp.float32), *captions)
+    tokens, mask = map(array, captions)
+    x = projector(params["tokens"], tokens) * mask[..., None]
+    projected = linear(params["projection"])(x.sum(1) / mask.sum(1, keepdim=True))
+    x = linear(params["fc"])(nn.GELU()(projected)) + projected
+    assert_same(out, norm(params["norm"])(x))
+
+
+def test_token_pool_is_freeze_align_on_images(rng):
+    tokens = rng.normal(size=(3, 7, D)).astype(np.float32)
+    params, out = made(heads.ImageTokenPool(E, prefix_tokens=2, dtype=jnp.float32), tokens)
+    x = array(tokens)
+    patches = projector(params["patches"], x[:, 2:]).mean(1)
+    assert_same(out, patches + projector(params["cls"], x[:, 0]))
+
+
+def torch_layer(params):
+    layer = nn.TransformerEncoderLayer(
+        D, 3, 2 * D, 0.0, "gelu", norm_first=True, batch_first=True, layer_norm_eps=1e-5
+    )
+    qkv = [params[name] for name in ("query", "key", "value")]
+    attention = layer.self_attn
+    attention.in_proj_weight.data = torch.cat([array(p["kernel"]).T for p in qkv])
+    attention.in_proj_bias.data = torch.cat([array(p["bias"]) for p in qkv])
+    attention.out_proj = linear(params["out"])
+    layer.linear1, layer.linear2 = linear(params["fc1"]), linear(params["fc2"])
+    layer.norm1, layer.norm2 = norm(params["norm1"]), norm(params["norm2"])
+    return layer
+
+
+def test_transformer_layers_are_torchs(captions):
+    head = heads.Transformer(E, TOWER, depth=2, expansion=2, dtype=jnp.float32)
+    params, out = made(head, *captions)
+    x, mask = map(array, captions)
+    for i in range(2):
+        x = torch_layer(params[f"layer_{i}"])(x, src_key_padding_mask=~mask)
+    x = norm(params["norm"])(x) * mask[..., None]
+    assert_same(out, linear(params["projection"])(x.sum(1) / mask.sum(1, keepdim=True)))
+
+
+def test_lookup_averages_the_vectors_of_the_real_tokens(captions, rng):
+    ids = rng.integers(0, 9, (4, 6)).astype(np.int32)
+    params, out = made(heads.Lookup(E, TOWER, 9), *captions, ids)
+    bag = nn.functional.embedding(array(ids).long(), array(params["table"]))
+    mask = array(captions[1])
+    assert_same(out, (bag * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
+
+
+SETTINGS = {"depth": 2, "width": 6, "expansion": 0, "activation": "gelu", "dropout": 0.0}
+TABLED = TowerConfig(**TOWER.__dict__)
+object.__setattr__(TABLED, "vocab_size", 9)
+
+
+@pytest.mark.parametrize("name", sorted(set(head_names.TEXT) - {"identity"}))
+def test_every_part_of_a_sum_but_the_first_starts_at_zero(captions, rng, name):
+    ids = rng.integers(0, 9, (4, 6)).astype(np.int32)
+    settings = {**SETTINGS, "name": f"identity+{name}"}
+    head = heads.text_head(settings, D, TABLED, "mean", jnp.float32)
+    params = head.init(jax.random.key(0), *captions, ids)["params"]
+    tokens, mask = captions
+    mean = (tokens * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
+
+    def loss(params):
+        z = head.apply({"params": params}, *captions, ids)
+        return (z * np.arange(1.0, 13.0)).sum(), z
+
+    gradient, z = jax.jit(jax.grad(loss, has_aux=True))(params)
+    np.testing.assert_allclose(z, mean, atol=1e-6)
+    assert set(params) == {f"part_{name}"}
+    assert any(np.any(g) for g in jax.tree.leaves(gradient))  # And does not stay there.
