@@ -51,7 +51,7 @@ def get_config(arg=""):
 
     if args.runlocal:  # Seconds on the demo's towers and pairs, for tests.
         config.image.tower, config.image.size = "demo:vit_s14", 84
-        config.text.tower, config.data.pairs = "demo:minilm", "demo:twemoji:train[:256]"
+        config.text.tower, config.data.pairs = "demo:minilm", "demo:twemoji:train"
         config.embed = 64
         config.image.head.depth = config.text.head.depth = 1
         config.train.batch, config.train.steps, config.train.log_every = 128, 20, 1

@@ -41,7 +41,7 @@ def get_config(arg=""):
 
     if args.runlocal:  # Seconds on the demo's towers and pairs, for tests.
         config.image.tower, config.image.size = "demo:vit_s14", 84
-        config.text.tower, config.data.pairs = "demo:minilm", "demo:twemoji:train[:256]"
+        config.text.tower, config.data.pairs = "demo:minilm", "demo:twemoji:train"
         config.text.pooling = "mean"  # MiniLM is no language model: its last token is [SEP].
         config.text.head.width = 256
         config.train.batch, config.train.steps, config.train.log_every = 64, 20, 1

@@ -42,7 +42,7 @@ def test_overrides_reach_nested_keys_and_new_eval_sets(config):
     ("key", "value", "words"),
     [
         ("text.hed.depth", "3", ["text.hed.depth", "text.head.depth"]),
-        ("depth", "3", ["no such key", "text.head.depth"]),
+        ("depth", "3", ["no such key", "image.head.depth"]),
         ("text.head.depth", "three", ["text.head.depth", "integer", "three"]),
         ("text.head.depth", "0", ["text.head.depth", "from 1 to 64"]),
         ("seed", "{[]: 1}", ["seed", "integer"]),

@@ -38,7 +38,10 @@ def test_config_file_resolves(path):
     assert config.image.tower and config.text.tower and config.data.pairs
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+TRAINED = [path for path in RECIPES if path.stem != "asif"]
+
+
+@pytest.mark.parametrize("path", TRAINED, ids=lambda p: p.stem)
 def test_first_steps_of_a_recipe_bring_the_loss_down(path, tmp_path, features):
     """Twenty steps on real towers and pairs of the demo."""
     config = read(path, "runlocal")
