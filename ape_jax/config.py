@@ -63,7 +63,8 @@ SCHEMA: Mapping[str, Field] = {
     "method": choice("train", "ridge", "cca", "procrustes", "asif"),
     # What the linear heads start from when they are trained.
     "start.method": choice("none", "ridge", "cca", "procrustes"),
-    # Of either; what is left at its default is chosen by held-out pairs, as is `embed`.
+    # Of either; what is left at its default is chosen by held-out pairs. So is `embed`, the width;
+    # a start then has all of it.
     "closed.l2": number(0.0, 0.0),
     "closed.power": number(-1.0, -1.0, 16.0),
     "closed.neighbours": integer(0, 0),

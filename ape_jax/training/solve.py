@@ -155,13 +155,17 @@ def _linear(fit: Affine) -> PyTree:
 
 
 def _width(config: ml_collections.ConfigDict, paired: Paired) -> int:
+    """The joint width that is asked for, 0 to choose; training starts with all that there is.
+
+    What a start leaves out cannot be learned again, and what it weights low does no harm.
+    """
     most = min(paired.text.shape[1], paired.image.shape[2])
     if config.embed > most:
         raise UserError(
             f"config.embed: {method(config)!r} maps both sides to at most {most}, the narrower "
             f"side's width; write that or less (0 lets held-out pairs choose), found {config.embed}"
         )
-    return config.embed
+    return config.embed or (most if config.method == "train" else 0)
 
 
 def _paired(
