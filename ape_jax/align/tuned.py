@@ -114,7 +114,8 @@ class Tuned:
             if appended is None:
                 return self.tower.apply(params, batch, layer=self.layer, pooling=self.pooling)
             below = self.tower.apply(params, batch, layer=self.depth, pooling="none")
-        return self._resume_appended(params, appended, below.tokens, below.mask)
+            # Still in here: a head that pools may have LoRA, too.
+            return self._resume_appended(params, appended, below.tokens, below.mask)
 
     def resume(
         self,
