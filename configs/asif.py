@@ -8,21 +8,10 @@ pairs here; write `--config.closed.neighbours=K --config.closed.power=P` for oth
 Inferred: mean-pooled text, image features standardised, one clean view.
 """
 
-from ape_jax import config as config_lib
+from ape_jax import recipes
 
 
 def get_config(arg=""):
-    args = config_lib.parse_arg(arg, image="", text="", pairs="", eval="", seed=0, runlocal=False)
-    config = config_lib.default()
-    config.seed = args.seed
+    config, args = recipes.start(arg)
     config.method = "asif"
-
-    config.image.tower, config.text.tower = args.image, args.text
-    config.data.pairs = args.pairs
-    config.data.eval = {"eval": args.eval} if args.eval else {}
-
-    if args.runlocal:  # Seconds on the demo's towers and pairs, for tests.
-        config.image.tower, config.image.size = "demo:vit_s14", 84
-        config.text.tower, config.data.pairs = "demo:minilm", "demo:twemoji:train"
-        config.train.batch = 64
-    return config
+    return recipes.finish(config, args)

@@ -11,27 +11,11 @@ Inferred: decay on kernels only, image features standardised, no augmentation; o
 on one side only, at most 1000; steps count batches of pairs before they are mixed.
 """
 
-from ape_jax import config as config_lib
+from ape_jax import recipes
 
 
 def get_config(arg=""):
-    args = config_lib.parse_arg(
-        arg,
-        image="",
-        text="",
-        pairs="",
-        eval="",
-        batch=40_960,
-        steps=61_000,
-        seed=0,
-        runlocal=False,
-    )
-    config = config_lib.default()
-    config.seed = args.seed
-
-    config.image.tower, config.text.tower = args.image, args.text
-    config.data.pairs = args.pairs
-    config.data.eval = {"eval": args.eval} if args.eval else {}
+    config, args = recipes.start(arg, batch=40_960, steps=61_000)
     config.embed = 512
     for side in (config.image, config.text):
         side.head.name = "residual_mlp"
@@ -40,20 +24,13 @@ def get_config(arg=""):
         side.head.dropout = 0.6
     config.latent.mixup = 1.0
 
-    config.train.batch, config.train.steps = args.batch, args.steps
-    config.train.checkpoint_every = max(args.steps // 20, 1)
-    config.train.log_every = max(args.steps // 500, 1)
     config.loss.scale, config.loss.scale_max = 1 / 0.07, 1000.0
     config.optim.lr, config.optim.lr_end = 1e-3, 1e-3
     config.optim.warmup = min(100, args.steps // 10)
     config.optim.weight_decay = 0.1
     config.optim.clip = 0.0
 
-    if args.runlocal:  # Seconds on the demo's towers and pairs, for tests.
-        config.image.tower, config.image.size = "demo:vit_s14", 84
-        config.text.tower, config.data.pairs = "demo:minilm", "demo:twemoji:train"
+    if args.runlocal:
         config.embed = 64
         config.image.head.depth = config.text.head.depth = 1
-        config.train.batch, config.train.steps, config.train.log_every = 128, 20, 1
-        config.optim.warmup = 2
-    return config
+    return recipes.finish(config, args)

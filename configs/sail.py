@@ -11,27 +11,11 @@ Inferred: mean-pooled text, weight decay on kernels only, image features standar
 norm, no clipping. Give each record two captions, or write `--config.loss.positives=1`.
 """
 
-from ape_jax import config as config_lib
+from ape_jax import recipes
 
 
 def get_config(arg=""):
-    args = config_lib.parse_arg(
-        arg,
-        image="",
-        text="",
-        pairs="",
-        eval="",
-        batch=32_768,
-        steps=70_000,
-        seed=0,
-        runlocal=False,
-    )
-    config = config_lib.default()
-    config.seed = args.seed
-
-    config.image.tower, config.text.tower = args.image, args.text
-    config.data.pairs = args.pairs
-    config.data.eval = {"eval": args.eval} if args.eval else {}
+    config, args = recipes.start(arg, batch=32_768, steps=70_000)
     # Given vectors are pooled already.
     config.image.pooling = "own" if args.image.startswith("features:") else "cls+mean"
     config.embed = 1024
@@ -42,19 +26,12 @@ def get_config(arg=""):
     config.loss.name, config.loss.normalize = "sigmoid", "square"
     config.loss.scale, config.loss.bias = 20.0, -10.0
     config.loss.positives = 2
-    config.train.batch, config.train.steps = args.batch, args.steps
-    config.train.checkpoint_every = max(args.steps // 20, 1)
-    config.train.log_every = max(args.steps // 500, 1)
     config.optim.name, config.optim.lr, config.optim.b2 = "lion", 1e-5, 0.99
     config.optim.warmup = args.steps // 10
     config.optim.weight_decay = 1e-4
     config.optim.clip = 0.0
 
-    if args.runlocal:  # Seconds on the demo's towers and pairs, for tests.
-        config.image.tower, config.image.size = "demo:vit_s14", 84
-        config.text.tower, config.data.pairs = "demo:minilm", "demo:twemoji:train"
+    if args.runlocal:  # Twenty steps at the published rate would show nothing.
+        config.optim.lr = 3e-4
         config.embed = 64
-        config.image.head.expansion = config.text.head.expansion = 1
-        config.train.batch, config.train.steps, config.train.log_every = 64, 20, 1
-        config.optim.lr, config.optim.warmup = 3e-4, 2
-    return config
+    return recipes.finish(config, args)

@@ -12,38 +12,23 @@ Inferred: weight decay decoupled, on kernels only; the image side is not standar
 the loss is global over a batch of 1,024.
 """
 
-from ape_jax import config as config_lib
+from ape_jax import recipes
 
 
 def get_config(arg=""):
-    args = config_lib.parse_arg(
-        arg, image="", text="", pairs="", eval="", batch=1024, steps=5000, seed=0, runlocal=False
-    )
-    config = config_lib.default()
-    config.seed = args.seed
-
-    config.image.tower, config.text.tower = args.image, args.text
-    config.data.pairs = args.pairs
-    config.data.eval = {"eval": args.eval} if args.eval else {}
+    config, args = recipes.start(arg, batch=1024, steps=5000)
     config.image.standardize = False
     config.text.pooling = "last"
     config.text.head.name = "pooled_mlp"
     config.text.head.depth, config.text.head.width = 4, 4096
     config.text.head.activation, config.text.head.dropout = "relu", 0.2
 
-    config.train.batch, config.train.steps = args.batch, args.steps
-    config.train.checkpoint_every = max(args.steps // 10, 1)
-    config.train.log_every = max(args.steps // 100, 1)
     config.loss.scale, config.loss.learn_scale = 14.3, False
     config.optim.lr = 1e-3
     config.optim.warmup = min(150, args.steps // 10)
     config.optim.weight_decay = 1e-4
 
-    if args.runlocal:  # Seconds on the demo's towers and pairs, for tests.
-        config.image.tower, config.image.size = "demo:vit_s14", 84
-        config.text.tower, config.data.pairs = "demo:minilm", "demo:twemoji:train"
+    if args.runlocal:
         config.text.pooling = "mean"  # MiniLM is no language model: its last token is [SEP].
         config.text.head.width = 256
-        config.train.batch, config.train.steps, config.train.log_every = 64, 20, 1
-        config.optim.warmup = 2
-    return config
+    return recipes.finish(config, args)
