@@ -34,4 +34,5 @@ def get_config(arg=""):
     if args.runlocal:  # Twenty steps at the published rate would show nothing.
         config.optim.lr = 3e-4
         config.embed = 64
+        config.image.head.expansion = config.text.head.expansion = 1
     return recipes.finish(config, args)
