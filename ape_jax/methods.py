@@ -46,4 +46,22 @@ METHODS: Mapping[str, Method] = {
         title="linear on both sides, started from CCA",
         overrides={"start.method": "cca", **_BOTH_LINEAR},
     ),
+    "pooled_mlp": Method(title="MLP on pooled text", overrides={"text.head.name": "pooled_mlp"}),
+    "transformer": Method(title="transformer", overrides={"text.head.name": "transformer"}),
+    "lookup": Method(title="lookup table of tokens", overrides={"text.head.name": "lookup"}),
+    # As `configs/few_pairs.py`.
+    "few_pairs": Method(
+        title="CCA start, token MLP beside it",
+        overrides={
+            "start.method": "cca",
+            "closed.l2": 1.0,
+            "closed.power": 1.0,
+            "image.head.name": "linear",
+            "text.head.name": "linear+token_mlp",
+            "text.head.depth": 2,
+            "text.head.width": 1024,
+            "latent.dropout": 0.3,
+            "optim.lr": 3e-4,
+        },
+    ),
 }

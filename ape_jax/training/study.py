@@ -88,8 +88,9 @@ def cell_config(
       UserError: naming the key, for settings that do not go together.
     """
     flat = {**config_lib.flatten(config), "seed": seed, "data.sample": size}
-    flat["optim.lr"] = dict(config.study.lrs).get(method, config.optim.lr)
     overrides = dict(METHODS[method].overrides)
+    if method in (lrs := dict(config.study.lrs)):
+        overrides["optim.lr"] = lrs[method]
     overrides |= {key: value for name, key, value in config.study.set if name == method}
     own = [key for key in flat if key.startswith(_OWN_GROUPS) and key != "data.sample"]
     for side in ("image", "text"):  # A head of another name takes other keys.
