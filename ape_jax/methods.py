@@ -48,7 +48,10 @@ METHODS: Mapping[str, Method] = {
     ),
     "pooled_mlp": Method(title="MLP on pooled text", overrides={"text.head.name": "pooled_mlp"}),
     "transformer": Method(title="transformer", overrides={"text.head.name": "transformer"}),
-    "lookup": Method(title="lookup table of tokens", overrides={"text.head.name": "lookup"}),
+    "lookup": Method(
+        title="lookup table of tokens",
+        overrides={"text.head.name": "lookup", "optim.decay_on": ".*/table"},
+    ),
     # As `configs/few_pairs.py`.
     "few_pairs": Method(
         title="CCA start, token MLP beside it",

@@ -18,4 +18,5 @@ ruff check .
 say "tests"
 marks="not slow"
 if [ "${1:-}" = all ]; then marks="" && shift; fi
-python -m pytest -m "$marks" --durations=15 "$@"
+# A process a core; the tests of a file stay together, since they share what it sets up.
+python -m pytest -m "$marks" --numprocesses auto --dist loadfile --durations=15 "$@"

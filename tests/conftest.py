@@ -23,6 +23,15 @@ COLOURS = ("red", "green", "blue", "yellow", "black", "purple")
 SHAPES = ("square", "circle", "triangle", "bar")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """Frees what a module has compiled: all of it together would fill ten gigabytes."""
+    yield
+    import jax
+
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """A folder with `image` and `text` (tower directories) and `pairs.jsonl` with 24 records.

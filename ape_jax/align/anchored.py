@@ -1,4 +1,4 @@
-"""Heads of ASIF: a vector is described by its similarities to stored anchors.
+"""The head of ASIF: a vector is described by its similarities to stored anchors.
 
 Nothing is trained: the parameters are the anchors, which `closed_form.asif` gives. An embedding is
 as wide as there are anchors.
@@ -6,15 +6,10 @@ as wide as there are anchors.
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
-
-from ape_jax.align.packing import Packed
-from ape_jax.towers.tower import TowerConfig, pool
+from jaxtyping import Array, Float
 
 
 class Anchored(nn.Module):
@@ -45,37 +40,3 @@ class Anchored(nn.Module):
         values = values / jnp.maximum(jnp.linalg.norm(values, axis=-1, keepdims=True), 1e-30)
         rows = jnp.arange(len(pooled))[:, None]
         return jnp.zeros_like(scores).at[rows, places].set(values)
-
-
-class PooledAnchored(nn.Module):
-    """`Anchored` on one vector a caption, pooled from the tokens.
-
-    Attributes:
-      anchors: how many.
-      neighbours: the similarities that are kept.
-      power: they are raised to.
-      tower: the config of the tower whose tokens these are.
-      pooling: `mean`, `cls` or `last`.
-    """
-
-    anchors: int
-    neighbours: int
-    power: float
-    tower: TowerConfig
-    pooling: str = "mean"
-
-    @nn.compact
-    def __call__(
-        self,
-        text: Float[Array, "B T d"] | Packed,
-        mask: Bool[Array, "B T"] | None = None,
-        *,
-        train: bool = False,
-    ) -> Float[Array, "B a"]:
-        """Pools the tokens and describes the result by the anchors."""
-        pooled: Any = (
-            text.pool(self.pooling)
-            if isinstance(text, Packed)
-            else pool(text, mask, self.pooling, self.tower)
-        )
-        return Anchored(self.anchors, self.neighbours, self.power, name="relative")(pooled)

@@ -147,7 +147,8 @@ def _text_head(
 ) -> nn.Module:
     head, dtype = config.text.head, jnp.dtype(config.text.dtype)
     if config.method == "asif":
-        return anchored.PooledAnchored(**_anchors(solved), tower=tower, pooling=config.text.pooling)
+        relative = anchored.Anchored(**_anchors(solved))
+        return heads.OnPooledText(relative, tower, config.text.pooling)
     if config.method != "train":
         head = {"name": "linear"}
     kept = tower.pooled_width(config.text.pooling)

@@ -134,7 +134,7 @@ def _asif(config: ml_collections.ConfigDict, paired: Paired) -> Solution:
     fit = closed_form.asif_cv(paired, **grids)
     heads = {
         "image_head": {"anchors": fit.image, "mean": fit.image_mean},
-        "text_head": {"relative": {"anchors": fit.text, "mean": fit.text_mean}},
+        "text_head": {"anchors": fit.text, "mean": fit.text_mean},
     }
     chosen = {"neighbours": fit.neighbours, "power": fit.power, "width": len(fit.text)}
     return Solution(record={"method": "asif", **chosen}, heads=heads)
