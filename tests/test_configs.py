@@ -10,11 +10,12 @@ import sys
 import pytest
 
 from ape_jax import config as config_lib
+from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parent.parent
 # Those that are about pairs of their own; all others are recipes for the user's.
-STUDIES = {"demo", "icons"}
+STUDIES = {"demo", "icons", "study"}
 RECIPES = sorted(p for p in (ROOT / "configs").glob("*.py") if p.stem not in STUDIES)
 
 
@@ -42,8 +43,13 @@ TRAINED = [path for path in RECIPES if path.stem != "asif"]
 
 
 @pytest.mark.parametrize("path", TRAINED, ids=lambda p: p.stem)
-def test_first_steps_of_a_recipe_bring_the_loss_down(path, tmp_path, features):
-    """Twenty steps on real towers and pairs of the demo."""
+def test_first_steps_of_a_recipe_bring_the_loss_down(path, tmp_path, features, monkeypatch):
+    """Twenty steps on real towers and pairs of the demo.
+
+    On one device: eight of them, each with both towers and their optimizer, are ten gigabytes.
+    """
+    mesh = mesh_lib.make_mesh(1)
+    monkeypatch.setattr(mesh_lib, "make_mesh", lambda devices=None: mesh)
     config = read(path, "runlocal")
     with config.unlocked():
         config.cache.dir = str(features)

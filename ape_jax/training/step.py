@@ -84,7 +84,10 @@ def contrastive_loss(
     def embed(align: Callable[..., Array], features: Any, key: Array | None, mix: Any) -> Array:
         # Packed captions have seen their tower, and cannot be cut.
         parts = 1 if getattr(features, "packed", None) is not None else chunks
-        one = lambda part, rng: align(trainable, frozen, part, rng, mix)  # noqa: E731
+
+        def one(part: Any, rng: Array | None) -> Array:
+            return align(trainable, frozen, part, rng, mix)
+
         return embed_in_chunks(one, features, key, parts, mesh)
 
     zimg = embed(model.align_images, image, keys[0], mixes[0])
