@@ -46,8 +46,8 @@ def loss_of(made, batch):
     loss = jax.jit(lambda t, f, b: contrastive_loss(model, options, made.mesh, t, f, b))(
         made.trainable, frozen, placed
     )
-    zimg = model.align_images(made.trainable, model.image_features(frozen, placed))
-    ztxt = model.align_texts(made.trainable, model.text_features(frozen, placed))
+    zimg = model.align_images(made.trainable, frozen, model.image_features(frozen, placed))
+    ztxt = model.align_texts(made.trainable, frozen, model.text_features(frozen, placed))
     scale, _ = model.logit_scale(made.trainable, frozen)
     return float(loss), jax.device_get((zimg, ztxt)), float(scale)
 

@@ -49,6 +49,8 @@ def tuned_config(tiny_config):
 @pytest.mark.parametrize(("image", "text"), [("append", "top:1"), ("top:1", "append")])
 def test_every_loss_with_the_cache_equals_that_without(tuned_config, tmp_path, image, text):
     config = tuned_config(image, text)
+    # A key's bias has no gradient but rounding, which Adam would bring to the size of all others.
+    config.optim.name = "sgd"
     loop.train_and_evaluate(config_lib.resolve(config), tmp_path / "cached")
     config.cache.views, config.cache.text = 0, False
     loop.train_and_evaluate(config_lib.resolve(config), tmp_path / "raw")
