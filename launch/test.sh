@@ -3,7 +3,7 @@
 # Usage: launch/test.sh [all] [pytest arguments]     `all` runs tests marked slow as well.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-set_up requirements.txt requirements-dev.txt
+set_up requirements.txt requirements-dev.txt requirements-cpu.txt
 # Its own requirements hold numpy back and pull in torchvision; its metric functions need neither.
 python -c 'import importlib.metadata as m; m.version("clip_benchmark")' 2>/dev/null ||
   python -m pip install --quiet --disable-pip-version-check --no-deps clip-benchmark==1.6.2 open-clip-torch==3.3.0

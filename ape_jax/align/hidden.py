@@ -64,7 +64,7 @@ def hidden(
 def _forward(x, kernel, bias, activation, dtype):
     below = product(x, kernel, dtype) + bias
     # The empty array remembers the type that the gradient needs.
-    return activation(below), (x.astype(dtype), kernel, below, jnp.zeros(0, x.dtype))
+    return activation(below), (x.astype(dtype), kernel, below.astype(dtype), jnp.zeros(0, x.dtype))
 
 
 def _backward(activation, dtype, saved, g):
@@ -73,6 +73,7 @@ def _backward(activation, dtype, saved, g):
     # of the activation, and keeps those, an array of all tokens each. Without the second it
     # computes the rounded cotangent again, activation and all, for the sum.
     below, g = jax.lax.optimization_barrier((below, g))
+    below = below.astype(jnp.float32)
     g = jax.lax.optimization_barrier(jax.vjp(activation, below)[1](g)[0].astype(dtype))
     dx, dkernel = product_gradients(x, kernel.astype(dtype), g, dtype)
     return dx.astype(like_x.dtype), dkernel, g.astype(jnp.float32).sum(axis=0)

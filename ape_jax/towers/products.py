@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
+
+from ape_jax.towers import mkl
 
 
 def product(a: Array, b: Array, dtype: Any) -> Float[Array, "..."]:
@@ -19,10 +22,14 @@ def product(a: Array, b: Array, dtype: Any) -> Float[Array, "..."]:
       b: [k, m], or [..., k, m] with the batch axes of `a`.
       dtype: of the inputs, forward and backward.
     """
-    if dtype == jnp.float32:
+    if dtype == jnp.float32 and not _goes_to_mkl(a, b):
         exact = jax.lax.Precision.HIGHEST
         return jnp.matmul(a.astype(dtype), b.astype(dtype), precision=exact)
     return _mixed_product(a, b, dtype)
+
+
+def _goes_to_mkl(a: Array, b: Array) -> bool:
+    return b.ndim == 2 and mkl.takes(math.prod(a.shape[:-1]), *b.shape)
 
 
 # Left to itself, the backward pass multiplies the float32 cotangent with the narrow operand, which
@@ -30,6 +37,9 @@ def product(a: Array, b: Array, dtype: Any) -> Float[Array, "..."]:
 # rounded before the product and the gradient comes out in full.
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _mixed_product(a: Array, b: Array, dtype: Any) -> Array:
+    if _goes_to_mkl(a, b):
+        rows = a.reshape(-1, a.shape[-1]).astype(dtype)
+        return mkl.matmul(rows, b.astype(dtype)).reshape(*a.shape[:-1], b.shape[1])
     return jnp.matmul(a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)
 
 
@@ -59,6 +69,8 @@ def product_gradients(
     a: Float[Array, "n k"], b: Float[Array, "k m"], g: Float[Array, "n m"], dtype: Any
 ) -> tuple[Float[Array, "n k"], Float[Array, "k m"]]:
     """The gradients of `product(a, b, dtype)` in f32, all three arguments being of `dtype`."""
+    if _goes_to_mkl(a, b):
+        return mkl.matmul(g, b, transpose_b=True), mkl.matmul(a, g, transpose_a=True)
     if dtype == jnp.float32:
         exact = {"precision": jax.lax.Precision.HIGHEST}
         return jnp.matmul(g, b.T, **exact), jnp.matmul(a.T, g, **exact)
