@@ -1,60 +1,71 @@
-"""Methods side by side on the emoji, for `python -m ape_jax.study`.
+"""Methods side by side, for `python -m ape_jax.study --config configs/study.py[:BENCH]`.
 
-Trained on Twemoji; tested on concepts that training never saw, in the same drawing style and in
-another (OpenMoji), as in `configs/demo.py`. `study.py:validation` is for choosing. All trained
-methods share one learning rate here; a search for each (`study.lrs`) has not been made yet, so that
-the order among them is not settled. `--config.study.sizes="(128,512,0)"` adds numbers of pairs, and
-`--plots` draws them.
+* no argument: frozen towers on about a thousand emoji, tested on concepts that training never saw,
+  in the same drawing style and in another;
+* `tuned`: the same with towers that are trained, for which images are 56 pixels wide;
+* `icons`: heads and closed forms on 1,024 to 61 thousand icons, tested on unseen names in the
+  makers' sets of the training and in unseen sets.
+
+`validation` beside them (`study.py:icons,validation`) is for choosing: the rates below come from
+`tests/benchmarks/search.py`, which says how. `--plots` draws the result.
 """
 
 from ape_jax import config as config_lib
+from ape_jax import recipes
 
 
 def get_config(arg=""):
-    args = config_lib.parse_arg(arg, validation=False, runlocal=False)
+    args = config_lib.parse_arg(arg, icons=False, tuned=False, validation=False, runlocal=False)
     config = config_lib.default()
+    config.study.seeds = 3
+    # A transformer of one layer, as wide as the others are deep.
+    config.study.set = (("transformer", "text.head.depth", 1),)
+    if args.icons:
+        _icons(config, args.validation)
+    else:
+        _emoji(config, args.validation, args.tuned)
 
-    config.image.tower = "demo:vit_s14"
-    config.image.size = 112
-    config.image.layer = 9  # See configs/demo.py.
-    config.image.pooling = "cls+mean"
-    config.text.tower = "demo:minilm"
-    config.text.head.depth = 2
-    config.text.head.width = 1024
+    if args.runlocal:  # Seconds instead of minutes, for tests.
+        config.image.size = 56
+        config.data.pairs = "demo:twemoji:train[:96]"
+        config.data.eval = {"same-style": "demo:twemoji:validation"}
+        config.cache.views = 2 if config.augment.flip else 1
+        config.train.batch, config.train.steps, config.optim.warmup = 32, 4, 1
+        config.study.methods = ("chance", "cca", "lit" if args.tuned else "ape")
+        config.study.sizes, config.study.steps, config.study.seeds = (), (), 1
+    return config
 
-    config.data.pairs = "demo:twemoji:train"
-    split = "validation" if args.validation else "test"
-    config.data.eval = {
-        "same-style": f"demo:twemoji:{split}",
-        "style-shift": f"demo:openmoji:{split}",
-    }
-    config.cache.views = 10
-    config.augment.crop = (0.4, 1.0)
-    config.augment.flip = True
-    config.augment.randaugment = (2, 5)
 
-    config.train.batch = 256
-    config.train.steps = 90
+def _emoji(config, validation, tuned):
+    recipes.emoji(config, validation=validation, views=10)
     config.train.log_every = 30
     config.train.checkpoint_every = 90
     config.optim.lr = 1e-3
-    config.optim.warmup = 9
-    config.optim.weight_decay = 0.1
-
     config.study.methods = (
         *("chance", "ridge", "cca", "procrustes", "asif"),
         *("lookup", "transformer", "pooled_mlp", "linear", "ape", "ape+linear_image"),
         *("cca_start", "few_pairs"),
     )
-    config.study.seeds = 3
-    # A transformer of one layer, as wide as the others are deep.
-    config.study.set = (("transformer", "text.head.depth", 1),)
+    if tuned:
+        config.image.size = 56  # 16 patches: a step of both towers takes seconds.
+        config.train.batch = 128
+        lilt = ("layernorm", "bitfit", "append", "adapter", "adapter+layernorm", "lora")
+        config.study.methods = (
+            *("chance", "cca", "ape", "few_pairs", "lit", "clip"),
+            *(f"lilt_{mode}" for mode in lilt),
+        )
 
-    if args.runlocal:  # Seconds instead of minutes, for tests.
-        config.image.size = 56
-        config.data.pairs = "demo:twemoji:train[:96]"
-        config.cache.views = 2
-        config.train.batch, config.train.steps, config.optim.warmup = 32, 4, 1
-        config.study.methods = ("chance", "cca", "ape")
-        config.study.seeds = 1
-    return config
+
+def _icons(config, validation):
+    recipes.icons(config, validation=validation)
+    config.train.steps = 900
+    config.train.log_every = config.train.checkpoint_every = 900
+    config.optim.warmup = 45
+    config.optim.lr = 3e-3
+    config.study.sizes = (1024, 4096, 16384, 0)
+    config.study.steps = ((1024, 90), (4096, 180), (16384, 400))
+    config.study.methods = (
+        *("chance", "ridge", "cca", "procrustes"),
+        *("linear", "pooled_mlp", "ape", "transformer", "lookup", "ape+linear_image"),
+        *("few_pairs", "few_pairs+lookup"),
+    )

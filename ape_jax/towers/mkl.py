@@ -26,15 +26,18 @@ from ape_jax.towers import foreign
 _TARGET = "ape_jax_mkl_gemm"
 _ROW_MAJOR, _AS_IS, _TRANSPOSED = 101, 111, 112  # CBLAS.
 _GNU_THREADS = 3  # PyTorch's too: with Intel's beside them products came out wrong.
-# A call costs about 25 us: with less work than this (multiply-adds) XLA is as fast.
-_WORTHWHILE = 1 << 22
+# Waking MKL's threads and packing cost more than they bring under so many multiply-adds.
+_WORTHWHILE = 1 << 27
+
+
+def present() -> bool:
+    """Whether large products go to MKL in this process."""
+    return jax.default_backend() == "cpu" and jax.device_count() == 1 and _registered()
 
 
 def takes(n: int, k: int, m: int) -> bool:
     """Whether the product of an [n, k] and a [k, m] matrix goes to MKL here."""
-    if jax.default_backend() != "cpu" or jax.device_count() > 1 or n * k * m < _WORTHWHILE:
-        return False
-    return _registered()
+    return n * k * m >= _WORTHWHILE and present()
 
 
 def matmul(

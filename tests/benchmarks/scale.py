@@ -1,10 +1,11 @@
 """Bar 7: extraction and training at 1 k, 10 k and 50 k real pairs, with the ordinary commands.
 
-    python tests/benchmarks/scale.py [--sizes 1024,10240,51200] [--epochs 20] [--out FILE]
+    python tests/benchmarks/scale.py [--sizes 1024,10240,0] [--epochs 20] [--out FILE] [--keep DIR]
 
 For each size a child process encodes `configs/icons.py:n=SIZE` into an empty cache
 (`python -m ape_jax.extract`), and another trains on it (`python -m ape_jax.main`), forbidden to
-encode. Prints a Markdown table and one JSON line:
+encode; 0 is all pairs. With `--keep`, features of all pairs stay in DIR/all/features, where
+`configs/study.py:icons` finds them. Prints a Markdown table and one JSON line:
 
 * seconds of each, whole processes from start to end, by the clock and of processor time; those of
   encoding images and captions alone, and of the training loop alone, by the clock;
@@ -39,9 +40,10 @@ _LIMIT_MIB = 1536
 def main() -> None:
     """Measures every size and prints the table and the line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--sizes", default="1024,10240,51200")
+    parser.add_argument("--sizes", default="1024,10240,0")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--out", help="also write the JSON line to this file")
+    parser.add_argument("--keep", type=pathlib.Path, help="an empty directory for runs and caches")
     flags = parser.parse_args()
     sizes = [int(size) for size in flags.sizes.split(",")]
     icons.prepare()
@@ -50,7 +52,8 @@ def main() -> None:
     rows = []
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="ape_jax_scale_") as folder:
-            rows.append(measure(size, flags.epochs, pathlib.Path(folder)))
+            place = (flags.keep or pathlib.Path(folder)) / (str(size) if size else "all")
+            rows.append(measure(size, flags.epochs, place))
     print(table(rows), flush=True)
     line = json.dumps({"benchmark": "scale", "rows": rows, "linearity": linearity(rows)})
     print(line)
@@ -71,7 +74,7 @@ def measure(size: int, epochs: int, folder: pathlib.Path) -> dict[str, float]:
     }
     features = sum(c["bytes"] for c in caches)
     return {
-        "pairs": size,
+        "pairs": sum(c["items"] for c in caches if "images" in c["what"]),
         "captions": sum(c["items"] for c in caches if "captions" in c["what"]),
         "feature_bytes": features,
         "extract_seconds": extract["seconds"],
@@ -92,7 +95,7 @@ def run(command: str, size: int, epochs: int, folder: pathlib.Path, *more: str) 
     """Seconds and peak resident memory of one command in a process of its own."""
     arguments = [
         *(sys.executable, "-m", f"ape_jax.{command}"),
-        f"--config={ROOT}/configs/icons.py:n={size},epochs={epochs}",
+        f"--config={ROOT}/configs/icons.py:epochs={epochs}" + (f",n={size}" if size else ""),
         f"--workdir={folder / command}",
         f"--config.cache.dir={folder / 'features'}",
         "--config.data.eval={}",

@@ -19,7 +19,7 @@ from ape_jax.towers import mkl
 from ape_jax.towers.products import product
 
 rng = np.random.default_rng(0)
-a, b, g = (rng.normal(size=s) for s in ((2, 300, 96), (96, 160), (2, 300, 160)))
+a, b, g = (rng.normal(size=s) for s in ((2, 1000, 300), (300, 512), (2, 1000, 512)))
 want = a @ b, g @ b.T, np.einsum("bik,bim->km", a, g)
 
 @jax.jit
@@ -77,4 +77,4 @@ def test_several_devices_keep_xlas_products():
 
 
 def test_small_products_stay_with_xla():
-    assert not mkl.takes(64, 64, 64)
+    assert not mkl.takes(256, 256, 256)
