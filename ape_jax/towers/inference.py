@@ -25,13 +25,10 @@ import flax.traverse_util
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.towers import mkl
 from ape_jax.towers.products import product
 
 # Tokens of a slice: one image of 224 pixels, four of 112 (patches of 14, CLS).
 SLICE_TOKENS = 288
-# MKL wants large products more than it wants them in the cache.
-SLICE_TOKENS_MKL = 2304
 # More products of single heads than this make a program too long to compile quickly.
 MOST_HEADS = 48
 
@@ -46,8 +43,8 @@ def narrow_kernels(params: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
 
 
 def slice_rows(batch: int, length: int) -> int:
-    """Rows of a slice: the largest divisor of `batch` within the tokens of a slice, or 1."""
-    most = max(1, (SLICE_TOKENS_MKL if mkl.present() else SLICE_TOKENS) // length)
+    """Rows of a slice: the largest divisor of `batch` with at most `SLICE_TOKENS` tokens, or 1."""
+    most = max(1, SLICE_TOKENS // length)
     return max(rows for rows in range(1, min(most, batch) + 1) if batch % rows == 0)
 
 

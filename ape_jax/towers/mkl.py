@@ -27,7 +27,7 @@ _TARGET = "ape_jax_mkl_gemm"
 _ROW_MAJOR, _AS_IS, _TRANSPOSED = 101, 111, 112  # CBLAS.
 _GNU_THREADS = 3  # PyTorch's too: with Intel's beside them products came out wrong.
 # Waking MKL's threads and packing cost more than they bring under so many multiply-adds.
-_WORTHWHILE = 1 << 27
+_WORTHWHILE = 1 << 28
 
 
 def present() -> bool:

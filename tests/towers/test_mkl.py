@@ -19,7 +19,7 @@ from ape_jax.towers import mkl
 from ape_jax.towers.products import product
 
 rng = np.random.default_rng(0)
-a, b, g = (rng.normal(size=s) for s in ((2, 1000, 300), (300, 512), (2, 1000, 512)))
+a, b, g = (rng.normal(size=s) for s in ((2, 2000, 300), (300, 512), (2, 2000, 512)))
 want = a @ b, g @ b.T, np.einsum("bik,bim->km", a, g)
 
 @jax.jit
