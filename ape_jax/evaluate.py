@@ -8,11 +8,14 @@ from absl import flags
 
 from ape_jax import command, inference
 from ape_jax.data.labelled import open_labelled
+from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import open_source
 from ape_jax.errors import UserError
-from ape_jax.evaluators import prompts, report, tasks
+from ape_jax.evaluators import conservation, prompts, report, tasks
 
-_TASK = flags.DEFINE_enum("task", "retrieval", ["retrieval", "zeroshot"], "What to evaluate.")
+_TASK = flags.DEFINE_enum(
+    "task", "retrieval", ["retrieval", "zeroshot", "conservation"], "What to evaluate."
+)
 _DATA = flags.DEFINE_string("data", "", "Pairs or labelled images; '' takes the run's data.eval.")
 _CLASSNAMES = flags.DEFINE_string("classnames", "", "zeroshot: a file with one class name a line.")
 _TEMPLATES = flags.DEFINE_string("templates", "simple", "zeroshot: none, simple, openai or a file.")
@@ -22,20 +25,16 @@ def main() -> None:
     """Prints the table and, as the last line of stdout, one JSON object."""
     command.workdir()  # Named before anything is opened.
     command.refuse_config()
-    metrics = _retrieval() if _TASK.value == "retrieval" else _zeroshot()
+    tasks_by_name = {"retrieval": _retrieval, "zeroshot": _zeroshot, "conservation": _conservation}
+    metrics = tasks_by_name[_TASK.value]()
     print(json.dumps(metrics, sort_keys=True))
 
 
 def _retrieval() -> dict[str, float]:
     # The pairs are opened first: they fail in no time, a model takes seconds to load.
-    given = {"data": open_source(_DATA.value, key="--data")} if _DATA.value else None
+    given = _given()
     model = inference.load(command.workdir())
-    sets = given or {
-        name: open_source(spec, key=f"data.eval.{name}")
-        for name, spec in model.config.data.eval.items()
-    }
-    if not sets:
-        raise UserError("--data: the run has no data.eval; name the pairs to evaluate on")
+    sets = given or _own_sets(model)
     if model.config.data.on_error == "skip":
         sets = {name: model.leave_out_unreadable(pairs, name) for name, pairs in sets.items()}
     metrics = {
@@ -45,6 +44,17 @@ def _retrieval() -> dict[str, float]:
     }
     print(report.retrieval_table(metrics))
     return metrics
+
+
+def _given() -> dict[str, Pairs]:
+    return {"data": open_source(_DATA.value, key="--data")} if _DATA.value else {}
+
+
+def _own_sets(model: inference.Aligner) -> dict[str, Pairs]:
+    specs = model.config.data.eval.items()
+    if not specs:
+        raise UserError("--data: the run has no data.eval; name the pairs to evaluate on")
+    return {name: open_source(spec, key=f"data.eval.{name}") for name, spec in specs}
 
 
 def _zeroshot() -> dict[str, float]:
@@ -67,6 +77,20 @@ def _zeroshot() -> dict[str, float]:
         )
     )
     return {f"eval/zeroshot/{key}": value for key, value in metrics.items()}
+
+
+def _conservation() -> dict[str, float]:
+    given = _given()
+    before, after, start, end = inference.towers_before_and_after(command.workdir())
+    sets = given or _own_sets(after)
+    found = {name: conservation.conservation(before, after, pairs) for name, pairs in sets.items()}
+    head = ["conservation", "images, CKA", "texts, CKA", "texts, judgements"]
+    print(report.markdown(head, [[n, *(f"{v:.3f}" for v in f.values())] for n, f in found.items()]))
+    moved = conservation.movement(start, end)
+    rows = [[side, group, f"{100 * value:.2f}"] for (side, group), value in moved.items()]
+    print(report.markdown(["tower", "group", "moved, %"], rows) if rows else "no tower was trained")
+    metrics = {f"eval/{n}/{key}": value for n, f in found.items() for key, value in f.items()}
+    return metrics | {f"moved/{side}/{group}": v for (side, group), v in moved.items()}
 
 
 if __name__ == "__main__":

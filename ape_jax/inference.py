@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ml_collections
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float, PyTree
 
 from ape_jax import head_names
+from ape_jax.align import heads
+from ape_jax.align.model import Model
 from ape_jax.data.images import ImageRef, load_image
 from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
@@ -18,6 +22,7 @@ from ape_jax.evaluators import prompts, zeroshot
 from ape_jax.features import ragged
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.towers.given import VectorPrepare
+from ape_jax.towers.tower import Tower
 from ape_jax.training import build, dataset, workdir
 from ape_jax.training import run as run_lib
 from ape_jax.training.checkpoint import Checkpoints
@@ -157,6 +162,74 @@ def load(directory: str | os.PathLike[str]) -> Aligner:
       UserError: where there is no run or no checkpoint, or a tower is no longer the one that the
         head was trained on.
     """
+    run = _restore(directory)
+    return run.aligner(run.model, run.trainable, run.frozen)
+
+
+def towers_before_and_after(
+    directory: str | os.PathLike[str],
+) -> tuple[Aligner, Aligner, PyTree, PyTree]:
+    """The two towers of a run without heads, as pretraining left them and as they are now.
+
+    Args:
+      directory: of the run.
+
+    Returns:
+      Two that encode to the towers' own pooled features, before and after; what is trained, before
+      and after.
+
+    Raises:
+      UserError: as `load`.
+    """
+    run = _restore(directory)
+    pooling = heads.OnPooledText(heads.Identity(), run.text.config, run.config.text.pooling)
+    after = dataclasses.replace(
+        run.model,
+        image=dataclasses.replace(run.model.image, head=heads.Identity()),
+        text=dataclasses.replace(run.model.text, head=pooling),
+        standardize=False,
+    )
+    before = dataclasses.replace(
+        after,
+        image=dataclasses.replace(after.image, tune="frozen"),
+        text=dataclasses.replace(after.text, tune="frozen"),
+    )
+    start, frozen = before.init(run.config.seed)
+    frozen = mesh_lib.place_frozen(frozen, run.mesh, run.config.mesh.shard_min_size)
+    return (
+        run.aligner(before, start, frozen),
+        run.aligner(after, run.trainable, run.frozen),
+        run.model.init(run.config.seed)[0],
+        run.trainable,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Restored:
+    """A run as its newest checkpoint has it."""
+
+    config: ml_collections.ConfigDict
+    model: Model
+    image: Tower
+    text: Tower
+    mesh: Mesh
+    trainable: PyTree
+    frozen: PyTree
+
+    def aligner(self, model: Model, trainable: PyTree, frozen: PyTree) -> Aligner:
+        """One that encodes with this model in the place of the run's own."""
+        return Aligner(
+            self.config,
+            trainable,
+            frozen,
+            Embedder(model, self.mesh, self.config.eval.batch),
+            self.image.prepare.transform,
+            self.text.prepare,
+            float(model.logit_scale(trainable, frozen)[0]),
+        )
+
+
+def _restore(directory: str | os.PathLike[str]) -> _Restored:
     path = workdir.locate(directory)
     config = workdir.read_config(path)
     # Opening would create the folder; a directory that is only read stays as it is.
@@ -177,14 +250,14 @@ def load(directory: str | os.PathLike[str]) -> Aligner:
     trainable, fixed = checkpoints.restore_model(trainable, fixed, average=averaged)
     checkpoints.close()
     frozen = {**frozen, **fixed}
-    return Aligner(
-        config,
-        trainable,
-        frozen,
-        Embedder(model, mesh, config.eval.batch),
-        image.prepare.transform,
-        text.prepare,
-        float(model.logit_scale(trainable, frozen)[0]),
+    return _Restored(
+        config=config,
+        model=model,
+        image=image,
+        text=text,
+        mesh=mesh,
+        trainable=trainable,
+        frozen=frozen,
     )
 
 

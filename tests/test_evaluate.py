@@ -39,3 +39,10 @@ def test_zero_shot_counts_labels_against_class_names(run, tiny, tmp_path, capsys
     got = evaluated(capsys, f"--workdir={path}", "--task=zeroshot", *arguments, "--templates=none")
     assert got.keys() == {"eval/zeroshot/top1", "eval/zeroshot/top5"}
     assert got["eval/zeroshot/top1"] > 0.25 and got["eval/zeroshot/top5"] == 1.0
+
+
+def test_conservation_of_frozen_towers_is_whole(run, capsys):
+    path, _ = run
+    got = evaluated(capsys, f"--workdir={path}", "--task=conservation")
+    assert {key.split("/")[-1] for key in got} == {"image_cka", "text_cka", "text_judgements"}
+    assert list(got.values()) == pytest.approx([1] * len(got))

@@ -33,8 +33,8 @@ def evaluate_retrieval(encoder: Encoder, pairs: Pairs) -> dict[str, float]:
     owner = np.repeat(np.arange(len(pairs)), [len(texts) for texts in captions])
     given = isinstance(pairs, VectorPairs) and pairs.text is not None
     texts = pairs.caption_vectors() if given else [text for group in captions for text in group]
-    zimg = _encode(encoder.encode_image, lambda i: pairs[i].image, len(pairs), "images")
-    ztxt = _encode(encoder.encode_text, texts.__getitem__, len(texts), "captions")
+    zimg = encode(encoder.encode_image, lambda i: pairs[i].image, len(pairs), "images")
+    ztxt = encode(encoder.encode_text, texts.__getitem__, len(texts), "captions")
     return retrieval.retrieval_metrics(zimg, ztxt, owner)
 
 
@@ -43,17 +43,25 @@ def evaluate_zeroshot(
 ) -> dict[str, float]:
     """Zero-shot top-1 and top-5 with an ensemble of prompts a class."""
     classes = zeroshot.class_embeddings(encoder.encode_text, labelled.classnames, templates)
-    zimg = _encode(encoder.encode_image, lambda i: labelled[i][0], len(labelled), "images")
+    zimg = encode(encoder.encode_image, lambda i: labelled[i][0], len(labelled), "images")
     labels = np.asarray([labelled[i][1] for i in range(len(labelled))])
     return zeroshot.zeroshot_metrics(zimg, classes, labels)
 
 
-def _encode(
-    encode: Callable[[list[Any]], np.ndarray], item: Callable[[int], Any], count: int, what: str
+def encode(
+    run: Callable[[list[Any]], np.ndarray], item: Callable[[int], Any], count: int, what: str
 ) -> Float[np.ndarray, "n e"]:
+    """What `run` gives for `count` items, a chunk at a time, with its progress.
+
+    Args:
+      run: encodes a list of items.
+      item: gives one of them.
+      count: how many there are.
+      what: what to call them.
+    """
     progress, parts = Progress(f"encoding {what}", count, what), []
     for start in range(0, count, _CHUNK):
         stop = min(start + _CHUNK, count)
-        parts.append(encode([item(i) for i in range(start, stop)]))
+        parts.append(run([item(i) for i in range(start, stop)]))
         progress.update(stop)
     return np.concatenate(parts)
