@@ -70,7 +70,8 @@ SCHEMA: Mapping[str, Field] = {
     "closed.neighbours": integer(0, 0),
     # The image tower; `standardize` is the one fixed affine map that an untouched side may have.
     **_tower("image", choice(*head_names.IMAGE)),
-    "image.pooling": choice("own", "cls", "mean", "cls+mean", "map"),
+    # 'none' keeps all tokens, for a head that pools for itself.
+    "image.pooling": choice("own", "cls", "mean", "cls+mean", "map", "none"),
     "image.size": integer(0, 0, 4096),  # 0: the tower's own, as for `max_length`.
     "image.standardize": flag(True),
     # The text tower and the head on its tokens.

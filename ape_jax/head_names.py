@@ -20,8 +20,8 @@ KEYS: Mapping[str, frozenset[str]] = {
 TEXT = ("token_mlp", *(name for name in KEYS if name != "token_mlp"))
 """Heads on captions, the default first."""
 
-IMAGE = ("identity", "linear", "pooled_mlp", "residual_mlp", "star_mlp")
-"""Heads on one vector an image, the default first."""
+IMAGE = ("identity", "linear", "pooled_mlp", "residual_mlp", "star_mlp", "token_pool_mlp")
+"""Heads on images, the default first; all but the last take one vector an image."""
 
 POOLED = frozenset({"identity", "linear", "pooled_mlp", "residual_mlp", "star_mlp"})
 """Heads on one vector a caption, pooled by `text.pooling`; the others pool for themselves."""

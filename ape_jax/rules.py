@@ -92,6 +92,7 @@ def _check_model(config: ml_collections.ConfigDict) -> None:
             f"config.embed: with image.head.name='identity' the joint width is the image "
             f"feature's; found {config.embed}, write 0 or use image.head.name='linear'"
         )
+    _check_image_tokens(config)
     _check_text_head(config)
     if config.loss.negatives == "local" and config.loss.local_groups < 2:
         raise UserError(
@@ -102,6 +103,21 @@ def _check_model(config: ml_collections.ConfigDict) -> None:
         raise UserError(
             f"config.loss.scale: expected at most loss.scale_max ({config.loss.scale_max:g}), "
             f"found {config.loss.scale:g}"
+        )
+
+
+def _check_image_tokens(config: ml_collections.ConfigDict) -> None:
+    """All tokens of an image go with the one head that takes them."""
+    takes = config.image.head.name == "token_pool_mlp"
+    if takes != (config.image.pooling == "none"):
+        raise UserError(
+            "config.image.pooling: 'none' and image.head.name='token_pool_mlp' go together; found "
+            f"{config.image.pooling!r} and {config.image.head.name!r}"
+        )
+    if takes and (config.image.standardize or config.method != "train"):
+        raise UserError(
+            "config.image.head.name: 'token_pool_mlp' has a norm of its own and is trained; write "
+            "image.standardize=False and method='train'"
         )
 
 

@@ -29,7 +29,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from ape_jax.align import heads, peft
 from ape_jax.align.packing import Packed
 from ape_jax.align.tuned import Tuned
-from ape_jax.towers.tower import Tower
+from ape_jax.towers.tower import Encoded, Tower
 from ape_jax.tune import Frontier
 
 Batch = Mapping[str, Array]
@@ -41,12 +41,13 @@ class ImageFeatures:
     """What the frontier hands on for images: exactly one of the fields.
 
     Attributes:
-      pooled: f32 [B, d] of a frozen tower, standardised if the model says so.
+      pooled: f32 [B, d] of a frozen tower, standardised if the model says so; all tokens
+        [B, T, d] where nothing is pooled.
       image: f32 [B, H, W, 3] for a tower that is trained from the bottom on.
       hidden: f32 or bf16 [B, T, d], the hidden state under the first trained block.
     """
 
-    pooled: Float[Array, "B d"] | None = None
+    pooled: Float[Array, "B d"] | Float[Array, "B T d"] | None = None
     image: Float[Array, "B H W 3"] | None = None
     hidden: Float[Array, "B T d"] | None = None
 
@@ -132,7 +133,9 @@ class Model:
         stream = jax.random.fold_in(jax.random.key(seed), 2**32 - 1)
         key_image, key_text = jax.random.split(stream)
         width = self.image.tower.config.pooled_width(self.image.pooling)
-        pooled, mask = jnp.zeros((1, width)), jnp.ones((1, 2), bool)
+        whole = self.image.pooling == "none"  # The head takes CLS and patches.
+        shape = (1, self.image.tower.config.prefix_tokens + 1, width) if whole else (1, width)
+        pooled, mask = jnp.zeros(shape), jnp.ones((1, 2), bool)
         tokens = jnp.zeros((1, 2, self.text.tower.config.width))
         ids = jnp.zeros((1, 2), jnp.int32)
         trainable = {
@@ -160,7 +163,7 @@ class Model:
     ) -> Float[Array, "B d"] | Float[Array, "B T d"]:
         """The cache's rows: pooled outputs before standardisation, or hidden states."""
         out = self.image.tuned.encode(frozen["image_tower"], {"image": image})
-        return (out.tokens if out.pooled is None else out.pooled).astype(jnp.float32)
+        return _read(out).astype(jnp.float32)
 
     def encode_texts(self, frozen: PyTree, batch: Batch) -> TextFeatures:
         """The cache's rows: token encodings of a frozen text tower, or hidden states."""
@@ -224,10 +227,10 @@ class Model:
         side, pooled = self.image, features.pooled
         parts = trainable.get("image_tower", {}), frozen.get("image_tower", {})
         if features.image is not None:
-            pooled = side.tuned.apply(*parts, {"image": features.image}).pooled
+            pooled = _read(side.tuned.apply(*parts, {"image": features.image}))
         elif features.hidden is not None:
             mask = jnp.ones(features.hidden.shape[:2], bool)
-            pooled = side.tuned.resume(*parts, features.hidden, mask).pooled
+            pooled = _read(side.tuned.resume(*parts, features.hidden, mask))
         return _head(side.head, trainable.get("image_head", {}), rng, mix, pooled)
 
     def align_texts(
@@ -265,6 +268,11 @@ class Model:
             return trainable
         bounded = jnp.minimum(trainable["loss"]["log_scale"], math.log(self.scale_max))
         return {**trainable, "loss": {**trainable["loss"], "log_scale": bounded}}
+
+
+def _read(out: Encoded) -> Array:
+    """What is kept of an image: one vector, or all tokens where nothing is pooled."""
+    return out.tokens if out.pooled is None else out.pooled
 
 
 def _head(

@@ -60,7 +60,7 @@ def make_model(
     model = Model(
         image=Side(
             tower=image,
-            head=_image_head(config, width, solved),
+            head=_image_head(config, width, image.config, solved),
             tune=config.image.tune,
             layer=config.image.layer,
             pooling=pooling,
@@ -114,6 +114,11 @@ def _check_pooling(tower: Tower, layer: int, pooling: str) -> None:
         towers.tower.check_pooling(pooling, tower.config)
     except UserError as error:
         raise UserError(f"config.image.pooling: {error}") from error
+    if pooling == "none" and not tower.config.prefix_tokens:
+        raise UserError(
+            "config.image.pooling: 'none' is for a head on CLS and patches, and this tower has no "
+            "CLS; write 'mean'"
+        )
     if pooling == "map" and layer != -1:
         raise UserError("config.image.pooling: 'map' belongs to image.layer=-1; write 'mean'")
 
@@ -127,7 +132,10 @@ def _check_tune(name: str, side: Side) -> None:
 
 
 def _image_head(
-    config: ml_collections.ConfigDict, width: int, solved: Mapping[str, Any] | None
+    config: ml_collections.ConfigDict,
+    width: int,
+    tower: TowerConfig,
+    solved: Mapping[str, Any] | None,
 ) -> nn.Module:
     head, dtype = config.image.head, jnp.dtype(config.image.dtype)
     if config.method == "asif":
@@ -136,7 +144,7 @@ def _image_head(
         head = {"name": "identity" if config.method == "ridge" else "linear"}
     if head["name"] == "linear":
         dtype = _linear_dtype(config, "image")
-    return heads.image_head(head, width, dtype)
+    return heads.image_head(head, width, tower, dtype)
 
 
 def _text_head(

@@ -50,9 +50,9 @@ def open_source(run: Run) -> Source:
     """
     config, sides = run.config, (run.model.image, run.model.text)
     host = TrainInput(run.dataset, *(side.tower for side in sides), config, run.mesh.size)
-    # Hidden states are far larger than outputs; they are streamed.
-    hidden = any(side.frontier == "hidden" for side in sides)
-    if hidden or not place.on_device(run.dataset, config.cache.place, config.train.batch, run.mesh):
+    # Hidden states and all tokens of images are far larger than vectors; they are streamed.
+    large = any(side.frontier == "hidden" for side in sides) or run.model.image.pooling == "none"
+    if large or not place.on_device(run.dataset, config.cache.place, config.train.batch, run.mesh):
         return Source(host, run.mesh, None)
     resident = Resident(
         run.dataset,

@@ -7,6 +7,7 @@ it can be resumed, loaded and evaluated like any other; features are encoded onc
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pathlib
 from typing import Any
@@ -37,8 +38,9 @@ def run_study(
       directory: where the cells go.
 
     Returns:
-      `{"methods": {method: {set: {metric: [value a seed]}}}, "images": {set: n}, "digests": ...}`;
-      with sizes, `methods` holds the last one's and `sizes` all of them, `{size: methods}`.
+      `{"methods": {method: {set: {metric: [value a seed]}}}, "images": {set: n}, "digests": ...,
+      "costs": {method: {"trained": parameters, "share": of all, "seconds": of a run}}}`; with
+      sizes, these are of the last one and `sizes` holds `{size: methods}` of all.
 
     Raises:
       UserError: for methods that the config cannot be run with.
@@ -63,6 +65,7 @@ def run_study(
             "methods": list(sizes.values())[-1],
             "images": {task.name: len(task.dataset.pairs) for task in run.tasks},
             "digests": digests,
+            "costs": _costs(config, path) if hosts.is_first() else {},
         }
         if config.study.sizes:
             pairs = len(run.dataset.pairs)
@@ -165,15 +168,31 @@ def _cells(
     seeds = range(config.seed, config.seed + (config.study.seeds if varies else 1))
     if method.overrides is None:
         return [_without_run(name, _sampled(run, size, seed), store) for seed in seeds]
-    place = path / name / f"n{size}" if size else path / name
     return [
         _metrics(
             loop.train_and_evaluate(
-                cell_config(name, seed, config, size), place / f"seed{seed}", store
+                cell_config(name, seed, config, size), _place(path, name, size, seed), store
             )
         )
         for seed in seeds
     ]
+
+
+def _place(path: pathlib.Path, name: str, size: int, seed: int) -> pathlib.Path:
+    return (path / name / f"n{size}" if size else path / name) / f"seed{seed}"
+
+
+def _costs(config: ml_collections.ConfigDict, path: pathlib.Path) -> dict[str, dict[str, float]]:
+    """What the runs of the last size cost, of the first seed each."""
+    size, costs = (config.study.sizes or (0,))[-1], {}
+    for name in config.study.methods:
+        if METHODS[name].overrides is not None:
+            place = _place(path, name, size, config.seed)
+            found = json.loads((place / "summary.json").read_text())
+            trained, frozen = found["parameters_trained"], found["parameters_frozen"]
+            share, seconds = trained / (trained + frozen), found["seconds_last_start"]
+            costs[name] = {"trained": trained, "share": share, "seconds": seconds}
+    return costs
 
 
 def _sampled(run: run_lib.Run, size: int, seed: int) -> run_lib.Run:

@@ -20,18 +20,18 @@ Rows = Mapping[str, Mapping[str, Mapping[str, list[float]]]]
 def tables(summary: Mapping[str, Any]) -> str:
     """A Markdown table for each evaluation set: percent, mean and standard deviation over seeds.
 
-    With several sizes, first one of R@10 by size for each set, then those of every size.
+    With several sizes, first one of R@10 by size for each set, then those of every size. The last
+    table says what the runs cost.
     """
     images, sizes = summary["images"], summary.get("sizes")
     if sizes is None:
-        return "\n\n".join(
-            _table(name, count, summary["methods"]) for name, count in images.items()
-        )
+        parts = [_table(name, count, summary["methods"]) for name, count in images.items()]
+        return "\n\n".join([*parts, _cost_table(summary["costs"])])
     parts = [_by_size(name, count, sizes) for name, count in images.items()]
     for size, rows in sizes.items():
         for name, count in images.items():
             parts.append(f"{size} training pairs\n\n{_table(name, count, rows)}")
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, _cost_table(summary["costs"])])
 
 
 def require_matplotlib() -> None:
@@ -85,6 +85,15 @@ def _table(name: str, images: int, rows: Rows) -> str:
     body = [
         [METHODS[method].title, *(_cell(m, sets[name][m]) for m in report.RETRIEVAL)]
         for method, sets in rows.items()
+    ]
+    return report.markdown(head, body)
+
+
+def _cost_table(costs: Mapping[str, Mapping[str, float]]) -> str:
+    head = ["a run", "trained parameters", "of all, %", "seconds"]
+    body = [
+        [METHODS[m].title, f"{c['trained']:,}", f"{100 * c['share']:.2f}", f"{c['seconds']:.0f}"]
+        for m, c in costs.items()
     ]
     return report.markdown(head, body)
 

@@ -7,6 +7,7 @@ import pytest
 
 import ape_jax
 from ape_jax import config as config_lib
+from ape_jax.errors import UserError
 from ape_jax.training import loop
 
 
@@ -51,3 +52,32 @@ def test_both_sides_take_heads_on_pooled_features(config, name, tmp_path):
     losses, aligner = trained(config, tmp_path / "run", latent__mixup=1.0, **changes)
     assert np.isfinite(losses).all() and losses[-2:].mean() < losses[:2].mean()
     assert aligner.encode_text(["a red square"]).shape == (1, 24)
+
+
+def test_image_tokens_train_alike_from_the_cache_and_in_the_step(config, tmp_path):
+    keys = {"image.pooling": "none", "image.standardize": False, "embed": 24}
+    keys |= {f"{side}.head.name": "token_pool_mlp" for side in ("image", "text")}
+    changes = {key.replace(".", "__"): value for key, value in keys.items()}
+    cached, aligner = trained(config, tmp_path / "cached", **changes)
+    fresh, _ = trained(config, tmp_path / "fresh", cache__views=0, **changes)
+    np.testing.assert_allclose(cached, fresh, rtol=1e-4)
+    assert cached[-2:].mean() < cached[:2].mean()
+    image = np.zeros((8, 8, 3), np.uint8)
+    assert aligner.encode_image([image]).shape == (1, 24)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"image.pooling": "none"}, "go together"),
+        ({"image.head.name": "token_pool_mlp", "embed": 24}, "go together"),
+        (
+            {"image.pooling": "none", "image.head.name": "token_pool_mlp", "method": "cca"},
+            "is trained",
+        ),
+    ],
+)
+def test_image_tokens_and_their_head_go_together(config, changes, words):
+    flat = {**config_lib.flatten(config), **changes}
+    with pytest.raises(UserError, match=words):
+        config_lib.resolve(config_lib.unflatten(flat))

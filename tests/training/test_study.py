@@ -49,10 +49,15 @@ def test_linear_is_a_token_mlp_of_one_layer(config):
     assert study.cell_config("ape", 3, config).seed == 3
 
 
+COSTS = {"ape": {"trained": 1000, "share": 0.25, "seconds": 3.2}}
+
+
 def test_table_gives_percent_with_mean_and_standard_deviation():
     values = {key: [0.1, 0.2] for key in RETRIEVAL} | {"median_rank_t2i": [3.0, 5.0]}
-    table = study_tables.tables({"methods": {"ape": {"t": values}}, "images": {"t": 7}})
-    assert "t (7 images)" in table
+    table = study_tables.tables(
+        {"methods": {"ape": {"t": values}}, "images": {"t": 7}, "costs": COSTS}
+    )
+    assert "t (7 images)" in table and " 1,000 " in table and "25.00" in table
     assert "15.0 ± 7.1" in table and "4.0 ± 1.4" in table
 
 

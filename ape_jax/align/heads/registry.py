@@ -13,7 +13,7 @@ from ape_jax.align.heads.lookup import Lookup
 from ape_jax.align.heads.pooled import OnPooledText, PooledMLP, ResidualMLP, StarMLP
 from ape_jax.align.heads.summed import Summed
 from ape_jax.align.heads.token_mlp import TokenMLP
-from ape_jax.align.heads.token_pool import TextTokenPool
+from ape_jax.align.heads.token_pool import ImageTokenPool, TextTokenPool
 from ape_jax.align.heads.transformer import Transformer
 from ape_jax.towers.tower import TowerConfig
 
@@ -27,15 +27,21 @@ _ON_TOKENS = {
 }
 
 
-def image_head(settings: Mapping[str, Any], features: int, dtype: DType) -> nn.Module:
+def image_head(
+    settings: Mapping[str, Any], features: int, tower: TowerConfig, dtype: DType
+) -> nn.Module:
     """The head of the image side.
 
     Args:
       settings: the config's `image.head`.
       features: the joint width E.
+      tower: the image tower's config.
       dtype: input dtype of the matrix products.
     """
     name = settings["name"]
+    if name == "token_pool_mlp":
+        options = {"dropout": settings["dropout"], "prefix_tokens": tower.prefix_tokens}
+        return ImageTokenPool(features, dtype=dtype, **options)
     if name == "identity":
         return Identity()
     if name == "linear":
