@@ -163,7 +163,7 @@ def sigmoid(
 
     # Without the checkpoint a second [B, B] matrix, the sigmoid, is kept for the backward pass.
     @jax.checkpoint
-    def unlike(cosines, scale, bias):
+    def unlike(cosines: Array, scale: Array, bias: Array) -> Array:
         return jnp.where(negative, jax.nn.softplus(cosines * scale + bias), 0).sum()
 
     alike = jax.nn.softplus(-(_diagonal(zimg, ztxt, mesh) * scale + bias)).sum()

@@ -96,7 +96,9 @@ def _mean_forward(tokens, lengths):
 
     # A sorted scatter-add is one pass over the tokens. On a CPU, products with a block-diagonal
     # matrix of ones and sums over aligned powers of two took 3 to 9 times as long.
-    def sums(tokens, segments):  # The padding's segment is out of range, and dropped.
+    def sums(
+        tokens: Array, segments: Array
+    ) -> Array:  # The padding's segment is out of range, and dropped.
         return jax.ops.segment_sum(tokens, segments, lengths.shape[1], indices_are_sorted=True)
 
     return jax.vmap(sums)(tokens, segments) / _divisor(lengths), (segments, lengths)
@@ -119,7 +121,7 @@ def _divisor(lengths: Int[Array, "G b"]) -> Float[Array, "G b 1"]:
 def _segments(lengths: Int[Array, "G b"], size: int) -> Int[Array, "G S"]:
     """The segment of each place: how many captions end at or before it."""
 
-    def of_group(lengths):
+    def of_group(lengths: Array) -> Array:
         ends = jnp.zeros(size + 1, jnp.int32).at[jnp.cumsum(lengths)].add(1, mode="drop")
         return jnp.cumsum(ends[:size])
 

@@ -16,6 +16,7 @@ import jax
 import ml_collections
 
 from ape_jax import config as config_lib
+from ape_jax import schema
 from ape_jax.data.vectors import is_vectors
 from ape_jax.errors import UserError
 from ape_jax.evaluators import report
@@ -99,7 +100,7 @@ def cell_config(
     for side in ("image", "text"):  # A head of another name takes other keys.
         if overrides.get(f"{side}.head.name", config[side].head.name) != config[side].head.name:
             own += [key for key in flat if key.startswith(f"{side}.head.")]
-    flat |= {key: config_lib.SCHEMA[key].default for key in own}
+    flat |= {key: schema.SCHEMA[key].default for key in own}
     flat |= _scaled(config, size)
     return config_lib.resolve(config_lib.unflatten({**flat, **overrides}))
 

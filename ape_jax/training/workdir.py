@@ -15,6 +15,7 @@ from typing import Any, Literal
 import ml_collections
 
 from ape_jax import config as config_lib
+from ape_jax import schema
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
 
@@ -159,7 +160,7 @@ def require_same(path: pathlib.Path, config: ml_collections.ConfigDict, kind: Ki
     """
     before, after = config_lib.flatten(read_config(path, kind)), config_lib.flatten(config)
     for key in before:
-        if before[key] != after[key] and key not in config_lib.HARMLESS:
+        if before[key] != after[key] and key not in schema.HARMLESS:
             raise UserError(
                 f"--workdir: {path} holds a {kind} of another config: {key} is {before[key]!r} "
                 f"there and {after[key]!r} here; use a new work directory or the old value"
