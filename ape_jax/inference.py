@@ -182,11 +182,13 @@ def towers_before_and_after(
       UserError: as `load`.
     """
     run = _restore(directory)
-    pooling = heads.OnPooledText(heads.Identity(), run.text.config, run.config.text.pooling)
+    image, text = run.model.image, run.model.text
+    kept = "mean" if image.pooling == "none" else image.pooling
+    pooled = heads.OnPooledText(heads.Identity(), run.text.config, run.config.text.pooling)
     after = dataclasses.replace(
         run.model,
-        image=dataclasses.replace(run.model.image, head=heads.Identity()),
-        text=dataclasses.replace(run.model.text, head=pooling),
+        image=dataclasses.replace(image, head=heads.Identity(), pooling=kept),
+        text=dataclasses.replace(text, head=pooled),
         standardize=False,
     )
     before = dataclasses.replace(
