@@ -49,6 +49,23 @@ class Hidden(nn.Module):
         return y.reshape(*x.shape[:-1], self.features)
 
 
+def hidden_layers(
+    x: Float[Array, "*b i"],
+    depth: int,
+    width: int,
+    activation: str,
+    dropout: float,
+    dtype: Any,
+    *,
+    train: bool,
+) -> Float[Array, "*b o"]:
+    """`depth` hidden layers `dense_0`, `dense_1` ..., each with dropout, of the module in work."""
+    for i in range(depth):
+        x = Hidden(width, activation, dtype, name=f"dense_{i}")(x)
+        x = nn.Dropout(dropout, deterministic=not train)(x)
+    return x
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def hidden(
     x: Float[Array, "n i"],

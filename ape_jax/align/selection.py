@@ -16,7 +16,7 @@ import flax.traverse_util
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ape_jax.towers.tower import Tower
+from ape_jax.towers.tower import Tower, slice_blocks
 from ape_jax.tune import Tune
 
 _NORMS = "(pre_norm|norm|norm1|norm2)"
@@ -87,7 +87,7 @@ def used(tower: Tower, layer: int, pooling: str) -> dict[str, Any]:
     dropped |= set() if depth else {"blocks"}
     kept = {name: value for name, value in tower.params.items() if name not in dropped}
     if 0 < depth < tower.config.depth:
-        kept["blocks"] = take(kept["blocks"], 0, depth)
+        kept["blocks"] = slice_blocks(kept["blocks"], 0, depth)
     return kept
 
 
@@ -104,11 +104,6 @@ def is_dead(name: str, tower: Tower, pooling: str) -> bool:
     """
     tokens_only = pooling == "none" and not getattr(tower.config, "norm_tokens", True)
     return tokens_only and name.startswith("norm/")
-
-
-def take(tree: PyTree, start: int, stop: int) -> PyTree:
-    """Layers `start`..`stop - 1` of stacked parameters."""
-    return map_leaves(lambda name, leaf: leaf[start:stop], tree)
 
 
 def flatten(tree: PyTree) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from ape_jax import tune as tune_lib
 from ape_jax.align import peft, selection
 from ape_jax.errors import UserError
-from ape_jax.towers.tower import Encoded, Tower
+from ape_jax.towers.tower import Encoded, Tower, slice_blocks
 from ape_jax.tune import Frontier, Tune
 
 APPENDED = "appended"
@@ -145,11 +145,11 @@ class Tuned:
             )
         below = {name: params[name] for name in ("embed", "pre_norm") if name in params}
         if self.start:
-            below["blocks"] = selection.take(params["blocks"], 0, self.start)
+            below["blocks"] = slice_blocks(params["blocks"], 0, self.start)
         above = {name: tree for name, tree in params.items() if name not in below}
         above["blocks"] = params["blocks"]
         if self.start:
-            above["blocks"] = selection.take(params["blocks"], self.start, self.depth)
+            above["blocks"] = slice_blocks(params["blocks"], self.start, self.depth)
         trainable, rest = selection.split(above, self._is_trained)
         return trainable, {**below, **rest}
 

@@ -25,7 +25,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from ape_jax.errors import UserError
 
@@ -142,8 +142,13 @@ def take_blocks(params: Mapping[str, Any], start: int, stop: int) -> dict[str, A
     """`params` with blocks `start`..`stop - 1` only (all other parameters as they are)."""
     sliced = {k: v for k, v in params.items() if k != "blocks"}
     if stop > start:
-        sliced["blocks"] = jax.tree.map(lambda a: a[start:stop], params["blocks"])
+        sliced["blocks"] = slice_blocks(params["blocks"], start, stop)
     return sliced
+
+
+def slice_blocks(blocks: PyTree, start: int, stop: int) -> PyTree:
+    """Blocks `start`..`stop - 1` of stacked parameters."""
+    return jax.tree.map(lambda a: a[start:stop], blocks)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

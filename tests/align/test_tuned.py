@@ -11,6 +11,7 @@ import pytest
 from ape_jax.align import selection
 from ape_jax.align.tuned import Tuned
 from ape_jax.errors import UserError
+from ape_jax.towers.tower import slice_blocks
 
 MODES = (
     "full",
@@ -71,7 +72,7 @@ def test_an_appended_block_is_a_tower_one_block_deeper(random_tower, batch_for, 
     depth = tuned.depth + 1
     config = dataclasses.replace(tower.config, depth=depth)
     module = tower.module.clone(config=config)
-    below = selection.take(tower.params["blocks"], 0, tuned.depth)
+    below = slice_blocks(tower.params["blocks"], 0, tuned.depth)
     blocks = jax.tree.map(lambda *x: jnp.concatenate(x), below, trainable["appended"])
     params = {**tower.params, "blocks": blocks}
     deeper = dataclasses.replace(tower, config=config, module=module, params=params)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ape_jax.align.heads.pooling import Mask, Text, last_kernel, pool_like, tokens_of
-from ape_jax.align.hidden import Hidden
+from ape_jax.align.hidden import Hidden, hidden_layers
 from ape_jax.towers.layers import Dense, LayerNorm
 from ape_jax.towers.tower import TowerConfig
 
@@ -49,10 +49,9 @@ class PooledMLP(nn.Module):
     @nn.compact
     def __call__(self, pooled: Float[Array, "B d"], *, train: bool = False) -> Float[Array, "B E"]:
         """Maps pooled features to the joint space."""
-        x, width = pooled, self.width or pooled.shape[-1]
-        for i in range(self.depth - 1):
-            x = Hidden(width, self.activation, self.dtype, name=f"dense_{i}")(x)
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        width = self.width or pooled.shape[-1]
+        options = (self.depth - 1, width, self.activation, self.dropout, self.dtype)
+        x = hidden_layers(pooled, *options, train=train)
         start = last_kernel(self.zero, nn.initializers.lecun_normal())
         last = f"dense_{self.depth - 1}"
         return Dense(self.features, dtype=self.dtype, kernel_init=start, name=last)(x)

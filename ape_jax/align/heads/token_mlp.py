@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ape_jax.align.heads.pooling import Mask, Text, last_kernel, pool_like, tokens_of
-from ape_jax.align.hidden import Hidden
+from ape_jax.align.hidden import hidden_layers
 from ape_jax.towers.layers import Dense
 from ape_jax.towers.tower import TowerConfig
 
@@ -57,10 +57,8 @@ class TokenMLP(nn.Module):
         train: bool = False,
     ) -> Float[Array, "B E"]:
         """Encodes the tokens, pools, and maps to the joint space."""
-        x = tokens_of(text)
-        for i in range(self.depth - 1):
-            x = Hidden(self.width, self.activation, self.dtype, name=f"dense_{i}")(x)
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        options = (self.depth - 1, self.width, self.activation, self.dropout, self.dtype)
+        x = hidden_layers(tokens_of(text), *options, train=train)
         pooled = pool_like(x, text, mask, "mean", self.tower)
         start = last_kernel(self.zero, nn.initializers.lecun_normal())
         last = partial(Dense, dtype=self.dtype, kernel_init=start)
