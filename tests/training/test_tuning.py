@@ -46,7 +46,10 @@ def tuned_config(tiny_config):
     return make
 
 
-@pytest.mark.parametrize(("image", "text"), [("append", "top:1"), ("top:1", "append")])
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [("append", "top:1"), pytest.param("top:1", "append", marks=pytest.mark.slow)],
+)
 def test_every_loss_with_the_cache_equals_that_without(tuned_config, tmp_path, image, text):
     config = tuned_config(image, text)
     # A key's bias has no gradient but rounding, which Adam would bring to the size of all others.
@@ -74,7 +77,11 @@ def test_a_hidden_state_is_cached_with_all_its_tokens(tuned_config, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("image", "text"), [("append", "adapter+layernorm"), ("lora+bitfit", "top:1")]
+    ("image", "text"),
+    [
+        ("append", "adapter+layernorm"),
+        pytest.param("lora+bitfit", "top:1", marks=pytest.mark.slow),
+    ],
 )
 def test_killed_and_resumed_ends_with_the_same_bits_and_loads(
     tuned_config, tiny, tmp_path, monkeypatch, image, text
