@@ -57,7 +57,7 @@ def finish(
     return config
 
 
-def demo_towers(config: ml_collections.ConfigDict) -> None:
+def _demo_towers(config: ml_collections.ConfigDict) -> None:
     """Sets the towers of the demo, and a wide token MLP of two layers."""
     config.image.tower = "demo:vit_s14"
     config.image.size = 112
@@ -79,7 +79,7 @@ def emoji(config: ml_collections.ConfigDict, *, validation: bool, views: int) ->
       validation: whether the test sets are those for choosing hyper-parameters.
       views: augmented views that every image is encoded in, once; each step draws one of them.
     """
-    demo_towers(config)
+    _demo_towers(config)
     config.data.pairs = "demo:twemoji:train"
     split = "validation" if validation else "test"
     config.data.eval = {
@@ -101,7 +101,7 @@ def icons(config: ml_collections.ConfigDict, *, validation: bool) -> None:
       config: what is changed.
       validation: whether the test set is the one for choosing hyper-parameters.
     """
-    demo_towers(config)
+    _demo_towers(config)
     config.data.pairs = "demo:icons:train"
     config.data.eval = (
         {"validation": "demo:icons:validation"}

@@ -3,7 +3,7 @@
 The layer sees every token of a batch, so that at a good width its products are most of a step;
 what lies between them is bound by memory. Automatic differentiation of the usual GELU keeps two
 more float32 arrays of all tokens a layer and rounds its cotangent in a pass of its own. Here only
-the layer's input and the value under the activation are kept.
+the layer's input and the value under the activation are kept, both as narrow as the products'.
 """
 
 from __future__ import annotations

@@ -96,9 +96,8 @@ def _mean_forward(tokens, lengths):
 
     # A sorted scatter-add is one pass over the tokens. On a CPU, products with a block-diagonal
     # matrix of ones and sums over aligned powers of two took 3 to 9 times as long.
-    def sums(
-        tokens: Array, segments: Array
-    ) -> Array:  # The padding's segment is out of range, and dropped.
+    # The padding's segment is out of range, and dropped.
+    def sums(tokens: Array, segments: Array) -> Array:
         return jax.ops.segment_sum(tokens, segments, lengths.shape[1], indices_are_sorted=True)
 
     return jax.vmap(sums)(tokens, segments) / _divisor(lengths), (segments, lengths)

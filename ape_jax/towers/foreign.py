@@ -13,7 +13,7 @@ import jax
 
 _MAJOR, _MINOR = 0, 3
 _METADATA = 1  # XLA_FFI_Extension_Metadata.
-BF16, F32 = 16, 11  # XLA_FFI_DataType.
+BF16 = 16  # XLA_FFI_DataType_BF16.
 
 
 class Extension(ct.Structure):

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ape_jax.errors import UserError
 from ape_jax.towers import foreign
 
 _TARGET = "ape_jax_mkl_gemm"
@@ -30,14 +31,14 @@ _GNU_THREADS = 3  # PyTorch's too: with Intel's beside them products came out wr
 _WORTHWHILE = 1 << 28
 
 
-def present() -> bool:
-    """Whether large products go to MKL in this process."""
-    return jax.default_backend() == "cpu" and jax.device_count() == 1 and _registered()
-
-
 def takes(n: int, k: int, m: int) -> bool:
-    """Whether the product of an [n, k] and a [k, m] matrix goes to MKL here."""
-    return n * k * m >= _WORTHWHILE and present()
+    """Whether the product of an [n, k] and a [k, m] matrix goes to MKL here.
+
+    Raises:
+      UserError: where MKL is there and its products are wrong.
+    """
+    alone = jax.default_backend() == "cpu" and jax.device_count() == 1
+    return n * k * m >= _WORTHWHILE and alone and _registered()
 
 
 def matmul(
@@ -107,7 +108,7 @@ def _check(library: ct.CDLL) -> None:
         form = (_ROW_MAJOR, _AS_IS, _TRANSPOSED)
         gemm(*form, 512, 512, 512, 1.0, data[0], 512, data[1], 512, 0.0, data[2], 512)
         if not np.allclose(out, a.astype(np.float64) @ b.astype(np.float64).T, atol=1e-3):
-            raise RuntimeError("MKL's products are wrong in this process; set APE_JAX_MKL=0")
+            raise UserError("MKL's products are wrong in this process; set APE_JAX_MKL=0")
 
 
 def _execute(library: ct.CDLL, frame: foreign.CallFrame) -> None:

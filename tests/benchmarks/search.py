@@ -33,7 +33,8 @@ Point = tuple[float, float]  # Learning rate, factor of the temperature's.
 def main() -> None:
     """Runs every point and prints what was found."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--bench", default="", help="'', 'tuned' or 'icons'")
+    # Not 'tuned': the rows of its heads have multipliers of their own, which these would replace.
+    parser.add_argument("--bench", default="", choices=("", "icons"))
     parser.add_argument("--size", type=int, default=0)
     parser.add_argument("--lrs", default="1e-3,3e-3")
     parser.add_argument("--temperatures", default="1,5")
@@ -58,8 +59,8 @@ def measure(flags: argparse.Namespace, overrides: list[str], point: Point) -> di
     from configs import study as study_config
 
     config = study_config.get_config(",".join(filter(None, (flags.bench, "validation"))))
-    trained = [m for m in config.study.methods if METHODS[m].overrides and METHODS[m].seeded]
-    trained += ["ape"]  # Which overrides nothing.
+    runs = (m for m in config.study.methods if METHODS[m].overrides is not None)
+    trained = [m for m in runs if METHODS[m].seeded]
     chosen = flags.methods.split(",") if flags.methods else trained
     config.study.methods = tuple(m for m in config.study.methods if m in chosen)
     config.study.lrs = tuple((m, point[0]) for m in config.study.methods)
