@@ -29,6 +29,7 @@ from ape_jax.training.checkpoint import SOLVED, Checkpoints
 from ape_jax.training.dataset import report_skipped
 from ape_jax.training.embed import Embedder
 from ape_jax.training.evaluation import evaluate_all
+from ape_jax.training.frontier import Sources
 from ape_jax.training.metrics import MetricWriter
 from ape_jax.training.plan import Span, next_boundary
 from ape_jax.training.source import open_source
@@ -39,6 +40,7 @@ def train_and_evaluate(
     config: ml_collections.ConfigDict,
     directory: str | os.PathLike[str],
     store: FeatureStore | None = None,
+    sources: Sources | None = None,
 ) -> dict[str, Any]:
     """Trains to `train.steps`, taking up an earlier start's work; the same call again resumes.
 
@@ -48,6 +50,7 @@ def train_and_evaluate(
       config: a resolved config.
       directory: the work directory.
       store: features shared with other runs of this process.
+      sources: the config's pairs, where another run of this process has opened them.
 
     Returns:
       The contents of `summary.json`.
@@ -63,7 +66,10 @@ def train_and_evaluate(
         )
         pairs = config.train.batch // (2 if config.latent.mixup else 1)
         objective.check_batch(objective.from_config(config.loss), pairs)
-    sources = run_lib.open_sources(config)
+    if sources is None:
+        sources = run_lib.open_sources(config)
+    else:
+        run_lib.check_sources(config, sources)
     digests = sources.digests()
     done = workdir.read_summary(path, config)
     if done is not None and done.get("digests") == digests:

@@ -62,7 +62,18 @@ def open_sources(config: ml_collections.ConfigDict) -> Sources:
     Raises:
       UserError: for a file that is missing or malformed, or a batch larger than the data.
     """
-    train = _open(config, config.data.pairs, "data.pairs")
+    names = sorted(config.data.eval)
+    sources = Sources(
+        train=_open(config, config.data.pairs, "data.pairs"),
+        evals={n: _open(config, config.data.eval[n], f"data.eval.{n}") for n in names},
+    )
+    check_sources(config, sources)
+    return sources
+
+
+def check_sources(config: ml_collections.ConfigDict, sources: Sources) -> None:
+    """Raises UserError for fewer training pairs than the config needs."""
+    train = sources.train
     if len(train) < 2:
         raise UserError(
             f"config.data.pairs: {config.data.pairs} holds {len(train)} pair; pairs are told apart "
@@ -75,9 +86,6 @@ def open_sources(config: ml_collections.ConfigDict) -> Sources:
         )
     if config.method == "train":
         order.check_batch(config.data.sample or len(train), config.train.batch)
-    names = sorted(config.data.eval)
-    evals = {n: _open(config, config.data.eval[n], f"data.eval.{n}") for n in names}
-    return Sources(train=train, evals=evals)
 
 
 def _open(config: ml_collections.ConfigDict, spec: str, key: str) -> Pairs:

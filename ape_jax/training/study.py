@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -58,8 +59,9 @@ def run_study(
     with workdir.held(path):
         store = FeatureStore()
         run = run_lib.prepare(config, sources, build.load_towers(config), store)
+        shared = {"store": store, "sources": sources}  # Read and encoded once for all cells.
         sizes = {
-            size: {m: _by_set(_cells(m, size, run, path, store)) for m in config.study.methods}
+            size: {m: _by_set(_cells(m, size, run, shared, path)) for m in config.study.methods}
             for size in config.study.sizes or (0,)
         }
         summary = {
@@ -161,21 +163,18 @@ def _check_sizes(config: ml_collections.ConfigDict, pairs: int) -> None:
 
 
 def _cells(
-    name: str, size: int, run: run_lib.Run, path: pathlib.Path, store: FeatureStore
+    name: str, size: int, run: run_lib.Run, shared: Mapping[str, Any], path: pathlib.Path
 ) -> list[baselines.Metrics]:
     """The results of one method on so many pairs, by seed; one where the seed plays no part."""
     config, method = run.config, METHODS[name]
     varies = method.seeded or (size and name != "chance")
     seeds = range(config.seed, config.seed + (config.study.seeds if varies else 1))
     if method.overrides is None:
-        return [_without_run(name, _sampled(run, size, seed), store) for seed in seeds]
+        return [_without_run(name, _sampled(run, size, seed), shared["store"]) for seed in seeds]
+    configs = {seed: cell_config(name, seed, config, size) for seed in seeds}
     return [
-        _metrics(
-            loop.train_and_evaluate(
-                cell_config(name, seed, config, size), _place(path, name, size, seed), store
-            )
-        )
-        for seed in seeds
+        _metrics(loop.train_and_evaluate(cell, _place(path, name, size, seed), **shared))
+        for seed, cell in configs.items()
     ]
 
 

@@ -9,7 +9,7 @@ from ape_jax import config as config_lib
 from ape_jax.errors import UserError
 from ape_jax.evaluators.report import RETRIEVAL
 from ape_jax.methods import METHODS
-from ape_jax.training import loop, study, study_tables
+from ape_jax.training import loop, run, study, study_tables
 
 
 @pytest.fixture
@@ -137,16 +137,25 @@ def test_a_killed_study_goes_on_cell_by_cell(config, tmp_path, monkeypatch):
     whole = study.run_study(config, tmp_path / "whole")
     original = loop.train_and_evaluate
 
-    def dies(cell, directory, store=None):
+    def dies(cell, directory, **shared):
         if "ape" in str(directory):
             raise KeyboardInterrupt
-        return original(cell, directory, store)
+        return original(cell, directory, **shared)
 
     monkeypatch.setattr(loop, "train_and_evaluate", dies)
     with pytest.raises(KeyboardInterrupt):
         study.run_study(config, tmp_path / "cut")
     monkeypatch.setattr(loop, "train_and_evaluate", original)
     assert study.run_study(config, tmp_path / "cut")["methods"] == whole["methods"]
+
+
+def test_pairs_are_read_once_for_all_cells(config, tmp_path, monkeypatch):
+    with config.unlocked():
+        config.study.methods, config.study.seeds = ("ridge", "procrustes"), 1
+    opened, original = [], run.open_sources
+    monkeypatch.setattr(run, "open_sources", lambda c: opened.append(c) or original(c))
+    study.run_study(config, tmp_path)
+    assert len(opened) == 1
 
 
 def test_plots_without_sizes_are_bars(tmp_path):
