@@ -130,6 +130,8 @@ SCHEMA: Mapping[str, Field] = {
     "loss.smoothing": number(0.0, 0.0, 0.99),  # Of softmax's labels.
     "loss.normalize": choice("batch", "square"),  # What sigmoid's sum is divided by.
     "loss.positives": integer(1, 1, 64),  # Captions an image and step.
+    # One matrix of all logits, or tiles of it round a ring of devices; 'auto' by size.
+    "loss.impl": choice("auto", "dense", "ring"),
     "loss.scale": number(1 / 0.07, 1e-3, 1e3),
     "loss.scale_max": number(100.0, 1e-3, 1e4),
     "loss.learn_scale": flag(True),

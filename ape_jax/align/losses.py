@@ -1,8 +1,9 @@
 """Contrastive losses over the global batch, on any mesh, and their definitions beside them.
 
 `softmax` and `sigmoid` see every pair of the global batch as a negative for every other, wherever
-it lies. `softmax_reference` and `sigmoid_reference` say the same in the plainest terms; the tests
-hold the former to the latter, in value and in every gradient.
+it lies. They have two forms: `dense` makes one [B, B] matrix, `ring` (`ring_losses.py`) never has
+more than a tile of it. `softmax_reference` and `sigmoid_reference` say the same in the plainest
+terms; the tests hold the former to the latter, in value and in every gradient.
 
 Pairs that share an id (several captions of one image, say) are not negatives of each other: their
 off-diagonal entries take no part in any sum, as if they were not in the batch. `negatives` says
@@ -17,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from ape_jax.align import ring_losses
 from ape_jax.align.cross_entropy import cross_entropies, mean_lead
 from ape_jax.align.negatives import (
     Ids,
@@ -25,9 +27,12 @@ from ape_jax.align.negatives import (
     not_negatives_reference,
     which_negatives,
 )
+from ape_jax.align.ring import Ring
 from ape_jax.errors import UserError
 
-IMPLS = ("auto", "dense")
+IMPLS = ("auto", "dense", "ring")
+# Of one device's part of the [B, B] matrix in f32; a dense loss holds about four at its peak.
+_DENSE_BYTES = 64 << 20
 NORMALIZATIONS = ("batch", "square")
 
 Scalar = Float[Array | np.ndarray, ""] | np.floating | float | int
@@ -81,9 +86,10 @@ def softmax(
       groups: how many runs of B / groups consecutive pairs there are of which none sees another's;
         1 is the global loss.
       smoothing: e, at least 0 and below 1.
-      mesh: the mesh that the batch is sharded over, by all of its axes. The matrix of logits is
-        then sharded by rows in the same way, and never whole on a device.
-      impl: "auto" or "dense" (one [B, B] matrix, sharded by rows).
+      mesh: the mesh that the batch is sharded over, by all of its axes.
+      impl: "dense" (one [B, B] matrix, sharded by rows like the batch), "ring" (tiles of it, one
+        after another; on several devices texts travel and are not gathered), or "auto": "ring" from
+        64 MiB of that matrix a device.
 
     Returns:
       The loss, an f32 scalar.
@@ -98,6 +104,9 @@ def softmax(
     """
     _check(zimg, ztxt, mesh, impl)
     check_ids(len(zimg), ids, text_ids, groups)
+    if chosen(impl, len(zimg), mesh) == "ring":
+        ring, both = _ring(len(zimg), ids, text_ids, groups, mesh)
+        return ring_losses.softmax(ring, smoothing, zimg, ztxt, jnp.float32(scale), both)
     negative = which_negatives(len(zimg), ids, text_ids, groups, mesh)
     cosines, positive = _cosines(zimg, ztxt, mesh), _diagonal(zimg, ztxt, mesh)
     scale = jnp.asarray(scale, jnp.float32)
@@ -158,6 +167,10 @@ def sigmoid(
     _check(zimg, ztxt, mesh, impl)
     check_ids(len(zimg), ids, text_ids, groups)
     divisor = _divisor(len(zimg), normalize, groups)
+    if chosen(impl, len(zimg), mesh) == "ring":
+        ring, both = _ring(len(zimg), ids, text_ids, groups, mesh)
+        scalars = jnp.float32(scale), jnp.float32(bias)
+        return ring_losses.sigmoid(ring, divisor, zimg, ztxt, *scalars, both)
     negative = which_negatives(len(zimg), ids, text_ids, groups, mesh)
     cosines = _cosines(zimg, ztxt, mesh)
 
@@ -168,6 +181,14 @@ def sigmoid(
 
     alike = jax.nn.softplus(-(_diagonal(zimg, ztxt, mesh) * scale + bias)).sum()
     return (unlike(cosines, scale, bias) + alike) / divisor
+
+
+def chosen(impl: str, batch: int, mesh: Mesh | None) -> str:
+    """The implementation that `impl` stands for, "dense" or "ring", at a global batch."""
+    if impl != "auto":
+        return impl
+    devices = 1 if mesh is None else mesh.size
+    return "ring" if 4 * batch * batch // devices > _DENSE_BYTES else "dense"
 
 
 def softmax_reference(
@@ -233,6 +254,18 @@ def _diagonal(zimg: Embeddings, ztxt: Embeddings, mesh: Mesh | None) -> Float[Ar
     """The cosines of the pairs; from the embeddings, as a slice of the matrix would move data."""
     zimg, ztxt = by_rows(zimg, mesh), by_rows(ztxt, mesh)
     return (zimg.astype(jnp.float32) * ztxt.astype(jnp.float32)).sum(axis=1)
+
+
+def _ring(
+    batch: int, ids: Ids | None, text_ids: Ids | None, groups: int, mesh: Mesh | None
+) -> tuple[Ring, tuple[Ids, Ids] | None]:
+    """The ring, and the ids of both sides as its losses take them."""
+    group = batch // groups if groups > 1 else 0
+    ring = Ring(mesh=mesh, own_texts=text_ids is not None, group=group)
+    if ids is None:
+        return ring, None
+    both = (ids, ids if text_ids is None else text_ids)
+    return ring, tuple(jnp.asarray(x).reshape(batch, -1) for x in both)
 
 
 def _divisor(batch: int, normalize: str, groups: int) -> int:

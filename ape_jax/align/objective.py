@@ -34,6 +34,7 @@ class Objective:
         p-th captions; SAIL has two.
       groups: 1 for the global loss, else into how many runs of consecutive pairs the batch falls
         that see none of each other: LilT's loss on so many GPUs.
+      impl: `auto`, `dense` or `ring`, as `losses.softmax` has it.
     """
 
     name: Literal["softmax", "sigmoid"] = "softmax"
@@ -42,6 +43,7 @@ class Objective:
     normalize: Literal["batch", "square"] = "batch"
     positives: int = 1
     groups: int = 1
+    impl: Literal["auto", "dense", "ring"] = "auto"
 
     def ids(self, batch: Mapping[str, Array]) -> Ids | None:
         """What `__call__` wants to know of a batch: i32 [B], [B, 1 + P], or None.
@@ -101,12 +103,11 @@ class Objective:
         text_ids: Ids | None,
         mesh: Mesh | None,
     ) -> Float[Array, ""]:
-        among: dict[str, Any] = {"ids": ids, "text_ids": text_ids, "groups": self.groups}
+        how: dict[str, Any] = {"groups": self.groups, "mesh": mesh, "impl": self.impl}
+        how |= {"ids": ids, "text_ids": text_ids}
         if self.name == "sigmoid":
-            return losses.sigmoid(
-                zimg, ztxt, scale, bias, normalize=self.normalize, mesh=mesh, **among
-            )
-        return losses.softmax(zimg, ztxt, scale, smoothing=self.smoothing, mesh=mesh, **among)
+            return losses.sigmoid(zimg, ztxt, scale, bias, normalize=self.normalize, **how)
+        return losses.softmax(zimg, ztxt, scale, smoothing=self.smoothing, **how)
 
 
 def from_config(config: Mapping[str, Any]) -> Objective:
@@ -118,6 +119,7 @@ def from_config(config: Mapping[str, Any]) -> Objective:
         normalize=config["normalize"],
         positives=config["positives"],
         groups=config["local_groups"] if config["negatives"] == "local" else 1,
+        impl=config["impl"],
     )
 
 

@@ -65,17 +65,35 @@ def _mixed_backward(dtype: Any, kept: tuple[Array, ...], g: Array) -> tuple[Arra
 _mixed_product.defvjp(_mixed_forward, _mixed_backward)
 
 
+def transposed_product(
+    a: Float[Array, "n k"], b: Float[Array, "n m"], dtype: Any
+) -> Float[Array, "k m"]:
+    """`a.T @ b` with inputs in `dtype`, accumulated in f32; has no derivative of its own."""
+    a, b = a.astype(dtype), b.astype(dtype)
+    if mkl.takes(a.shape[1], *b.shape):
+        return mkl.matmul(a, b, transpose_a=True)
+    if dtype == jnp.float32:
+        return jnp.matmul(a.T, b, precision=jax.lax.Precision.HIGHEST)
+    return jnp.matmul(_transposed(a), b, preferred_element_type=jnp.float32)
+
+
 def product_gradients(
     a: Float[Array, "n k"], b: Float[Array, "k m"], g: Float[Array, "n m"], dtype: Any
 ) -> tuple[Float[Array, "n k"], Float[Array, "k m"]]:
     """The gradients of `product(a, b, dtype)` in f32, all three arguments being of `dtype`."""
-    if _goes_to_mkl(a, b):
-        return mkl.matmul(g, b, transpose_b=True), mkl.matmul(a, g, transpose_a=True)
+    return product_transposed(g, b, dtype), transposed_product(a, g, dtype)
+
+
+def product_transposed(
+    a: Float[Array, "n k"], b: Float[Array, "m k"], dtype: Any
+) -> Float[Array, "n m"]:
+    """`a @ b.T` with inputs in `dtype`, accumulated in f32; has no derivative of its own."""
+    a, b = a.astype(dtype), b.astype(dtype)
+    if mkl.takes(*a.shape, b.shape[0]):
+        return mkl.matmul(a, b, transpose_b=True)
     if dtype == jnp.float32:
-        exact = {"precision": jax.lax.Precision.HIGHEST}
-        return jnp.matmul(g, b.T, **exact), jnp.matmul(a.T, g, **exact)
-    wide = {"preferred_element_type": jnp.float32}
-    return jnp.matmul(g, _transposed(b), **wide), jnp.matmul(_transposed(a), g, **wide)
+        return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
+    return jnp.matmul(a, _transposed(b), preferred_element_type=jnp.float32)
 
 
 def _transposed(a: Float[Array, "n m"]) -> Float[Array, "m n"]:

@@ -223,7 +223,7 @@ def unchecked():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"impl": "ring"}, r'impl="ring" is not .*; write "auto" or "dense"'),
+        ({"impl": "tree"}, r'impl="tree" is not .*; write "auto" or "dense" or "ring"'),
         ({"ztxt": np.ones((B, E + 1), np.float32)}, r"\(48, 16\) and ztxt \(48, 17\)"),
         ({"ids": np.arange(B - 1)}, r"ids has shape \(47,\)"),
     ],
