@@ -3,6 +3,7 @@
 * no argument: frozen towers on about a thousand emoji, tested on concepts that training never saw,
   in the same drawing style and in another;
 * `tuned`: the same with towers that are trained, for which images are 56 pixels wide;
+* `language=ja`, with `tuned` or without: names in that language, read by a multilingual tower;
 * `icons`: heads and closed forms on 1,024 to 61 thousand icons, tested on unseen names in the
   makers' sets of the training and in unseen sets.
 
@@ -15,7 +16,9 @@ from ape_jax import recipes
 
 
 def get_config(arg=""):
-    args = config_lib.parse_arg(arg, icons=False, tuned=False, validation=False, runlocal=False)
+    args = config_lib.parse_arg(
+        arg, icons=False, tuned=False, language="en", validation=False, runlocal=False
+    )
     config = config_lib.default()
     config.study.seeds = 3
     # A transformer of one layer, as wide as the others are deep.
@@ -24,6 +27,8 @@ def get_config(arg=""):
         _icons(config, args.validation)
     else:
         _emoji(config, args.validation, args.tuned)
+        if args.language != "en":
+            _in_language(config, args.language)
 
     if args.runlocal:  # Seconds instead of minutes, for tests.
         config.image.size = 56
@@ -50,12 +55,21 @@ def _emoji(config, validation, tuned):
     )
     if tuned:
         config.image.size = 56  # 16 patches: a step of both towers takes seconds.
-        config.train.batch = 128
+        config.train.batch = 64
         lilt = ("layernorm", "bitfit", "append", "adapter", "adapter+layernorm", "lora")
         config.study.methods = (
             *("chance", "cca", "ape", "few_pairs", "lit", "clip"),
             *(f"lilt_{mode}" for mode in lilt),
         )
+
+
+def _in_language(config, language):
+    config.text.tower = "demo:me5_small"
+    config.data.pairs = config.data.pairs.replace("twemoji", f"twemoji/{language}")
+    config.data.eval = {
+        name: pairs.replace("moji:", f"moji/{language}:")
+        for name, pairs in config.data.eval.to_dict().items()
+    }
 
 
 def _icons(config, validation):
