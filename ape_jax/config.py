@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ast
 import difflib
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from functools import partial
@@ -19,7 +21,7 @@ import ml_collections
 from ape_jax import rules
 from ape_jax.errors import UserError
 from ape_jax.fields import Field
-from ape_jax.schema import SCHEMA
+from ape_jax.schema import HARMLESS, SCHEMA
 
 
 def default() -> ml_collections.ConfigDict:
@@ -114,6 +116,19 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[key] = dict(value) if isinstance(value, Mapping) else value
     return flat
+
+
+def digest(config: Mapping[str, Any]) -> str:
+    """sha256 of the settings that make a result, as far as they are not the defaults.
+
+    Keys that come with later versions leave it as it is, and so do those of `schema.HARMLESS`.
+    """
+    own = {
+        key: value
+        for key, value in flatten(config).items()
+        if key not in HARMLESS and value != SCHEMA[key].default
+    }
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:

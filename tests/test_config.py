@@ -110,3 +110,11 @@ def test_file_arguments_take_the_type_of_their_default():
 def test_wrong_file_argument_is_named(arg):
     with pytest.raises(UserError, match=arg.split("=")[0]):
         config_lib.parse_arg(arg, image="", steps=1, runlocal=False)
+
+
+def test_the_digest_is_that_of_the_settings_that_differ(config):
+    first = config_lib.digest(config_lib.resolve(config))
+    config.cache.dir, config.train.log_every = "elsewhere", 7
+    assert config_lib.digest(config_lib.resolve(config)) == first
+    config.optim.lr = 0.5
+    assert config_lib.digest(config_lib.resolve(config)) != first

@@ -25,6 +25,10 @@ def features(tmp_path_factory):
     return tmp_path_factory.mktemp("features")
 
 
+# What is kept in configs/results, and the argument of configs/study.py that made it.
+RESULTS = {"emoji": ""}
+
+
 def read(path, arg):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
@@ -94,3 +98,10 @@ def test_demo_on_real_towers_and_pairs_is_far_above_chance(tmp_path):
     for name, factor in (("same-style", 3), ("style-shift", 2)):
         ape, chance = (methods[m][name]["t2i_r10"][0] for m in ("ape", "chance"))
         assert ape > factor * chance
+
+
+@pytest.mark.parametrize("bench", sorted(p.name for p in (ROOT / "configs/results").iterdir()))
+def test_a_kept_result_is_of_the_config_as_it_is(bench):
+    kept = json.loads((ROOT / "configs/results" / bench / "summary.json").read_text())
+    config = read(ROOT / "configs/study.py", RESULTS[bench])
+    assert kept["config"] == config_lib.digest(config)

@@ -40,9 +40,10 @@ def run_study(
       directory: where the cells go.
 
     Returns:
-      `{"methods": {method: {set: {metric: [value a seed]}}}, "images": {set: n}, "digests": ...,
-      "costs": {method: {"trained": parameters, "share": of all, "seconds": of a run}}}`; with
-      sizes, these are of the last one and `sizes` holds `{size: methods}` of all.
+      `{"methods": {method: {set: {metric: [value a seed]}}}, "images": {set: n}, "digests": of the
+      pairs, "config": its digest, "costs": {method: {"trained": parameters, "share": of all,
+      "seconds": of a run}}}`; with sizes, these are of the last one and `sizes` holds
+      `{size: methods}` of all.
 
     Raises:
       UserError: for methods that the config cannot be run with.
@@ -68,6 +69,7 @@ def run_study(
             "methods": list(sizes.values())[-1],
             "images": {task.name: len(task.dataset.pairs) for task in run.tasks},
             "digests": digests,
+            "config": config_lib.digest(config),
             "costs": _costs(config, path) if hosts.is_first() else {},
         }
         if config.study.sizes:
