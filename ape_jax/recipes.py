@@ -41,6 +41,13 @@ def start(
     return config, args
 
 
+def large(config: ml_collections.ConfigDict, args: ml_collections.ConfigDict) -> None:
+    """Sets ViT-L/16 and BERT-large, unless the user names others, and 16,384 pairs a step."""
+    config.image.tower = args.image or "hf:google/vit-large-patch16-224-in21k"
+    config.text.tower = args.text or "hf:google-bert/bert-large-uncased"
+    config.train.batch = 16_384
+
+
 def finish(
     config: ml_collections.ConfigDict, args: ml_collections.ConfigDict
 ) -> ml_collections.ConfigDict:

@@ -5,16 +5,25 @@ et al., "LiT: Zero-Shot Transfer with Locked-image text Tuning", arXiv 2111.0799
 part is trained, the global softmax loss, clipping at 1, the CLS token. Learning rate, batch and
 decay are ours, for the few pairs that a user brings; `configs/lit_coco_b16b.py` has the published
 ones of one run.
+
+`configs/lit.py:paper,pairs=FILE` has the size of LiT's runs on public data (L16L there): ViT-L/16
+locked, BERT-large trained, 16,384 pairs a step of 16 tokens each. That the gradient is made in 16
+parts is ours.
 """
 
 from ape_jax import recipes
 
 
 def get_config(arg=""):
-    config, args = recipes.start(arg, views=1)
+    config, args = recipes.start(arg, views=1, paper=False)
     config.text.tune = "full"
     config.text.head.name = "linear"
     config.text.pooling = "cls"
+
+    if args.paper:
+        recipes.large(config, args)
+        config.text.max_length = 16
+        config.train.micro_batch = 1024
 
     config.cache.views = args.views
     if args.views != 1:

@@ -8,6 +8,12 @@ set_up requirements.txt requirements-dev.txt requirements-cpu.txt
 python -c 'import importlib.metadata as m; m.version("clip_benchmark")' 2>/dev/null ||
   python -m pip install --quiet --disable-pip-version-check --no-deps clip-benchmark==1.6.2 open-clip-torch==3.3.0
 
+# The TPU compiler for the tests of the planner, where no other command finds it: with it among the
+# packages, JAX would look for a TPU at every start.
+compiler=$(sed -n 's/^libtpu==//p' requirements-tpu.txt)
+[ -e ".venv/tpu/libtpu-$compiler.dist-info" ] ||
+  python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/tpu -r requirements-tpu.txt
+
 say "fetching demo assets"
 python -m ape_jax.demo
 

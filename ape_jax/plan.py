@@ -1,0 +1,55 @@
+"""What a run would need on TPUs that are not here.
+
+python -m ape_jax.plan --config C --topology v5e:16x16
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from absl import flags
+
+from ape_jax import command
+from ape_jax.errors import UserError
+from ape_jax.planner import estimate, report, slices
+from ape_jax.planner.shapes import Captions
+
+_TOPOLOGY = flags.DEFINE_string("topology", "", "TPU slice, as in v5e:4x4 or v5p:2x2x2.")
+_BATCH = flags.DEFINE_integer("batch", 0, "Global batch, in place of the config's.", 0)
+_TOKENS = flags.DEFINE_float("tokens", 13.0, "Mean tokens a caption; COCO's have 13.", 1.0)
+_LONGEST = flags.DEFINE_integer("longest", 64, "Tokens of the longest caption.", 1)
+_PAIRS = flags.DEFINE_integer("pairs", 0, "Pairs of the data set, for the time to encode it.", 0)
+_SEARCH = flags.DEFINE_bool("search", False, "Find the largest global batch that fits.")
+_JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
+
+
+def main() -> None:
+    """Compiles what the flags describe and prints what it costs."""
+    slices.leave_this_machine()
+    config, where = command.load_config(), slices.parse(_TOPOLOGY.value)
+    if _BATCH.value:
+        with config.unlocked():
+            config.train.batch = _BATCH.value
+    longest = _LONGEST.value
+    captions = Captions(mean=min(_TOKENS.value, longest), longest=longest)
+    if _SEARCH.value:
+        best = estimate.largest_batch(config, where, captions, lambda s: print(s, file=sys.stderr))
+        if not best:
+            raise UserError(f"--topology: not even a pair a device fits on {where.name}")
+        with config.unlocked():
+            config.train.batch = best
+    step = estimate.training(config, where, captions)
+    encoding = estimate.extraction(config, where, captions)
+    made = report.record(config, where, captions, step, encoding, _PAIRS.value)
+    print(json.dumps(made) if _JSON.value else report.text(made))
+    for what, cost in {"the training step": step, **encoding}.items():
+        if not cost.fits:
+            raise UserError(
+                f"{what} does not fit on {where.name}: {cost.reason}; write a smaller train.batch, "
+                "or set train.micro_batch or train.remat"
+            )
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,255 @@
+"""Compiles a run's real programs for a slice and reads off what they cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from jax.sharding import Mesh
+from jaxtyping import PyTree
+
+from ape_jax.align import latent as latent_lib
+from ape_jax.align import objective
+from ape_jax.errors import UserError
+from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.planner import program, shapes
+from ape_jax.planner import traced as traced_lib
+from ape_jax.planner.shapes import Captions
+from ape_jax.planner.slices import Slice
+from ape_jax.training import optim, plan, step
+
+# Published rates are peaks. A program is taken to reach so much of each.
+MATRIX_SHARE, MEMORY_SHARE, LINK_SHARE = 0.5, 0.8, 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one run of a program costs.
+
+    Attributes:
+      fits: whether it fits into a device's memory.
+      reason: why not, '' if it does.
+      peak: bytes a device at the worst moment, arguments included; 0 where it does not fit.
+      arguments: bytes a device by kind, before the program starts.
+      flops: of its products over all devices.
+      passes: the same, an exact f32 product counted as six.
+      traffic: bytes that a device sends, by kind of collective.
+      memory_traffic: bytes that a device reads and writes, as the compiler counts them, loops
+        corrected by the ratio that their products were.
+      largest: the largest arrays and their bytes a device; where it does not fit those of the
+        traced program, as if all were shared out evenly.
+      seconds: estimated.
+      rows: pairs, or images or captions, of one run.
+    """
+
+    fits: bool
+    reason: str = ""
+    peak: int = 0
+    arguments: Mapping[str, int]
+    flops: float
+    passes: float
+    traffic: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    memory_traffic: float = 0.0
+    largest: tuple[tuple[str, int], ...] = ()
+    seconds: float = 0.0
+    rows: int = 0
+
+
+def training(config: ml_collections.ConfigDict, where: Slice, captions: Captions) -> Cost:
+    """A training step.
+
+    Raises:
+      UserError: for a config that cannot be trained there, but for its memory.
+    """
+    mesh = where.mesh()
+    _check_batch(config, mesh)
+    towers = shapes.abstract_towers(config)
+    model, trainable, frozen = shapes.abstract_model(config, *towers)
+    schedule = optim.make_schedule(config.optim, config.train.steps)
+    optim.check_rules(config.optim, trainable)
+    optimizer = optim.make_optimizer(config.optim, schedule, trainable)
+    train = config.train
+    one = step.make_step(
+        model,
+        objective.from_config(config.loss),
+        optimizer,
+        mesh,
+        schedule=schedule,
+        latent=latent_lib.from_config(config.latent),
+        chunks=train.batch // (train.micro_batch or train.batch),
+        ema=config.optim.ema,
+    )
+    state = jax.eval_shape(lambda t: step.init_state(t, optimizer, config.optim.ema), trainable)
+    state = _placed(state, lambda x: mesh_lib.replicated(mesh))
+    frozen = _placed(frozen, lambda x: mesh_lib.by_size(mesh, x.shape, config.mesh.shard_min_size))
+    batch = shapes.batch(config, model, mesh, captions)
+    block = _block(train, batch, mesh)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    arguments = (state, frozen, key, block, jnp.int32(0), jnp.int32(1))
+    kinds = {
+        "trained parameters": state.trainable,
+        "optimizer": (state.opt_state, state.average),
+        "frozen parameters": frozen,
+        "batches": block,
+    }
+    traced = step.make_run(one, mesh).trace(*arguments)
+    return _cost(traced, where, kinds, train.batch)
+
+
+def extraction(
+    config: ml_collections.ConfigDict, where: Slice, captions: Captions
+) -> dict[str, Cost]:
+    """A batch of images and one of captions through the frozen towers, where they are encoded."""
+    mesh = where.mesh()
+    towers = shapes.abstract_towers(config)
+    model, _, frozen = shapes.abstract_model(config, *towers)
+    frozen = _placed(frozen, lambda x: mesh_lib.by_size(mesh, x.shape, config.mesh.shard_min_size))
+    rows = mesh_lib.round_up(config.eval.batch, mesh)
+    rows_of = mesh_lib.over_batch(mesh)
+    found = {}
+    for name, side, wanted in (
+        ("images", model.image, config.cache.views),
+        ("captions", model.text, config.cache.text),
+    ):
+        if not wanted or side.frontier == "input" or side.tower.params == {}:
+            continue
+        batch = _raw(side.tower.config, rows, captions, rows_of)
+        encode = _encoder(side.tower, side.tuned.reading, mesh)
+        params = frozen[f"{side.tower.kind}_tower"]
+        kinds = {"frozen parameters": params, "batches": batch}
+        found[name] = _cost(encode.trace(params, batch), where, kinds, rows)
+    return found
+
+
+def _encoder(tower: Any, reading: Mapping[str, Any], mesh: Mesh) -> Any:
+    """As `features.encode.FrozenTower` runs it off the CPU."""
+
+    def encode(params: PyTree, batch: Mapping[str, jax.Array]) -> Any:
+        out = tower.apply(params, batch, **reading)
+        return out if out.pooled is None else out.replace(tokens=None, mask=None)
+
+    return jax.jit(encode, out_shardings=mesh_lib.replicated(mesh))
+
+
+def _raw(config: Any, rows: int, captions: Captions, sharding: Any) -> dict[str, Any]:
+    if config.kind == "image":
+        made = {"image": ((rows, config.image_size, config.image_size, 3), jnp.float32)}
+    else:
+        padded = (rows, -(-captions.longest // 8) * 8)
+        made = {"ids": (padded, jnp.int32), "mask": (padded, jnp.bool_)}
+    return {k: jax.ShapeDtypeStruct(s, d, sharding=sharding) for k, (s, d) in made.items()}
+
+
+def largest_batch(
+    config: ml_collections.ConfigDict,
+    where: Slice,
+    captions: Captions,
+    say: Callable[[str], None],
+) -> int:
+    """The largest global batch that fits, to an eighth; 0 where not even a pair a device does.
+
+    Doubles until a step no longer fits and then halves what lies between.
+    """
+    devices = where.devices
+
+    def fits(batch: int) -> bool:
+        tried = config.copy_and_resolve_references()
+        with tried.unlocked():
+            tried.train.batch, tried.train.micro_batch = batch, 0
+        found = training(tried, where, captions).fits
+        say(f"global batch {batch:,}: {'fits' if found else 'does not fit'}")
+        return found
+
+    low, high = 0, devices
+    while fits(high) and high < 2**30:
+        low, high = high, 2 * high
+    while high - low > max(low // 8, devices):
+        middle = (low + high) // 2 // devices * devices
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _check_batch(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
+    if config.method != "train":
+        raise UserError(f"config.method: {config.method!r} is solved and not trained; plan 'train'")
+    for key in ("batch", "micro_batch"):
+        if config.train[key] % mesh.size:
+            raise UserError(
+                f"config.train.{key}: {config.train[key]} does not divide over the {mesh.size} "
+                f"devices; write {mesh_lib.round_up(config.train[key], mesh)}"
+            )
+
+
+def _placed(tree: PyTree, sharding: Callable[[Any], Any]) -> PyTree:
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding(x)), tree
+    )
+
+
+def _block(train: Any, batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
+    """As many batches as lie on the device together."""
+    one_device = sum(x.size * x.dtype.itemsize for x in batch.values()) // mesh.size
+    encoded = "pooled" in batch and "tokens" in batch
+    steps = plan.block_steps(train, one_device) if encoded else 1
+    sharding = mesh_lib.over_steps(mesh)
+    return {
+        name: jax.ShapeDtypeStruct((steps, *x.shape), x.dtype, sharding=sharding)
+        for name, x in batch.items()
+    }
+
+
+def _cost(traced: Any, where: Slice, kinds: Mapping[str, PyTree], rows: int) -> Cost:
+    products = traced_lib.count(traced.jaxpr)
+    arguments = {kind: _bytes_a_device(tree) for kind, tree in kinds.items()}
+    counted = {"arguments": arguments, "flops": products.flops, "passes": products.passes}
+    try:
+        compiled = traced.lower(lowering_platforms=("tpu",)).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = " ".join(str(error).split("\n")[0].split()).partition(": ")[2].rstrip(".")
+        largest = traced_lib.largest(traced.jaxpr, where.devices)
+        return Cost(fits=False, reason=reason, largest=tuple(largest), rows=rows, **counted)
+    text, analysis = compiled.as_text(), compiled.cost_analysis()
+    # The compiler counts a loop's body once; what it says of memory is stretched as its products.
+    stretch = max(products.flops / where.devices / max(analysis.get("flops", 0.0), 1.0), 1.0)
+    measured = {
+        "traffic": program.traffic(text),
+        "memory_traffic": analysis.get("bytes accessed", 0.0) * stretch,
+        "largest": tuple(program.largest(text)),
+    }
+    return Cost(
+        fits=True,  # Or the compiler would have refused.
+        # Temporaries may be left out of `temp_size_in_bytes`, and donated arguments counted twice.
+        peak=compiled.memory_analysis().peak_memory_in_bytes,
+        rows=rows,
+        seconds=_seconds(where, products, measured),
+        **counted,
+        **measured,
+    )
+
+
+def _seconds(where: Slice, products: traced_lib.Products, measured: Mapping[str, Any]) -> float:
+    """A roofline: the slowest of products, memory and links, as if they overlapped wholly."""
+    chip = where.chip
+    sent = sum(measured["traffic"].values()) * chip.cores
+    return max(
+        products.passes / where.chips / (chip.flops * MATRIX_SHARE),
+        measured["memory_traffic"] * chip.cores / (chip.hbm_rate * MEMORY_SHARE),
+        sent / (chip.link_rate * LINK_SHARE),
+    )
+
+
+def _bytes_a_device(tree: PyTree) -> int:
+    def of(x: Any) -> int:
+        shape = x.sharding.shard_shape(x.shape) if x.sharding else x.shape
+        size = x.dtype.itemsize
+        for side in shape:
+            size *= side
+        return size
+
+    return sum(map(of, jax.tree.leaves(tree)))

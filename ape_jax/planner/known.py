@@ -1,0 +1,64 @@
+"""The sizes of well-known encoders, so that a plan needs neither their files nor a network.
+
+What is left out of a config here has the value that the family's config class gives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_SIZES = {  # width, blocks, heads
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+    "huge": (1280, 32, 16),
+    "giant": (1536, 40, 24),
+}
+
+
+def _size(name: str) -> dict[str, int]:
+    width, blocks, heads = _SIZES[name]
+    return {"hidden_size": width, "num_hidden_layers": blocks, "num_attention_heads": heads}
+
+
+def _vit(size: str, patch: int, image: int = 224) -> dict[str, Any]:
+    inner = 4 * _SIZES[size][0]
+    shape = {"patch_size": patch, "image_size": image, "intermediate_size": inner}
+    return {"model_type": "vit", **_size(size), **shape}
+
+
+def _dinov2(size: str) -> dict[str, Any]:
+    gated = {"use_swiglu_ffn": True} if size == "giant" else {}
+    return {"model_type": "dinov2", **_size(size), "image_size": 518, "patch_size": 14, **gated}
+
+
+def _bert(size: str, words: int, blocks: int = 0, **more: Any) -> dict[str, Any]:
+    shape = {"intermediate_size": 4 * _SIZES[size][0], "vocab_size": words}
+    found = {"model_type": "bert", **_size(size), **shape, **more}
+    return {**found, "num_hidden_layers": blocks or found["num_hidden_layers"]}
+
+
+_MINILM = _bert("small", 30_522, 6, num_attention_heads=12)
+_E5_SMALL = _bert("small", 250_037, num_attention_heads=12)
+
+KNOWN: Mapping[str, Mapping[str, Any]] = {
+    "demo:vit_s14": _dinov2("small"),
+    "demo:minilm": _MINILM,
+    "demo:me5_small": _E5_SMALL,
+    "hf:facebook/dinov2-small": _dinov2("small"),
+    "hf:facebook/dinov2-base": _dinov2("base"),
+    "hf:facebook/dinov2-large": _dinov2("large"),
+    "hf:facebook/dinov2-giant": _dinov2("giant"),
+    "hf:google/vit-base-patch16-224-in21k": _vit("base", 16),
+    "hf:google/vit-base-patch16-224": _vit("base", 16),
+    "hf:google/vit-base-patch32-224-in21k": _vit("base", 32),
+    "hf:google/vit-large-patch16-224-in21k": _vit("large", 16),
+    "hf:google/vit-large-patch16-224": _vit("large", 16),
+    "hf:google/vit-huge-patch14-224-in21k": _vit("huge", 14),
+    "hf:google-bert/bert-base-uncased": _bert("base", 30_522),
+    "hf:google-bert/bert-base-multilingual-cased": _bert("base", 119_547),
+    "hf:google-bert/bert-large-uncased": _bert("large", 30_522),
+    "hf:sentence-transformers/all-MiniLM-L6-v2": _MINILM,
+    "hf:intfloat/multilingual-e5-small": _E5_SMALL,
+}

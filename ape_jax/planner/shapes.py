@@ -1,0 +1,175 @@
+"""A run's model, state and batch as shapes: no weight is read, no array is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from jax.sharding import Mesh
+from jaxtyping import PyTree
+
+from ape_jax import head_names, towers
+from ape_jax.align.model import Model
+from ape_jax.errors import UserError
+from ape_jax.features.ragged import bucket
+from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.planner.known import KNOWN
+from ape_jax.towers import given
+from ape_jax.towers.tower import Kind, Tower
+from ape_jax.training import build
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Captions:
+    """How long captions are, for want of any.
+
+    Attributes:
+      mean: tokens a caption.
+      longest: tokens of the longest.
+    """
+
+    mean: float
+    longest: int
+
+
+def abstract_towers(config: ml_collections.ConfigDict) -> tuple[Tower, Tower]:
+    """The image and the text tower, their parameters being shapes.
+
+    Raises:
+      UserError: naming the key, for a tower whose sizes are not known here.
+    """
+    return _tower(config, "image"), _tower(config, "text")
+
+
+def _tower(config: ml_collections.ConfigDict, kind: Kind) -> Tower:
+    spec, side = config[kind].tower, config[kind]
+    if given.is_given(spec):
+        return given.load(spec, kind)
+    options: dict[str, Any] = {"dtype": side.dtype, "param_dtype": side.param_dtype}
+    if kind == "image" and side.size:
+        options["image_size"] = side.size
+    if kind == "text" and side.max_length:
+        options["max_length"] = side.max_length
+    try:
+        module, found = towers.build(_description(spec), kind=kind, **options)
+    except UserError as error:
+        raise UserError(f"config.{kind}.tower: {error}") from error
+    params = towers.abstract_params(module)
+    params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, module.param_dtype), params)
+    return Tower(
+        kind=kind, module=module, params=params, config=found, prepare=None, spec=spec, digest=""
+    )
+
+
+def _description(spec: str) -> Any:
+    """What `towers.build` takes: a known config, or where a config.json lies."""
+    known = spec.partition("@")[0]
+    if known in KNOWN:
+        return KNOWN[known]
+    if (pathlib.Path(spec) / "config.json").is_file():
+        return spec
+    raise UserError(
+        f"a plan fetches nothing, and {spec!r} is neither a directory with a config.json nor one "
+        f"of the models whose sizes are built in ({', '.join(KNOWN)})"
+    )
+
+
+def abstract_model(
+    config: ml_collections.ConfigDict, image: Tower, text: Tower
+) -> tuple[Model, PyTree, PyTree]:
+    """The model, and its trainable and frozen trees as shapes."""
+    made: list[Model] = []
+
+    def init(image_params: PyTree, text_params: PyTree) -> tuple[PyTree, PyTree]:
+        pairs = ((image, image_params), (text, text_params))
+        filled = (dataclasses.replace(tower, params=params) for tower, params in pairs)
+        made.append(build.make_model(config, *filled))
+        return made[0].init(0)
+
+    trainable, frozen = jax.eval_shape(init, image.params, text.params)
+    # What was traced must not stay in the model, which takes its parameters as arguments.
+    model = dataclasses.replace(
+        made[0],
+        image=dataclasses.replace(made[0].image, tower=_like(made[0].image.tower, image)),
+        text=dataclasses.replace(made[0].text, tower=_like(made[0].text.tower, text)),
+    )
+    return model, trainable, frozen
+
+
+def _like(made: Tower, plain: Tower) -> Tower:
+    return dataclasses.replace(made, params=plain.params)
+
+
+def batch(
+    config: ml_collections.ConfigDict, model: Model, mesh: Mesh, captions: Captions
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """One training batch, as `training.input.TrainInput.batches` makes them.
+
+    Captions that are encoded beforehand come packed, in as many groups as there are devices, with
+    room for their mean length; all others as long as the longest.
+    """
+    count, stored = config.train.batch, jnp.dtype(config.cache.dtype)
+    rows = count * config.loss.positives
+    made: dict[str, tuple[tuple[int, ...], Any]] = {"index": ((count,), jnp.int32)}
+    texts = (count,) if config.loss.positives == 1 else (count, config.loss.positives)
+    made["text"] = (texts, jnp.int32)
+    made |= _images(config, model, count, stored)
+    length = min(captions.longest, config.text.max_length or captions.longest)
+    width = model.text.tower.config.width
+    if model.text.frontier == "input" or not (config.cache.text or _given(model.text.tower)):
+        padded = (rows, -(-length // 8) * 8)
+        made |= {"ids": (padded, jnp.int32), "mask": (padded, jnp.bool_)}
+    elif model.text.frontier == "hidden":
+        padded = (rows, -(-length // 4) * 4)
+        made |= {"tokens": ((*padded, width), stored), "mask": (padded, jnp.bool_)}
+    else:
+        made |= _packed(config, rows, mesh.size, captions, length, width, stored)
+    sharding = mesh_lib.over_batch(mesh)
+    return {
+        name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+        for name, (shape, dtype) in made.items()
+    }
+
+
+def _given(tower: Tower) -> bool:
+    return given.is_given(tower.spec)
+
+
+def _images(
+    config: ml_collections.ConfigDict, model: Model, count: int, stored: Any
+) -> dict[str, tuple[tuple[int, ...], Any]]:
+    side, tower = model.image, model.image.tower.config
+    if side.frontier == "input" or not (config.cache.views or _given(side.tower)):
+        return {"image": ((count, tower.image_size, tower.image_size, 3), jnp.float32)}
+    tokens = ()
+    if side.frontier == "hidden" or side.pooling == "none":
+        tokens = (tower.prefix_tokens + (tower.image_size // tower.patch_size) ** 2,)
+    width = tower.width if tokens else tower.pooled_width(side.pooling)
+    return {"pooled": ((count, *tokens, width), stored)}
+
+
+def _packed(
+    config: ml_collections.ConfigDict,
+    rows: int,
+    groups: int,
+    captions: Captions,
+    length: int,
+    width: int,
+    stored: Any,
+) -> dict[str, tuple[tuple[int, ...], Any]]:
+    share = rows // groups
+    size = bucket(round(share * captions.mean))
+    made = {
+        "tokens": ((groups, size, width), stored),
+        "lengths": ((groups, share), jnp.int32),
+    }
+    wanted = head_names.wants(config.text.head.name)
+    if "ids" in wanted:
+        made["ids"] = ((groups, size), jnp.int32)
+    if "places" in wanted:
+        made["places"] = ((groups, share, length), jnp.int32)
+    return made

@@ -1,0 +1,71 @@
+"""Traffic and arrays read out of real compiled programs for eight devices."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.planner import program
+
+ROWS = jax.ShapeDtypeStruct((64, 32), jnp.float32)
+SHARE = 64 * 32 * 4 / 8
+
+
+def text(fn):
+    rows = P("data")
+    mesh = mesh_lib.make_mesh()
+    spread = jax.shard_map(fn, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
+    return jax.jit(spread).lower(ROWS).compile().as_text()
+
+
+def passed_on(x):
+    return jax.lax.ppermute(x, "data", [(i, (i + 1) % 8) for i in range(8)])
+
+
+@pytest.mark.parametrize(
+    ("fn", "kind", "size"),
+    [
+        (passed_on, "collective-permute", SHARE),
+        (lambda x: jax.lax.all_gather(x, "data", tiled=True)[:8] * 2, "all-gather", 8 * SHARE),
+        (lambda x: jax.lax.psum(x * 3, "data"), "all-reduce", 2 * SHARE),
+    ],
+)
+def test_each_kind_of_collective(fn, kind, size):
+    assert program.traffic(text(fn)) == {kind: size}
+
+
+def test_a_loop_sends_as_often_as_it_runs():
+    def ring(x):
+        step = lambda i, c: passed_on(jnp.sin(c))  # noqa: E731
+        return jax.lax.fori_loop(0, 7, step, x)
+
+    assert program.traffic(text(ring)) == {"collective-permute": 7 * SHARE}
+
+
+def test_the_bound_of_a_loop_is_found_in_its_condition_too():
+    """Programs for a TPU do not carry the count."""
+    lines = [
+        "%cond (p: (s32[], f32[8])) -> pred[] {",
+        "  %n = s32[]{:T(128)} constant(256)",
+        "  %p = (s32[]{:T(128)}, f32[8]{0:T(256)S(1)}) parameter(0)",
+        "  %i = s32[] get-tuple-element(%p), index=0",
+        "  ROOT %lt = pred[] compare(%i, %n), direction=LT",
+        "}",
+        "%body (p: (s32[], f32[8])) -> (s32[], f32[8]) {",
+        "  %x = f32[8]{0:T(256)S(1)} collective-permute(%y), channel_id=1",
+        "}",
+        "ENTRY %main (a: f32[8]) -> f32[8] {",
+        '  %w = (s32[], f32[8]) while(%t), condition=%cond, body=%body, metadata={op_name="a"}',
+        "}",
+    ]
+    assert program.traffic("\n".join(lines)) == {"collective-permute": 256 * 32}
+
+
+def test_the_largest_array_is_named_by_its_source():
+    def fn(x):
+        with jax.named_scope("grown"):
+            return jnp.sin(x)[:, :, None] * jnp.arange(128.0)
+
+    name, size = program.largest(text(fn))[0]
+    assert "grown" in name and size == 8 * 32 * 128 * 4
