@@ -16,7 +16,7 @@ from absl import app, flags, logging
 
 from ape_jax import cache_folder
 from ape_jax import config as config_lib
-from ape_jax.errors import UserError
+from ape_jax.errors import Preempted, UserError
 from ape_jax.parallel import hosts
 
 _CONFIG = flags.DEFINE_string("config", "", "FILE.py[:ARG]; --config.key=value sets one key.")
@@ -34,8 +34,8 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
       main: the command; it reads its flags.
       argv: the command line; by default the process's, which is then the command's own.
 
-    The exit code is 0, 1 after a `UserError` (printed alone, in one line), 2 for flags that absl
-    does not know, or 130 after an interrupt.
+    The exit code is 0 (also after SIGTERM, once a training's state is saved), 1 after a `UserError`
+    (printed alone, in one line), 2 for flags that absl does not know, or 130 after an interrupt.
     """
 
     alone = argv is None
@@ -50,7 +50,10 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
                 logging.set_verbosity(logging.FATAL)
             _keep_compiled_programs()
             with hosts.cluster():
-                main()
+                try:
+                    main()
+                except Preempted as notice:
+                    print(notice, file=sys.stderr)
         except UserError as error:
             _end(f"error: {error}", 1, alone)
         except KeyboardInterrupt:

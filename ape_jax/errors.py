@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The exceptions that a user is meant to read."""
 
 from __future__ import annotations
 
@@ -10,3 +10,7 @@ class UserError(ValueError):
     what to write instead. Commands print it alone on stderr and exit with status 1; anything else
     that escapes a command is a bug.
     """
+
+
+class Preempted(Exception):
+    """The run was asked to end (SIGTERM) and has saved its state; commands exit with status 0."""

@@ -1,7 +1,8 @@
+# shellcheck shell=bash
 # Sourced by demo.sh and test.sh: makes .venv once for each requirements file and puts it first.
 # Usage: . launch/setup.sh REQUIREMENTS...      (run from anywhere; changes to the repository's root)
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 say() { printf '\n== %s\n' "$*"; }
 

@@ -73,8 +73,12 @@ class Checkpoints:
             return
         args = {name: ocp.args.StandardSave(tree) for name, tree in _items(state, fixed).items()}
         with self.disk_errors():
+            # Forced: asked whether to save, the manager would ask JAX whether a notice to end has
+            # come, and count its calls among those of `Preemption`.
             self._manager.save(
-                step, args=ocp.args.Composite(**args, **{_META: ocp.args.JsonSave(dict(meta))})
+                step,
+                args=ocp.args.Composite(**args, **{_META: ocp.args.JsonSave(dict(meta))}),
+                force=True,
             )
 
     def restore(self, like: State, fixed: PyTree) -> tuple[State, PyTree]:

@@ -9,7 +9,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,11 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ape_jax.align import latent, objective
-from ape_jax.errors import UserError
+from ape_jax.errors import Preempted, UserError
 from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.parallel.preemption import Preemption
 from ape_jax.parallel.progress import Progress
 from ape_jax.training import build, closed, optim, summary, workdir
 from ape_jax.training import run as run_lib
@@ -58,6 +59,7 @@ def train_and_evaluate(
     Raises:
       UserError: for anything the user can put right, before the first compile where it can be
         known by then; for a loss that is no longer finite; for a full disk.
+      Preempted: where SIGTERM asked for the end; the state is saved.
     """
     path = workdir.locate(directory)
     if config.method == "train":
@@ -131,6 +133,7 @@ class Loop:
         self._frozen = {**run.frozen, **self._fixed}
         self._start = int(self._state.step)
         self._writer = MetricWriter(path, self._start)
+        self._preemption = Preemption()
         train = run.config.train
         self._progress = Progress("training", train.steps, "pairs", train.batch, done=self._start)
         # Calls whose metrics are still on the device: their block's first step, bounds, metrics.
@@ -143,8 +146,9 @@ class Loop:
         blocks = source.blocks(self._start, train.steps)
         metrics: Mapping[str, float] = {}
         try:
-            for span, block in blocks:
-                metrics = self.take(span, block) or metrics
+            with self._preemption:
+                for span, block in blocks:
+                    metrics = self.take(span, block) or metrics
             # The end of the last start may have been cut off between checkpoint and summary.
             metrics = metrics or self._evaluate(None)
         finally:
@@ -185,7 +189,18 @@ class Loop:
             metrics = self._evaluate(step) if evaluate else {}
             if save:
                 self._checkpoints.save(self._state, self._fixed, self._meta)
+            if not last and self._preemption.requested():
+                self._leave(step)
         return metrics
+
+    def _leave(self, step: int) -> NoReturn:
+        """Saves what there is and ends the run, to be taken up again."""
+        self.flush()
+        self._checkpoints.save(self._state, self._fixed, self._meta)
+        raise Preempted(
+            f"asked to end: step {step} of {self._config.train.steps} is saved in {self._path}; "
+            "the same command goes on from there"
+        )
 
     def _resume(self, state: State) -> State:
         if self._checkpoints.latest is None:

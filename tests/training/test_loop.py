@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from ape_jax import config as config_lib
-from ape_jax.errors import UserError
+from ape_jax.errors import Preempted, UserError
 from ape_jax.training import loop
 from ape_jax.training.source import Source
 
@@ -149,6 +149,32 @@ def test_kill_9_of_the_command_resumes_with_the_same_bits(tiny_config, tmp_path)
     assert start(cut).wait(240) == 0
     loop.train_and_evaluate(config_lib.resolve(tiny_config), tmp_path / "whole")
     assert_same_bits(final_parameters(tmp_path / "whole"), final_parameters(cut))
+
+
+def test_sigterm_saves_ends_with_zero_and_resumes_with_the_same_bits(tiny_config, tmp_path):
+    """Sent to this very process, while it trains."""
+    tiny_config.train.steps_per_call, tiny_config.train.checkpoint_every = 1, 0
+    tiny_config.text.head.dropout = 0.2
+    config = config_lib.resolve(tiny_config)
+    loop.train_and_evaluate(config, tmp_path / "whole")
+    before, original = signal.getsignal(signal.SIGTERM), Source.blocks
+
+    def blocks(self, start, stop):
+        for span, block in original(self, start, stop):
+            if span.first + span.stop == 4:  # Blocks have two steps.
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield span, block
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Source, "blocks", blocks)
+        with pytest.raises(
+            Preempted, match=r"step \d of 8 is saved in .*; the same command goes on"
+        ):
+            loop.train_and_evaluate(config, tmp_path / "cut")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not (tmp_path / "cut/summary.json").exists()
+    loop.train_and_evaluate(config, tmp_path / "cut")
+    assert_same_bits(final_parameters(tmp_path / "whole"), final_parameters(tmp_path / "cut"))
 
 
 def test_finished_run_is_not_trained_again(tiny_config, tmp_path, monkeypatch):

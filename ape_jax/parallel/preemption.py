@@ -1,0 +1,56 @@
+"""The notice that a machine is about to be taken away: SIGTERM, to one process or to all."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+import jax
+
+
+class Preemption:
+    """Tells whether a notice has come, the same on every process at the same call.
+
+    Example:
+      with Preemption() as preemption:
+        for batch in batches:
+          state = step(state, batch)
+          if preemption.requested():
+            ...  # save, and end
+
+    Alone, a process notes the signal itself. Of several, any may be told; JAX's service then agrees
+    with all of them on the call at which they end together.
+    """
+
+    def __init__(self) -> None:
+        self._noted, self._calls = False, 0
+        self._before: Any = None
+
+    def __enter__(self) -> Preemption:
+        # Signals go to the main thread only; a run in another one is ended as ever.
+        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def requested(self) -> bool:
+        """Whether to end now; every process must ask equally often."""
+        if jax.process_count() == 1:
+            return self._noted
+        from jax.experimental import multihost_utils
+
+        self._calls += 1  # The service counts in ones, and steps come in blocks.
+        return multihost_utils.reached_preemption_sync_point(self._calls)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._noted = True
