@@ -25,6 +25,7 @@ _WORKDIR = flags.DEFINE_string(
 )
 _OVERRIDE = "--config."
 _overrides: dict[str, str] = {}
+_AGAIN = "started again, the same command goes on from the last checkpoint"
 
 
 def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
@@ -35,7 +36,8 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
       argv: the command line; by default the process's, which is then the command's own.
 
     The exit code is 0 (also after SIGTERM, once a training's state is saved), 1 after a `UserError`
-    (printed alone, in one line), 2 for flags that absl does not know, or 130 after an interrupt.
+    (printed alone, in one line), 2 for flags that absl does not know, 70 where another process of
+    the run was lost, or 130 after an interrupt.
     """
 
     alone = argv is None
@@ -58,7 +60,10 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
             _end(f"error: {error}", 1, alone)
         except KeyboardInterrupt:
             _end("interrupted", 130, alone)
-        except Exception:
+        except Exception as error:
+            if hosts.is_lost(error):
+                reason = str(error).splitlines()[0]
+                _end(f"error: another process of this run was lost ({reason}); {_AGAIN}", 70, alone)
             if jax.distributed.is_initialized():
                 _end(traceback.format_exc(), 70, alone)
             raise

@@ -8,16 +8,20 @@ from collections.abc import Iterator
 
 import jax
 
+# Seconds without a sign of life after which a process counts as lost, and the others end.
+_LOST_AFTER = 30
+
 
 def in_cluster() -> bool:
     """Whether this process was started as one of several.
 
     Looks only at what launchers set, so that a laptop never waits for a coordinator: JAX's own
-    variables, Slurm's task count and a TPU pod's list of workers. A Slurm batch script has a task
-    count too, but only `srun` starts the tasks, and only it sets the list of a step's nodes.
+    variables, Slurm's task count, a TPU pod's list of workers and the address of several pods. A
+    Slurm batch script has a task count too, but only `srun` starts the tasks, and only it sets the
+    list of a step's nodes.
     """
     env = os.environ
-    if env.get("JAX_COORDINATOR_ADDRESS"):
+    if env.get("JAX_COORDINATOR_ADDRESS") or env.get("MEGASCALE_COORDINATOR_ADDRESS"):
         return True
     if env.get("SLURM_NTASKS", "1") != "1" and "SLURM_STEP_NODELIST" in env:
         return True
@@ -39,10 +43,18 @@ def cluster() -> Iterator[None]:
     if os.environ.get("JAX_PLATFORMS") == "cpu":  # CPU processes talk to each other over gloo.
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(
-        num_processes=int(count) if count else None, process_id=int(index) if index else None
+        num_processes=int(count) if count else None,
+        process_id=int(index) if index else None,
+        heartbeat_timeout_seconds=_LOST_AFTER,
     )
     yield
     jax.distributed.shutdown()
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that another process of the run is gone."""
+    signs = ("Connection closed by peer", "Connection reset by peer", "heartbeat", "Gloo ")
+    return jax.distributed.is_initialized() and any(sign in str(error) for sign in signs)
 
 
 def is_first() -> bool:

@@ -138,6 +138,41 @@ def test_a_lost_process_ends_the_others_and_the_run_resumes(config_file, tmp_pat
     assert_same_end(config_file, workdir, tmp_path / "whole")
 
 
+def test_without_a_launcher_the_others_end_by_themselves_and_say_why(config_file, tmp_path):
+    command = [sys.executable, "-m", "ape_jax.main", "--config", config_file]
+    command += ["--workdir", tmp_path / "cut", "--config.train.steps=20000"]
+    lines = subprocess.run(
+        [ROOT / "launch/local_processes.sh", "--dry-run", "4", "2", *map(str, command)],
+        env={**os.environ, "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    processes = [
+        subprocess.Popen(
+            ["bash", "-c", f"exec {line}"],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for line in lines
+    ]
+    try:
+        wait_for(tmp_path / "cut/checkpoints" / str(STEPS // 2), processes[0])
+        processes[3].kill()
+        began = time.monotonic()
+        for process in processes[:3]:
+            _, said = process.communicate(timeout=60)
+            assert process.returncode not in (0, None)
+            assert "another process of this run was lost" in said or "heartbeat" in said, said
+        assert time.monotonic() - began < 60
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
 def test_a_notice_to_one_process_saves_and_ends_all(config_file, tmp_path):
     workdir = tmp_path / "cut"
     slow = ("--config.train.steps_per_call=1", "--config.train.log_every=1")
