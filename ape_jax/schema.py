@@ -161,6 +161,8 @@ SCHEMA: Mapping[str, Field] = {
     "study.lrs": Field((), "pairs (method, learning rate)", is_rates),
     # Frozen parameters of at least this many elements are sharded over the mesh.
     "mesh.shard_min_size": integer(2**20, 1),
+    # Devices over which a trained parameter and its optimizer state are split; 1 has them whole.
+    "mesh.fsdp": integer(1, 1, 2**20),
 }
 
 # What may change between two starts of one work directory without changing the result.
@@ -173,5 +175,6 @@ HARMLESS = frozenset(
         "cache.dir",
         "cache.missing",
         "cache.place",
+        "mesh.fsdp",
     }
 )

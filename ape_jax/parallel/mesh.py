@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -11,14 +12,18 @@ from jax.sharding import PartitionSpec as P
 
 from ape_jax.errors import UserError
 
-DATA = "data"
+DATA, FSDP = "data", "fsdp"
 
 
-def make_mesh(devices: int | None = None) -> Mesh:
-    """A one-dimensional mesh over all devices (or the first `devices`), with Auto axis types.
+def make_mesh(devices: int | None = None, fsdp: int = 1) -> Mesh:
+    """A mesh over all devices (or the first `devices`), with Auto axis types.
+
+    Batches are split over all of its devices. With `fsdp` it has a second axis of that length, over
+    which what is trained is split; neighbours in it are neighbours among the devices.
 
     Raises:
-      UserError: where JAX finds no device of the platform that it was told to use.
+      UserError: where JAX finds no device of the platform that it was told to use, or `fsdp` does
+        not divide their number.
 
     Auto, since under the Explicit default `a @ b.T` on batch-sharded arrays raises.
     """
@@ -27,7 +32,21 @@ def make_mesh(devices: int | None = None) -> Mesh:
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"JAX_PLATFORMS: there is no such device here ({reason})") from error
-    return jax.make_mesh((len(chosen),), (DATA,), axis_types=(AxisType.Auto,), devices=chosen)
+    shape, names = axes(len(chosen), fsdp)
+    return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * len(names), devices=chosen)
+
+
+def axes(devices: int, fsdp: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The shape of a mesh and the names of its axes.
+
+    Raises:
+      UserError: where `fsdp` does not divide the number of devices.
+    """
+    if devices % fsdp:
+        raise UserError(
+            f"config.mesh.fsdp: {fsdp} does not divide the {devices} devices; write a divisor"
+        )
+    return ((devices,), (DATA,)) if fsdp == 1 else ((devices // fsdp, fsdp), (DATA, FSDP))
 
 
 def make_local_mesh() -> Mesh:
@@ -51,27 +70,40 @@ def over_steps(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(None, mesh.axis_names))
 
 
-def by_size(mesh: Mesh, shape: tuple[int, ...], min_size: int) -> NamedSharding:
+def by_size(
+    mesh: Mesh, shape: tuple[int, ...], min_size: int, over: tuple[str, ...] | None = None
+) -> NamedSharding:
     """Splits an array of at least `min_size` elements along its longest divisible dimension.
+
+    It is split over the mesh's axes named in `over`, by default over all of them.
 
     Stacked layers keep their leading dimension whole, since a scan reads one layer at a time:
     a later dimension wins a tie.
     """
-    count = mesh.devices.size
+    names = mesh.axis_names if over is None else over
+    count = math.prod(mesh.shape[name] for name in names)
     if np.prod(shape, dtype=np.int64) < min_size or count == 1:
         return replicated(mesh)
     candidates = [(size, axis) for axis, size in enumerate(shape) if size % count == 0]
     if not candidates:
         return replicated(mesh)
     _, axis = max(candidates)
-    return NamedSharding(
-        mesh, P(*(mesh.axis_names if i == axis else None for i in range(len(shape))))
-    )
+    return NamedSharding(mesh, P(*(names if i == axis else None for i in range(len(shape)))))
+
+
+def of_trained(mesh: Mesh, shape: tuple[int, ...], min_size: int) -> NamedSharding:
+    """Where a trained parameter lies, and what the optimizer keeps of it: split over `FSDP`."""
+    return by_size(mesh, shape, min_size, (FSDP,) if FSDP in mesh.axis_names else ())
 
 
 def place_frozen(tree: Any, mesh: Mesh, min_size: int) -> Any:
     """Puts a tree of parameters on the mesh by `by_size`; each process gives the whole tree."""
     return jax.tree.map(lambda x: _place(x, by_size(mesh, np.shape(x), min_size)), tree)
+
+
+def place_trained(tree: Any, mesh: Mesh, min_size: int) -> Any:
+    """Puts what is trained on the mesh by `of_trained`; each process gives the whole tree."""
+    return jax.tree.map(lambda x: _place(x, of_trained(mesh, np.shape(x), min_size)), tree)
 
 
 def place_replicated(tree: Any, mesh: Mesh) -> Any:

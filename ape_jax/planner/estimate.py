@@ -65,7 +65,7 @@ def training(config: ml_collections.ConfigDict, where: Slice, captions: Captions
     Raises:
       UserError: for a config that cannot be trained there, but for its memory.
     """
-    mesh = where.mesh()
+    mesh = where.mesh(config.mesh.fsdp)
     _check_batch(config, mesh)
     towers = shapes.abstract_towers(config)
     model, trainable, frozen = shapes.abstract_model(config, *towers)
@@ -84,8 +84,9 @@ def training(config: ml_collections.ConfigDict, where: Slice, captions: Captions
         ema=config.optim.ema,
     )
     state = jax.eval_shape(lambda t: step.init_state(t, optimizer, config.optim.ema), trainable)
-    state = _placed(state, lambda x: mesh_lib.replicated(mesh))
-    frozen = _placed(frozen, lambda x: mesh_lib.by_size(mesh, x.shape, config.mesh.shard_min_size))
+    least = config.mesh.shard_min_size
+    state = _placed(state, lambda x: mesh_lib.of_trained(mesh, x.shape, least))
+    frozen = _placed(frozen, lambda x: mesh_lib.by_size(mesh, x.shape, least))
     batch = shapes.batch(config, model, mesh, captions)
     block = _block(train, batch, mesh)
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -96,7 +97,8 @@ def training(config: ml_collections.ConfigDict, where: Slice, captions: Captions
         "frozen parameters": frozen,
         "batches": block,
     }
-    traced = step.make_run(one, mesh).trace(*arguments)
+    placed = jax.tree.map(lambda x: x.sharding, state)
+    traced = step.make_run(one, mesh, placed).trace(*arguments)
     return _cost(traced, where, kinds, train.batch)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from ape_jax.errors import UserError
-from ape_jax.parallel.mesh import DATA
+from ape_jax.parallel import mesh as mesh_lib
 
 GIB = 2**30
 
@@ -96,11 +96,15 @@ class Slice:
         """Bytes of memory of one JAX device."""
         return self.chip.hbm // self.chip.cores
 
-    def mesh(self) -> Mesh:
+    def mesh(self, fsdp: int = 1) -> Mesh:
         """A mesh over its devices, which are there for the compiler only.
 
+        Args:
+          fsdp: as for `parallel.mesh.make_mesh`.
+
         Raises:
-          UserError: where libtpu is not installed, or there is no such slice.
+          UserError: where libtpu is not installed, there is no such slice, or `fsdp` does not
+            divide its devices.
         """
         from jax.experimental import topologies
 
@@ -119,8 +123,9 @@ class Slice:
                     f"requirements-tpu.txt ({reason})"
                 ) from error
             raise UserError(f"--topology: there is no slice {self.name}: {reason}") from error
-        made = topologies.make_mesh(found, (len(found.devices),), (DATA,))
-        return Mesh(np.asarray(made.devices), (DATA,), axis_types=(AxisType.Auto,))
+        shape, names = mesh_lib.axes(len(found.devices), fsdp)
+        made = topologies.make_mesh(found, shape, names)
+        return Mesh(np.asarray(made.devices), names, axis_types=(AxisType.Auto,) * len(names))
 
 
 def parse(name: str) -> Slice:

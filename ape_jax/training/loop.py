@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import optax
 from jaxtyping import PyTree
 
 from ape_jax.align import latent, objective
@@ -120,14 +121,10 @@ class Loop:
             // (run.config.train.micro_batch or run.config.train.batch),
             ema=run.config.optim.ema,
         )
-        self._train_on = make_run(step, run.mesh)
         self._key = jax.random.key(run.config.seed)
         self._embedder = Embedder(run.model, run.mesh, run.config.eval.batch)
-        # A copy: the step donates its state, and a tower that is trained is shared with `run`.
-        trainable = jax.tree.map(jnp.copy, run.trainable)
-        state = mesh_lib.place_replicated(
-            init_state(trainable, optimizer, run.config.optim.ema), run.mesh
-        )
+        state = _placed_state(run, optimizer)
+        self._train_on = make_run(step, run.mesh, jax.tree.map(lambda x: x.sharding, state))
         self._fixed: PyTree = {k: v for k, v in run.frozen.items() if k == "statistics"}
         self._state = self._resume(state)
         self._frozen = {**run.frozen, **self._fixed}
@@ -244,3 +241,17 @@ class Loop:
         if step is not None:
             self._writer.write(step, metrics)
         return metrics
+
+
+def _placed_state(run: run_lib.Run, optimizer: optax.GradientTransformation) -> State:
+    """The state before the first step, made where it will lie."""
+
+    def init(trainable: PyTree) -> State:
+        # A copy: the step donates its state, and a tower that is trained is shared with `run`.
+        copied = jax.tree.map(jnp.copy, trainable)
+        return init_state(copied, optimizer, run.config.optim.ema)
+
+    least = run.config.mesh.shard_min_size
+    shapes = jax.eval_shape(init, run.trainable)
+    out = jax.tree.map(lambda x: mesh_lib.of_trained(run.mesh, x.shape, least), shapes)
+    return jax.jit(init, out_shardings=out)(run.trainable)

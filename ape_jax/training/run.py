@@ -136,7 +136,7 @@ def assemble(config: ml_collections.ConfigDict, towers: tuple[Tower, Tower]) -> 
     Raises:
       UserError: for a layer, pooling, batch or rule that cannot be used.
     """
-    mesh = mesh_lib.make_mesh()
+    mesh = mesh_lib.make_mesh(fsdp=config.mesh.fsdp)
     trained = config.method == "train"
     if trained and config.train.batch % mesh.devices.size:
         raise UserError(
@@ -207,7 +207,7 @@ def prepare(
         config=config,
         model=model,
         mesh=made.mesh,
-        trainable=mesh_lib.place_replicated(trainable, made.mesh),
+        trainable=mesh_lib.place_trained(trainable, made.mesh, config.mesh.shard_min_size),
         frozen=frozen,
         dataset=dataset,
         tasks=tuple(_task(config, model, part.name, part.load(config, store)) for part in tasks),

@@ -163,7 +163,7 @@ def _averaged(state: State, trainable: PyTree, decay: float) -> PyTree | None:
     return jax.tree.map(lambda old, new: old + (1 - kept) * (new - old), state.average, trainable)
 
 
-def make_run(step: Step, mesh: Mesh) -> Run:
+def make_run(step: Step, mesh: Mesh, placed: PyTree | None = None) -> Run:
     """Many steps in one dispatch: `(state, frozen, key, block, start, stop) -> (state, metrics)`.
 
     A block is a batch with one more leading dimension K: K stacked batches, of which `start` to
@@ -172,6 +172,11 @@ def make_run(step: Step, mesh: Mesh) -> Run:
     batch what the whole block does, and give the same bits. So do blocks of another K, down to 2: a
     dimension of 1 is simplified away, and what is left is fused and rounded in another way.
     `state` is donated.
+
+    Args:
+      step: one of them.
+      mesh: the devices.
+      placed: the sharding of each array of the state; None where every device has all of them.
 
     Returns:
       The program; its metrics are [K], zero outside of the bounds.
@@ -195,7 +200,8 @@ def make_run(step: Step, mesh: Mesh) -> Run:
         return jax.lax.fori_loop(start, stop, body, (state, metrics))
 
     whole = mesh_lib.replicated(mesh)
-    return jax.jit(run, donate_argnums=0, out_shardings=(whole, whole))
+    out = (whole if placed is None else placed, whole)
+    return jax.jit(run, donate_argnums=0, out_shardings=out)
 
 
 def init_state(

@@ -1,0 +1,72 @@
+"""What is trained, split over a part of the mesh: the same training, less of it on each device."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from ape_jax import config as config_lib
+from ape_jax.errors import UserError
+from ape_jax.features.store import FeatureStore
+from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.training import build, loop, run
+
+
+@pytest.fixture
+def clip_config(tiny_config):
+    """Both towers trained, every parameter large enough to be split."""
+    tiny_config.image.tune = tiny_config.text.tune = "full"
+    tiny_config.image.standardize = False
+    tiny_config.mesh.shard_min_size = 1
+    tiny_config.train.steps, tiny_config.train.log_every = 4, 1
+    tiny_config.train.checkpoint_every = 2
+    return tiny_config
+
+
+def with_fsdp(config, fsdp):
+    config.mesh.fsdp = fsdp
+    return config_lib.resolve(config)
+
+
+def losses(workdir):
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return [line["train/loss"] for line in lines if "train/loss" in line]
+
+
+def test_the_losses_are_those_of_whole_parameters(clip_config, tmp_path):
+    for fsdp in (1, 4, 8):
+        loop.train_and_evaluate(with_fsdp(clip_config, fsdp), tmp_path / str(fsdp))
+    expected = losses(tmp_path / "1")
+    assert len(expected) == 4
+    for fsdp in ("4", "8"):
+        np.testing.assert_allclose(losses(tmp_path / fsdp), expected, rtol=1e-5)
+
+
+def test_state_is_split_over_the_axis(clip_config):
+    config = with_fsdp(clip_config, 4)
+    made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
+    assert dict(made.mesh.shape) == {"data": 2, "fsdp": 4}
+    kernel = made.trainable["text_tower"]["blocks"]["mlp"]["fc1"]["kernel"]
+    assert kernel.sharding.shard_shape(kernel.shape)[-1] == kernel.shape[-1] // 4
+    state = loop._placed_state(made, optax.adam(1e-3))
+    leaves = jax.tree.leaves((state.trainable, state.opt_state))
+    on_one = sum(np.prod(x.sharding.shard_shape(x.shape)) for x in leaves)
+    assert on_one < 0.3 * sum(x.size for x in leaves)
+
+
+def test_a_checkpoint_is_taken_up_on_another_mesh(clip_config, tmp_path):
+    loop.train_and_evaluate(with_fsdp(clip_config, 1), tmp_path / "whole")
+    config = with_fsdp(clip_config, 4)
+    loop.train_and_evaluate(config, tmp_path / "split")
+    shutil.rmtree(tmp_path / "split/checkpoints/4")
+    (tmp_path / "split/summary.json").unlink()
+    loop.train_and_evaluate(with_fsdp(clip_config, 2), tmp_path / "split")
+    np.testing.assert_allclose(losses(tmp_path / "split"), losses(tmp_path / "whole"), rtol=1e-5)
+
+
+def test_an_axis_that_does_not_divide_the_devices_is_refused():
+    with pytest.raises(UserError, match=r"config\.mesh\.fsdp: 3 does not divide the 8 devices"):
+        mesh_lib.make_mesh(fsdp=3)
