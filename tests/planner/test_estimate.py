@@ -1,0 +1,66 @@
+"""What is made of what the compiler says."""
+
+import types
+
+import pytest
+
+from ape_jax import config as config_lib
+from ape_jax.errors import UserError
+from ape_jax.planner import estimate, report, slices, traced
+from ape_jax.planner.shapes import Captions
+
+CAPTIONS = Captions(mean=13.0, longest=64)
+
+
+@pytest.mark.parametrize(("limit", "least"), [(100, 88), (4, 4), (3, 0), (70_000, 61_250)])
+def test_the_search_ends_just_below_what_does_not_fit(monkeypatch, limit, least):
+    tried = []
+
+    def training(config, where, captions):
+        tried.append(config.train.batch)
+        assert config.train.batch % 4 == 0 and config.train.micro_batch == 0
+        return types.SimpleNamespace(fits=config.train.batch <= limit)
+
+    monkeypatch.setattr(estimate, "training", training)
+    config = config_lib.default()
+    config.train.batch, config.train.micro_batch = 512, 8
+    said = []
+    best = estimate.largest_batch(config, slices.parse("v5e:2x2"), CAPTIONS, said.append)
+    assert least <= best <= limit and best % 4 == 0
+    assert len(tried) == len(set(tried)) == len(said)
+    assert config.train.batch == 512
+
+
+@pytest.mark.parametrize(
+    ("passes", "memory", "sent", "seconds"),
+    [
+        (4 * 197e12 * 0.5, 0, 0, 1.0),
+        (0, 819e9 * 0.8 * 2, 0, 2.0),
+        (1e12, 819e9 * 0.8, 200e9 * 0.5 * 3, 3.0),
+    ],
+)
+def test_the_slowest_of_products_memory_and_links_counts(passes, memory, sent, seconds):
+    products = traced.Products(flops=passes, passes=passes)
+    measured = {"traffic": {"all-gather": sent}, "memory_traffic": memory}
+    found = estimate._seconds(slices.parse("v5e:2x2"), products, measured)
+    assert found == pytest.approx(seconds)
+
+
+def test_closed_forms_are_not_planned():
+    config = config_lib.default()
+    config.method = "cca"
+    mesh = types.SimpleNamespace(size=4)
+    with pytest.raises(UserError, match=r"config\.method: 'cca' is solved and not trained"):
+        estimate._check_batch(config, mesh)
+
+
+def test_the_time_to_encode_counts_views_and_whole_batches():
+    cost = estimate.Cost(fits=True, arguments={}, flops=1.0, passes=1.0, seconds=3.6, rows=64)
+    config = config_lib.default()
+    config.cache.views = 3
+    made = report.record(
+        config, slices.parse("v5e:2x2"), CAPTIONS, cost, {"images": cost, "captions": cost}, 65
+    )
+    # 195 images are four batches, 65 captions two.
+    assert made["encoding_hours"] == pytest.approx(6 * 3.6 / 3600)
+    assert "encoding all pairs: 0.01 hours" in report.text(made)
