@@ -53,7 +53,7 @@ def test_first_steps_of_a_recipe_bring_the_loss_down(path, tmp_path, features, m
     On one device: eight of them, each with both towers and their optimizer, are ten gigabytes.
     """
     mesh = mesh_lib.make_mesh(1)
-    monkeypatch.setattr(mesh_lib, "make_mesh", lambda devices=None: mesh)
+    monkeypatch.setattr(mesh_lib, "make_mesh", lambda devices=None, fsdp=1: mesh)
     config = read(path, "runlocal")
     with config.unlocked():
         config.cache.dir = str(features)
