@@ -28,15 +28,30 @@ def which_negatives(
     place = jnp.arange(batch)
     image = (place if ids is None else ids).reshape(batch, -1)
     text = image if text_ids is None else text_ids.reshape(batch, -1)
-    apart = image[:, None, 0] != text[None, :, 0]
-    for k in range(1, image.shape[1]):
-        apart = apart & (image[:, None, k] != text[None, :, k])
-    if text_ids is not None:  # A pair need not agree with itself, and is no negative all the same.
-        apart = apart & (place[:, None] != place[None, :])
-    if groups > 1:
-        group = place // (batch // groups)
-        apart = apart & (group[:, None] == group[None, :])
-    return by_rows(apart, mesh)
+    own, group = text_ids is not None, batch // groups if groups > 1 else 0
+    return by_rows(apart((image, place), (text, place), own, group), mesh)
+
+
+def apart(
+    images: tuple[Array, Array], texts: tuple[Array, Array], own_texts: bool, group: int
+) -> Bool[Array, "m n"]:
+    """`which_negatives` for a part of the batch's images and a part of its texts.
+
+    Args:
+      images: ids [m, c] and places in the batch [m].
+      texts: ids [n, c] and places [n].
+      own_texts: whether the texts' ids are not their images'.
+      group: pairs in a row that see none but each other; 0 for the global loss.
+    """
+    (ids, place), (text_ids, text_place) = images, texts
+    found = ids[:, None, 0] != text_ids[None, :, 0]
+    for k in range(1, ids.shape[1]):
+        found &= ids[:, None, k] != text_ids[None, :, k]
+    if own_texts:  # A pair need not agree with itself, and is no negative all the same.
+        found &= place[:, None] != text_place[None, :]
+    if group:
+        found &= place[:, None] // group == text_place[None, :] // group
+    return found
 
 
 def not_negatives_reference(

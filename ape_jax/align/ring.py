@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, PyTree
 
+from ape_jax.align import negatives
 from ape_jax.towers.products import product, product_transposed, transposed_product
 
 # Rows and columns of a tile: 4 MiB of f32, products large enough to run at full speed.
@@ -29,9 +30,36 @@ TILE = 1024
 
 # What one meeting needs of one side: arrays [b, ...].
 Side = Mapping[str, Array]
-# (home, guest, cosines, negative, home sums, guest sums) -> both sums with this tile in them.
-Visit = Callable[[Side, Side, Array, Array, PyTree, PyTree], tuple[PyTree, PyTree]]
 Merge = Callable[[PyTree, PyTree], PyTree]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """Some images at home with some texts that are guests.
+
+    Attributes:
+      home: of the m images.
+      guest: of the n texts.
+      cosines: of each with each, f32.
+      negative: which of them count as negatives.
+    """
+
+    home: Side
+    guest: Side
+    cosines: Float[Array, "m n"]
+    negative: Bool[Array, "m n"]
+
+    def gradients(
+        self, weights: Float[Array, "m n"]
+    ) -> tuple[Float[Array, "m e"], Float[Array, "n e"]]:
+        """From the derivatives by the cosines to those by images and texts, f32."""
+        dtype = _dtype(self.home, self.guest)
+        of_images = product(weights, self.guest["z"], dtype)
+        return of_images, transposed_product(weights, self.home["z"], dtype)
+
+
+# (tile, sums of its images, sums of its texts) -> both with the tile in them.
+Visit = Callable[[Tile, PyTree, PyTree], tuple[PyTree, PyTree]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +124,8 @@ class Ring:
         Args:
           visit: adds a tile to the sums of its rows and its columns.
           merge: adds two sums of the same columns, over other rows.
-          home: of the device's images: `z` [b, e], `place`, `ids` and what `visit` reads.
+          home: of the device's images: `z` [b, e], `place` [b], `ids` [b, c] and what `visit`
+            reads.
           guest: the same of its texts.
           sums: what to begin with, of the images and of the texts; neutral in `merge`.
 
@@ -144,36 +173,19 @@ class Ring:
             # not divide: what was seen there is left out.
             start = tuple(jnp.minimum(x, b - size) for x in begin)
             rows, columns = take(home, start[0]), take(guest, start[1])
-            negative = self._negative(rows, columns)
+            ids = ((side["ids"], side["place"]) for side in (rows, columns))
+            negative = negatives.apart(*ids, self.own_texts, self.group)
             if b % size:
                 fresh = tuple(s + jnp.arange(size) >= x for s, x in zip(start, begin))
                 negative &= fresh[0][:, None] & fresh[1][None, :]
             before = take(sums[0], start[0]), take(sums[1], start[1])
             cosines = product_transposed(rows["z"], columns["z"], _dtype(rows, columns))
-            after = visit(rows, columns, cosines, negative, *before)
+            after = visit(Tile(rows, columns, cosines, negative), *before)
             return put(sums[0], after[0], start[0]), put(sums[1], after[1], start[1])
 
         if count == 1:
             return one_tile(0, (home_sums, guest_sums))
         return jax.lax.fori_loop(0, count * count, one_tile, (home_sums, guest_sums))
-
-    def _negative(self, home: Side, guest: Side) -> Bool[Array, "m n"]:
-        """As `negatives.which_negatives`, of a tile."""
-        place = home["place"][:, None], guest["place"][None, :]
-        apart = place[0] != place[1] if self.own_texts or "ids" not in home else True
-        for k in range(home["ids"].shape[1] if "ids" in home else 0):
-            apart &= home["ids"][:, None, k] != guest["ids"][None, :, k]
-        if self.group:
-            apart &= place[0] // self.group == place[1] // self.group
-        return apart
-
-
-def gradients(
-    home: Side, guest: Side, weights: Float[Array, "m n"]
-) -> tuple[Float[Array, "m e"], Float[Array, "n e"]]:
-    """Of a tile, from the derivatives by its cosines to those by its images and texts, f32."""
-    dtype = _dtype(home, guest)
-    return product(weights, guest["z"], dtype), transposed_product(weights, home["z"], dtype)
 
 
 def _dtype(home: Side, guest: Side) -> Any:

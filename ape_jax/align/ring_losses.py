@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ape_jax.align import ring as ring_lib
 from ape_jax.align.negatives import Ids
-from ape_jax.align.ring import Ring, Side
+from ape_jax.align.ring import Ring, Side, Tile
 
 # What a maximum begins with: as good as -inf, and its difference from itself is a number.
 _LOWEST = -1e30
@@ -48,7 +47,14 @@ def _softmax_forward(ring, smoothing, zimg, ztxt, scale, ids):
     def on_device(sharded: PyTree, scale: Array) -> tuple[Array, PyTree]:
         home, guest = _sides(ring, *sharded)
         fresh = _no_negatives(len(home["z"]))
-        visit = functools.partial(_softmax_visit, scale)
+
+        def visit(tile: Tile, rows: PyTree, columns: PyTree) -> tuple[PyTree, PyTree]:
+            of_rows, of_columns = _leads(tile)
+            return (
+                _add_exponentials(rows, scale, of_rows, tile.negative, axis=1),
+                _add_exponentials(columns, scale, of_columns, tile.negative, axis=0),
+            )
+
         sums = ring.sweep(visit, _merge_exponentials, home, guest, (fresh, fresh))
         # softplus(log-sum-exp of the negatives' lead over the pair) is the cross entropy.
         entropies = [jax.nn.softplus(jnp.log(s["total"]) + s["top"]) for s in sums]
@@ -65,20 +71,10 @@ def _softmax_forward(ring, smoothing, zimg, ztxt, scale, ids):
     return loss, (zimg, ztxt, scale, ids, found)
 
 
-def _softmax_visit(
-    scale: Array,
-    home: Side,
-    guest: Side,
-    cosines: Array,
-    negative: Array,
-    rows: PyTree,
-    columns: PyTree,
-) -> tuple[PyTree, PyTree]:
-    of_rows, of_columns = cosines - home["positive"][:, None], cosines - guest["positive"][None, :]
-    return (
-        _add_exponentials(rows, scale, of_rows, negative, axis=1),
-        _add_exponentials(columns, scale, of_columns, negative, axis=0),
-    )
+def _leads(tile: Tile) -> tuple[Float[Array, "m n"], Float[Array, "m n"]]:
+    """How far each cosine lies above the pair's own: of the image's pair, and of the text's."""
+    own = tile.home["positive"][:, None], tile.guest["positive"][None, :]
+    return tile.cosines - own[0], tile.cosines - own[1]
 
 
 def _no_negatives(b: int) -> PyTree:
@@ -113,7 +109,17 @@ def _softmax_backward(ring, smoothing, saved, cotangent):
         home, guest = _sides(ring, zimg, ztxt, ids)
         for side, entropy, count in zip((home, guest), entropies, counts):
             side |= {"entropy": entropy, "share": smoothing / (count + 1)}
-        visit = functools.partial(_softmax_visit_back, scale, bool(smoothing))
+
+        def visit(tile: Tile, rows: PyTree, columns: PyTree) -> tuple[PyTree, PyTree]:
+            (of_rows, of_columns), home, guest = _leads(tile), tile.home, tile.guest
+            # sigmoid(lse) exp(x - lse) = exp(x - softplus(lse)): a softmax over pair and negatives.
+            weights = jnp.exp(scale * of_rows - home["entropy"][:, None])
+            weights += jnp.exp(scale * of_columns - guest["entropy"][None, :])
+            if smoothing:
+                weights -= home["share"][:, None] + guest["share"][None, :]
+            weights = jnp.where(tile.negative, weights, 0)
+            return _add_gradients(tile, weights, rows, columns, {"with": weights * tile.cosines})
+
         sums = ring.sweep(visit, _add, home, guest, _no_gradients(zimg, ("with",)))
         by_positive = sum(jnp.expm1(-s["entropy"]) for s in (home, guest))
         if smoothing:
@@ -126,26 +132,6 @@ def _softmax_backward(ring, smoothing, saved, cotangent):
 
     out = (True, True, False)
     return (*ring.spread(on_device, (zimg, ztxt, ids, found), (scale, cotangent), out), None)
-
-
-def _softmax_visit_back(
-    scale: Array,
-    smooth: bool,
-    home: Side,
-    guest: Side,
-    cosines: Array,
-    negative: Array,
-    rows: PyTree,
-    columns: PyTree,
-) -> tuple[PyTree, PyTree]:
-    of_rows, of_columns = cosines - home["positive"][:, None], cosines - guest["positive"][None, :]
-    # sigmoid(lse) exp(x - lse) = exp(x - softplus(lse)), a softmax over the pair and its negatives.
-    weights = jnp.exp(scale * of_rows - home["entropy"][:, None])
-    weights += jnp.exp(scale * of_columns - guest["entropy"][None, :])
-    if smooth:
-        weights -= home["share"][:, None] + guest["share"][None, :]
-    weights = jnp.where(negative, weights, 0)
-    return _add_gradients(home, guest, weights, rows, columns, {"with": weights * cosines})
 
 
 softmax.defvjp(_softmax_forward, _softmax_backward)
@@ -170,8 +156,8 @@ def _sigmoid_forward(ring, divisor, zimg, ztxt, scale, bias, ids):
         scale, bias = whole
         home, guest = _sides(ring, *sharded)
 
-        def visit(home, guest, cosines, negative, rows, columns):
-            unlike = jnp.where(negative, jax.nn.softplus(scale * cosines + bias), 0)
+        def visit(tile: Tile, rows: Array, columns: PyTree) -> tuple[Array, PyTree]:
+            unlike = jnp.where(tile.negative, jax.nn.softplus(scale * tile.cosines + bias), 0)
             return rows + unlike.sum(axis=1), columns
 
         nothing = jnp.zeros(len(home["z"]), jnp.float32)
@@ -190,10 +176,10 @@ def _sigmoid_backward(ring, divisor, saved, cotangent):
         (zimg, ztxt, ids), (scale, bias, cotangent) = sharded, whole
         home, guest = _sides(ring, zimg, ztxt, ids)
 
-        def visit(home, guest, cosines, negative, rows, columns):
-            weights = jnp.where(negative, jax.nn.sigmoid(scale * cosines + bias), 0)
-            sums = {"with": weights * cosines, "alone": weights}
-            return _add_gradients(home, guest, weights, rows, columns, sums)
+        def visit(tile: Tile, rows: PyTree, columns: PyTree) -> tuple[PyTree, PyTree]:
+            weights = jnp.where(tile.negative, jax.nn.sigmoid(scale * tile.cosines + bias), 0)
+            sums = {"with": weights * tile.cosines, "alone": weights}
+            return _add_gradients(tile, weights, rows, columns, sums)
 
         sums = ring.sweep(visit, _add, home, guest, _no_gradients(zimg, ("with", "alone")))
         by_positive = -jax.nn.sigmoid(-(scale * home["positive"] + bias))
@@ -215,11 +201,10 @@ def _sides(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """What meetings read of a device's images and texts."""
     own = (zimg.astype(jnp.float32) * ztxt.astype(jnp.float32)).sum(axis=1)
-    both = {"positive": own, "place": ring.places(len(zimg))}
-    home, guest = {"z": zimg, **both}, {"z": ztxt, **both}
-    if ids is not None:
-        home["ids"], guest["ids"] = ids
-    return home, guest
+    place = ring.places(len(zimg))
+    both = {"positive": own, "place": place}
+    image_ids, text_ids = (place[:, None],) * 2 if ids is None else ids
+    return {"z": zimg, "ids": image_ids, **both}, {"z": ztxt, "ids": text_ids, **both}
 
 
 def _no_gradients(z: Array, scalars: tuple[str, ...]) -> tuple[PyTree, PyTree]:
@@ -229,10 +214,10 @@ def _no_gradients(z: Array, scalars: tuple[str, ...]) -> tuple[PyTree, PyTree]:
 
 
 def _add_gradients(
-    home: Side, guest: Side, weights: Array, rows: PyTree, columns: PyTree, summed: PyTree
+    tile: Tile, weights: Array, rows: PyTree, columns: PyTree, summed: PyTree
 ) -> tuple[PyTree, PyTree]:
     """Adds a tile's gradients, and the sums over its columns."""
-    by_image, by_text = ring_lib.gradients(home, guest, weights)
+    by_image, by_text = tile.gradients(weights)
     rows = {"z": rows["z"] + by_image, **{k: rows[k] + x.sum(axis=1) for k, x in summed.items()}}
     return rows, {"z": columns["z"] + by_text}
 
