@@ -39,8 +39,9 @@ def main() -> None:
             raise UserError(f"--topology: not even a pair a device fits on {where.name}")
         with config.unlocked():
             config.train.batch = best
-    step = estimate.training(config, where, captions)
-    encoding = estimate.extraction(config, where, captions)
+    planned = estimate.assemble(config, where)
+    step = estimate.training(config, where, captions, planned)
+    encoding = estimate.extraction(config, where, captions, planned)
     made = report.record(config, where, captions, step, encoding, _PAIRS.value)
     print(json.dumps(made) if _JSON.value else report.text(made))
     for what, cost in {"the training step": step, **encoding}.items():

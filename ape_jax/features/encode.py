@@ -66,7 +66,7 @@ class FrozenTower:
         return self.mesh.devices.size == 1 and self.mesh.devices.flat[0].platform == "cpu"
 
     @functools.cached_property
-    def _encode(self) -> Callable[[PyTree, Mapping[str, Array]], Encoded]:
+    def program(self) -> Callable[[PyTree, Mapping[str, Array]], Encoded]:
         """The forward pass, jitted once for all data sets; its result is on every process."""
         tower, _ = self._forward
 
@@ -80,7 +80,7 @@ class FrozenTower:
     def __call__(self, batch: Mapping[str, np.ndarray], rows: int | None = None) -> Encoded:
         """Starts encoding up to `rows` rows (default: `self.rows`), and fills up to that many."""
         placed = mesh_lib.place_whole_batch(batch, self.mesh, rows or self.rows)
-        return self._encode(self._forward[1], placed)
+        return self.program(self._forward[1], placed)
 
     @functools.cached_property
     def _forward(self) -> tuple[Tower, PyTree]:

@@ -145,6 +145,20 @@ def round_up(rows: int, mesh: Mesh) -> int:
     return -(-rows // count) * count
 
 
+def check_batch(train: Any, mesh: Mesh) -> None:
+    """Raises UserError for a `train.batch` or `micro_batch` that does not divide over the mesh."""
+    if train.batch % mesh.size:
+        raise UserError(
+            f"config.train.batch: {train.batch} does not divide over the {mesh.size} devices; "
+            f"write {round_up(train.batch, mesh)}"
+        )
+    if train.micro_batch % mesh.size:
+        raise UserError(
+            f"config.train.micro_batch: {train.micro_batch} does not divide over the {mesh.size} "
+            f"devices; write a multiple of {mesh.size}"
+        )
+
+
 def place_whole_batch(tree: Any, mesh: Mesh, rows: int) -> Any:
     """Places a batch of up to `rows` rows that every process has whole, filled up to `rows`.
 

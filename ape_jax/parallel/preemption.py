@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any
 
 import jax
+
+# Over all runs of a process: JAX's service counts too, and does not start again with a run.
+_CALLS = itertools.count(1)
 
 
 class Preemption:
@@ -25,7 +29,7 @@ class Preemption:
     """
 
     def __init__(self) -> None:
-        self._noted, self._calls = False, 0
+        self._noted = False
         self._before: Any = None
 
     def __enter__(self) -> Preemption:
@@ -49,8 +53,8 @@ class Preemption:
             return self._noted
         from jax.experimental import multihost_utils
 
-        self._calls += 1  # The service counts in ones, and steps come in blocks.
-        return multihost_utils.reached_preemption_sync_point(self._calls)
+        # The service counts in ones, and steps come in blocks.
+        return multihost_utils.reached_preemption_sync_point(next(_CALLS))
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._noted = True

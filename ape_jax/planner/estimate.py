@@ -12,15 +12,14 @@ import ml_collections
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from ape_jax.align import latent as latent_lib
-from ape_jax.align import objective
 from ape_jax.errors import UserError
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.planner import program, shapes
 from ape_jax.planner import traced as traced_lib
 from ape_jax.planner.shapes import Captions
 from ape_jax.planner.slices import Slice
-from ape_jax.training import optim, plan, step
+from ape_jax.training import frontier, optim, plan, step
+from ape_jax.training.run import Assembly
 
 # Published rates are peaks. A program is taken to reach so much of each.
 MATRIX_SHARE, MEMORY_SHARE, LINK_SHARE = 0.5, 0.8, 0.5
@@ -59,82 +58,64 @@ class Cost:
     rows: int = 0
 
 
-def training(config: ml_collections.ConfigDict, where: Slice, captions: Captions) -> Cost:
-    """A training step.
+def assemble(config: ml_collections.ConfigDict, where: Slice) -> Assembly:
+    """A run's model and frozen parameters on a slice, as shapes.
 
     Raises:
       UserError: for a config that cannot be trained there, but for its memory.
     """
-    mesh = where.mesh(config.mesh.fsdp)
-    _check_batch(config, mesh)
-    towers = shapes.abstract_towers(config)
-    model, trainable, frozen = shapes.abstract_model(config, *towers)
-    schedule = optim.make_schedule(config.optim, config.train.steps)
+    if config.method != "train":
+        raise UserError(f"config.method: {config.method!r} is solved and not trained; plan 'train'")
+    mesh, least = where.mesh(config.mesh.fsdp), config.mesh.shard_min_size
+    mesh_lib.check_batch(config.train, mesh)
+    model, trainable, frozen = shapes.abstract_model(config, *shapes.abstract_towers(config))
     optim.check_rules(config.optim, trainable)
-    optimizer = optim.make_optimizer(config.optim, schedule, trainable)
-    train = config.train
-    one = step.make_step(
-        model,
-        objective.from_config(config.loss),
-        optimizer,
-        mesh,
-        schedule=schedule,
-        latent=latent_lib.from_config(config.latent),
-        chunks=train.batch // (train.micro_batch or train.batch),
-        ema=config.optim.ema,
-    )
-    state = jax.eval_shape(lambda t: step.init_state(t, optimizer, config.optim.ema), trainable)
-    least = config.mesh.shard_min_size
-    state = _placed(state, lambda x: mesh_lib.of_trained(mesh, x.shape, least))
     frozen = _placed(frozen, lambda x: mesh_lib.by_size(mesh, x.shape, least))
-    batch = shapes.batch(config, model, mesh, captions)
-    block = _block(train, batch, mesh)
+    readers = frontier.make_readers(config, model, frozen, mesh)
+    return Assembly(model=model, mesh=mesh, trainable=trainable, frozen=frozen, readers=readers)
+
+
+def training(
+    config: ml_collections.ConfigDict, where: Slice, captions: Captions, made: Assembly
+) -> Cost:
+    """A training step of what `assemble` gives."""
+    one, optimizer = step.from_config(config, made.model, made.trainable, made.mesh)
+    state = jax.eval_shape(
+        lambda t: step.init_state(t, optimizer, config.optim.ema), made.trainable
+    )
+    least = config.mesh.shard_min_size
+    state = _placed(state, lambda x: mesh_lib.of_trained(made.mesh, x.shape, least))
+    batch = shapes.batch(config, made.model, made.mesh, captions)
+    block = _block(config.train, batch, made.mesh)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    arguments = (state, frozen, key, block, jnp.int32(0), jnp.int32(1))
     kinds = {
         "trained parameters": state.trainable,
         "optimizer": (state.opt_state, state.average),
-        "frozen parameters": frozen,
+        "frozen parameters": made.frozen,
         "batches": block,
     }
-    placed = jax.tree.map(lambda x: x.sharding, state)
-    traced = step.make_run(one, mesh, placed).trace(*arguments)
-    return _cost(traced, where, kinds, train.batch)
+    run = step.make_run(one, made.mesh, jax.tree.map(lambda x: x.sharding, state))
+    traced = run.trace(state, made.frozen, key, block, jnp.int32(0), jnp.int32(1))
+    return _cost(traced, where, kinds, config.train.batch)
 
 
 def extraction(
-    config: ml_collections.ConfigDict, where: Slice, captions: Captions
+    config: ml_collections.ConfigDict, where: Slice, captions: Captions, made: Assembly
 ) -> dict[str, Cost]:
     """A batch of images and one of captions through the frozen towers, where they are encoded."""
-    mesh = where.mesh()
-    towers = shapes.abstract_towers(config)
-    model, _, frozen = shapes.abstract_model(config, *towers)
-    frozen = _placed(frozen, lambda x: mesh_lib.by_size(mesh, x.shape, config.mesh.shard_min_size))
-    rows = mesh_lib.round_up(config.eval.batch, mesh)
-    rows_of = mesh_lib.over_batch(mesh)
     found = {}
-    for name, side, wanted in (
-        ("images", model.image, config.cache.views),
-        ("captions", model.text, config.cache.text),
+    for name, reader, wanted in (
+        ("images", made.readers.image, config.cache.views),
+        ("captions", made.readers.text, config.cache.text),
     ):
-        if not wanted or side.frontier == "input" or side.tower.params == {}:
+        if reader is None or not wanted:
             continue
-        batch = _raw(side.tower.config, rows, captions, rows_of)
-        encode = _encoder(side.tower, side.tuned.reading, mesh)
-        params = frozen[f"{side.tower.kind}_tower"]
-        kinds = {"frozen parameters": params, "batches": batch}
-        found[name] = _cost(encode.trace(params, batch), where, kinds, rows)
+        rows = mesh_lib.over_batch(made.mesh)
+        batch = _raw(reader.tower.config, reader.rows, captions, rows)
+        kinds = {"frozen parameters": reader.params, "batches": batch}
+        traced = reader.program.trace(reader.params, batch)
+        found[name] = _cost(traced, where, kinds, reader.rows)
     return found
-
-
-def _encoder(tower: Any, reading: Mapping[str, Any], mesh: Mesh) -> Any:
-    """As `features.encode.FrozenTower` runs it off the CPU."""
-
-    def encode(params: PyTree, batch: Mapping[str, jax.Array]) -> Any:
-        out = tower.apply(params, batch, **reading)
-        return out if out.pooled is None else out.replace(tokens=None, mask=None)
-
-    return jax.jit(encode, out_shardings=mesh_lib.replicated(mesh))
 
 
 def _raw(config: Any, rows: int, captions: Captions, sharding: Any) -> dict[str, Any]:
@@ -162,7 +143,7 @@ def largest_batch(
         tried = config.copy_and_resolve_references()
         with tried.unlocked():
             tried.train.batch, tried.train.micro_batch = batch, 0
-        found = training(tried, where, captions).fits
+        found = training(tried, where, captions, assemble(tried, where)).fits
         say(f"global batch {batch:,}: {'fits' if found else 'does not fit'}")
         return found
 
@@ -173,17 +154,6 @@ def largest_batch(
         middle = (low + high) // 2 // devices * devices
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
-
-
-def _check_batch(config: ml_collections.ConfigDict, mesh: Mesh) -> None:
-    if config.method != "train":
-        raise UserError(f"config.method: {config.method!r} is solved and not trained; plan 'train'")
-    for key in ("batch", "micro_batch"):
-        if config.train[key] % mesh.size:
-            raise UserError(
-                f"config.train.{key}: {config.train[key]} does not divide over the {mesh.size} "
-                f"devices; write {mesh_lib.round_up(config.train[key], mesh)}"
-            )
 
 
 def _placed(tree: PyTree, sharding: Callable[[Any], Any]) -> PyTree:
@@ -216,13 +186,13 @@ def _cost(traced: Any, where: Slice, kinds: Mapping[str, PyTree], rows: int) -> 
         reason = " ".join(str(error).split("\n")[0].split()).partition(": ")[2].rstrip(".")
         largest = traced_lib.largest(traced.jaxpr, where.devices)
         return Cost(fits=False, reason=reason, largest=tuple(largest), rows=rows, **counted)
-    text, analysis = compiled.as_text(), compiled.cost_analysis()
+    text, analysis = program.read(compiled.as_text()), compiled.cost_analysis()
     # The compiler counts a loop's body once; what it says of memory is stretched as its products.
     stretch = max(products.flops / where.devices / max(analysis.get("flops", 0.0), 1.0), 1.0)
     measured = {
-        "traffic": program.traffic(text),
+        "traffic": text.traffic(),
         "memory_traffic": analysis.get("bytes accessed", 0.0) * stretch,
-        "largest": tuple(program.largest(text)),
+        "largest": tuple(text.largest()),
     }
     return Cost(
         fits=True,  # Or the compiler would have refused.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import re
+from collections.abc import Mapping
 
 _BITS = {"pred": 8, "bf16": 16, "f16": 16, "f32": 32, "f64": 64}
 _ARRAY = re.compile(r"\b(pred|bf16|[fsu]\d+|f8\w+)\[([\d,]*)\]")
@@ -39,45 +40,65 @@ class Instruction:
         return found[1] if found else self.name
 
 
-def traffic(text: str) -> dict[str, float]:
-    """Bytes that each device sends in one run, by kind of collective; loops as often as they run.
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A compiled program.
 
-    Args:
-      text: `compiled.as_text()`.
+    Attributes:
+      computations: the instructions of each.
+      entry: the name of the first to run.
     """
-    computations, entry = _read(text)
-    sent: collections.Counter[str] = collections.Counter()
 
-    def visit(name: str, times: int) -> None:
-        for line in computations.get(name, ()):
-            kind = line.kind.removesuffix("-start")
-            if kind in _SENDS:
-                # Of a started one the result names its operand too; what arrives comes last.
-                size = max(line.arrays) if line.kind.endswith("-start") else sum(line.arrays)
-                sent[kind] += times * size * (2 if kind == "all-reduce" else 1)
-            inner = times * _trips(line, computations)
-            for called in _CALLED.findall(line.rest):
-                visit(called, inner)
+    computations: Mapping[str, list[Instruction]]
+    entry: str
 
-    visit(entry, 1)
-    return dict(sent)
+    def traffic(self) -> dict[str, float]:
+        """Bytes that each device sends in one run, by kind of collective; loops as they run."""
+        sent: collections.Counter[str] = collections.Counter()
+
+        def visit(name: str, times: int) -> None:
+            for line in self.computations.get(name, ()):
+                kind = line.kind.removesuffix("-start")
+                if kind in _SENDS:
+                    # Of a started one the result names its operand too: the larger is what comes.
+                    size = max(line.arrays) if line.kind.endswith("-start") else sum(line.arrays)
+                    sent[kind] += times * size * (2 if kind == "all-reduce" else 1)
+                inner = times * self._trips(line)
+                for called in _CALLED.findall(line.rest):
+                    visit(called, inner)
+
+        visit(self.entry, 1)
+        return dict(sent)
+
+    def largest(self, count: int = 5) -> list[tuple[str, int]]:
+        """The largest arrays that it makes: where they come from, and their bytes."""
+        found: dict[str, int] = {}
+        for name, lines in self.computations.items():
+            if name.startswith(("fused_", "region_")):  # Inside of one instruction.
+                continue
+            for line in lines:
+                if line.kind not in _VIEWS and line.arrays:
+                    found[line.source] = max(found.get(line.source, 0), max(line.arrays))
+        return sorted(found.items(), key=lambda item: -item[1])[:count]
+
+    def _trips(self, line: Instruction) -> int:
+        """How often a loop runs that counts up to a constant; 1 where it cannot be told."""
+        if line.kind != "while":
+            return 1
+        if known := re.search(r'known_trip_count"?:\{"n":"(\d+)"', line.rest):
+            return int(known[1])
+        condition = re.search(r"condition=%?([\w.\-]+)", line.rest)
+        lines = self.computations.get(condition[1], []) if condition else []
+        bounds = [
+            int(found[1])
+            for x in lines
+            if x.kind == "constant" and (found := re.match(r"(\d+)\)", x.rest))
+        ]
+        return bounds[0] if len(bounds) == 1 and any(x.kind == "compare" for x in lines) else 1
 
 
-def largest(text: str, count: int = 5) -> list[tuple[str, int]]:
-    """The largest arrays that a program makes: where they come from, and their bytes."""
-    computations, _ = _read(text)
-    found: dict[str, int] = {}
-    for name, lines in computations.items():
-        if name.startswith(("fused_", "region_")):  # Inside of one instruction.
-            continue
-        for line in lines:
-            if line.kind not in _VIEWS and line.arrays:
-                found[line.source] = max(found.get(line.source, 0), max(line.arrays))
-    return sorted(found.items(), key=lambda item: -item[1])[:count]
-
-
-def _read(text: str) -> tuple[dict[str, list[Instruction]], str]:
-    """The instructions of each computation, and the name of the first to run."""
+def read(text: str) -> Program:
+    """The program of `compiled.as_text()`."""
     computations: dict[str, list[Instruction]] = {}
     current, entry = "", ""
     for line in text.splitlines():
@@ -89,7 +110,7 @@ def _read(text: str) -> tuple[dict[str, list[Instruction]], str]:
             name, shape, kind, rest = found.groups()
             arrays = tuple(_bytes(*array) for array in _ARRAY.findall(shape))
             computations[current].append(Instruction(name, kind, arrays, rest))
-    return computations, entry
+    return Program(computations, entry)
 
 
 def _bytes(dtype: str, shape: str) -> int:
@@ -98,19 +119,3 @@ def _bytes(dtype: str, shape: str) -> int:
     for side in filter(None, shape.split(",")):
         size *= int(side)
     return size * bits // 8
-
-
-def _trips(line: Instruction, computations: dict[str, list[Instruction]]) -> int:
-    """How often a loop runs that counts up to a constant; 1 where it cannot be told."""
-    if line.kind != "while":
-        return 1
-    if known := re.search(r'known_trip_count"?:\{"n":"(\d+)"', line.rest):
-        return int(known[1])
-    condition = re.search(r"condition=%?([\w.\-]+)", line.rest)
-    lines = computations.get(condition[1], []) if condition else []
-    bounds = [
-        int(found[1])
-        for x in lines
-        if x.kind == "constant" and (found := re.match(r"(\d+)\)", x.rest))
-    ]
-    return bounds[0] if len(bounds) == 1 and any(x.kind == "compare" for x in lines) else 1

@@ -25,8 +25,9 @@ from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.parallel.preemption import Preemption
 from ape_jax.parallel.progress import Progress
-from ape_jax.training import build, closed, optim, summary, workdir
+from ape_jax.training import build, closed, summary, workdir
 from ape_jax.training import run as run_lib
+from ape_jax.training import step as step_lib
 from ape_jax.training.checkpoint import SOLVED, Checkpoints
 from ape_jax.training.dataset import report_skipped
 from ape_jax.training.embed import Embedder
@@ -35,7 +36,7 @@ from ape_jax.training.frontier import Sources
 from ape_jax.training.metrics import MetricWriter
 from ape_jax.training.plan import Span, next_boundary
 from ape_jax.training.source import open_source
-from ape_jax.training.step import State, init_state, make_run, make_step
+from ape_jax.training.step import State, init_state, make_run
 
 
 def train_and_evaluate(
@@ -108,19 +109,7 @@ class Loop:
     ):
         self._run, self._path, self._config = run, path, run.config
         self._checkpoints, self._meta, self._digests = checkpoints, meta, digests
-        schedule = optim.make_schedule(run.config.optim, run.config.train.steps)
-        optimizer = optim.make_optimizer(run.config.optim, schedule, run.trainable)
-        step = make_step(
-            run.model,
-            objective.from_config(run.config.loss),
-            optimizer,
-            run.mesh,
-            schedule=schedule,
-            latent=latent.from_config(run.config.latent),
-            chunks=run.config.train.batch
-            // (run.config.train.micro_batch or run.config.train.batch),
-            ema=run.config.optim.ema,
-        )
+        step, optimizer = step_lib.from_config(run.config, run.model, run.trainable, run.mesh)
         self._key = jax.random.key(run.config.seed)
         self._embedder = Embedder(run.model, run.mesh, run.config.eval.batch)
         state = _placed_state(run, optimizer)

@@ -138,16 +138,8 @@ def assemble(config: ml_collections.ConfigDict, towers: tuple[Tower, Tower]) -> 
     """
     mesh = mesh_lib.make_mesh(fsdp=config.mesh.fsdp)
     trained = config.method == "train"
-    if trained and config.train.batch % mesh.devices.size:
-        raise UserError(
-            f"config.train.batch: {config.train.batch} does not divide over the "
-            f"{mesh.devices.size} devices; write {mesh_lib.round_up(config.train.batch, mesh)}"
-        )
-    if trained and config.train.micro_batch % mesh.devices.size:
-        raise UserError(
-            f"config.train.micro_batch: {config.train.micro_batch} does not divide over the "
-            f"{mesh.devices.size} devices; write a multiple of {mesh.devices.size}"
-        )
+    if trained:
+        mesh_lib.check_batch(config.train, mesh)
     model = build.make_model(config, *towers)
     trainable, frozen = model.init(config.seed)
     if trained:

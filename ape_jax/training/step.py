@@ -9,6 +9,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import ml_collections
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
@@ -20,6 +21,7 @@ from ape_jax.align.latent import Latent
 from ape_jax.align.model import Batch, Model
 from ape_jax.align.objective import Objective
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.training import optim
 from ape_jax.training.optim import Schedule
 
 
@@ -149,6 +151,32 @@ def make_step(
         return state, metrics
 
     return step
+
+
+def from_config(
+    config: ml_collections.ConfigDict, model: Model, trainable: PyTree, mesh: Mesh
+) -> tuple[Step, optax.GradientTransformation]:
+    """The step that a run takes, and its optimizer.
+
+    Args:
+      config: a resolved config.
+      model: the model.
+      trainable: the trained parameters, or their shapes.
+      mesh: the devices.
+    """
+    schedule = optim.make_schedule(config.optim, config.train.steps)
+    optimizer = optim.make_optimizer(config.optim, schedule, trainable)
+    step = make_step(
+        model,
+        objective_lib.from_config(config.loss),
+        optimizer,
+        mesh,
+        schedule=schedule,
+        latent=latent_lib.from_config(config.latent),
+        chunks=config.train.batch // (config.train.micro_batch or config.train.batch),
+        ema=config.optim.ema,
+    )
+    return step, optimizer
 
 
 def _averaged(state: State, trainable: PyTree, decay: float) -> PyTree | None:

@@ -16,12 +16,13 @@ CAPTIONS = Captions(mean=13.0, longest=64)
 def test_the_search_ends_just_below_what_does_not_fit(monkeypatch, limit, least):
     tried = []
 
-    def training(config, where, captions):
+    def training(config, where, captions, made):
         tried.append(config.train.batch)
         assert config.train.batch % 4 == 0 and config.train.micro_batch == 0
         return types.SimpleNamespace(fits=config.train.batch <= limit)
 
     monkeypatch.setattr(estimate, "training", training)
+    monkeypatch.setattr(estimate, "assemble", lambda config, where: None)
     config = config_lib.default()
     config.train.batch, config.train.micro_batch = 512, 8
     said = []
@@ -49,9 +50,8 @@ def test_the_slowest_of_products_memory_and_links_counts(passes, memory, sent, s
 def test_closed_forms_are_not_planned():
     config = config_lib.default()
     config.method = "cca"
-    mesh = types.SimpleNamespace(size=4)
     with pytest.raises(UserError, match=r"config\.method: 'cca' is solved and not trained"):
-        estimate._check_batch(config, mesh)
+        estimate.assemble(config, slices.parse("v5e:2x2"))
 
 
 def test_the_time_to_encode_counts_views_and_whole_batches():

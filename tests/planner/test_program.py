@@ -32,7 +32,7 @@ def passed_on(x):
     ],
 )
 def test_each_kind_of_collective(fn, kind, size):
-    assert program.traffic(text(fn)) == {kind: size}
+    assert program.read(text(fn)).traffic() == {kind: size}
 
 
 def test_a_loop_sends_as_often_as_it_runs():
@@ -40,7 +40,7 @@ def test_a_loop_sends_as_often_as_it_runs():
         step = lambda i, c: passed_on(jnp.sin(c))  # noqa: E731
         return jax.lax.fori_loop(0, 7, step, x)
 
-    assert program.traffic(text(ring)) == {"collective-permute": 7 * SHARE}
+    assert program.read(text(ring)).traffic() == {"collective-permute": 7 * SHARE}
 
 
 def test_the_bound_of_a_loop_is_found_in_its_condition_too():
@@ -59,7 +59,7 @@ def test_the_bound_of_a_loop_is_found_in_its_condition_too():
         '  %w = (s32[], f32[8]) while(%t), condition=%cond, body=%body, metadata={op_name="a"}',
         "}",
     ]
-    assert program.traffic("\n".join(lines)) == {"collective-permute": 256 * 32}
+    assert program.read("\n".join(lines)).traffic() == {"collective-permute": 256 * 32}
 
 
 def test_the_largest_array_is_named_by_its_source():
@@ -67,5 +67,5 @@ def test_the_largest_array_is_named_by_its_source():
         with jax.named_scope("grown"):
             return jnp.sin(x)[:, :, None] * jnp.arange(128.0)
 
-    name, size = program.largest(text(fn))[0]
+    name, size = program.read(text(fn)).largest()[0]
     assert "grown" in name and size == 8 * 32 * 128 * 4
