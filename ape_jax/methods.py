@@ -58,6 +58,7 @@ METHODS: Mapping[str, Method] = {
     "chance": Method(title="chance", seeded=False),
     "pixels": Method(title="raw pixels, ridge to text", seeded=False),
     "ridge": _solved("ridge, pooled text to image", "ridge"),
+    "ridge_text": _solved("ridge, image to pooled text", "ridge_text"),
     "cca": _solved("CCA", "cca"),
     "procrustes": _solved("orthogonal Procrustes", "procrustes"),
     "asif": _solved("ASIF", "asif"),

@@ -152,7 +152,7 @@ def _check_closed(config: ml_collections.ConfigDict) -> None:
             f"config.{key}: {chosen!r} is solved on encoded features; it needs image.tune and "
             "text.tune='frozen', cache.views of at least 1 and cache.text=True"
         )
-    if chosen in ("ridge", "asif") and config.embed:
+    if chosen in ("ridge", "ridge_text", "asif") and config.embed:
         raise UserError(
             f"config.embed: {chosen!r} has a width of its own; write 0, found {config.embed}"
         )
@@ -256,7 +256,11 @@ def _check_no_effect(config: ml_collections.ConfigDict, defaults: Mapping[str, A
     if tune.parse(config.text.tune).frontier == "input":
         unused["cache.text"] = (config.cache.text, f"text.tune={config.text.tune!r}")
     closed = config.start.method if config.method == "train" else config.method
-    takes = {"l2": ("ridge", "cca"), "power": ("cca", "asif"), "neighbours": ("asif",)}
+    takes = {
+        "l2": ("ridge", "ridge_text", "cca"),
+        "power": ("cca", "asif"),
+        "neighbours": ("asif",),
+    }
     for key, methods in takes.items():
         if closed not in methods:
             why = f"method={config.method!r} and start.method={config.start.method!r}"

@@ -47,9 +47,9 @@ def _tower(side: str, name: Field) -> dict[str, Field]:
 SCHEMA: Mapping[str, Field] = {
     "seed": integer(0, 0, 2**32 - 1),
     # 'train', or a closed form: heads that are solved, whatever `head` and `train` say.
-    "method": choice("train", "ridge", "cca", "procrustes", "asif"),
+    "method": choice("train", "ridge", "ridge_text", "cca", "procrustes", "asif"),
     # What the linear heads start from when they are trained.
-    "start.method": choice("none", "ridge", "cca", "procrustes"),
+    "start.method": choice("none", "ridge", "ridge_text", "cca", "procrustes"),
     # Of either; what is left at its default is chosen by held-out pairs. So is `embed`, the width;
     # a start then has all of it.
     "closed.l2": number(0.0, 0.0),

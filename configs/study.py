@@ -88,7 +88,7 @@ def _icons(config, validation):
         (name, "optim.lr_mults", alike) for name in ("lookup", "ape+linear_image")
     )
     config.study.methods = (
-        *("chance", "ridge", "cca", "procrustes"),
+        *("chance", "ridge", "ridge_text", "cca", "procrustes"),
         *("linear", "pooled_mlp", "ape", "transformer", "lookup", "ape+linear_image"),
         *("few_pairs", "few_pairs+lookup"),
     )

@@ -54,7 +54,13 @@ def solve(
     Raises:
       UserError: for pairs that the method cannot be solved on, or a width that there is not.
     """
-    solver = {"ridge": _ridge, "cca": _cca, "procrustes": _procrustes, "asif": _asif}
+    solver = {
+        "ridge": _ridge,
+        "ridge_text": _ridge_text,
+        "cca": _cca,
+        "procrustes": _procrustes,
+        "asif": _asif,
+    }
     solution = solver[method(config)](config, _paired(config, dataset, statistics))
     if jax.process_count() == 1:
         return solution
@@ -92,6 +98,16 @@ def _ridge(config: ml_collections.ConfigDict, paired: Paired) -> Solution:
     fit = closed_form.ridge_pairs(targets, l2=config.closed.l2 or None)
     record = {"method": "ridge", "l2": fit.l2, "width": len(fit.bias)}
     return Solution(record=record, heads={"text_head": _linear(fit)})
+
+
+def _ridge_text(config: ml_collections.ConfigDict, paired: Paired) -> Solution:
+    """From images to texts, both about their means: no direction that texts lack counts."""
+    fit = closed_form.ridge_pairs(paired, l2=config.closed.l2 or None, towards="text")
+    # The fit maps the mean image to the mean text, which both sides then leave out.
+    mean = closed_form.moments(paired).text_mean
+    image = Affine(kernel=fit.kernel, bias=fit.bias - mean)
+    text = Affine(kernel=np.eye(len(mean)), bias=-mean)
+    return _both(text, image, {"method": "ridge_text", "l2": fit.l2, "width": len(mean)})
 
 
 def _cca(config: ml_collections.ConfigDict, paired: Paired) -> Solution:

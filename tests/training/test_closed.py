@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 import ape_jax
 from ape_jax import config as config_lib
@@ -17,7 +18,7 @@ from ape_jax.evaluators.tasks import evaluate_retrieval
 from ape_jax.features.store import FeatureStore
 from ape_jax.training import build, loop, run, solve
 
-METHODS = ("ridge", "cca", "procrustes", "asif")
+METHODS = ("ridge", "ridge_text", "cca", "procrustes", "asif")
 
 
 def resolved(config, **keys):
@@ -95,6 +96,19 @@ def test_cca_is_the_closed_forms_own(tiny_config, tmp_path):
     np.testing.assert_allclose(model.encode_text(list(captions.texts)), ztxt, atol=1e-4)
 
 
+def test_ridge_towards_texts_is_scikit_learns(tiny_config, tmp_path):
+    config = resolved(tiny_config, method="ridge_text", closed__l2=0.5, cache__dtype="float32")
+    images, texts, captions = features(config)
+    targets = texts[captions.rows]
+    fit = Ridge(0.5).fit(images[captions.owner], targets)
+    mean = targets.mean(axis=0)
+    zimg, ztxt = unit(fit.predict(images) - mean), unit(texts - mean)
+    expected = retrieval_metrics(zimg, ztxt[captions.rows], captions.owner)
+    assert metrics_of(loop.train_and_evaluate(config, tmp_path)) == pytest.approx(expected)
+    model = ape_jax.load(tmp_path)
+    np.testing.assert_allclose(model.encode_text(list(captions.texts)), ztxt, atol=1e-4)
+
+
 def test_asif_is_the_closed_forms_own(tiny_config, tmp_path):
     config = resolved(
         tiny_config, method="asif", closed__neighbours=5, closed__power=4.0, cache__dtype="float32"
@@ -124,11 +138,11 @@ START = {"image__head__name": "linear", "text__head__name": "linear"}
 PLAIN = {"text__head__depth": 4, "text__head__width": 0}  # The defaults: linear takes neither.
 
 
-@pytest.mark.parametrize("method", ["ridge", "cca", "procrustes"])
+@pytest.mark.parametrize("method", ["ridge", "ridge_text", "cca", "procrustes"])
 def test_training_starts_at_the_closed_forms_own_figures(tiny_config, tmp_path, method):
     image = "identity" if method == "ridge" else "linear"
     keys = {"text__head__name": "linear", **PLAIN, "image__head__name": image}
-    width = 0 if method == "ridge" else 32  # All there is.
+    width = 0 if method.startswith("ridge") else 32  # All there is.
     alone = resolved(tiny_config, **PLAIN, method=method, embed=width)
     alone = loop.train_and_evaluate(alone, tmp_path / "a")
     config = resolved(tiny_config, **keys, start__method=method, optim__lr=0.0)

@@ -111,6 +111,17 @@ class Moments:
         names = (field.name for field in dataclasses.fields(self))
         return Moments(**{n: getattr(self, n) - getattr(other, n) for n in names})
 
+    def turned(self) -> Moments:
+        """The same with texts in the place of images, and images in that of texts."""
+        return Moments(
+            count=self.count,
+            text_sum=self.image_sum,
+            image_sum=self.text_sum,
+            text_text=self.image_image,
+            image_image=self.text_text,
+            text_image=self.text_image.T,
+        )
+
     @property
     def text_mean(self) -> Float[np.ndarray, " d"]:
         """The mean text."""

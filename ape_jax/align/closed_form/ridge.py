@@ -1,9 +1,10 @@
-"""Ridge regression from text features to image features."""
+"""Ridge regression from text features to image features, or the other way round."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -153,13 +154,16 @@ def ridge_pairs(
     l2: float | None = None,
     folds: int | Integer[np.ndarray, " n"] = 5,
     seed: int = 0,
+    towards: Literal["image", "text"] = "image",
 ) -> Ridge:
-    """Ridge from texts to images, every caption of an image a row, views averaged.
+    """Ridge between texts and images, every caption of an image a row.
 
     The same as `ridge_cv` on the rows written out, with images that share a text held out together.
 
     Args:
       paired: the features.
+      towards: `image` maps texts to images, views averaged; `text` maps images to texts, every view
+        a row.
       l2: as for `ridge`; None chooses it as `ridge_cv` does with folds.
       folds: how many to draw, or the fold of each image.
       seed: of the draw.
@@ -168,13 +172,14 @@ def ridge_pairs(
       UserError: as for `ridge_cv`.
     """
     paired.check()
+    turn = Moments.turned if towards == "text" else lambda part: part
     if l2 is not None:
         _check_l2([l2])
-        return _solve(moments(paired), l2, center=True)
+        return _solve(turn(moments(paired)), l2, center=True)
     if isinstance(folds, int):
         folds = min(folds, len(paired))
-    parts = [part for _, part in by_fold(paired, draw(len(paired), folds, paired.groups(), seed))]
-    return _chosen(parts, None, center=True)
+    fold = draw(len(paired), folds, paired.groups(), seed)
+    return _chosen([turn(part) for _, part in by_fold(paired, fold)], None, center=True)
 
 
 def _chosen(parts: list[Moments], l2s: np.ndarray | None, center: bool) -> Ridge:

@@ -7,6 +7,7 @@ import pkgutil
 import ml_dtypes
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 from ape_jax.align import closed_form
 from ape_jax.align.closed_form import folds, held_out
@@ -63,6 +64,14 @@ def test_ridge_on_pairs_is_ridge_on_the_rows_written_out(pairs):
     theirs = closed_form.ridge(x, y, 6.0)
     np.testing.assert_allclose(ours.kernel, theirs.kernel, atol=1e-10)
     np.testing.assert_allclose(ours.bias, theirs.bias, atol=1e-10)
+
+
+def test_ridge_towards_texts_is_scikit_learns_on_every_view(pairs):
+    x, y = written_out(pairs)
+    ours = closed_form.ridge_pairs(pairs, l2=2.0, towards="text")
+    theirs = Ridge(6.0).fit(y, x)  # Three views are three rows of a third.
+    np.testing.assert_allclose(ours.kernel, theirs.coef_.T, atol=1e-10)
+    np.testing.assert_allclose(ours.bias, theirs.intercept_, atol=1e-10)
 
 
 def test_half_precision_is_read_as_it_is(pairs):
