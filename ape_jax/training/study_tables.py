@@ -62,7 +62,8 @@ def plots(summary: Mapping[str, Any], directory: pathlib.Path) -> list[pathlib.P
 
     files = []
     for name, count in summary["images"].items():
-        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        # Beside lines, and not over them, stands what they are.
+        figure = Figure(figsize=(10 if "sizes" in summary else 7, 4.5), layout="constrained")
         axes = figure.subplots()
         if "sizes" in summary:
             _draw_lines(axes, name, summary["sizes"])
@@ -119,8 +120,12 @@ def _cell(metric: str, values: list[float]) -> str:
 
 
 def _draw_lines(axes: Any, name: str, sizes: Mapping[str, Rows]) -> None:
+    from matplotlib import colormaps
+
     pairs = sorted(sizes, key=int)
-    for method in sizes[pairs[0]]:
+    methods = list(sizes[pairs[0]])
+    shades = colormaps["nipy_spectral"](np.linspace(0.05, 0.95, len(methods)))
+    for method, shade in zip(methods, shades):
         found = [recall(sizes[size], method, name) for size in pairs]
         spread = [values.std(ddof=1) if len(values) > 1 else 0.0 for values in found]
         axes.errorbar(
@@ -128,12 +133,13 @@ def _draw_lines(axes: Any, name: str, sizes: Mapping[str, Rows]) -> None:
             [values.mean() for values in found],
             spread,
             label=METHODS[method].title,
+            color=shade,
             marker="o",
             markersize=3,
             capsize=2,
         )
     axes.set(xscale="log", xlabel="training pairs", ylabel="R@10, mean of both ways (%)")
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _draw_bars(axes: Any, name: str, rows: Rows) -> None:
