@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, PyTree
 
 from ape_jax import head_names
-from ape_jax.align import heads
+from ape_jax.align import heads, selection
 from ape_jax.align.model import Model
 from ape_jax.data.images import ImageRef, load_image
 from ape_jax.data.pairs import Pairs
@@ -137,6 +137,10 @@ class Aligner:
         scores = self.encode_text(queries) @ self.encode_image(images).T
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         return [[(int(i), float(row[i])) for i in places] for places, row in zip(best, scores)]
+
+    def shares(self) -> list[selection.Share]:
+        """How much of each group of parameters was trained."""
+        return selection.shares(self._trainable, self._frozen)
 
     def leave_out_unreadable(self, pairs: Pairs, name: str) -> Pairs:
         """The records whose image can be read; says which it leaves out.

@@ -49,6 +49,11 @@ class MetricWriter:
             self._board.close()
 
 
+def read(workdir: pathlib.Path) -> list[dict[str, float]]:
+    """What a run has written so far, in its order; empty before the first line."""
+    return [json.loads(line) for line in _lines(workdir / "metrics.jsonl", sys.maxsize)]
+
+
 def _lines(path: pathlib.Path, last_step: int) -> list[str]:
     """The lines up to a step; one that a kill or a power cut spoilt is dropped."""
     if not path.exists():

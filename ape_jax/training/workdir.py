@@ -131,6 +131,18 @@ def read_summary(
     return None
 
 
+def finished(path: pathlib.Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The summary of a run that has come to its end.
+
+    Raises:
+      UserError: where it has not, or the directory holds another config's run.
+    """
+    summary = read_summary(path, config)
+    if summary is None:
+        raise UserError(f"--workdir: {path} holds no finished run (no {_SUMMARY}); train it first")
+    return summary
+
+
 def write_summary(path: pathlib.Path, summary: Mapping[str, Any]) -> None:
     """Writes `summary.json`, on the first process: what a script reads at the end."""
     if hosts.is_first():

@@ -1,0 +1,144 @@
+"""`report.html` of a work directory: what was trained, how well it does, and what it finds."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ape_jax import config as config_lib
+from ape_jax import inference
+from ape_jax.align.selection import Share
+from ape_jax.data.labelled import Labelled
+from ape_jax.data.pairs import Pairs
+from ape_jax.data.vectors import VectorPairs, open_source
+from ape_jax.evaluators import report, retrieval
+from ape_jax.pages import charts, confusion, gallery, html
+from ape_jax.training import metrics, workdir
+
+_IMAGES = 400  # That are searched for the gallery.
+_QUERIES = 16
+_FIGURES = ("train/loss", "train/scale", "train/lr", "train/grad_norm")
+
+
+def write(
+    directory: str | os.PathLike[str],
+    labelled: Labelled | None = None,
+    templates: Sequence[str] = ("{}",),
+) -> pathlib.Path:
+    """Writes the report of a finished run, with the pictures in it.
+
+    Args:
+      directory: the work directory.
+      labelled: images and classes for a confusion matrix.
+      templates: the prompts for it.
+
+    Returns:
+      The file, `report.html`.
+
+    Raises:
+      UserError: for a directory without a finished run, or pairs or images that cannot be read.
+    """
+    path = workdir.locate(directory)
+    config = workdir.read_config(path)
+    summary = workdir.finished(path, config)
+    sets = {name: open_source(spec, key=f"data.eval.{name}") for name, spec in _specs(config)}
+    model = inference.load(path)
+    parts = [_overview(config, summary), _retrieval(summary, sets), _curves(metrics.read(path))]
+    parts += [_gallery(model, pairs, name) for name, pairs in sets.items()]
+    if labelled is not None:
+        parts.append(confusion.section(model, labelled, templates))
+    parts += [_parameters(model.shares()), _config(config)]
+    file = path / "report.html"
+    workdir.write_text(file, html.document(f"ape_jax: {path.name}", parts))
+    return file
+
+
+def _specs(config: Any) -> list[tuple[str, str]]:
+    return list(config.data.eval.items())
+
+
+def _overview(config: Any, summary: Mapping[str, Any]) -> html.Section:
+    rows = [
+        ["image tower", f"{config.image.tower} ({config.image.tune})"],
+        ["text tower", f"{config.text.tower} ({config.text.tune})"],
+        ["heads", f"{config.image.head.name} and {config.text.head.name}"],
+        ["method", config.method],
+        ["training pairs", f"{config.data.pairs}: {summary['pairs']:,} images"],
+        ["steps", f"{summary['step']:,} of {config.train.batch:,} pairs"],
+        ["trained parameters", f"{summary['parameters_trained']:,}"],
+        ["seconds, last start", f"{summary['seconds_last_start']:.1f}"],
+    ]
+    return html.Section("The run", html.table(["", ""], rows))
+
+
+def _retrieval(summary: Mapping[str, Any], sets: Mapping[str, Pairs]) -> html.Section:
+    rows = []
+    for name, pairs in sets.items():
+        owner = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])
+        chance = retrieval.chance_metrics(len(pairs), owner)
+        found = {key: summary[f"eval/{name}/{key}"] for key in report.RETRIEVAL}
+        for title, figures in (
+            (f"{name} ({len(pairs)} images)", found),
+            (f"{name}, chance", chance),
+        ):
+            rows.append([title, *(report.cell(key, figures[key]) for key in report.RETRIEVAL)])
+    if not rows:
+        return html.Section("Retrieval", html.paragraph("The run has no data.eval."))
+    head = ["R@k in percent", *map(report.metric_title, report.RETRIEVAL)]
+    return html.Section("Retrieval", html.table(head, rows))
+
+
+def _curves(lines: Sequence[Mapping[str, float]]) -> html.Section:
+    def points(key: str) -> list[tuple[float, float]]:
+        return [(line["step"], line[key]) for line in lines if key in line]
+
+    drawn = [charts.chart(key.removeprefix("train/"), {key: points(key)}) for key in _FIGURES]
+    recalls = sorted({key for line in lines for key in line if key.endswith("_r10")})
+    if recalls and len(points(recalls[0])) > 1:
+        named = {key.removeprefix("eval/"): points(key) for key in recalls}
+        drawn.append(charts.chart("R@10", named))
+    body = f'<div class="charts">{"".join(drawn)}</div>' if any(drawn) else ""
+    return html.Section("Curves", body or html.paragraph("Nothing was trained step by step."))
+
+
+def _gallery(model: inference.Aligner, pairs: Pairs, name: str) -> html.Section:
+    heading = f"What it finds: {name}"
+    if isinstance(pairs, VectorPairs):
+        return html.Section(heading, html.paragraph("The pairs are vectors: nothing to show."))
+    if model.config.data.on_error == "skip":
+        pairs = model.leave_out_unreadable(pairs, name)
+    some = gallery.sample(pairs, _IMAGES)
+    words = html.paragraph(
+        f"{min(_QUERIES, len(some))} captions, evenly spaced, and the best of {len(some)} images "
+        f"out of {len(pairs)} for each; the caption's own image has a green frame."
+    )
+    found = gallery.search(model, some, _QUERIES)
+    background = tuple(model.config.data.background)
+    return html.Section(heading, words + gallery.gallery(found, some, background))
+
+
+def _parameters(shares: Sequence[Share]) -> html.Section:
+    rows = [
+        [
+            s.side,
+            s.group,
+            f"{s.parameters:,}",
+            f"{s.trained:,}",
+            f"{100 * s.trained / s.parameters:.4g}",
+        ]
+        for s in shares
+    ]
+    head = ["side", "parameters", "all", "trained", "%"]
+    return html.Section("What was trained", html.table(head, rows))
+
+
+def _config(config: Any) -> html.Section:
+    values, usual = config_lib.flatten(config), config_lib.flatten(config_lib.default())
+    changed = [[key, repr(value)] for key, value in values.items() if value != usual.get(key)]
+    every = [[key, repr(value)] for key, value in values.items()]
+    body = html.table(["set by the run", ""], changed)
+    return html.Section("Config", body + html.folded("all keys", html.table(["", ""], every)))

@@ -1,0 +1,33 @@
+"""Writes DIR/report.html: `python -m ape_jax.report --workdir DIR [--labelled FILE]`."""
+
+from __future__ import annotations
+
+from absl import flags
+
+from ape_jax import command, pages
+from ape_jax.data.labelled import open_labelled
+from ape_jax.evaluators import prompts
+
+_LABELLED = flags.DEFINE_string("labelled", "", "Labelled images, for a confusion matrix.")
+_CLASSNAMES = flags.DEFINE_string("classnames", "", "A file with one class name a line.")
+_TEMPLATES = flags.DEFINE_string("templates", "simple", "none, simple, openai or a file.")
+
+
+def main() -> None:
+    """Writes the page and says where it is."""
+    directory = command.workdir()
+    command.refuse_config()
+    labelled = None
+    if _LABELLED.value:
+        names = (
+            prompts.read_classnames(_CLASSNAMES.value, key="--classnames")
+            if _CLASSNAMES.value
+            else None
+        )
+        labelled = open_labelled(_LABELLED.value, names, key="--labelled")
+    templates = prompts.resolve_templates(_TEMPLATES.value, key="--templates")
+    print(f"the report is in {pages.write(directory, labelled, templates)}")
+
+
+if __name__ == "__main__":
+    command.run(main)

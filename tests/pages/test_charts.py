@@ -1,0 +1,38 @@
+"""Lines are drawn where they belong, inside well-formed SVG."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from ape_jax.pages import charts
+
+
+def drawn(svg):
+    """The points of each line, in pixels."""
+    lines = ElementTree.fromstring(svg).iter("polyline")
+    return [[tuple(map(float, p.split(","))) for p in x.get("points").split()] for x in lines]
+
+
+def test_a_line_runs_from_corner_to_corner():
+    ((start, middle, end),) = drawn(charts.chart("loss", {"a": [(0, 4.0), (5, 3.0), (10, 2.0)]}))
+    assert start[0] < middle[0] < end[0] and start[1] < middle[1] < end[1]
+    assert middle == pytest.approx(((start[0] + end[0]) / 2, (start[1] + end[1]) / 2), abs=0.1)
+
+
+def test_what_is_not_finite_is_left_out_and_nothing_gives_nothing():
+    ((_, _),) = drawn(charts.chart("x", {"a": [(0, 1.0), (1, float("nan")), (2, 3.0)]}))
+    assert charts.chart("x", {"a": [(0, float("inf"))], "b": []}) == ""
+
+
+def test_long_lines_are_thinned_and_keep_their_ends():
+    points = [(i, float(i)) for i in range(10_000)]
+    (line,) = drawn(charts.chart("x", {"a": points}))
+    (short,) = drawn(charts.chart("x", {"a": [points[0], points[-1]]}))
+    assert len(line) <= 400 and (line[0], line[-1]) == (short[0], short[-1])
+
+
+def test_names_are_escaped():
+    svg = charts.chart("<b>", {"a&b": [(0, 1)], "<i>": [(0, 2)]})
+    assert not re.search("<b>|<i>", svg)
+    assert {x.text for x in ElementTree.fromstring(svg).iter("text")} >= {"<b>", "a&b", "<i>"}

@@ -1,0 +1,117 @@
+"""The report of a run: its figures, its pictures, and nothing from outside the file."""
+
+import base64
+import html.parser
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ape_jax
+from ape_jax import config as config_lib
+from ape_jax import pages
+from ape_jax.data.labelled import open_labelled
+from ape_jax.data.pairs import open_pairs
+from ape_jax.errors import UserError
+from ape_jax.pages import gallery
+from ape_jax.training import loop
+
+
+class Reader(html.parser.HTMLParser):
+    """What a page holds: its text, its tags and every address in it."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.words, self.images, self.tags, self.addresses = [], [], [], []
+        self.feed(page)
+        self.text = " ".join(self.words)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.tags.append(tag)
+        self.addresses += [found[key] for key in ("src", "href", "data") if key in found]
+        if tag == "img":
+            self.images.append(found)
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, tmp_path_factory):
+    """A finished run whose captions would break a careless page."""
+    root = tmp_path_factory.mktemp("report")
+    lines = [json.loads(line) for line in (tiny / "pairs.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["image"] = str(tiny / line["image"])
+        line["captions"] = [f"<script>a & {line['captions'][0]}</script>", *line["captions"]]
+    (root / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = config_lib.default()
+    config.image.tower, config.text.tower = str(tiny / "image"), str(tiny / "text")
+    config.data.pairs = str(root / "pairs.jsonl")
+    config.data.eval = {"own": str(root / "pairs.jsonl")}
+    config.text.head.depth, config.train.log_every = 2, 1
+    config.train.batch, config.train.steps = 8, 3
+    config.cache.dir = str(root / "features")
+    loop.train_and_evaluate(config_lib.resolve(config), root / "run")
+    return root / "run"
+
+
+@pytest.fixture(scope="module")
+def page(trained):
+    return Reader(pages.write(trained).read_text())
+
+
+def test_the_figures_are_the_summarys(trained, page):
+    summary = json.loads((trained / "summary.json").read_text())
+    row = re.search(r"own \(24 images\) ([\d. ]+)", page.text)[1].split()
+    assert row[1] == f"{100 * summary['eval/own/i2t_r5']:.1f}"
+    assert row[6] == f"{summary['eval/own/median_rank_t2i']:.1f}"
+    assert re.search(r"own, chance [\d.]+ [\d.]+ [\d.]+ 4\.2 20\.8 41\.7 12\.5", page.text)
+    assert f"{summary['parameters_trained']:,}" in page.text
+
+
+def test_pictures_are_inside_and_show_what_was_found(trained, page):
+    assert len(page.images) == 16 * 6
+    for image in page.images:
+        kind, content = image["src"].split(",", 1)
+        assert kind == "data:image/jpeg;base64"
+        Image.open(io.BytesIO(base64.b64decode(content))).load()
+    found = gallery.search(ape_jax.load(trained), open_pairs(trained.parent / "pairs.jsonl"), 16)
+    framed = [entry.own in entry.best for entry in found]
+    assert sum("class" in image for image in page.images) == sum(framed)
+    assert all((entry.rank <= 6) == shown for entry, shown in zip(found, framed))
+
+
+def test_nothing_comes_from_outside_and_nothing_of_the_users_is_run(page):
+    assert page.addresses and all(x.startswith("data:image/") for x in page.addresses)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert "<script>a & a red square</script>" in page.text
+
+
+def test_curves_show_every_step(page, trained):
+    source = (trained / "report.html").read_text()
+    assert all(f'aria-label="{name}"' in source for name in ("loss", "scale", "lr", "grad_norm"))
+    assert len(re.search(r'polyline[^>]*points="([^"]+)"', source)[1].split()) == 3
+
+
+def test_a_confusion_matrix_is_added_where_classes_are_given(trained, tiny):
+    names = ["red square", "blue bar"]
+    rows = "".join(f"{tiny}/{n.replace(' ', '-')}.png,{n}\n" for n in names)
+    (trained / "labelled.csv").write_text("image,label\n" + rows)
+    labelled = open_labelled(trained / "labelled.csv", names)
+    text = Reader(pages.write(trained, labelled, ("a {}",)).read_text()).text
+    counts = np.array(re.search(r"red square (\d) (\d) blue bar (\d) (\d)", text).groups(), int)
+    right = 50 * (counts[0] + counts[3])
+    assert counts.sum() == 2 and f"top-1 {right:.1f} %" in text
+
+
+def test_a_run_that_has_not_ended_is_one_sentence(trained, tmp_path):
+    for name in ("config.json",):
+        (tmp_path / name).write_text((trained / name).read_text())
+    with pytest.raises(UserError, match=r"holds no finished run \(no summary.json\)"):
+        pages.write(tmp_path)
+    assert not (tmp_path / "report.html").exists()
