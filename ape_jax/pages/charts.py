@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 Points = Sequence[tuple[float, float]]
 
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 340, 190, 52, 22, 22
+_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 340, 190, 60, 22, 22
 _MOST = 400  # Points a line; more than there are pixels would only make the page large.
 _COLOURS = ("#3b7dd8", "#d8743b", "#3ba55d", "#a13bd8", "#888888")
 
@@ -30,7 +30,7 @@ def chart(title: str, lines: Mapping[str, Points]) -> str:
     every = [point for points in finite.values() for point in points]
     (x0, x1), (y0, y1) = (_range([point[i] for point in every]) for i in (0, 1))
     parts = [_text(_LEFT, 12, title, "start")]
-    parts += [_text(_LEFT - 4, _y(y, y0, y1) + 3, f"{y:.4g}", "end") for y in (y0, y1)]
+    parts += [_text(_LEFT - 4, _y(y, y0, y1) + 3, f"{y:.3g}", "end") for y in (y0, y1)]
     parts += [_text(_x(x, x0, x1), _HEIGHT - 6, f"{x:g}", "middle") for x in (x0, x1)]
     for place, (name, points) in enumerate(finite.items()):
         colour = _COLOURS[place % len(_COLOURS)]
