@@ -32,6 +32,21 @@ def forget_programs():
     jax.clear_caches()
 
 
+@pytest.fixture
+def quick_compile():
+    """Compiles without most optimizations, which takes a third off a run of a few steps.
+
+    For tests of what a run does; not for those of its speed, its memory, or whether two programs
+    give the same bits.
+    """
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """A folder with `image` and `text` (tower directories) and `pairs.jsonl` with 24 records.

@@ -8,6 +8,8 @@ from ape_jax import command, evaluate
 from ape_jax import config as config_lib
 from ape_jax.training import loop
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 
 @pytest.fixture
 def run(tiny_config, tmp_path):

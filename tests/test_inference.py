@@ -14,6 +14,8 @@ from ape_jax.data.pairs import open_pairs
 from ape_jax.evaluators import tasks
 from ape_jax.training import loop
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 
 @pytest.fixture(scope="module")
 def run(tiny, tmp_path_factory):

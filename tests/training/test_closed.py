@@ -18,6 +18,8 @@ from ape_jax.evaluators.tasks import evaluate_retrieval
 from ape_jax.features.store import FeatureStore
 from ape_jax.training import build, loop, run, solve
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 METHODS = ("ridge", "ridge_text", "cca", "procrustes", "asif")
 
 

@@ -45,6 +45,7 @@ def test_features_on_the_device_on_the_host_and_in_the_step_train_alike(config, 
     assert losses["host"][-1] < losses["host"][0]
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("name", ["pooled_mlp", "residual_mlp", "star_mlp"])
 def test_both_sides_take_heads_on_pooled_features(config, name, tmp_path):
     keys = {"text.head.name": name, "image.head.name": name, "embed": 24}
@@ -54,6 +55,7 @@ def test_both_sides_take_heads_on_pooled_features(config, name, tmp_path):
     assert aligner.encode_text(["a red square"]).shape == (1, 24)
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_image_tokens_train_alike_from_the_cache_and_in_the_step(config, tmp_path):
     keys = {"image.pooling": "none", "image.standardize": False, "embed": 24}
     keys |= {f"{side}.head.name": "token_pool_mlp" for side in ("image", "text")}

@@ -15,6 +15,8 @@ from ape_jax.training import build, loop, run
 from ape_jax.training.input import TrainInput
 from ape_jax.training.step import contrastive_loss
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 
 @pytest.fixture
 def config(tiny_config, tiny, tmp_path):

@@ -9,6 +9,8 @@ from ape_jax.errors import UserError
 from ape_jax.features.store import FeatureStore
 from ape_jax.training import build, loop, run
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 
 def prepared(config):
     config = config_lib.resolve(config)

@@ -11,6 +11,8 @@ from ape_jax.evaluators.report import RETRIEVAL
 from ape_jax.methods import METHODS
 from ape_jax.training import loop, run, study, study_tables
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 
 @pytest.fixture
 def config(tiny_config):

@@ -14,6 +14,8 @@ from ape_jax.features.store import FeatureStore
 from ape_jax.training import build, loop, run
 from ape_jax.training.source import Source
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 
 class Killed(BaseException):
     """Not an Exception: nothing may catch it and tidy up."""

@@ -10,6 +10,8 @@ from ape_jax import inference
 from ape_jax.errors import UserError
 from ape_jax.training import loop
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 
 @pytest.fixture
 def vectors(tmp_path, rng):
