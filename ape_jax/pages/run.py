@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import ml_collections
 import numpy as np
 
 from ape_jax import config as config_lib
@@ -45,7 +46,8 @@ def write(
     path = workdir.locate(directory)
     config = workdir.read_config(path)
     summary = workdir.finished(path, config)
-    sets = {name: open_source(spec, key=f"data.eval.{name}") for name, spec in _specs(config)}
+    specs = config.data.eval.items()
+    sets = {name: open_source(spec, key=f"data.eval.{name}") for name, spec in specs}
     model = inference.load(path)
     parts = [_overview(config, summary), _retrieval(summary, sets), _curves(metrics.read(path))]
     parts += [_gallery(model, pairs, name) for name, pairs in sets.items()]
@@ -57,11 +59,7 @@ def write(
     return file
 
 
-def _specs(config: Any) -> list[tuple[str, str]]:
-    return list(config.data.eval.items())
-
-
-def _overview(config: Any, summary: Mapping[str, Any]) -> html.Section:
+def _overview(config: ml_collections.ConfigDict, summary: Mapping[str, Any]) -> html.Section:
     rows = [
         ["image tower", f"{config.image.tower} ({config.image.tune})"],
         ["text tower", f"{config.text.tower} ({config.text.tune})"],
@@ -136,7 +134,7 @@ def _parameters(shares: Sequence[Share]) -> html.Section:
     return html.Section("What was trained", html.table(head, rows))
 
 
-def _config(config: Any) -> html.Section:
+def _config(config: ml_collections.ConfigDict) -> html.Section:
     values, usual = config_lib.flatten(config), config_lib.flatten(config_lib.default())
     changed = [[key, repr(value)] for key, value in values.items() if value != usual.get(key)]
     every = [[key, repr(value)] for key, value in values.items()]

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import ape_jax
+from ape_jax import command, main, pages
 from ape_jax import config as config_lib
-from ape_jax import pages
 from ape_jax.data.labelled import open_labelled
 from ape_jax.data.pairs import open_pairs
 from ape_jax.errors import UserError
@@ -115,3 +115,36 @@ def test_a_run_that_has_not_ended_is_one_sentence(trained, tmp_path):
     with pytest.raises(UserError, match=r"holds no finished run \(no summary.json\)"):
         pages.write(tmp_path)
     assert not (tmp_path / "report.html").exists()
+
+
+def run_main(trained, directory, capsys):
+    """What the training command prints, on a run that has come to its end."""
+    lines = [
+        "import json, pathlib",
+        "from ape_jax import config as config_lib",
+        f"saved = pathlib.Path({str(trained / 'config.json')!r})",
+        "def get_config(arg):",
+        "    return config_lib.resolve(config_lib.unflatten(json.loads(saved.read_text())))",
+    ]
+    (directory / "config.py").write_text("\n".join(lines))
+    argv = ["main", f"--config={directory}/config.py", f"--workdir={trained}"]
+    with pytest.raises(SystemExit) as end:
+        command.run(main.main, argv)
+    assert not end.value.code
+    return capsys.readouterr()
+
+
+def test_training_ends_with_a_report(trained, tmp_path, capsys):
+    (trained / "report.html").unlink(missing_ok=True)
+    assert f"is in {trained}/report.html" in run_main(trained, tmp_path, capsys).out
+    assert (trained / "report.html").stat().st_size > 10_000
+
+
+def test_a_run_is_whole_without_its_report(trained, tmp_path, capsys, monkeypatch):
+    def load(path):
+        raise UserError("the tower is gone")
+
+    monkeypatch.setattr(pages.run.inference, "load", load)
+    printed = run_main(trained, tmp_path, capsys)
+    assert "no report was written: the tower is gone" in printed.err
+    assert "results are in" in printed.out
