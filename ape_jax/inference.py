@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -12,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, PyTree
 
+from ape_jax import config as config_lib
 from ape_jax import head_names
 from ape_jax.align import heads, selection
 from ape_jax.align.model import Model
@@ -25,7 +27,7 @@ from ape_jax.towers.given import VectorPrepare
 from ape_jax.towers.tower import Tower
 from ape_jax.training import build, dataset, workdir
 from ape_jax.training import run as run_lib
-from ape_jax.training.checkpoint import Checkpoints
+from ape_jax.training.checkpoint import SOLVED, Checkpoints
 from ape_jax.training.embed import Embedder, pooled_batches, text_batches, token_batches
 
 
@@ -166,7 +168,7 @@ def load(directory: str | os.PathLike[str]) -> Aligner:
       UserError: where there is no run or no checkpoint, or a tower is no longer the one that the
         head was trained on.
     """
-    run = _restore(directory)
+    run = restore(directory)
     return run.aligner(run.model, run.trainable, run.frozen)
 
 
@@ -185,7 +187,7 @@ def towers_before_and_after(
     Raises:
       UserError: as `load`.
     """
-    run = _restore(directory)
+    run = restore(directory)
     image, text = run.model.image, run.model.text
     kept = "mean" if image.pooling == "none" else image.pooling
     pooled = heads.OnPooledText(heads.Identity(), run.text.config, run.config.text.pooling)
@@ -211,9 +213,23 @@ def towers_before_and_after(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Restored:
-    """A run as its newest checkpoint has it."""
+class Restored:
+    """A run as its newest checkpoint has it.
 
+    Attributes:
+      path: its directory.
+      config: its config.
+      model: the model.
+      image: the image tower.
+      text: the text tower.
+      mesh: the devices.
+      trainable: the trained parameters; their moving average, where one was kept.
+      frozen: the others, statistics included.
+      step: of the checkpoint.
+      meta: what the checkpoint says of itself (`Checkpoints.save`).
+    """
+
+    path: pathlib.Path
     config: ml_collections.ConfigDict
     model: Model
     image: Tower
@@ -221,6 +237,8 @@ class _Restored:
     mesh: Mesh
     trainable: PyTree
     frozen: PyTree
+    step: int
+    meta: Mapping[str, Any]
 
     def aligner(self, model: Model, trainable: PyTree, frozen: PyTree) -> Aligner:
         """One that encodes with this model in the place of the run's own."""
@@ -235,19 +253,34 @@ class _Restored:
         )
 
 
-def _restore(directory: str | os.PathLike[str]) -> _Restored:
+def restore(
+    directory: str | os.PathLike[str], settings: Mapping[str, Any] | None = None
+) -> Restored:
+    """A run's newest checkpoint, on the towers that it was trained on.
+
+    Args:
+      directory: of the run, or what was exported of it as `jax`.
+      settings: config keys to set otherwise, such as `{"image.dtype": "float32"}`; none that the
+        trained parameters depend on.
+
+    Raises:
+      UserError: as `load`.
+    """
     path = workdir.locate(directory)
     config = workdir.read_config(path)
+    if settings:
+        config = config_lib.resolve({**config_lib.flatten(config), **settings})
     # Opening would create the folder; a directory that is only read stays as it is.
     if not (path / "checkpoints").is_dir():
         raise UserError(f"{path} holds no checkpoint yet; train first, or wait for the first one")
     checkpoints = Checkpoints(path, config.train.keep)
     if checkpoints.latest is None:
         raise UserError(f"{path} holds no finished checkpoint yet; run the training again")
-    image, text = build.load_towers(config)
+    image, text = build.load_towers(config, path / build.TOWERS)
     checkpoints.check(run_lib.meta(config, image, text))
     mesh = mesh_lib.make_mesh()
-    model = build.make_model(config, image, text, checkpoints.solved)
+    step, meta = checkpoints.latest, checkpoints.meta
+    model = build.make_model(config, image, text, meta.get(SOLVED))
     trainable, frozen = model.init(config.seed)
     frozen = mesh_lib.place_frozen(frozen, mesh, config.mesh.shard_min_size)
     trainable = mesh_lib.place_replicated(trainable, mesh)
@@ -256,7 +289,8 @@ def _restore(directory: str | os.PathLike[str]) -> _Restored:
     trainable, fixed = checkpoints.restore_model(trainable, fixed, average=averaged)
     checkpoints.close()
     frozen = {**frozen, **fixed}
-    return _Restored(
+    return Restored(
+        path=path,
         config=config,
         model=model,
         image=image,
@@ -264,6 +298,8 @@ def _restore(directory: str | os.PathLike[str]) -> _Restored:
         mesh=mesh,
         trainable=trainable,
         frozen=frozen,
+        step=step,
+        meta=meta,
     )
 
 

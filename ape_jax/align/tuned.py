@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
@@ -133,6 +134,20 @@ class Tuned:
         reading = {"layer": self.layer, "pooling": self.pooling}
         return self.tower.resume(params, hidden, mask, start=self.start, **reading)
 
+    def merged(self, trainable: PyTree, frozen: PyTree) -> PyTree:
+        """All parameters that are read, in one tree, as a tower has them that is not tuned.
+
+        LoRA is multiplied out; the blocks of `top:K`, and an appended one, stand on those below
+        them. Adapters stay beside what they change, one for each block that has them.
+        """
+        below = dict(frozen)
+        lower = below.pop("blocks", {}) if self._mode.top else {}
+        params = peft.merge_lora(selection.merge(trainable, below), self.options.lora_alpha)
+        appended = params.pop(APPENDED, {})
+        if lower or appended:
+            params["blocks"] = _stacked(lower, params.get("blocks", {}), appended)
+        return params
+
     def _is_trained(self, name: str) -> bool:
         dead = selection.is_dead(name, self.tower, self.pooling)
         return selection.is_trained(name, self._mode) and not dead
@@ -187,3 +202,13 @@ class Tuned:
         params = {**params, "blocks": block}
         layer = -1 if self.layer == -1 else 1
         return self._grown.resume(params, hidden, mask, start=0, layer=layer, pooling=self.pooling)
+
+
+def _stacked(*stacks: PyTree) -> PyTree:
+    """Blocks on blocks: leaves [L, ...] of the same name end to end."""
+    parts: dict[str, list[Array]] = {}
+    for stack in stacks:
+        for name, leaf in selection.flatten(stack).items():
+            parts.setdefault(name, []).append(leaf.astype(jnp.float32))
+    joined = {name: jnp.concatenate(leaves) for name, leaves in parts.items()}
+    return flax.traverse_util.unflatten_dict(joined, sep="/")

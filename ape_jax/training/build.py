@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -17,14 +18,24 @@ from ape_jax.align.model import Model, Side
 from ape_jax.errors import UserError
 from ape_jax.towers.tower import Tower, TowerConfig
 
+TOWERS = "towers"
+"""The folder in which an exported run brings its towers, `image` and `text`."""
 
-def load_towers(config: ml_collections.ConfigDict) -> tuple[Tower, Tower]:
+
+def load_towers(
+    config: ml_collections.ConfigDict, brought: Path | None = None
+) -> tuple[Tower, Tower]:
     """The image and the text tower.
+
+    Args:
+      config: the resolved config.
+      brought: a folder that, if it is there, has the towers in the place of their specs.
 
     Raises:
       UserError: naming the config key, for a tower that cannot be loaded as what it is used for.
     """
-    return _load(config, "image"), _load(config, "text")
+    brought = brought if brought is not None and brought.is_dir() else None
+    return _load(config, "image", brought), _load(config, "text", brought)
 
 
 def make_model(
@@ -91,8 +102,9 @@ def _with_remat(config: ml_collections.ConfigDict, tower: Tower) -> Tower:
     return dataclasses.replace(tower, module=tower.module.clone(remat=config.train.remat))
 
 
-def _load(config: ml_collections.ConfigDict, kind: str) -> Tower:
+def _load(config: ml_collections.ConfigDict, kind: str, brought: Path | None) -> Tower:
     side = config[kind]
+    spec = side.tower if brought is None else next(brought.glob(f"{kind}*"), brought / kind)
     options: dict[str, Any] = {"dtype": side.dtype, "param_dtype": side.param_dtype}
     if kind == "image" and side.size:
         options["image_size"] = side.size
@@ -101,7 +113,7 @@ def _load(config: ml_collections.ConfigDict, kind: str) -> Tower:
     if kind == "text" and side.prefix != "own":
         options["prefix"] = side.prefix
     try:
-        return towers.load(side.tower, kind=kind, **options)
+        return dataclasses.replace(towers.load(spec, kind=kind, **options), spec=side.tower)
     except UserError as error:
         # The option at fault, if the message begins with it, has a key of its own.
         keys = {"image_size": "image.size", "max_length": "text.max_length"}

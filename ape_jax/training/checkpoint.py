@@ -114,9 +114,12 @@ class Checkpoints:
     @property
     def solved(self) -> Mapping[str, Any] | None:
         """The record of the closed form that the newest checkpoint's heads are or started from."""
-        if self.latest is None:
-            return None
-        return self._restore(**{_META: ocp.args.JsonRestore()})[_META].get(SOLVED)
+        return None if self.latest is None else self.meta.get(SOLVED)
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """What the newest checkpoint says of itself, see `save`."""
+        return self._restore(**{_META: ocp.args.JsonRestore()})[_META]
 
     def check(self, meta: Mapping[str, Any]) -> None:
         """Refuses checkpoints of other towers or pairs than `meta` names.
@@ -126,7 +129,7 @@ class Checkpoints:
         """
         if self.latest is None:
             return
-        found = self._restore(**{_META: ocp.args.JsonRestore()})[_META]
+        found = self.meta
         for key, value in meta.items():
             if found.get(key) != value:
                 raise UserError(

@@ -1,0 +1,119 @@
+"""Takes a run elsewhere: `python -m ape_jax.export --workdir DIR --out OUT --format torch`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from absl import flags
+
+from ape_jax import command, inference
+from ape_jax.data.vectors import open_source
+from ape_jax.errors import UserError
+from ape_jax.exporters import card, place, to_dual_encoder, to_torch, verify
+from ape_jax.exporters.trained import Trained
+from ape_jax.towers import given
+from ape_jax.training import portable, workdir
+from ape_jax.training.checkpoint import SOLVED
+
+_OUT = flags.DEFINE_string("out", "", "The directory to write; it must not exist.")
+_FORMAT = flags.DEFINE_enum(
+    "format",
+    "torch",
+    ["torch", "dual_encoder", "jax"],
+    "For transformers with the code it brings, "
+    "for transformers alone, or for ape_jax.load with the towers in it.",
+)
+_INPUTS = flags.DEFINE_string(
+    "inputs", "", "Pairs to check the result with; '' takes the run's data.eval, or data.pairs."
+)
+
+# The model is compared as it is, not as it is rounded; a few inputs want no large batch.
+_EXACT = {"image.dtype": "float32", "text.dtype": "float32", "eval.batch": verify.BATCH}
+
+
+def main() -> None:
+    """Writes OUT and checks it with inputs of the run; nothing is left of an OUT that is wrong."""
+    path = workdir.locate(command.workdir())  # Named before anything is opened.
+    command.refuse_config()
+    out, target = place.check(_OUT.value), _FORMAT.value
+    if target != "jax":
+        verify.require_torch()
+    run, trained = _restore(path)
+    inputs = _inputs(trained)
+    with place.written_whole(out) as partial:
+        if target == "torch":
+            to_torch.write(trained, partial)
+            theirs = verify.torchs(partial, inputs, "AutoModel")
+        elif target == "dual_encoder":
+            to_dual_encoder.write(trained, partial)
+            background = tuple(trained.config.data.background)
+            kind = "VisionTextDualEncoderModel"
+            theirs = verify.torchs(partial, inputs, kind, background)
+        else:
+            theirs = _write_jax(run, trained, partial, inputs)
+        verify.compare(verify.ours(trained, inputs), theirs, target)
+    print(f"{out} holds the run for {target}")
+
+
+def _restore(path: Path) -> tuple[inference.Restored, Trained]:
+    """The run with products in f32, and as the exporters take it."""
+    config = workdir.read_config(path)
+    for side in ("image", "text"):
+        if given.is_given(config[side].tower):
+            raise UserError(
+                f"config.{side}.tower: {config[side].tower!r} stands for vectors that are made "
+                f"elsewhere, so there is no model from {side}s on to export"
+            )
+    summary = workdir.read_summary(path, config)
+    if summary is None:
+        raise UserError(
+            f"--workdir: {path} holds no run that has come to its end (no summary.json); "
+            "run its training again, which goes on"
+        )
+    run = inference.restore(path, _EXACT)
+    aligner = run.aligner(run.model, run.trainable, run.frozen)
+    return run, Trained(
+        config=config,
+        model=run.model,
+        trainable=run.trainable,
+        frozen=run.frozen,
+        step=run.step,
+        solved=run.meta.get(SOLVED),
+        summary=summary,
+        encode_images=aligner.encode_image,
+        encode_texts=aligner.encode_text,
+    )
+
+
+def _inputs(trained: Trained) -> verify.Inputs:
+    specs = [(_INPUTS.value, "--inputs")] if _INPUTS.value else []
+    specs += [(spec, f"data.eval.{name}") for name, spec in trained.config.data.eval.items()]
+    specs += [(trained.config.data.pairs, "data.pairs")]
+    spec, key = specs[0]
+    return verify.choose(open_source(spec, key=key), trained.model.text.tower.prepare.max_length)
+
+
+def _write_jax(
+    run: inference.Restored, trained: Trained, partial: Path, inputs: verify.Inputs
+) -> verify.Embeddings:
+    portable.write(
+        partial,
+        config=trained.config,
+        trainable=run.trainable,
+        frozen=run.frozen,
+        step=run.step,
+        meta=run.meta,
+        summary=trained.summary,
+    )
+    (partial / "README.md").write_text(card.text(trained, card.JAX), encoding="utf-8")
+    loaded = inference.restore(partial, _EXACT)
+    aligner = loaded.aligner(loaded.model, loaded.trainable, loaded.frozen)
+    theirs = dataclasses.replace(
+        trained, encode_images=aligner.encode_image, encode_texts=aligner.encode_text
+    )
+    return verify.ours(theirs, inputs)
+
+
+if __name__ == "__main__":
+    command.run(main)

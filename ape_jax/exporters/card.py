@@ -1,0 +1,136 @@
+"""The README.md of an exported directory, filled from the run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from ape_jax.errors import UserError
+from ape_jax.evaluators import report
+from ape_jax.exporters.trained import Trained
+from ape_jax.towers import sources
+
+_CALLS = """\
+    from transformers import {model}, AutoProcessor
+    model = {model}.from_pretrained(DIR{trust})
+    processor = AutoProcessor.from_pretrained(DIR{trust})
+    out = model(**processor(images=images, text=texts, return_tensors="pt",
+                            padding=True{cut}))
+    out.logits_per_image.softmax(dim=-1)
+"""
+TORCH = """\
+```python
+{calls}
+    image_embeds = model.get_image_features(pixel_values)      # unit length
+    text_embeds = model.get_text_features(input_ids, attention_mask)
+
+    from transformers import pipeline
+    pipeline("zero-shot-image-classification", model=DIR, trust_remote_code=True)(
+        "cat.png", candidate_labels=["cat", "dog"], hypothesis_template="{{}}")
+```
+
+Needs torch and transformers 5; `modeling_ape.py` and `processing_ape.py` are all the code there is.
+Give the processor PIL images as they are opened: it turns them as their EXIF says and lays
+transparent ones on the colour {background}; pipelines drop transparency before it sees it.
+""".replace("{calls}", _CALLS.format(model="AutoModel", trust=", trust_remote_code=True", cut=""))
+DUAL_ENCODER = """\
+```python
+{calls}
+```
+
+Needs torch and transformers 5, and no code of its own. Where torchvision is installed, transformers
+resizes images with it and not with Pillow, which differs by rounding; `backend="pil"` avoids that.
+Lay transparent images on the colour {background} first.
+""".replace(
+    "{calls}",
+    _CALLS.format(model="VisionTextDualEncoderModel", trust="", cut=", truncation=True"),
+)
+JAX = """\
+```python
+    import ape_jax
+    model = ape_jax.load(DIR)
+    model.encode_image(["cat.png"]), model.encode_text(["a cat"])
+```
+
+Needs ape_jax; the towers are in `towers/`.
+"""
+
+
+def text(trained: Trained, usage: str) -> str:
+    """The card.
+
+    Args:
+      trained: the run.
+      usage: how the directory is used: `TORCH`, `DUAL_ENCODER` or `JAX`.
+    """
+    config, summary = trained.config, trained.summary
+    parts = [
+        "---\nlibrary_name: transformers\npipeline_tag: zero-shot-image-classification\n---",
+        "# An aligned image-text model",
+        f"Made by ape_jax out of two pretrained towers: {_method(trained)}.",
+        usage.replace("{background}", str(tuple(config.data.background))).strip(),
+        "## Towers",
+        _towers(trained),
+        "## Training",
+        f"{summary.get('pairs', '?')} pairs of `{config.data.pairs}`, {trained.step} steps; "
+        f"{summary.get('parameters_trained', 0):,} parameters trained and "
+        f"{summary.get('parameters_frozen', 0):,} frozen.",
+        _figures(summary),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _method(trained: Trained) -> str:
+    config, sides = trained.config, []
+    for name, side in (("image", trained.model.image), ("text", trained.model.text)):
+        head = config[name].head.name if config.method == "train" else "solved"
+        layer = "its output" if side.layer == -1 else f"layer {side.layer}"
+        sides.append(f"{name} tower {side.tune}, read at {layer}, head {head}")
+    how = "trained contrastively" if config.method == "train" else f"solved by {config.method}"
+    if config.method == "train" and trained.solved:
+        how += f" from {trained.solved['method']}"
+    return f"{how}; {'; '.join(sides)}"
+
+
+def _towers(trained: Trained) -> str:
+    rows = []
+    for name, side in (("image", trained.model.image), ("text", trained.model.text)):
+        spec, digest = side.tower.spec, side.tower.digest[:12]
+        rows.append([name, f"`{spec}`", side.tower.config.family, digest, licence(spec)])
+    return report.markdown(["side", "tower", "family", "sha256", "licence"], rows)
+
+
+def licence(spec: str) -> str:
+    """The licence that a tower's files state, in a NOTICE or at the head of a model card."""
+    try:
+        path = sources.resolve(spec)
+    except UserError:  # What has been read once is in memory; this is only what is said of it.
+        return "not known"
+    for name, pattern in (("NOTICE", r"^Licence: (.+)$"), ("README.md", r"^license: (.+)$")):
+        file = path / name
+        if path.is_dir() and file.is_file():
+            found = re.search(pattern, file.read_text("utf-8", errors="replace"), re.MULTILINE)
+            if found:
+                return found[1].strip()
+    return "not stated in its files"
+
+
+def _figures(summary: Mapping[str, object]) -> str:
+    found = {k: v for k, v in summary.items() if k.startswith("eval/") and isinstance(v, float)}
+    if not found:
+        return ""
+    rows = [[f"`{key}`", f"{value:.4g}"] for key, value in sorted(found.items())]
+    return "## Figures of the run\n\n" + report.markdown(["metric", "value"], rows)
+
+
+def notices(trained: Trained, directory: Path) -> None:
+    """Copies what the towers' files say of their origin: NOTICE and LICENSE files, by side."""
+    for name in ("image", "text"):
+        try:
+            path = sources.resolve(getattr(trained.model, name).tower.spec)
+        except UserError:
+            continue
+        for file in sorted(path.glob("*")) if path.is_dir() else ():
+            if file.is_file() and re.match(r"(NOTICE|LICEN[CS]E)", file.name):
+                (directory / f"{name}_tower_{file.name}").write_bytes(file.read_bytes())

@@ -1,0 +1,417 @@
+"""An image-text model of two pretrained towers: transformers' own classes, and a head on each.
+
+    model = AutoModel.from_pretrained(DIR, trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained(DIR, trust_remote_code=True)
+    out = model(**processor(images=images, text=texts, return_tensors="pt", padding=True))
+    out.image_embeds @ out.text_embeds.T    # cosines; out.logits_per_image is these, scaled
+
+This file needs torch and transformers alone. What a directory of it holds is said by its
+config.json: which towers, how they are pooled, which heads, where adapters stand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.activations import ACT2FN
+from transformers.configuration_utils import SubConfigSpec
+from transformers.utils import ModelOutput
+
+_LAST_NORMS = ("layernorm", "post_layernorm", "final_layer_norm")
+_NORM_EPS = 1e-5  # Of the norms in heads, but for the transformer's.
+
+
+class ApeConfig(PreTrainedConfig):
+    """What the model is made of.
+
+    Attributes:
+      vision_config, text_config: of the towers, as transformers' own classes have them; as deep as
+        they are read.
+      embed: the width of the embeddings.
+      image: `pooling`, `prefix_tokens`, `last_norm`, `standardize`, `adapters` and `heads`.
+      text: `end_token`, `last_norm`, `adapters` and `heads`; each head may have a `pooling`.
+      logit_bias: whether the logits have a bias (a sigmoid loss's).
+    """
+
+    model_type = "ape"
+    sub_configs_defaults = {  # noqa: RUF012
+        "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="dinov2"),
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert"),
+    }
+
+    vision_config: PreTrainedConfig | dict | None = None
+    text_config: PreTrainedConfig | dict | None = None
+    embed: int = 0
+    image: dict | None = None
+    text: dict | None = None
+    logit_bias: bool = False
+
+
+class _Identity(nn.Module):
+    """No head."""
+
+    def forward(self, x: Tensor, mean: Callable[[Tensor], Tensor], **_: Any) -> Tensor:
+        return mean(x)
+
+
+class _Linear(nn.Module):
+    """One linear map."""
+
+    def __init__(self, width: int, embed: int):
+        super().__init__()
+        self.projection = nn.Linear(width, embed)
+
+    def forward(self, x: Tensor, mean: Callable[[Tensor], Tensor], **_: Any) -> Tensor:
+        return self.projection(mean(x))
+
+
+class _MLP(nn.Module):
+    """An MLP whose last layer acts after the mean over tokens, with which it commutes."""
+
+    def __init__(self, width: int, embed: int, depth: int, hidden: int, activation: str):
+        super().__init__()
+        sizes = [width, *[hidden] * (depth - 1), embed]
+        for i, (rows, columns) in enumerate(pairwise(sizes)):
+            setattr(self, f"dense_{i}", nn.Linear(rows, columns))
+        self.depth, self.activation = depth, ACT2FN[activation]
+
+    def forward(self, x: Tensor, mean: Callable[[Tensor], Tensor], **_: Any) -> Tensor:
+        for i in range(self.depth - 1):
+            x = self.activation(getattr(self, f"dense_{i}")(x))
+        return getattr(self, f"dense_{self.depth - 1}")(mean(x))
+
+
+class _ResidualMLP(nn.Module):
+    """FuseMix's head (arXiv 2312.10144)."""
+
+    def __init__(self, width: int, embed: int, depth: int, hidden: int, activation: str):
+        super().__init__()
+        for i in range(depth):
+            setattr(self, f"block_{i}_norm", nn.LayerNorm(width, eps=_NORM_EPS))
+            setattr(self, f"block_{i}_fc1", nn.Linear(width, hidden))
+            setattr(self, f"block_{i}_fc2", nn.Linear(hidden, width))
+        self.norm = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.projection = nn.Linear(width, embed)
+        self.depth, self.activation = depth, ACT2FN[activation]
+
+    def forward(self, x: Tensor, mean: Callable[[Tensor], Tensor], **_: Any) -> Tensor:
+        x = mean(x)
+        for i in range(self.depth):
+            norm, fc1, fc2 = (getattr(self, f"block_{i}_{n}") for n in ("norm", "fc1", "fc2"))
+            x = x + fc2(self.activation(fc1(norm(x))))
+        return self.projection(self.norm(x))
+
+
+class _StarMLP(nn.Module):
+    """SAIL's head (arXiv 2412.04616)."""
+
+    def __init__(self, width: int, embed: int, hidden: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(width, hidden)
+        self.projection = nn.Linear(hidden, embed)
+
+    def forward(self, x: Tensor, mean: Callable[[Tensor], Tensor], **_: Any) -> Tensor:
+        x = self.norm(mean(x))
+        return self.projection(F.relu6(self.fc1(x)) * self.fc2(x))
+
+
+class _Projector(nn.Module):
+    """The mean over tokens of `linear(y) + fc2(gelu(fc1(y)))`, `y = norm(x)`."""
+
+    def __init__(self, width: int, embed: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.fc1, self.linear = nn.Linear(width, embed), nn.Linear(width, embed)
+        self.fc2 = nn.Linear(embed, embed)
+
+    def forward(self, x: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
+        x = self.norm(x)
+        return self.linear(mean(x)) + self.fc2(mean(F.gelu(self.fc1(x))))
+
+
+class _TokenPool(nn.Module):
+    """Freeze-Align's text side (arXiv 2409.19425)."""
+
+    def __init__(self, width: int, embed: int, gate: bool):
+        super().__init__()
+        self.tokens = _Projector(width, embed)
+        self.projection, self.fc = nn.Linear(embed, embed), nn.Linear(embed, embed)
+        self.norm = nn.LayerNorm(embed, eps=_NORM_EPS)
+        self.gate = nn.Parameter(torch.zeros(embed)) if gate else None
+
+    def forward(self, x: Tensor, mean: Callable[[Tensor], Tensor], **_: Any) -> Tensor:
+        projected = self.projection(self.tokens(x, mean))
+        x = self.norm(projected + self.fc(F.gelu(projected)))
+        return x if self.gate is None else x * self.gate
+
+
+class _ImageTokenPool(nn.Module):
+    """Freeze-Align's image side: CLS and the mean patch, each through a projector."""
+
+    def __init__(self, width: int, embed: int, prefix_tokens: int):
+        super().__init__()
+        self.patches, self.cls = _Projector(width, embed), _Projector(width, embed)
+        self.prefix_tokens = prefix_tokens
+
+    def forward(self, x: Tensor, mean: Callable[[Tensor], Tensor], **_: Any) -> Tensor:
+        def mean_token(y: Tensor) -> Tensor:
+            return y.mean(dim=1)
+
+        patches = self.patches(x[:, self.prefix_tokens :], mean_token)
+        return patches + self.cls(x[:, :1], mean_token)
+
+
+class _Layer(nn.Module):
+    """A transformer layer that norms first."""
+
+    def __init__(self, width: int, hidden: int, activation: str, heads: int, eps: float):
+        super().__init__()
+        self.norm1, self.norm2 = (nn.LayerNorm(width, eps=eps) for _ in range(2))
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.heads, self.activation = heads, ACT2FN[activation]
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        def split(y: Tensor) -> Tensor:
+            return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+        y = self.norm1(x)
+        query, key, value = (split(dense(y)) for dense in (self.query, self.key, self.value))
+        y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
+        x = x + self.out(y.transpose(1, 2).flatten(-2))
+        return x + self.fc2(self.activation(self.fc1(self.norm2(x))))
+
+
+class _Transformer(nn.Module):
+    """Transformer layers on the tokens, a norm, the mean, a linear map."""
+
+    def __init__(self, width: int, embed: int, depth: int, eps: float, **layer: Any):
+        super().__init__()
+        for i in range(depth):
+            setattr(self, f"layer_{i}", _Layer(width, eps=eps, **layer))
+        self.norm = nn.LayerNorm(width, eps=eps)
+        self.projection = nn.Linear(width, embed)
+        self.depth = depth
+
+    def forward(
+        self, x: Tensor, mean: Callable[[Tensor], Tensor], mask: Tensor, **_: Any
+    ) -> Tensor:
+        for i in range(self.depth):
+            x = getattr(self, f"layer_{i}")(x, mask)
+        return self.projection(mean(self.norm(x)))
+
+
+class _Lookup(nn.Module):
+    """A learned vector a token id, averaged."""
+
+    def __init__(self, embed: int, vocabulary: int):
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(vocabulary, embed))
+
+    def forward(self, x: Tensor, mean: Callable[[Tensor], Tensor], ids: Tensor, **_: Any) -> Tensor:
+        return mean(self.table[ids])
+
+
+_HEADS = {
+    "identity": _Identity,
+    "linear": _Linear,
+    "pooled_mlp": _MLP,
+    "token_mlp": _MLP,
+    "residual_mlp": _ResidualMLP,
+    "star_mlp": _StarMLP,
+    "token_pool_mlp": _TokenPool,
+    "image_token_pool_mlp": _ImageTokenPool,
+    "transformer": _Transformer,
+    "lookup": _Lookup,
+}
+
+
+class _Adapter(nn.Module):
+    """`x + up(gelu(down(x)))`."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.down, self.up = nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.up(F.gelu(self.down(x)))
+
+
+@dataclass
+class ApeOutput(ModelOutput):
+    """What `ApeModel` gives: embeddings at unit length, and their scaled cosines."""
+
+    logits_per_image: torch.FloatTensor | None = None
+    logits_per_text: torch.FloatTensor | None = None
+    image_embeds: torch.FloatTensor | None = None
+    text_embeds: torch.FloatTensor | None = None
+
+
+class ApeModel(PreTrainedModel):
+    """Two towers, their heads and a scale."""
+
+    config_class = ApeConfig
+    main_input_name = "pixel_values"
+    _supports_sdpa = True
+
+    def __init__(self, config: ApeConfig):
+        super().__init__(config)
+        self.image_tower = _tower(config.vision_config, config.image)
+        self.text_tower = _tower(config.text_config, config.text)
+        self.image_head = _heads(config.image["heads"])
+        self.text_head = _heads(config.text["heads"])
+        if config.image["standardize"]:
+            self.register_buffer("center", torch.zeros(config.image["standardize"]))
+            self.register_buffer("spread", torch.ones(config.image["standardize"]))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.logit_bias = nn.Parameter(torch.tensor(0.0)) if config.logit_bias else None
+        self.post_init()
+
+    def get_image_features(self, pixel_values: Tensor, **_: Any) -> Tensor:
+        """Images [B, 3, H, W], as the image processor makes them, to unit length [B, E]."""
+        settings = self.config.image
+        x = self._pooled_image(self.image_tower(pixel_values=pixel_values), settings)
+        if settings["standardize"]:
+            x = (x - self.center) / self.spread
+        (head,) = self.image_head.values()
+        return _normalize(head(x, mean=_same))
+
+    def _pooled_image(self, out: ModelOutput, settings: dict[str, Any]) -> Tensor:
+        if settings["pooling"] == "map":
+            return out.pooler_output
+        tokens = out.last_hidden_state
+        if settings["pooling"] == "none":
+            return tokens
+        if self.config.vision_config.model_type == "clip_vision_model":
+            tokens = self.image_tower.post_layernorm(tokens)  # Not in what the tower gives.
+        return _pool(tokens, None, settings["pooling"], settings["prefix_tokens"])
+
+    def get_text_features(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
+    ) -> Tensor:
+        """Token ids [B, T] and their mask, as the tokenizer makes them, to unit length [B, E]."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        mask, settings = mask.bool(), self.config.text
+        if settings["end_token"] is not None:
+            mask = _until_end(input_ids, mask, settings["end_token"])
+        out = self.text_tower(input_ids=input_ids, attention_mask=mask.long())
+        tokens, z = out.last_hidden_state, 0.0
+
+        def mean(y: Tensor) -> Tensor:
+            return _pool(y, mask, "mean")
+
+        for name, head in self.text_head.items():
+            pooling = settings["heads"][name].get("pooling")
+            x = _pool(tokens, mask, pooling) if pooling else tokens
+            z = z + head(x, mean=_same if pooling else mean, mask=mask, ids=input_ids)
+        return _normalize(z)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        **_: Any,
+    ) -> ApeOutput:
+        """Embeds images, texts or both; a caption is one segment, whatever `token_type_ids` say."""
+        zimg = None if pixel_values is None else self.get_image_features(pixel_values)
+        ztxt = None if input_ids is None else self.get_text_features(input_ids, attention_mask)
+        logits = None
+        if zimg is not None and ztxt is not None:
+            logits = self.logit_scale.exp() * zimg @ ztxt.T
+            logits = logits if self.logit_bias is None else logits + self.logit_bias
+        return ApeOutput(
+            logits_per_image=logits,
+            logits_per_text=None if logits is None else logits.T,
+            image_embeds=zimg,
+            text_embeds=ztxt,
+        )
+
+
+def _tower(config: PreTrainedConfig, settings: dict[str, Any]) -> PreTrainedModel:
+    """Transformers' own tower without what is not read of it, with adapters put in."""
+    tower = AutoModel.from_config(config)
+    if hasattr(tower, "pooler"):
+        tower.pooler = None
+    for name in _LAST_NORMS if not settings["last_norm"] else ():
+        if hasattr(tower, name):
+            setattr(tower, name, nn.Identity())
+    if settings["adapters"]:
+        _put_adapters(tower, **settings["adapters"])
+    return tower
+
+
+def _put_adapters(
+    tower: PreTrainedModel, blocks: int, places: list[str], before: bool, width: int, hidden: int
+) -> None:
+    """An adapter before (or after) each of these modules of the lowest blocks."""
+    ends = tuple(f".{i}.{place}" for i in range(blocks) for place in places)
+    for name, module in list(tower.named_modules()):
+        if f".{name}".endswith(ends):
+            module.adapter = _Adapter(width, hidden)
+            if before:
+                module.register_forward_pre_hook(_adapt_before)
+            else:
+                module.register_forward_hook(_adapt_after)
+
+
+def _adapt_before(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    return (module.adapter(inputs[0]),)
+
+
+def _adapt_after(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    return module.adapter(output)
+
+
+def _heads(settings: dict[str, dict[str, Any]]) -> nn.ModuleDict:
+    """The heads of one side by name; their sum is the embedding."""
+    made = {}
+    for name, options in settings.items():
+        options = {key: value for key, value in options.items() if key != "pooling"}
+        made[name] = _HEADS[name](**options)
+    return nn.ModuleDict(made)
+
+
+def _same(x: Tensor) -> Tensor:
+    """In the place of a mean, for heads on one vector."""
+    return x
+
+
+def _pool(tokens: Tensor, mask: Tensor | None, pooling: str, skip: int = 0) -> Tensor:
+    """Tokens [B, T, d] to one vector each; without a mask all are real."""
+    if pooling == "cls":
+        return tokens[:, 0]
+    if pooling == "cls+mean":
+        parts = [_pool(tokens, mask, name, skip) for name in ("cls", "mean")]
+        return torch.cat(parts, dim=-1)
+    if pooling == "last":
+        places = torch.arange(mask.shape[1], device=mask.device)
+        last = torch.where(mask, places, -1).argmax(dim=1)
+        return tokens[torch.arange(len(tokens), device=tokens.device), last]
+    if mask is None:
+        return tokens[:, skip:].mean(dim=1)
+    kept = mask[..., None].to(tokens.dtype)
+    return (tokens * kept).sum(dim=1) / kept.sum(dim=1).clamp(min=1.0)
+
+
+def _until_end(ids: Tensor, mask: Tensor, end: int) -> Tensor:
+    """The mask up to and with the end-of-text token; 2 means the largest id of each text."""
+    ids = ids.masked_fill(~mask, -1)
+    is_end = ids == (ids.amax(dim=1, keepdim=True) if end == 2 else end)
+    ended_before = is_end.long().cumsum(dim=1) - is_end.long() > 0
+    return mask & ~ended_before
+
+
+def _normalize(z: Tensor) -> Tensor:
+    """Rows at unit length; a zero row stays zero."""
+    return z * (z * z).sum(dim=-1, keepdim=True).clamp(min=1e-24).rsqrt()

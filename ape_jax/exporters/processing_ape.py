@@ -1,0 +1,58 @@
+"""Images and texts to the inputs of `ApeModel`, as it was trained: transformers' own processing.
+
+Beside that, transparent images are laid on a background, texts may get a prefix, and are cut to
+what the tower takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from transformers import BatchEncoding, PreTrainedTokenizerFast
+from transformers.image_processing_backends import PilBackend
+
+
+class ApeImageProcessor(PilBackend):
+    """Resize, centre crop, rescale and normalise with Pillow, by preprocessor_config.json.
+
+    Give PIL images as they are opened: what makes them RGB first (transformers' pipelines do) drops
+    transparency without a background.
+    """
+
+    do_resize = do_center_crop = do_rescale = do_normalize = do_convert_rgb = True
+    default_to_square = False
+    background = (255, 255, 255)
+
+    def __init__(self, background: Sequence[int] = (255, 255, 255), **kwargs: Any):
+        super().__init__(**kwargs)
+        self.background = tuple(background)
+
+    def convert_to_rgb(self, image: Any, input_data_format: Any = None) -> np.ndarray:
+        """RGB [H, W, 3] of a PIL image: turned as its EXIF says, on the background, 8 bits."""
+        if not isinstance(image, PIL.Image.Image):
+            return super().convert_to_rgb(image, input_data_format=input_data_format)
+        image = PIL.ImageOps.exif_transpose(image)
+        if image.mode == "I" or image.mode.startswith("I;16"):
+            wide = np.asarray(image).astype(np.int64)
+            image = PIL.Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            below = PIL.Image.new("RGBA", image.size, (*self.background, 255))
+            image = PIL.Image.alpha_composite(below, image)
+        return np.array(image.convert("RGB"))
+
+
+class ApeTokenizer(PreTrainedTokenizerFast):
+    """tokenizer.json as it is; every text gets the prefix of tokenizer_config.json and is cut."""
+
+    def __call__(
+        self, text: str | Sequence[str], *args: Any, truncation: Any = True, **kwargs: Any
+    ) -> BatchEncoding:
+        """As every tokenizer of transformers, but cut unless `truncation=False` is given."""
+        prefix = self.init_kwargs.get("prefix", "")
+        text = prefix + text if isinstance(text, str) else [prefix + one for one in text]
+        return super().__call__(text, *args, truncation=truncation, **kwargs)

@@ -1,0 +1,77 @@
+"""What comes before the towers, in transformers' files: the image processor and the tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ape_jax.data.preprocessor import INTERPOLATIONS
+from ape_jax.data.transforms import ImageTransform
+from ape_jax.errors import UserError
+from ape_jax.towers.tokens import TextPrepare
+
+
+def image_settings(transform: ImageTransform) -> dict[str, Any]:
+    """The content of a preprocessor_config.json that says the same as a transform."""
+    edge = {"height": transform.resize_size, "width": transform.resize_size}
+    return {
+        "do_convert_rgb": True,
+        "do_resize": transform.resize != "none",
+        "size": {"shortest_edge": transform.resize_size}
+        if transform.resize == "shortest"
+        else edge,
+        "resample": int(INTERPOLATIONS[transform.interpolation]),
+        "do_center_crop": True,
+        "crop_size": {"height": transform.size, "width": transform.size},
+        "do_rescale": True,
+        "rescale_factor": transform.rescale,
+        "do_normalize": True,
+        "image_mean": list(transform.mean),
+        "image_std": list(transform.std),
+    }
+
+
+def tokenizer_json(prepare: TextPrepare) -> str:
+    """The content of a tokenizer.json: the tower's, with the settings it was read with."""
+    return prepare.encode.backend.to_str(pretty=True)
+
+
+def tokenizer_settings(prepare: TextPrepare) -> dict[str, Any]:
+    """The content of the tokenizer_config.json beside it; a prefix is not in it.
+
+    Raises:
+      UserError: where no token can stand for padding.
+    """
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": prepare.max_length,
+        "pad_token": _pad_token(prepare),
+        "padding_side": "right",
+        "truncation_side": "right",
+        "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"],
+    }
+
+
+def _pad_token(prepare: TextPrepare) -> str:
+    """A token that no text is made of: what is declared for padding becomes a token of its own.
+
+    Which one it is makes no difference, since padding is masked.
+    """
+    backend = prepare.encode.backend
+    special = {added["content"] for added in json.loads(backend.to_str())["added_tokens"]}
+    for index, token in _candidates(prepare):
+        if token in special or index not in backend.encode(token, add_special_tokens=False).ids:
+            return token
+    raise UserError(
+        f"the tokenizer's padding token {backend.id_to_token(prepare.pad_id)!r} is a word as well; "
+        "add a padding token to the text tower's tokenizer_config.json"
+    )
+
+
+def _candidates(prepare: TextPrepare) -> Iterator[tuple[int, str]]:
+    for index in (prepare.pad_id, *prepare.after, *prepare.before):
+        token = prepare.encode.backend.id_to_token(index)
+        if token is not None:
+            yield index, token

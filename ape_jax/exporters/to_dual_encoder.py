@@ -1,0 +1,138 @@
+"""`--format dual_encoder`: transformers' own `VisionTextDualEncoderModel`, without any code.
+
+That model is `projection @ pooler_output` on either side, at unit length, and its projections have
+no bias. So a run is expressible where both towers' own pooled outputs are read (of BERT's kind they
+have passed a tanh layer, which no run reads) and both heads are linear. What is affine beyond that
+is moved into the tower: with `W` and `c` of `z = W x + c`, statistics included, and `W s = c`, the
+bias of the last layer before the pooling gets `s` added. Nothing is approximated but by rounding.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from safetensors.numpy import save_file
+
+from ape_jax.align import heads as flax_heads
+from ape_jax.align.model import Side
+from ape_jax.errors import UserError
+from ape_jax.exporters import card, processors, towers
+from ape_jax.exporters.to_torch import embed_width, write_json
+from ape_jax.exporters.towers import Exported
+from ape_jax.exporters.trained import Trained
+
+# By model_type: the pooling that is the tower's `pooler_output`, and the tensor of its last bias.
+_POOLED = {
+    "dinov2": ("cls", "layernorm.bias"),
+    "dinov2_with_registers": ("cls", "layernorm.bias"),
+    "clip_vision_model": ("cls", "post_layernorm.bias"),
+    "siglip_vision_model": ("map", "head.mlp.fc2.bias"),
+    "clip_text_model": ("last", "final_layer_norm.bias"),
+}
+_LEAST_EXACT = 1e-9  # Of `W s = c`, against the length of c.
+
+Map = tuple[Float[np.ndarray, "E d"], Float[np.ndarray, " E"]]
+
+
+def write(trained: Trained, directory: Path) -> None:
+    """Fills an empty directory.
+
+    Raises:
+      UserError: naming what in the run the model cannot express.
+    """
+    text = trained.model.text.tower.prepare
+    if text.prefix:
+        raise _refusal(f"its captions get the prefix {text.prefix!r}")
+    tensors, configs = {}, {}
+    for name, ours in (("vision", "image"), ("text", "text")):
+        side, params, head = trained.side(ours)
+        tower = towers.export(side, params)
+        _check(ours, side, tower)
+        weight = _move_constant(tower, _linear(trained, ours, side, head))
+        tensors |= {f"{name}_model.{key}": value for key, value in tower.tensors.items()}
+        tensors["visual_projection.weight" if name == "vision" else "text_projection.weight"] = (
+            weight
+        )
+        configs[f"{name}_config"] = tower.config
+    scale, bias = trained.model.logit_scale(trained.trainable, trained.frozen)
+    if bias is not None:
+        raise _refusal("its logits have the bias of loss.name='sigmoid'")
+    tensors["logit_scale"] = np.asarray(np.log(scale), np.float32)
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    (directory / "model.safetensors").chmod(0o644)
+    _write_texts(trained, directory, configs)
+
+
+def _write_texts(trained: Trained, directory: Path, configs: dict[str, Any]) -> None:
+    kind = "VisionTextDualEncoder"
+    config = {"model_type": "vision-text-dual-encoder", "architectures": [f"{kind}Model"]}
+    sizes = {"dtype": "float32", "projection_dim": embed_width(trained)}
+    write_json(directory / "config.json", {**config, **sizes, **configs})
+    image, text = trained.model.image.tower.prepare, trained.model.text.tower.prepare
+    settings = {**processors.image_settings(image.transform)}
+    write_json(
+        directory / "preprocessor_config.json",
+        {**settings, "image_processor_type": "BitImageProcessor"},
+    )
+    (directory / "tokenizer.json").write_text(processors.tokenizer_json(text), encoding="utf-8")
+    write_json(directory / "tokenizer_config.json", processors.tokenizer_settings(text))
+    write_json(directory / "processor_config.json", {"processor_class": f"{kind}Processor"})
+    (directory / "README.md").write_text(card.text(trained, card.DUAL_ENCODER), encoding="utf-8")
+
+
+def _check(name: str, side: Side, tower: Exported) -> None:
+    """Raises UserError for a tower that is not read by its own pooled output."""
+    kind = tower.config["model_type"]
+    if kind not in _POOLED:
+        raise _refusal(f"the {kind} class pools {name}s by another layer than any that is trained")
+    if tower.adapters:
+        raise _refusal(f"{name}.tune={side.tune!r} puts adapters into the {name} tower")
+    if not tower.last_norm:
+        raise _refusal(f"{name}.layer={side.layer} reads another than the tower's output")
+    own = _POOLED[kind][0]
+    found = getattr(side.head, "pooling", None) if name == "text" else side.pooling
+    if found is not None and found != own:
+        raise _refusal(f"{name}.pooling={found!r} is not the tower's own {own!r}")
+
+
+def _linear(trained: Trained, name: str, side: Side, params: Any) -> Map:
+    """The head with the statistics before it as one affine map, in f64."""
+    head = side.head.head if isinstance(side.head, flax_heads.OnPooledText) else side.head
+    width = side.tower.config.width
+    if isinstance(head, flax_heads.Identity):
+        weight, constant = np.eye(width), np.zeros(width)
+    elif isinstance(head, flax_heads.Linear | flax_heads.PooledLinear):
+        projection = params["projection"]
+        weight = np.asarray(projection["kernel"], np.float64).T
+        constant = np.asarray(projection["bias"], np.float64)
+    else:
+        raise _refusal(f"its {name} head is {type(head).__name__} and not linear")
+    if name == "image" and trained.model.standardize:
+        statistics = trained.frozen["statistics"]
+        weight = weight / np.asarray(statistics["spread"], np.float64)
+        constant = constant - weight @ np.asarray(statistics["center"], np.float64)
+    return weight, constant
+
+
+def _move_constant(tower: Exported, affine: Map) -> Float[np.ndarray, "E d"]:
+    """Moves the constant into the tower, in place; returns the projection."""
+    weight, constant = affine
+    shift = np.linalg.lstsq(weight, constant)[0]
+    left = np.linalg.norm(weight @ shift - constant)
+    if left > _LEAST_EXACT * max(np.linalg.norm(constant), 1e-30):
+        raise _refusal(
+            f"a head from {weight.shape[1]} to {weight.shape[0]} numbers has a bias, which the "
+            "projection has not and the tower cannot take"
+        )
+    name = _POOLED[tower.config["model_type"]][1]
+    tower.tensors[name] = (tower.tensors[name] + shift).astype(np.float32)
+    return np.ascontiguousarray(weight, np.float32)
+
+
+def _refusal(reason: str) -> UserError:
+    return UserError(
+        f"--format: the run cannot be a VisionTextDualEncoderModel: {reason}; write --format torch"
+    )

@@ -1,0 +1,53 @@
+"""A finished run, as the exporters take it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+from jaxtyping import Float, PyTree
+
+from ape_jax.align.model import Model, Side
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A model with its parameters, products in f32.
+
+    Attributes:
+      config: of the run.
+      model: the model.
+      trainable: the trained parameters.
+      frozen: the others, statistics included.
+      step: of the checkpoint.
+      solved: the record of the closed form that the heads are or started from, None without one.
+      summary: the run's `summary.json`.
+      encode_images: paths, PIL images, bytes or arrays to unit length, f32 [n, E].
+      encode_texts: strings to unit length, f32 [n, E].
+    """
+
+    config: ml_collections.ConfigDict
+    model: Model
+    trainable: PyTree
+    frozen: PyTree
+    step: int
+    solved: Mapping[str, Any] | None
+    summary: Mapping[str, Any]
+    encode_images: Callable[[Sequence[Any]], Float[np.ndarray, "n e"]]
+    encode_texts: Callable[[Sequence[str]], Float[np.ndarray, "n e"]]
+
+    def side(self, name: str) -> tuple[Side, PyTree, PyTree]:
+        """One side of the model, and the parameters of its tower and of its head.
+
+        Args:
+          name: "image" or "text".
+
+        Returns:
+          The side, `Tuned.merged` of its tower, and its head's parameters.
+        """
+        side: Side = getattr(self.model, name)
+        parts = (tree.get(f"{name}_tower", {}) for tree in (self.trainable, self.frozen))
+        return side, side.tuned.merged(*parts), self.trainable.get(f"{name}_head", {})

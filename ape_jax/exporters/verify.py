@@ -1,0 +1,164 @@
+"""An export's proof: real inputs of the run, encoded here and through what was written."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Float
+
+from ape_jax.data.images import load_image
+from ape_jax.data.pairs import Pairs
+from ape_jax.errors import UserError
+from ape_jax.exporters.trained import Trained
+
+LEAST_COSINE = 0.99999
+MOST_DIFFERENCE = 1e-4
+BATCH = 8
+"""Rows that are encoded together."""
+_IMAGES, _TEXTS = 8, 15
+
+Embeddings = tuple[Float[np.ndarray, "n e"], Float[np.ndarray, "m e"]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What is encoded twice.
+
+    Attributes:
+      images: references, as a pairs file names them.
+      texts: of mixed lengths; the last is longer than the tower takes.
+    """
+
+    images: Sequence[Any]
+    texts: Sequence[str]
+
+
+def choose(pairs: Pairs, longest: int) -> Inputs:
+    """Images spread over the pairs, and captions from the shortest to the longest.
+
+    Args:
+      pairs: of the run.
+      longest: tokens that the text tower takes.
+    """
+    places = np.unique(np.linspace(0, len(pairs) - 1, _IMAGES).astype(int))
+    captions = sorted({c for pair in pairs for c in pair.captions}, key=lambda c: (len(c), c))
+    chosen = np.unique(np.linspace(0, len(captions) - 1, _TEXTS).astype(int))
+    texts = [captions[i] for i in chosen]
+    # No tokenizer makes less than one token of a caption: this one is cut.
+    return Inputs(
+        images=[pairs[int(i)].image for i in places],
+        texts=[*texts, " ".join((texts * longest)[:longest])],
+    )
+
+
+def ours(trained: Trained, inputs: Inputs) -> Embeddings:
+    """What the run's own model gives."""
+    return trained.encode_images(inputs.images), trained.encode_texts(inputs.texts)
+
+
+def torchs(directory: Path, inputs: Inputs, model_class: str, background: Any = None) -> Embeddings:
+    """What the directory gives in a process of its own, in which neither jax nor we are imported.
+
+    Args:
+      directory: an exported one.
+      inputs: what to encode.
+      model_class: of transformers.
+      background: given, images are made RGB on it first, for processors that do not do that.
+
+    Raises:
+      UserError: where it cannot be loaded or run.
+    """
+    with tempfile.TemporaryDirectory(prefix="ape_jax_export_") as folder:
+        work = Path(folder)
+        job = {
+            "directories": [str(directory)],
+            "images": [
+                _image_file(image, work / f"{i}.png", background)
+                for i, image in enumerate(inputs.images)
+            ],
+            "texts": list(inputs.texts),
+            "class": model_class,
+            "out": str(work / "out.npz"),
+        }
+        (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        _run(work)
+        with np.load(work / "out.npz", allow_pickle=False) as out:
+            return out["image_0"], out["text_0"]
+
+
+def _run(work: Path) -> None:
+    environment = {
+        **os.environ,
+        "HF_MODULES_CACHE": str(work / "modules"),
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+    script = Path(__file__).with_name("encode_torch.py")
+    command = [sys.executable, "-P", str(script), str(work / "job.json")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise UserError(f"--out: what was written cannot be run by transformers: {said[-1]}")
+
+
+def _image_file(image: Any, path: Path, background: Any) -> str:
+    """A path from which Pillow opens the image."""
+    content = getattr(image, "content", image)
+    if background is None and isinstance(content, bytes):
+        path.write_bytes(content)
+        return str(path)
+    if background is None and not isinstance(content, np.ndarray):
+        return os.fspath(content)
+    pixels = content if background is None else load_image(image, background=background)
+    PIL.Image.fromarray(pixels).save(path)
+    return str(path)
+
+
+def compare(ours: Embeddings, theirs: Embeddings, target: str) -> tuple[float, float]:
+    """The largest difference and the least cosine over all images and texts; printed.
+
+    Raises:
+      UserError: where they are not the same embeddings.
+    """
+    differences, cosines = [], []
+    for mine, other in zip(ours, theirs, strict=True):
+        if mine.shape != other.shape:
+            raise UserError(
+                f"--out: embeddings are {list(other.shape)} in {target} and {list(mine.shape)} "
+                "here; nothing was written"
+            )
+        lengths = np.linalg.norm(mine, axis=1) * np.linalg.norm(other, axis=1)
+        cosines.append(((mine * other).sum(axis=1) / np.maximum(lengths, 1e-12)).min())
+        differences.append(np.abs(mine - other).max())
+    # NumPy's maximum of a NaN is a NaN, and no NaN passes.
+    difference, cosine = float(np.max(differences)), float(np.min(cosines))
+    counts = " and ".join(f"{len(z)} {what}" for z, what in zip(ours, ("images", "texts")))
+    found = f"largest difference {difference:.2e}, least cosine {cosine:.7f}"
+    print(f"{counts} of the run, here and in {target}: {found}")
+    if not (difference <= MOST_DIFFERENCE and cosine >= LEAST_COSINE):
+        raise UserError(
+            f"--out: {target} does not give the run's embeddings ({found}; at most "
+            f"{MOST_DIFFERENCE:.0e} and at least {LEAST_COSINE} are allowed); nothing was written"
+        )
+    return difference, cosine
+
+
+def require_torch() -> None:
+    """Raises UserError unless torch and transformers can be imported."""
+    for name in ("torch", "transformers"):
+        if importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"--format: {name} is not installed, by which the export is checked; run "
+                "pip install -r requirements-export.txt"
+            )
