@@ -4,53 +4,51 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from ape_jax.errors import UserError
 from ape_jax.evaluators import report
 from ape_jax.exporters.trained import Trained
 from ape_jax.towers import sources
 
-_CALLS = """\
-    from transformers import {model}, AutoProcessor
-    model = {model}.from_pretrained(DIR{trust})
-    processor = AutoProcessor.from_pretrained(DIR{trust})
-    out = model(**processor(images=images, text=texts, return_tensors="pt",
-                            padding=True{cut}))
-    out.logits_per_image.softmax(dim=-1)
-"""
 TORCH = """\
 ```python
-{calls}
-    image_embeds = model.get_image_features(pixel_values)      # unit length
-    text_embeds = model.get_text_features(input_ids, attention_mask)
+from transformers import AutoModel, AutoProcessor, pipeline
 
-    from transformers import pipeline
-    pipeline("zero-shot-image-classification", model=DIR, trust_remote_code=True)(
-        "cat.png", candidate_labels=["cat", "dog"], hypothesis_template="{{}}")
+model = AutoModel.from_pretrained(DIR, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained(DIR, trust_remote_code=True)
+out = model(**processor(images=images, text=texts, return_tensors="pt", padding=True))
+out.image_embeds, out.text_embeds            # unit length
+out.logits_per_image.softmax(dim=-1)
+
+classify = pipeline("zero-shot-image-classification", model=DIR, trust_remote_code=True)
+classify("cat.png", candidate_labels=["cat", "dog"], hypothesis_template="{}")
 ```
 
 Needs torch and transformers 5; `modeling_ape.py` and `processing_ape.py` are all the code there is.
 Give the processor PIL images as they are opened: it turns them as their EXIF says and lays
-transparent ones on the colour {background}; pipelines drop transparency before it sees it.
-""".replace("{calls}", _CALLS.format(model="AutoModel", trust=", trust_remote_code=True", cut=""))
+transparent ones on the colour BACKGROUND; pipelines drop transparency before it sees it.
+"""
 DUAL_ENCODER = """\
 ```python
-{calls}
+from transformers import AutoProcessor, VisionTextDualEncoderModel
+
+model = VisionTextDualEncoderModel.from_pretrained(DIR)
+processor = AutoProcessor.from_pretrained(DIR)
+inputs = processor(images=images, text=texts, return_tensors="pt", padding=True, truncation=True)
+out = model(**inputs)
+out.image_embeds, out.text_embeds            # unit length
 ```
 
 Needs torch and transformers 5, and no code of its own. Where torchvision is installed, transformers
 resizes images with it and not with Pillow, which differs by rounding; `backend="pil"` avoids that.
-Lay transparent images on the colour {background} first.
-""".replace(
-    "{calls}",
-    _CALLS.format(model="VisionTextDualEncoderModel", trust="", cut=", truncation=True"),
-)
+Lay transparent images on the colour BACKGROUND first.
+"""
 JAX = """\
 ```python
-    import ape_jax
-    model = ape_jax.load(DIR)
-    model.encode_image(["cat.png"]), model.encode_text(["a cat"])
+import ape_jax
+
+model = ape_jax.load(DIR)
+model.encode_image(["cat.png"]), model.encode_text(["a cat"])
 ```
 
 Needs ape_jax; the towers are in `towers/`.
@@ -69,7 +67,7 @@ def text(trained: Trained, usage: str) -> str:
         "---\nlibrary_name: transformers\npipeline_tag: zero-shot-image-classification\n---",
         "# An aligned image-text model",
         f"Made by ape_jax out of two pretrained towers: {_method(trained)}.",
-        usage.replace("{background}", str(tuple(config.data.background))).strip(),
+        usage.replace("BACKGROUND", str(tuple(config.data.background))).strip(),
         "## Towers",
         _towers(trained),
         "## Training",
@@ -122,15 +120,3 @@ def _figures(summary: Mapping[str, object]) -> str:
         return ""
     rows = [[f"`{key}`", f"{value:.4g}"] for key, value in sorted(found.items())]
     return "## Figures of the run\n\n" + report.markdown(["metric", "value"], rows)
-
-
-def notices(trained: Trained, directory: Path) -> None:
-    """Copies what the towers' files say of their origin: NOTICE and LICENSE files, by side."""
-    for name in ("image", "text"):
-        try:
-            path = sources.resolve(getattr(trained.model, name).tower.spec)
-        except UserError:
-            continue
-        for file in sorted(path.glob("*")) if path.is_dir() else ():
-            if file.is_file() and re.match(r"(NOTICE|LICEN[CS]E)", file.name):
-                (directory / f"{name}_tower_{file.name}").write_bytes(file.read_bytes())

@@ -20,13 +20,16 @@ import transformers
 def encode(directory: str, job: dict) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings f32 [n, E] of the job's images and texts."""
     options = {"trust_remote_code": True} if job["class"] == "AutoModel" else {}
-    model = getattr(transformers, job["class"]).from_pretrained(directory, **options).eval()
+    model_class = getattr(transformers, job["class"])
+    model, info = model_class.from_pretrained(directory, output_loading_info=True, **options)
+    if wrong := {key: value for key, value in info.items() if value}:
+        raise SystemExit(f"its tensors are not those of its config: {wrong}")
     processor = transformers.AutoProcessor.from_pretrained(directory, **options)
     images = [PIL.Image.open(path) for path in job["images"]]
     texts = {"padding": True, "truncation": True, "return_tensors": "pt"}
     with torch.inference_mode():
         batch = processor(images=images, text=job["texts"], **texts)
-        out = model(**batch)
+        out = model.eval()(**batch)
     return out.image_embeds.numpy(), out.text_embeds.numpy()
 
 
@@ -34,7 +37,6 @@ def main(path: str) -> None:
     """Does one job."""
     with open(path, encoding="utf-8") as file:
         job = json.load(file)
-    torch.set_num_threads(job.get("threads", torch.get_num_threads()))
     arrays = {}
     for i, directory in enumerate(job["directories"]):
         arrays[f"image_{i}"], arrays[f"text_{i}"] = encode(directory, job)

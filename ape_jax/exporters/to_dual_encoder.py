@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from safetensors.numpy import save_file
 
 from ape_jax.align import heads as flax_heads
 from ape_jax.align.model import Side
 from ape_jax.errors import UserError
 from ape_jax.exporters import card, processors, towers
-from ape_jax.exporters.to_torch import embed_width, write_json
+from ape_jax.exporters.to_torch import embed_width, write_json, write_tensors
 from ape_jax.exporters.towers import Exported
 from ape_jax.exporters.trained import Trained
 
@@ -61,8 +60,7 @@ def write(trained: Trained, directory: Path) -> None:
     if bias is not None:
         raise _refusal("its logits have the bias of loss.name='sigmoid'")
     tensors["logit_scale"] = np.asarray(np.log(scale), np.float32)
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-    (directory / "model.safetensors").chmod(0o644)
+    write_tensors(directory, tensors)
     _write_texts(trained, directory, configs)
 
 

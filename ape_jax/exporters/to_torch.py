@@ -33,8 +33,7 @@ def write(trained: Trained, directory: Path) -> None:
       UserError: for a head or a tower that torch export does not have.
     """
     config, tensors = describe(trained)
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-    (directory / "model.safetensors").chmod(0o644)  # safetensors writes files for the owner alone.
+    write_tensors(directory, tensors)
     write_json(directory / "config.json", config)
     image, text = trained.model.image.tower.prepare, trained.model.text.tower.prepare
     settings = {
@@ -123,6 +122,13 @@ def _width(side: Side) -> int:
     """The width of what the side's head takes."""
     kind = side.tower.kind
     return side.tower.config.pooled_width(side.pooling if kind == "image" else "none")
+
+
+def write_tensors(directory: Path, tensors: Tensors) -> None:
+    """model.safetensors."""
+    path = directory / "model.safetensors"
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # It is made for the owner alone.
 
 
 def write_json(path: Path, value: Any) -> None:

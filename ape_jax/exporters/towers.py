@@ -179,11 +179,18 @@ def _vision(config: ViTConfig, pooling: str) -> dict[str, Any]:
     return {"model_type": kind, **sizes, "qkv_bias": config.qkv_bias}
 
 
-def _mlp_ratio(config: ViTConfig) -> float:
-    """The ratio from which transformers computes this MLP width, rounding down."""
-    wide = config.mlp_width * 1.5 if config.swiglu else config.mlp_width
-    ratio = wide / config.width
-    return ratio if int(config.width * ratio) == int(wide) else (int(wide) + 0.5) / config.width
+def _mlp_ratio(config: ViTConfig) -> int:
+    """The whole number from which transformers computes this MLP width."""
+    ratio = round(config.mlp_width * (1.5 if config.swiglu else 1) / config.width)
+    wide = config.width * ratio
+    if config.swiglu:
+        wide = (int(wide * 2 / 3) + 7) // 8 * 8
+    if wide != config.mlp_width:
+        raise UserError(
+            f"the image tower's MLP is {config.mlp_width} wide, which is no whole multiple of its "
+            f"width {config.width}, as transformers wants it; export with --format jax"
+        )
+    return ratio
 
 
 def _text(config: TextConfig) -> dict[str, Any]:

@@ -1,0 +1,163 @@
+"""Small towers of every family on disk, all parameters random, and images that want care."""
+
+import shutil
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from ape_jax import config as config_lib
+from ape_jax.align.selection import flatten, map_leaves
+from ape_jax.data.images import load_image
+from ape_jax.exporters.trained import Trained
+from ape_jax.training import build
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+IMAGE = {**SIZES, "image_size": 32, "patch_size": 8}
+TEXT = {**SIZES, "vocab_size": 18, "intermediate_size": 64, "max_position_embeddings": 16}
+
+
+def _classes():
+    import transformers as t
+
+    mlp = {"intermediate_size": 64}
+    return {
+        "vit": (t.ViTModel, t.ViTConfig(**IMAGE, **mlp)),
+        "deit": (t.DeiTModel, t.DeiTConfig(**IMAGE, **mlp)),
+        "registers": (
+            t.Dinov2WithRegistersModel,
+            t.Dinov2WithRegistersConfig(**IMAGE, mlp_ratio=2, use_swiglu_ffn=True),
+        ),
+        "clip": (t.CLIPVisionModel, t.CLIPVisionConfig(**IMAGE, **mlp)),
+        "siglip": (t.SiglipVisionModel, t.SiglipVisionConfig(**IMAGE, **mlp)),
+        "clip_text": (t.CLIPTextModel, t.CLIPTextConfig(**TEXT, eos_token_id=3)),
+        "roberta": (t.RobertaModel, t.RobertaConfig(**TEXT, pad_token_id=1)),
+        "mpnet": (t.MPNetModel, t.MPNetConfig(**TEXT)),
+        "distilbert": (
+            t.DistilBertModel,
+            t.DistilBertConfig(
+                dim=32, n_layers=2, n_heads=4, hidden_dim=64, vocab_size=18,
+                max_position_embeddings=16,
+            ),
+        ),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def zoo(tiny, tmp_path_factory):
+    """`zoo("mpnet")` is the directory of such a tower; `dinov2` and `bert` are the tiny world's."""
+    import torch
+
+    root, classes = tmp_path_factory.mktemp("zoo"), _classes()
+
+    def directory(name):
+        path = root / name
+        if name in ("dinov2", "bert"):
+            return tiny / {"dinov2": "image", "bert": "text"}[name]
+        if not path.exists():
+            model_class, config = classes[name]
+            model, generator = model_class(config), torch.Generator().manual_seed(0)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+            model.save_pretrained(path)
+            side, file = ("text", "tokenizer.json")
+            if hasattr(config, "patch_size"):
+                side, file = "image", "preprocessor_config.json"
+            shutil.copy(tiny / side / file, path)
+        return path
+
+    return directory
+
+
+@pytest.fixture(scope="session")
+def inputs(tiny, tmp_path_factory):
+    """Paths of images and texts of mixed lengths, the last longer than the towers take."""
+    root = tmp_path_factory.mktemp("inputs")
+    rng = np.random.default_rng(0)
+    ramp = rng.integers(0, 256, (50, 41, 4), np.uint8)
+    Image.fromarray(ramp).save(root / "transparent.png")
+    Image.fromarray((ramp[..., 0].astype(np.uint16) * 257)).save(root / "grey16.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Turned by 90 degrees.
+    Image.fromarray(ramp[..., :3]).save(root / "turned.jpg", exif=exif)
+    images = [*sorted(root.glob("*")), tiny / "red-square.png", tiny / "blue-bar.png"]
+    texts = ["red", "a blue circle", "the picture of a yellow triangle", "a", "black bar " * 12]
+    return SimpleNamespace(images=[str(path) for path in images], texts=texts)
+
+
+@pytest.fixture(scope="session")
+def made(zoo):
+    """`made({"image.tune": "adapter"}, image="clip")`: a run whose parameters are all random."""
+
+    def make(settings, image="dinov2", text="bert"):
+        flat = {
+            "image.tower": str(zoo(image)),
+            "text.tower": str(zoo(text)),
+            "image.dtype": "float32",
+            "text.dtype": "float32",
+            "data.pairs": "pairs.jsonl",
+            **settings,
+        }
+        config = config_lib.resolve(flat)
+        model = build.make_model(config, *build.load_towers(config))
+        return _trained(config, model, *_parameters(model))
+
+    return make
+
+
+def _parameters(model):
+    """The model's two trees without `init`, which takes seconds to compile.
+
+    Nothing that is trained is zero, nor a norm the identity; what is frozen is the towers' own.
+    """
+    trainable, frozen = jax.eval_shape(lambda: model.init(0))
+    rng = np.random.default_rng(0)
+
+    def drawn(name, leaf):
+        values = 0.1 * rng.normal(size=leaf.shape) + name.endswith("scale")
+        return jnp.asarray(values, jnp.float32)
+
+    def kept(tower):
+        own = flatten(tower.params)
+        return lambda name, leaf: own[name][: leaf.shape[0]].reshape(leaf.shape)
+
+    for side in ("image", "text"):
+        tower, name = getattr(model, side).tower, f"{side}_tower"
+        frozen[name] = map_leaves(kept(tower), frozen.get(name, {}))
+    if "statistics" in frozen:
+        width = frozen["statistics"]["center"].shape
+        center = jnp.asarray(rng.normal(size=width), jnp.float32)
+        frozen["statistics"] = {"center": center, "spread": jnp.exp(0.3 * center[::-1])}
+    trainable["loss"] = {**trainable["loss"], "log_scale": jnp.float32(2.0)}
+    return {name: map_leaves(drawn, tree) for name, tree in trainable.items()}, frozen
+
+
+def _trained(config, model, trainable, frozen):
+    def encode_images(paths):
+        transform = model.image.tower.prepare.transform
+        batch = {"image": np.stack([transform(load_image(path)) for path in paths])}
+        with jax.disable_jit():  # So small that compiling takes longer than running.
+            features = model.image_features(frozen, batch)
+            return np.asarray(model.align_images(trainable, frozen, features))
+
+    def encode_texts(texts):
+        batch = model.text.tower.prepare(texts)
+        with jax.disable_jit():
+            features = model.text_features(frozen, batch)
+            return np.asarray(model.align_texts(trainable, frozen, features))
+
+    return Trained(
+        config=config,
+        model=model,
+        trainable=trainable,
+        frozen=frozen,
+        step=0,
+        solved=None,
+        summary={"eval/x/i2t_r1": 0.5},
+        encode_images=encode_images,
+        encode_texts=encode_texts,
+    )

@@ -1,0 +1,84 @@
+"""Loads exported directories where there is neither jax nor ape_jax; run as a script, by the tests.
+
+python in_torch.py JOB.json
+"""
+
+import importlib.abc
+import json
+import sys
+
+FORBIDDEN = {"jax", "jaxlib", "flax", "ape_jax", "orbax", "optax", "ml_collections"}
+
+
+class Refusal(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in FORBIDDEN:
+            raise ImportError(f"{name} must not be needed")
+
+
+sys.meta_path.insert(0, Refusal())
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from PIL import Image  # noqa: E402
+
+
+def load(model_class, directory, **options):
+    model, info = model_class.from_pretrained(directory, output_loading_info=True, **options)
+    assert not any(info.values()), (directory, info)
+    return model.eval(), transformers.AutoProcessor.from_pretrained(directory, **options)
+
+
+def embed(model, processor, job, out, name):
+    """Through the model's two methods and through its forward pass, which must be the same."""
+    images = [Image.open(path) for path in job["images"]]
+    batch = processor(images=images, text=job["texts"], return_tensors="pt", padding=True)
+    z = model.get_image_features(batch["pixel_values"])
+    t = model.get_text_features(batch["input_ids"], batch["attention_mask"])
+    both = model(**batch)
+    assert torch.equal(both.image_embeds, z) and torch.equal(both.text_embeds, t)
+    out[f"{name}/images"], out[f"{name}/texts"] = z.numpy(), t.numpy()
+    out[f"{name}/logits"] = both.logits_per_image.numpy()
+    assert torch.equal(both.logits_per_text, both.logits_per_image.T)
+
+
+def pipeline(directory, job, out):
+    kind = "zero-shot-image-classification"
+    classify = transformers.pipeline(kind, model=directory, trust_remote_code=True)
+    labels, template = job["texts"][:3], "{}"
+    found = classify(job["images"][-1], candidate_labels=labels, hypothesis_template=template)
+    scores = {one["label"]: one["score"] for one in found}
+    out["pipeline"] = np.array([scores[label] for label in labels])
+
+
+def dual_encoders(job, out):
+    for name, directory in job["dual_encoders"].items():
+        model, processor = load(transformers.VisionTextDualEncoderModel, directory)
+        images = [Image.open(path).convert("RGB") for path in job["plain_images"]]
+        options = {"return_tensors": "pt", "padding": True, "truncation": True}
+        both = model(**processor(images=images, text=job["texts"], **options))
+        out[f"{name}/images"], out[f"{name}/texts"] = (
+            both.image_embeds.numpy(),
+            both.text_embeds.numpy(),
+        )
+
+
+@torch.inference_mode()
+def main(job):
+    out, options = {}, {"trust_remote_code": True}
+    for name, directory in job["directories"].items():
+        model, processor = load(transformers.AutoModel, directory, **options)
+        embed(model, processor, job, out, name)
+        if name == job["again"]:
+            model.save_pretrained(job["copy"])
+            processor.save_pretrained(job["copy"])
+            embed(*load(transformers.AutoModel, job["copy"], **options), job, out, "again")
+        if name == job["pipeline"]:
+            pipeline(directory, job, out)
+    dual_encoders(job, out)
+    np.savez(job["out"], **out)
+
+
+with open(sys.argv[1], encoding="utf-8") as file:
+    main(json.load(file))

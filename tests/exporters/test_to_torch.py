@@ -1,0 +1,230 @@
+"""Every head, tuning mode and family through torch, in a process that has torch and nothing of us.
+
+One subprocess loads all exported directories; the tests compare what it gives with JAX.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from ape_jax import UserError
+from ape_jax.exporters import to_dual_encoder, to_torch
+
+OWN = {"image.standardize": False}  # Statistics are of frozen towers.
+POOLED = {"image.head.name": "linear", "text.head.name": "linear", "embed": 24}
+LILT = {**OWN, **POOLED, "text.pooling": "cls"}
+
+
+def head(name, image=None, **more):
+    image = {} if image is None else {"image.head.name": image, "embed": 24}
+    return {"text.head.name": name, **image, **more}
+
+
+def tuned(image, text, **more):
+    return {**LILT, "image.tune": image, "text.tune": text, **more}
+
+
+CASES = {
+    "ape": ({"text.head.depth": 3, "text.head.width": 48}, {}),
+    "pooled_mlp": (head("pooled_mlp", "pooled_mlp", **{"image.pooling": "cls+mean"}), {}),
+    "residual_mlp": (head("residual_mlp", "residual_mlp", **{"text.pooling": "last"}), {}),
+    "star_mlp": (
+        head(
+            "star_mlp", "star_mlp", **{"image.layer": 1, "text.layer": 1, "image.pooling": "mean"}
+        ),
+        {},
+    ),
+    "token_pool_mlp": (
+        head("token_pool_mlp", "token_pool_mlp", **OWN, **{"image.pooling": "none"}),
+        {},
+    ),
+    "transformer": (
+        head("transformer", "linear", **{"text.head.depth": 2, "text.head.activation": "relu"}),
+        {},
+    ),
+    "sum": (head("linear+token_pool_mlp+lookup"), {}),
+    "identity": ({"text.head.name": "identity", "image.layer": 0, "text.layer": 0}, {}),
+    "cca": ({"method": "cca"}, {}),
+    "lit": ({**OWN, **POOLED, "text.tune": "full", "text.pooling": "cls"}, {}),
+    "layernorm and adapter": (tuned("layernorm", "adapter"), {}),
+    "bitfit and lora": (tuned("bitfit", "lora"), {}),
+    "append and layernorm": (tuned("append", "layernorm"), {}),
+    "adapter and bitfit": (tuned("adapter", "bitfit"), {}),
+    "lora and append": (tuned("lora", "append+adapter"), {}),
+    "adapter+layernorm": (tuned("adapter+layernorm", "adapter+layernorm"), {}),
+    "top": (tuned("top:1", "top:1", **{"text.layer": 1}), {}),
+    "clip": ({**tuned("full", "full"), "loss.name": "sigmoid", "loss.bias": -3.0}, {}),
+    "vit and roberta": (tuned("adapter", "adapter"), {"image": "vit", "text": "roberta"}),
+    "deit and distilbert": (
+        tuned("adapter", "adapter", **{"image.pooling": "mean"}),
+        {"image": "deit", "text": "distilbert"},
+    ),
+    "registers and mpnet": (
+        tuned("append", "append", **{"image.pooling": "mean"}),
+        {"image": "registers", "text": "mpnet"},
+    ),
+    "clip towers": (
+        {**tuned("adapter", "adapter"), "text.pooling": "last"},
+        {"image": "clip", "text": "clip_text"},
+    ),
+    "siglip and prefix": (
+        {**head("token_mlp", "linear"), "text.prefix": "a picture of ", "image.size": 40},
+        {"image": "siglip"},
+    ),
+}
+DUAL_ENCODERS = {
+    "dual clip": (
+        {**tuned("append", "lora"), "text.pooling": "last"},
+        {"image": "clip", "text": "clip_text"},
+    ),
+    "dual dinov2": ({**POOLED, "text.pooling": "last"}, {"text": "clip_text"}),
+    "dual siglip": (
+        {"text.head.name": "linear", "text.pooling": "last"},
+        {"image": "siglip", "text": "clip_text"},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def exported(made, inputs, tmp_path_factory):
+    """What JAX gives for each case, what torch gives, and the folder of the directories."""
+    root, runs = tmp_path_factory.mktemp("exported"), {}
+    for writer, cases in ((to_torch, CASES), (to_dual_encoder, DUAL_ENCODERS)):
+        for name, (settings, towers) in cases.items():
+            runs[name] = made(settings, **towers)
+            (root / name).mkdir()
+            writer.write(runs[name], root / name)
+    job = {
+        "directories": {name: str(root / name) for name in CASES},
+        "dual_encoders": {name: str(root / name) for name in DUAL_ENCODERS},
+        "images": inputs.images,
+        "plain_images": inputs.images[-2:],
+        "texts": inputs.texts,
+        "again": "adapter+layernorm",
+        "copy": str(root / "copy"),
+        "pipeline": "ape",
+        "out": str(root / "out.npz"),
+    }
+    (root / "job.json").write_text(json.dumps(job))
+    environment = {**os.environ, "HF_MODULES_CACHE": str(root / "modules"), "HF_HUB_OFFLINE": "1"}
+    script = Path(__file__).with_name("in_torch.py")
+    command = [sys.executable, "-P", str(script), str(root / "job.json")]
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
+    assert not done.returncode, done.stderr[-4000:]
+    with np.load(root / "out.npz") as out:
+        return runs, dict(out), root
+
+
+def assert_same(ours, theirs):
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() <= 1e-4
+    assert (ours * theirs).sum(axis=1).min() >= 0.99999
+    # They would also be equal if all inputs gave one embedding.
+    assert (theirs @ theirs.T).min() < 0.999
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_torch_gives_the_embeddings_of_jax(exported, inputs, name):
+    runs, out, _ = exported
+    assert_same(runs[name].encode_images(inputs.images), out[f"{name}/images"])
+    assert_same(runs[name].encode_texts(inputs.texts), out[f"{name}/texts"])
+
+
+@pytest.mark.parametrize("name", DUAL_ENCODERS)
+def test_dual_encoder_gives_the_embeddings_of_jax(exported, inputs, name):
+    runs, out, _ = exported
+    assert_same(runs[name].encode_images(inputs.images[-2:]), out[f"{name}/images"])
+    assert_same(runs[name].encode_texts(inputs.texts), out[f"{name}/texts"])
+
+
+@pytest.mark.parametrize("name", ["ape", "clip"])
+def test_logits_are_scaled_cosines_with_the_bias(exported, inputs, name):
+    runs, out, _ = exported
+    run = runs[name]
+    scale, bias = run.model.logit_scale(run.trainable, run.frozen)
+    assert (bias is None) == (name == "ape")
+    cosines = out[f"{name}/images"] @ out[f"{name}/texts"].T
+    expected = float(scale) * cosines + (0.0 if bias is None else float(bias))
+    np.testing.assert_allclose(out[f"{name}/logits"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_zero_shot_pipeline_gives_the_softmax_of_the_logits(exported, inputs):
+    runs, out, _ = exported
+    run = runs["ape"]
+    scale, _ = run.model.logit_scale(run.trainable, run.frozen)
+    cosines = run.encode_images(inputs.images[-1:]) @ run.encode_texts(inputs.texts)[:3].T
+    np.testing.assert_allclose(
+        out["pipeline"], jax.nn.softmax(scale * cosines[0]), rtol=1e-3, atol=1e-5
+    )
+
+
+def test_saved_again_by_transformers_it_is_the_same(exported):
+    _, out, _ = exported
+    for what in ("images", "texts"):
+        np.testing.assert_array_equal(out[f"again/{what}"], out[f"adapter+layernorm/{what}"])
+
+
+def test_directory_holds_no_pickle_and_tensors_in_f32(exported):
+    _, _, root = exported
+    names = {path.name for path in (root / "ape").iterdir()}
+    assert names == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "modeling_ape.py",
+        "preprocessor_config.json",
+        "processing_ape.py",
+        "processor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert {a.dtype for a in load_file(root / "ape/model.safetensors").values()} == {np.float32}
+
+
+def test_blocks_that_are_not_read_are_not_exported(exported):
+    _, _, root = exported
+    config = json.loads((root / "star_mlp/config.json").read_text())
+    assert config["vision_config"]["num_hidden_layers"] == 1
+    assert not any("layer.1." in name for name in load_file(root / "star_mlp/model.safetensors"))
+
+
+def test_card_names_towers_method_and_figures(exported):
+    runs, _, root = exported
+    card = (root / "ape/README.md").read_text()
+    for words in (runs["ape"].config.image.tower, "token_mlp", "eval/x/i2t_r1", "pairs.jsonl"):
+        assert words in card
+
+
+@pytest.mark.parametrize(
+    ("settings", "towers", "words"),
+    [
+        ({}, {}, "bert class pools texts"),
+        (POOLED, {"image": "vit", "text": "clip_text"}, "vit class pools images"),
+        (POOLED, {"text": "clip_text"}, "text.pooling='mean'"),
+        ({**POOLED, "image.pooling": "mean"}, {"text": "clip_text"}, "image.pooling='mean'"),
+        (tuned("adapter", "frozen"), {"text": "clip_text"}, "image.tune='adapter'"),
+        ({**POOLED, "image.layer": 1}, {"text": "clip_text"}, "image.layer=1"),
+        ({"text.prefix": "a "}, {"text": "clip_text"}, "prefix 'a '"),
+        ({}, {"text": "clip_text"}, "text head is TokenMLP"),
+        ({**POOLED, "embed": 48, "text.pooling": "last"}, {"text": "clip_text"}, "from 32 to 48"),
+    ],
+)
+def test_what_a_dual_encoder_cannot_express_is_one_sentence(
+    made, tmp_path, settings, towers, words
+):
+    with pytest.raises(UserError, match=words) as error:
+        to_dual_encoder.write(made(settings, **towers), tmp_path)
+    assert "\n" not in str(error.value) and "--format torch" in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_asif_is_refused(made, tmp_path):
+    with pytest.raises(UserError, match="asif"):
+        to_torch.write(made({"method": "asif"}), tmp_path)
