@@ -25,6 +25,8 @@ def _classes():
 
     mlp = {"intermediate_size": 64}
     return {
+        "dinov2": (t.Dinov2Model, t.Dinov2Config(**IMAGE, mlp_ratio=2)),
+        "bert": (t.BertModel, t.BertConfig(**TEXT)),
         "vit": (t.ViTModel, t.ViTConfig(**IMAGE, **mlp)),
         "deit": (t.DeiTModel, t.DeiTConfig(**IMAGE, **mlp)),
         "registers": (
@@ -48,21 +50,19 @@ def _classes():
 
 @pytest.fixture(scope="session")
 def zoo(tiny, tmp_path_factory):
-    """`zoo("mpnet")` is the directory of such a tower; `dinov2` and `bert` are the tiny world's."""
+    """`zoo("mpnet")` is the directory of such a tower, all of its parameters random."""
     import torch
 
     root, classes = tmp_path_factory.mktemp("zoo"), _classes()
 
     def directory(name):
         path = root / name
-        if name in ("dinov2", "bert"):
-            return tiny / {"dinov2": "image", "bert": "text"}[name]
         if not path.exists():
             model_class, config = classes[name]
             model, generator = model_class(config), torch.Generator().manual_seed(0)
             with torch.no_grad():
                 for parameter in model.parameters():
-                    parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+                    parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
             model.save_pretrained(path)
             side, file = ("text", "tokenizer.json")
             if hasattr(config, "patch_size"):
@@ -80,7 +80,7 @@ def inputs(tiny, tmp_path_factory):
     rng = np.random.default_rng(0)
     ramp = rng.integers(0, 256, (50, 41, 4), np.uint8)
     Image.fromarray(ramp).save(root / "transparent.png")
-    Image.fromarray((ramp[..., 0].astype(np.uint16) * 257)).save(root / "grey16.png")
+    Image.fromarray(ramp[..., 0].astype(np.uint16) * 257).save(root / "grey16.png")
     exif = Image.Exif()
     exif[0x0112] = 6  # Turned by 90 degrees.
     Image.fromarray(ramp[..., :3]).save(root / "turned.jpg", exif=exif)
@@ -136,19 +136,24 @@ def _parameters(model):
     return {name: map_leaves(drawn, tree) for name, tree in trainable.items()}, frozen
 
 
+def _run(function, *arguments):
+    """The result, compiled without optimisation: that takes longer than running it once."""
+    quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    compiled = jax.jit(function).lower(*arguments).compile(compiler_options=quick)
+    return np.asarray(compiled(*arguments))
+
+
 def _trained(config, model, trainable, frozen):
+    def images(trainable, frozen, batch):
+        return model.align_images(trainable, frozen, model.image_features(frozen, batch))
+
+    def texts(trainable, frozen, batch):
+        return model.align_texts(trainable, frozen, model.text_features(frozen, batch))
+
     def encode_images(paths):
         transform = model.image.tower.prepare.transform
         batch = {"image": np.stack([transform(load_image(path)) for path in paths])}
-        with jax.disable_jit():  # So small that compiling takes longer than running.
-            features = model.image_features(frozen, batch)
-            return np.asarray(model.align_images(trainable, frozen, features))
-
-    def encode_texts(texts):
-        batch = model.text.tower.prepare(texts)
-        with jax.disable_jit():
-            features = model.text_features(frozen, batch)
-            return np.asarray(model.align_texts(trainable, frozen, features))
+        return _run(images, trainable, frozen, batch)
 
     return Trained(
         config=config,
@@ -159,5 +164,7 @@ def _trained(config, model, trainable, frozen):
         solved=None,
         summary={"eval/x/i2t_r1": 0.5},
         encode_images=encode_images,
-        encode_texts=encode_texts,
+        encode_texts=lambda captions: _run(
+            texts, trainable, frozen, model.text.tower.prepare(captions)
+        ),
     )

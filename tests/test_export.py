@@ -1,0 +1,192 @@
+"""The export command, end to end on a trained run, and what it refuses."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import ape_jax
+from ape_jax import command, export
+from ape_jax import config as config_lib
+from ape_jax.exporters import verify
+from ape_jax.training import loop
+
+
+@pytest.fixture(scope="module")
+def world(tiny, tmp_path_factory):
+    """A trained work directory on towers of its own, which tests may copy and break."""
+    root = tmp_path_factory.mktemp("world")
+    for name in ("image", "text"):
+        shutil.copytree(tiny / name, root / name)
+    config = config_lib.default()
+    config.image.tower, config.text.tower = str(root / "image"), str(root / "text")
+    config.data.pairs = str(tiny / "pairs.jsonl")
+    config.data.eval = {"train": str(tiny / "pairs.jsonl")}
+    config.text.head.depth, config.text.head.width = 2, 32
+    config.train.batch, config.train.steps, config.optim.ema = 16, 4, 0.5
+    config.cache.dir = "none"
+    loop.train_and_evaluate(config_lib.resolve(config), root / "run")
+    return root
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output and standard error of the command."""
+    with pytest.raises(SystemExit) as stop:
+        command.run(export.main, ["ape_jax", "--inputs=", "--format=torch", *arguments])
+    return stop.value.code or 0, *capsys.readouterr()
+
+
+def refused(capsys, words, out, *arguments):
+    code, _, said = run(capsys, f"--out={out}", *arguments)
+    assert code == 1 and words in said and said.count("\n") == 1, said
+    assert not [path for path in out.parent.iterdir() if out.name in path.name]
+
+
+def test_trained_run_goes_to_torch_and_proves_it(world, tmp_path, capsys):
+    out = tmp_path / "new/exported"
+    code, printed, said = run(capsys, f"--workdir={world / 'run'}", f"--out={out}")
+    assert not code, said
+    assert "8 images and" in printed and "least cosine 1.0000000" in printed
+    assert [path.name for path in out.parent.iterdir()] == ["exported"]
+    # The moving average is what is evaluated, and so what is exported.
+    model = ape_jax.load(world / "run")
+    tensors = load_file(out / "model.safetensors")
+    kernel = np.asarray(model._trainable["text_head"]["dense_0"]["kernel"])
+    np.testing.assert_array_equal(tensors["text_head.token_mlp.dense_0.weight"], kernel.T)
+
+
+def test_jax_export_is_loaded_without_the_towers_it_came_from(world, tiny, tmp_path, capsys):
+    copy, out = tmp_path / "copy", tmp_path / "exported"
+    shutil.copytree(world / "run", copy)
+    for name in ("image", "text"):
+        shutil.copytree(world / name, tmp_path / name)
+    flat = json.loads((copy / "config.json").read_text())
+    code, _, said = run(capsys, f"--workdir={copy}", f"--out={out}", "--format=jax")
+    assert not code, said
+    images, texts = [tiny / "red-bar.png"], ["a red bar", "the picture of a blue circle"]
+    before = ape_jax.load(copy)
+    expected = before.encode_image(images), before.encode_text(texts)
+    for name in ("image", "text"):  # Away, as on another machine.
+        (world / name).rename(world / f"{name}.away")
+    try:
+        after = ape_jax.load(out)
+    finally:
+        for name in ("image", "text"):
+            (world / f"{name}.away").rename(world / name)
+    assert after.config.image.tower == flat["image.tower"]
+    np.testing.assert_array_equal(after.encode_image(images), expected[0])
+    np.testing.assert_array_equal(after.encode_text(texts), expected[1])
+
+
+def test_result_that_differs_is_refused_and_nothing_is_left(world, tmp_path, capsys, monkeypatch):
+    def wrong(directory, inputs, model_class, background=None):
+        assert (directory / "model.safetensors").exists()
+        return np.eye(8, 32, dtype=np.float32), np.eye(len(inputs.texts), 32, dtype=np.float32)
+
+    monkeypatch.setattr(verify, "torchs", wrong)
+    arguments = [f"--workdir={world / 'run'}"]
+    refused(capsys, "does not give the run's embeddings", tmp_path / "out", *arguments)
+
+
+@pytest.mark.parametrize("wrong", [1e-3, np.nan])
+def test_comparison_sees_small_differences_and_no_numbers(wrong):
+    z = np.eye(3, 4, dtype=np.float32)
+    assert verify.compare((z, z), (z, z + 1e-6), "torch")[0] == pytest.approx(1e-6, rel=0.1)
+    with pytest.raises(ape_jax.UserError, match="does not give"):
+        verify.compare((z, z), (z, z + np.float32(wrong)), "torch")
+
+
+def test_what_cannot_be_a_dual_encoder_is_refused(world, tmp_path, capsys):
+    arguments = [f"--workdir={world / 'run'}", "--format=dual_encoder"]
+    refused(capsys, "bert class", tmp_path / "out", *arguments)
+
+
+def test_existing_out_is_left_alone(world, tmp_path, capsys):
+    (tmp_path / "kept").write_text("mine")
+    code, _, said = run(capsys, f"--workdir={world / 'run'}", f"--out={tmp_path}")
+    assert code == 1 and "exists" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.fixture
+def copied(world, tmp_path):
+    """A copy of the run in a folder of its own."""
+    shutil.copytree(world / "run", tmp_path / "run")
+    return tmp_path / "run"
+
+
+def without(*names):
+    def remove(path):
+        for name in names:
+            target = path / name
+            shutil.rmtree(target) if target.is_dir() else target.unlink()
+
+    return remove
+
+
+def changed_key(key, value):
+    def change(path):
+        record = path / "config.json"
+        record.write_text(json.dumps({**json.loads(record.read_text()), key: value}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (shutil.rmtree, "holds no run"),
+        (without("summary.json"), "come to its end"),
+        (without("config.json"), "no config.json"),
+        (without("checkpoints"), "holds no checkpoint"),
+        (without("checkpoints/4/average"), "cannot be read"),
+        (changed_key("image.tower", "features:32"), "stands for vectors"),
+        (changed_key("data.eval", {"x": "no-such.jsonl"}), "no-such.jsonl"),
+    ],
+)
+def test_run_that_is_not_whole_is_one_sentence(copied, tmp_path, capsys, damage, words):
+    damage(copied)
+    refused(capsys, words, tmp_path / "out", f"--workdir={copied}")
+
+
+def test_no_workdir_and_no_out_are_named(world, tmp_path, capsys):
+    refused(capsys, "--workdir", tmp_path / "out", "--workdir=")
+    code, _, said = run(capsys, f"--workdir={world / 'run'}", "--out=")
+    assert code == 1 and "--out" in said
+
+
+@pytest.fixture
+def moved(world, copied, tmp_path):
+    """The run's copy with a text tower of its own, and that tower's file."""
+    shutil.copytree(world / "text", tmp_path / "text")
+    changed_key("text.tower", str(tmp_path / "text"))(copied)
+    return copied, tmp_path / "text/model.safetensors"
+
+
+def test_tampered_tower_is_one_sentence(moved, tmp_path, capsys):
+    path, weights = moved
+    content = bytearray(weights.read_bytes())
+    content[:8] = (2**62).to_bytes(8, "little")  # The length of the header.
+    weights.write_bytes(content)
+    refused(capsys, "no whole safetensors file", tmp_path / "out", f"--workdir={path}")
+
+
+def test_other_tower_than_the_checkpoints_is_one_sentence(moved, tmp_path, capsys):
+    path, weights = moved
+    tensors = load_file(weights)
+    name = min(tensors)
+    save_file({**tensors, name: tensors[name] + 1}, weights)
+    refused(capsys, "another text tower", tmp_path / "out", f"--workdir={path}")
+
+
+def test_without_torch_the_requirements_are_named(world, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # As where it is not installed.
+    arguments = [f"--workdir={world / 'run'}"]
+    refused(capsys, "requirements-export.txt", tmp_path / "out", *arguments)
+
+
+def test_templates_are_never_imported_here():
+    assert not [name for name in sys.modules if name.endswith((".modeling_ape", ".processing_ape"))]
