@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import ml_collections
 from absl import flags
 
 from ape_jax import command, inference
+from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import open_source
 from ape_jax.errors import UserError
 from ape_jax.exporters import card, place, to_dual_encoder, to_torch, verify
@@ -39,15 +41,20 @@ def main() -> None:
     out, target = place.check(_OUT.value), _FORMAT.value
     if target != "jax":
         verify.require_torch()
-    run, trained = _restore(path)
-    inputs = _inputs(trained)
+    config = workdir.read_config(path)
+    pairs = _pairs(config)  # They fail in no time, a model takes seconds to load.
+    run, trained = _restore(path, config)
+    if config.data.on_error == "skip":
+        aligner = run.aligner(run.model, run.trainable, run.frozen)
+        pairs = aligner.leave_out_unreadable(pairs, "the inputs")
+    inputs = verify.choose(pairs, run.text.prepare.max_length)
     with place.written_whole(out) as partial:
         if target == "torch":
             to_torch.write(trained, partial)
             theirs = verify.torchs(partial, inputs, "AutoModel")
         elif target == "dual_encoder":
             to_dual_encoder.write(trained, partial)
-            background = tuple(trained.config.data.background)
+            background = tuple(config.data.background)
             kind = "VisionTextDualEncoderModel"
             theirs = verify.torchs(partial, inputs, kind, background)
         else:
@@ -56,15 +63,23 @@ def main() -> None:
     print(f"{out} holds the run for {target}")
 
 
-def _restore(path: Path) -> tuple[inference.Restored, Trained]:
-    """The run with products in f32, and as the exporters take it."""
-    config = workdir.read_config(path)
+def _pairs(config: ml_collections.ConfigDict) -> Pairs:
+    """What the export is checked with."""
     for side in ("image", "text"):
         if given.is_given(config[side].tower):
             raise UserError(
                 f"config.{side}.tower: {config[side].tower!r} stands for vectors that are made "
                 f"elsewhere, so there is no model from {side}s on to export"
             )
+    if _INPUTS.value:
+        return open_source(_INPUTS.value, key="--inputs")
+    specs = {f"data.eval.{name}": spec for name, spec in config.data.eval.items()}
+    key, spec = next(iter({**specs, "data.pairs": config.data.pairs}.items()))
+    return open_source(spec, key=key)
+
+
+def _restore(path: Path, config: ml_collections.ConfigDict) -> tuple[inference.Restored, Trained]:
+    """The run with products in f32, and as the exporters take it."""
     summary = workdir.read_summary(path, config)
     if summary is None:
         raise UserError(
@@ -84,14 +99,6 @@ def _restore(path: Path) -> tuple[inference.Restored, Trained]:
         encode_images=aligner.encode_image,
         encode_texts=aligner.encode_text,
     )
-
-
-def _inputs(trained: Trained) -> verify.Inputs:
-    specs = [(_INPUTS.value, "--inputs")] if _INPUTS.value else []
-    specs += [(spec, f"data.eval.{name}") for name, spec in trained.config.data.eval.items()]
-    specs += [(trained.config.data.pairs, "data.pairs")]
-    spec, key = specs[0]
-    return verify.choose(open_source(spec, key=key), trained.model.text.tower.prepare.max_length)
 
 
 def _write_jax(

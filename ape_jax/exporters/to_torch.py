@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from ape_jax.align.model import Side
+from ape_jax.errors import UserError
 from ape_jax.exporters import card, heads, processors, towers
 from ape_jax.exporters.towers import Exported, Tensors
 from ape_jax.exporters.trained import Trained
@@ -125,9 +127,16 @@ def _width(side: Side) -> int:
 
 
 def write_tensors(directory: Path, tensors: Tensors) -> None:
-    """model.safetensors."""
+    """model.safetensors.
+
+    Raises:
+      UserError: where it cannot be written.
+    """
     path = directory / "model.safetensors"
-    save_file(tensors, path, metadata={"format": "pt"})
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # It hides what the system said.
+        raise UserError(f"--out: {path} cannot be written: {error}") from error
     path.chmod(0o644)  # It is made for the owner alone.
 
 
