@@ -14,6 +14,12 @@ from ape_jax import config as config_lib
 from ape_jax.exporters import verify
 from ape_jax.training import loop
 
+VECTORS = {
+    "image.tower": "features:32",
+    "data.pairs": "features:pairs.parquet",
+    "data.eval": {},
+}
+
 
 @pytest.fixture(scope="module")
 def world(tiny, tmp_path_factory):
@@ -127,10 +133,10 @@ def without(*names):
     return remove
 
 
-def changed_key(key, value):
+def changed(keys):
     def change(path):
         record = path / "config.json"
-        record.write_text(json.dumps({**json.loads(record.read_text()), key: value}))
+        record.write_text(json.dumps(json.loads(record.read_text()) | keys))
 
     return change
 
@@ -143,8 +149,8 @@ def changed_key(key, value):
         (without("config.json"), "no config.json"),
         (without("checkpoints"), "holds no checkpoint"),
         (without("checkpoints/4/average"), "cannot be read"),
-        (changed_key("image.tower", "features:32"), "stands for vectors"),
-        (changed_key("data.eval", {"x": "no-such.jsonl"}), "no-such.jsonl"),
+        (changed(VECTORS), "stands for vectors"),
+        (changed({"data.eval": {"x": "no-such.jsonl"}}), "no-such.jsonl"),
     ],
 )
 def test_run_that_is_not_whole_is_one_sentence(copied, tmp_path, capsys, damage, words):
@@ -162,7 +168,7 @@ def test_no_workdir_and_no_out_are_named(world, tmp_path, capsys):
 def moved(world, copied, tmp_path):
     """The run's copy with a text tower of its own, and that tower's file."""
     shutil.copytree(world / "text", tmp_path / "text")
-    changed_key("text.tower", str(tmp_path / "text"))(copied)
+    changed({"text.tower": str(tmp_path / "text")})(copied)
     return copied, tmp_path / "text/model.safetensors"
 
 

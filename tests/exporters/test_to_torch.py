@@ -211,7 +211,9 @@ def test_directory_holds_no_pickle_and_tensors_in_f32(exported):
         "tokenizer.json",
         "tokenizer_config.json",
     }
-    assert {a.dtype for a in load_file(root / "ape/model.safetensors").values()} == {np.dtype("float32")}
+    assert {a.dtype for a in load_file(root / "ape/model.safetensors").values()} == {
+        np.dtype("float32")
+    }
 
 
 def test_blocks_that_are_not_read_are_not_exported(exported):
