@@ -214,18 +214,11 @@ def towers_before_and_after(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Restored:
-    """A run as its newest checkpoint has it.
+    """A run as its newest checkpoint has it, on the devices of `mesh`.
 
     Attributes:
-      path: its directory.
-      config: its config.
-      model: the model.
-      image: the image tower.
-      text: the text tower.
-      mesh: the devices.
       trainable: the trained parameters; their moving average, where one was kept.
       frozen: the others, statistics included.
-      step: of the checkpoint.
       meta: what the checkpoint says of itself (`Checkpoints.save`).
     """
 
@@ -256,15 +249,12 @@ class Restored:
 def restore(
     directory: str | os.PathLike[str], settings: Mapping[str, Any] | None = None
 ) -> Restored:
-    """A run's newest checkpoint, on the towers that it was trained on.
+    """A run's newest checkpoint, on the towers that it was trained on; raises as `load`.
 
     Args:
       directory: of the run, or what was exported of it as `jax`.
       settings: config keys to set otherwise, such as `{"image.dtype": "float32"}`; none that the
         trained parameters depend on.
-
-    Raises:
-      UserError: as `load`.
     """
     path = workdir.locate(directory)
     config = workdir.read_config(path)
@@ -288,7 +278,6 @@ def restore(
     averaged = config.optim.ema > 0
     trainable, fixed = checkpoints.restore_model(trainable, fixed, average=averaged)
     checkpoints.close()
-    frozen = {**frozen, **fixed}
     return Restored(
         path=path,
         config=config,
@@ -297,7 +286,7 @@ def restore(
         text=text,
         mesh=mesh,
         trainable=trainable,
-        frozen=frozen,
+        frozen={**frozen, **fixed},
         step=step,
         meta=meta,
     )

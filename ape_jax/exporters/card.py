@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 
 from ape_jax.errors import UserError
 from ape_jax.evaluators import report
@@ -101,17 +103,28 @@ def _towers(trained: Trained) -> str:
 
 def licence(spec: str) -> str:
     """The licence that a tower's files state, in a NOTICE or at the head of a model card."""
-    try:
-        path = sources.resolve(spec)
-    except UserError:  # What has been read once is in memory; this is only what is said of it.
-        return "not known"
     for name, pattern in (("NOTICE", r"^Licence: (.+)$"), ("README.md", r"^license: (.+)$")):
-        file = path / name
-        if path.is_dir() and file.is_file():
+        for file in _files(spec, name):
             found = re.search(pattern, file.read_text("utf-8", errors="replace"), re.MULTILINE)
             if found:
                 return found[1].strip()
     return "not stated in its files"
+
+
+def copy_notices(trained: Trained, directory: Path) -> None:
+    """Copies what must stay with the towers' weights: their NOTICE and LICENSE files."""
+    for side in (trained.model.image, trained.model.text):
+        for pattern in ("NOTICE*", "LICENSE*", "LICENCE*"):
+            for file in _files(side.tower.spec, pattern):
+                shutil.copyfile(file, directory / f"{side.tower.kind}_tower_{file.name}")
+
+
+def _files(spec: str, pattern: str) -> list[Path]:
+    """Files in the directory of a tower; none of one that is a file, or gone since it was read."""
+    try:
+        return [file for file in sorted(sources.resolve(spec).glob(pattern)) if file.is_file()]
+    except UserError:
+        return []
 
 
 def _figures(summary: Mapping[str, object]) -> str:

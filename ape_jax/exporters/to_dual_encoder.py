@@ -79,6 +79,7 @@ def _write_texts(trained: Trained, directory: Path, configs: dict[str, Any]) -> 
     write_json(directory / "tokenizer_config.json", processors.tokenizer_settings(text))
     write_json(directory / "processor_config.json", {"processor_class": f"{kind}Processor"})
     (directory / "README.md").write_text(card.text(trained, card.DUAL_ENCODER), encoding="utf-8")
+    card.copy_notices(trained, directory)
 
 
 def _check(name: str, side: Side, tower: Exported) -> None:

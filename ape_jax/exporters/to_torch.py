@@ -58,6 +58,7 @@ def write(trained: Trained, directory: Path) -> None:
     for name in _TEMPLATES:
         shutil.copyfile(Path(__file__).with_name(name), directory / name)
     (directory / "README.md").write_text(card.text(trained, card.TORCH), encoding="utf-8")
+    card.copy_notices(trained, directory)
 
 
 def describe(trained: Trained) -> tuple[dict[str, Any], Tensors]:
