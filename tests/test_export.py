@@ -23,19 +23,27 @@ VECTORS = {
 
 @pytest.fixture(scope="module")
 def world(tiny, tmp_path_factory):
-    """A trained work directory on towers of its own, which tests may copy and break."""
+    """A finished work directory on towers of its own, which tests may copy and break."""
     root = tmp_path_factory.mktemp("world")
     for name in ("image", "text"):
         shutil.copytree(tiny / name, root / name)
     config = config_lib.default()
     config.image.tower, config.text.tower = str(root / "image"), str(root / "text")
     config.data.pairs = str(tiny / "pairs.jsonl")
-    config.data.eval = {"train": str(tiny / "pairs.jsonl")}
     config.text.head.depth, config.text.head.width = 2, 32
-    config.train.batch, config.train.steps, config.optim.ema = 16, 4, 0.5
+    config.train.batch, config.train.steps = 16, 2
     config.cache.dir = "none"
     loop.train_and_evaluate(config_lib.resolve(config), root / "run")
     return root
+
+
+@pytest.fixture
+def text_tower(world, tmp_path):
+    """The directory of the run's text tower, which is put back afterwards."""
+    shutil.copytree(world / "text", tmp_path / "kept")
+    yield world / "text"
+    shutil.rmtree(world / "text", ignore_errors=True)
+    shutil.copytree(tmp_path / "kept", world / "text")
 
 
 def run(capsys, *arguments):
@@ -57,34 +65,17 @@ def test_trained_run_goes_to_torch_and_proves_it(world, tmp_path, capsys):
     assert not code, said
     assert "8 images and" in printed and "least cosine 1.0000000" in printed
     assert [path.name for path in out.parent.iterdir()] == ["exported"]
-    # The moving average is what is evaluated, and so what is exported.
-    model = ape_jax.load(world / "run")
-    tensors = load_file(out / "model.safetensors")
-    kernel = np.asarray(model._trainable["text_head"]["dense_0"]["kernel"])
-    np.testing.assert_array_equal(tensors["text_head.token_mlp.dense_0.weight"], kernel.T)
 
 
-def test_jax_export_is_loaded_without_the_towers_it_came_from(world, tiny, tmp_path, capsys):
-    copy, out = tmp_path / "copy", tmp_path / "exported"
-    shutil.copytree(world / "run", copy)
-    for name in ("image", "text"):
-        shutil.copytree(world / name, tmp_path / name)
-    flat = json.loads((copy / "config.json").read_text())
-    code, _, said = run(capsys, f"--workdir={copy}", f"--out={out}", "--format=jax")
+def test_jax_export_is_loaded_without_the_towers_it_came_from(world, text_tower, tmp_path, capsys):
+    out = tmp_path / "exported"
+    arguments = [f"--workdir={world / 'run'}", f"--out={out}", "--format=jax"]
+    code, printed, said = run(capsys, *arguments)
     assert not code, said
-    images, texts = [tiny / "red-bar.png"], ["a red bar", "the picture of a blue circle"]
-    before = ape_jax.load(copy)
-    expected = before.encode_image(images), before.encode_text(texts)
-    for name in ("image", "text"):  # Away, as on another machine.
-        (world / name).rename(world / f"{name}.away")
-    try:
-        after = ape_jax.load(out)
-    finally:
-        for name in ("image", "text"):
-            (world / f"{name}.away").rename(world / name)
-    assert after.config.image.tower == flat["image.tower"]
-    np.testing.assert_array_equal(after.encode_image(images), expected[0])
-    np.testing.assert_array_equal(after.encode_text(texts), expected[1])
+    assert "difference 0.00e+00" in printed
+    shutil.rmtree(text_tower)  # Away, as on another machine.
+    model = ape_jax.load(out)
+    assert model.config.text.tower == str(text_tower)
 
 
 def test_result_that_differs_is_refused_and_nothing_is_left(world, tmp_path, capsys, monkeypatch):
@@ -148,7 +139,7 @@ def changed(keys):
         (without("summary.json"), "come to its end"),
         (without("config.json"), "no config.json"),
         (without("checkpoints"), "holds no checkpoint"),
-        (without("checkpoints/4/average"), "cannot be read"),
+        (without("checkpoints/2/trainable"), "cannot be read"),
         (changed(VECTORS), "stands for vectors"),
         (changed({"data.eval": {"x": "no-such.jsonl"}}), "no-such.jsonl"),
     ],
@@ -164,28 +155,22 @@ def test_no_workdir_and_no_out_are_named(world, tmp_path, capsys):
     assert code == 1 and "--out" in said
 
 
-@pytest.fixture
-def moved(world, copied, tmp_path):
-    """The run's copy with a text tower of its own, and that tower's file."""
-    shutil.copytree(world / "text", tmp_path / "text")
-    changed({"text.tower": str(tmp_path / "text")})(copied)
-    return copied, tmp_path / "text/model.safetensors"
-
-
-def test_tampered_tower_is_one_sentence(moved, tmp_path, capsys):
-    path, weights = moved
+def test_tampered_tower_is_one_sentence(world, text_tower, tmp_path, capsys):
+    weights = text_tower / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[:8] = (2**62).to_bytes(8, "little")  # The length of the header.
     weights.write_bytes(content)
-    refused(capsys, "no whole safetensors file", tmp_path / "out", f"--workdir={path}")
+    arguments = [f"--workdir={world / 'run'}"]
+    refused(capsys, "no whole safetensors file", tmp_path / "out", *arguments)
 
 
-def test_other_tower_than_the_checkpoints_is_one_sentence(moved, tmp_path, capsys):
-    path, weights = moved
+def test_other_tower_than_the_checkpoints_is_one_sentence(world, text_tower, tmp_path, capsys):
+    weights = text_tower / "model.safetensors"
     tensors = load_file(weights)
     name = min(tensors)
     save_file({**tensors, name: tensors[name] + 1}, weights)
-    refused(capsys, "another text tower", tmp_path / "out", f"--workdir={path}")
+    arguments = [f"--workdir={world / 'run'}"]
+    refused(capsys, "another text tower", tmp_path / "out", *arguments)
 
 
 def test_without_torch_the_requirements_are_named(world, tmp_path, capsys, monkeypatch):
