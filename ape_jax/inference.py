@@ -162,7 +162,7 @@ class Aligner:
 
 
 def load(directory: str | os.PathLike[str]) -> Aligner:
-    """Loads a work directory's newest checkpoint and the towers it was trained on.
+    """Loads the newest checkpoint of a work directory, or of one exported as `jax`, and its towers.
 
     Raises:
       UserError: where there is no run or no checkpoint, or a tower is no longer the one that the
