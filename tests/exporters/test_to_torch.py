@@ -33,7 +33,6 @@ def tuned(image, text, **more):
 
 CASES = {
     "ape": ({"text.head.depth": 3, "text.head.width": 48}, {}),
-    "pooled_mlp": (head("pooled_mlp", "pooled_mlp", **{"image.pooling": "cls+mean"}), {}),
     "star_mlp": (
         head(
             "star_mlp", "star_mlp", **{"image.layer": 1, "text.layer": 1, "image.pooling": "mean"}
@@ -49,15 +48,16 @@ CASES = {
         {},
     ),
     "sum": (head("linear+token_pool_mlp+lookup"), {}),
-    "identity": ({"text.head.name": "identity", "image.layer": 0, "image.pooling": "mean"}, {}),
     "layernorm and adapter": (tuned("layernorm", "adapter"), {}),
-    "bitfit and lora": (tuned("bitfit", "lora"), {}),
     "append and layernorm": (tuned("append", "layernorm"), {}),
     "lora and append": (tuned("lora", "append+adapter"), {}),
     "adapter+layernorm": (tuned("adapter+layernorm", "adapter+layernorm"), {}),
     "clip": ({**tuned("full", "full"), "loss.name": "sigmoid", "loss.bias": -3.0}, {}),
 }
 MORE = {  # Other families, and what differs little from the cases above.
+    "pooled_mlp": (head("pooled_mlp", "pooled_mlp", **{"image.pooling": "cls+mean"}), {}),
+    "identity": ({"text.head.name": "identity", "image.layer": 0, "image.pooling": "mean"}, {}),
+    "bitfit and lora": (tuned("bitfit", "lora"), {}),
     "residual_mlp": (head("residual_mlp", "residual_mlp", **{"text.pooling": "last"}), {}),
     "cca": ({"method": "cca"}, {}),
     "lit": ({**OWN, **POOLED, "text.tune": "full", "text.pooling": "cls"}, {}),
