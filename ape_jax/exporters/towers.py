@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import flax.traverse_util
 import numpy as np
 from jaxtyping import PyTree
 
@@ -111,14 +112,8 @@ def _tensors(table: NameTable, flat: Tensors, config: TowerConfig) -> Tensors:
             f"the {config.family} tower's {min(left)} has no place in transformers' class for it; "
             "export with --format jax"
         )
-    nested: dict[str, Any] = {}
-    for path, value in flat.items():
-        *groups, name = path.split("/")
-        node = nested
-        for part in groups:
-            node = node.setdefault(part, {})
-        node[name] = value
-    return names.to_file(table, nested, heads=config.heads)
+    params = flax.traverse_util.unflatten_dict(flat, sep="/")
+    return names.to_file(table, params, heads=config.heads)
 
 
 def _adapters(table: NameTable, flat: Mapping[str, Any]) -> tuple[dict[str, Any] | None, Tensors]:
@@ -133,15 +128,13 @@ def _adapters(table: NameTable, flat: Mapping[str, Any]) -> tuple[dict[str, Any]
         before = f"{place}/scale" in files
         file = files[f"{place}/{'scale' if before else 'kernel'}"].removesuffix(".weight")
         places.append(file.split("{i}.")[1])
+        suffix = "weight" if kind == "kernel" else "bias"
         for i, array in enumerate(np.asarray(leaf, np.float32)):
-            to = f"{file.replace('{i}', str(i))}.adapter.{part}"
-            suffix = "weight" if kind == "kernel" else "bias"
-            tensors[f"{to}.{suffix}"] = np.ascontiguousarray(array.T)
-            blocks = i + 1
-        if (part, kind) == ("down", "kernel"):
-            width, hidden = leaf.shape[1:]
-    sizes = {"width": width, "hidden": hidden}
-    return {"blocks": blocks, "places": sorted(set(places)), "before": before, **sizes}, tensors
+            to = f"{file.replace('{i}', str(i))}.adapter.{part}.{suffix}"
+            tensors[to] = np.ascontiguousarray(array.T)
+    down = next(leaf for name, leaf in flat.items() if name.endswith("/down/kernel"))
+    sizes = dict(zip(("blocks", "width", "hidden"), down.shape))
+    return {"places": sorted(set(places)), "before": before, **sizes}, tensors
 
 
 def _table(described: Mapping[str, Any], config: TowerConfig) -> NameTable:
