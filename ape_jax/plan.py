@@ -21,13 +21,17 @@ _TOKENS = flags.DEFINE_float("tokens", 13.0, "Mean tokens a caption; COCO's have
 _LONGEST = flags.DEFINE_integer("longest", 64, "Tokens of the longest caption.", 1)
 _PAIRS = flags.DEFINE_integer("pairs", 0, "Pairs of the data set, for the time to encode it.", 0)
 _SEARCH = flags.DEFINE_bool("search", False, "Find the largest global batch that fits.")
+_THOROUGH = flags.DEFINE_bool(
+    "thorough", False, "Compile as for a run: memory to the byte, after minutes instead of seconds."
+)
 _JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
 
 
 def main() -> None:
     """Compiles what the flags describe and prints what it costs."""
     slices.leave_this_machine()
-    config, where = command.load_config(), slices.parse(_TOPOLOGY.value)
+    config = command.load_config()
+    where = slices.parse(_TOPOLOGY.value, thorough=_THOROUGH.value)
     if _BATCH.value:
         with config.unlocked():
             config.train.batch = _BATCH.value

@@ -100,6 +100,8 @@ def _mean_forward(tokens, lengths):
     def sums(tokens: Array, segments: Array) -> Array:
         return jax.ops.segment_sum(tokens, segments, lengths.shape[1], indices_are_sorted=True)
 
+    # The TPU compiler spends minutes on whether to fuse all that made the tokens into the scatter.
+    tokens = jax.lax.optimization_barrier(tokens)
     return jax.vmap(sums)(tokens, segments) / _divisor(lengths), (segments, lengths)
 
 

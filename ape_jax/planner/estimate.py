@@ -179,7 +179,7 @@ def _cost(traced: Any, where: Slice, kinds: Mapping[str, PyTree], rows: int) -> 
     arguments = {kind: _bytes_a_device(tree) for kind, tree in kinds.items()}
     counted = {"arguments": arguments, "flops": products.flops, "passes": products.passes}
     try:
-        compiled = traced.lower(lowering_platforms=("tpu",)).compile()
+        compiled = traced.lower(lowering_platforms=("tpu",)).compile(where.compiler_options)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

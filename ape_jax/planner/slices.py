@@ -70,11 +70,25 @@ _NO_MACHINE = {
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """A slice by name, such as v5e:4x4."""
+    """A slice by name, such as v5e:4x4.
+
+    Attributes:
+      name: as the user wrote it.
+      kind: of its chips, a key of `CHIPS`.
+      shape: chips along each dimension.
+      thorough: whether programs for it are compiled as they would be to run. Without, the compiler
+        weighs fewer ways to fuse and to order machine code, where nearly all of its time goes.
+    """
 
     name: str
     kind: str
     shape: tuple[int, ...]
+    thorough: bool = False
+
+    @property
+    def compiler_options(self) -> dict[str, float]:
+        """What the compiler is told."""
+        return {} if self.thorough else {"exec_time_optimization_effort": -1.0}
 
     @property
     def chip(self) -> Chip:
@@ -128,8 +142,8 @@ class Slice:
         return Mesh(np.asarray(made.devices), names, axis_types=(AxisType.Auto,) * len(names))
 
 
-def parse(name: str) -> Slice:
-    """The slice of that name.
+def parse(name: str, *, thorough: bool = False) -> Slice:
+    """The slice of that name; `thorough` as it has it.
 
     Raises:
       UserError: for a name that is none.
@@ -147,7 +161,7 @@ def parse(name: str) -> Slice:
             f"--topology: a {match[1]} slice has {CHIPS[match[1]].dimensions} dimensions, as in "
             f"{match[1]}:{example}; found {name!r}"
         )
-    return Slice(name, match[1], shape)
+    return Slice(name, match[1], shape, thorough)
 
 
 def leave_this_machine() -> None:
