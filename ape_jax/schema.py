@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ape_jax import head_names, tune
+from ape_jax import head_names, placement, tune
 from ape_jax.fields import (
     Field,
     choice,
@@ -163,6 +163,8 @@ SCHEMA: Mapping[str, Field] = {
     "mesh.shard_min_size": integer(2**20, 1),
     # Devices over which a trained parameter and its optimizer state are split; 1 has them whole.
     "mesh.fsdp": integer(1, 1, 2**20),
+    # Where parameters lie whose names match, whatever the two keys above say: see `placement`.
+    "mesh.rules": Field((), placement.EXPECTS, placement.is_rules),
 }
 
 # What may change between two starts of one work directory without changing the result.
@@ -176,5 +178,6 @@ HARMLESS = frozenset(
         "cache.missing",
         "cache.place",
         "mesh.fsdp",
+        "mesh.rules",
     }
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -10,9 +11,11 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from ape_jax import placement
 from ape_jax.errors import UserError
+from ape_jax.placement import Rules
 
-DATA, FSDP = "data", "fsdp"
+DATA, FSDP = placement.AXES
 
 
 def make_mesh(devices: int | None = None, fsdp: int = 1) -> Mesh:
@@ -96,14 +99,63 @@ def of_trained(mesh: Mesh, shape: tuple[int, ...], min_size: int) -> NamedShardi
     return by_size(mesh, shape, min_size, (FSDP,) if FSDP in mesh.axis_names else ())
 
 
-def place_frozen(tree: Any, mesh: Mesh, min_size: int) -> Any:
-    """Puts a tree of parameters on the mesh by `by_size`; each process gives the whole tree."""
-    return jax.tree.map(lambda x: _place(x, by_size(mesh, np.shape(x), min_size)), tree)
+def frozen_shardings(tree: Any, mesh: Mesh, min_size: int, rules: Rules = ()) -> Any:
+    """Where frozen parameters lie: by name where a rule matches, else by size over all devices."""
+    return _shardings(tree, mesh, rules, lambda shape: by_size(mesh, shape, min_size))
 
 
-def place_trained(tree: Any, mesh: Mesh, min_size: int) -> Any:
-    """Puts what is trained on the mesh by `of_trained`; each process gives the whole tree."""
-    return jax.tree.map(lambda x: _place(x, of_trained(mesh, np.shape(x), min_size)), tree)
+def trained_shardings(
+    tree: Any, mesh: Mesh, min_size: int, rules: Rules = (), roots: Collection[str] = ()
+) -> Any:
+    """Where trained parameters lie: by name where a rule matches, else as `of_trained` has it.
+
+    Args:
+      tree: the parameters, or all that is kept beside them.
+      mesh: the devices.
+      min_size: of `by_size`.
+      rules: see `ape_jax.placement`.
+      roots: the topmost names of the parameters, where the tree has more above them: an optimizer's
+        state has `text_tower/...` somewhere under `opt_state/1/mu`.
+    """
+    return _shardings(tree, mesh, rules, lambda shape: of_trained(mesh, shape, min_size), roots)
+
+
+def _shardings(
+    tree: Any,
+    mesh: Mesh,
+    rules: Rules,
+    usual: Callable[[tuple[int, ...]], NamedSharding],
+    roots: Collection[str] = (),
+) -> Any:
+    def of(path: Any, x: Any) -> NamedSharding:
+        parts = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
+        start = next((i for i, part in enumerate(parts) if part in roots), 0)
+        where = placement.find(rules, "/".join(parts[start:]))
+        if where is None:
+            return usual(np.shape(x))
+        return NamedSharding(mesh, P(*placement.split(where, np.ndim(x))))
+
+    return jax.tree_util.tree_map_with_path(of, tree)
+
+
+def place_frozen(tree: Any, mesh: Mesh, min_size: int, rules: Rules = ()) -> Any:
+    """Puts a tree on the mesh by `frozen_shardings`; each process gives the whole tree."""
+    return jax.tree.map(_place, tree, frozen_shardings(tree, mesh, min_size, rules))
+
+
+def place_trained(tree: Any, mesh: Mesh, min_size: int, rules: Rules = ()) -> Any:
+    """Puts a tree on the mesh by `trained_shardings`; each process gives the whole tree."""
+    return jax.tree.map(_place, tree, trained_shardings(tree, mesh, min_size, rules))
+
+
+def check_rules(rules: Rules, mesh: Mesh, *trees: Any) -> None:
+    """Raises UserError for rules that do not go with the mesh or the parameters in these trees."""
+    leaves = (leaf for tree in trees for leaf in jax.tree_util.tree_leaves_with_path(tree))
+    shapes = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(np.shape(x))
+        for path, x in leaves
+    }
+    placement.check(rules, shapes, mesh.shape)
 
 
 def place_replicated(tree: Any, mesh: Mesh) -> Any:

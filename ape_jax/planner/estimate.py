@@ -66,11 +66,12 @@ def assemble(config: ml_collections.ConfigDict, where: Slice) -> Assembly:
     """
     if config.method != "train":
         raise UserError(f"config.method: {config.method!r} is solved and not trained; plan 'train'")
-    mesh, least = where.mesh(config.mesh.fsdp), config.mesh.shard_min_size
+    mesh, how = where.mesh(config.mesh.fsdp), (config.mesh.shard_min_size, config.mesh.rules)
     mesh_lib.check_batch(config.train, mesh)
     model, trainable, frozen = shapes.abstract_model(config, *shapes.abstract_towers(config))
     optim.check_rules(config.optim, trainable)
-    frozen = _placed(frozen, lambda x: mesh_lib.by_size(mesh, x.shape, least))
+    mesh_lib.check_rules(config.mesh.rules, mesh, frozen, trainable)
+    frozen = _placed(frozen, mesh_lib.frozen_shardings(frozen, mesh, *how))
     readers = frontier.make_readers(config, model, frozen, mesh)
     return Assembly(model=model, mesh=mesh, trainable=trainable, frozen=frozen, readers=readers)
 
@@ -83,8 +84,8 @@ def training(
     state = jax.eval_shape(
         lambda t: step.init_state(t, optimizer, config.optim.ema), made.trainable
     )
-    least = config.mesh.shard_min_size
-    state = _placed(state, lambda x: mesh_lib.of_trained(made.mesh, x.shape, least))
+    how = config.mesh.shard_min_size, config.mesh.rules, tuple(made.trainable)
+    state = _placed(state, mesh_lib.trained_shardings(state, made.mesh, *how))
     batch = shapes.batch(config, made.model, made.mesh, captions)
     block = _block(config.train, batch, made.mesh)
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -156,9 +157,9 @@ def largest_batch(
     return low
 
 
-def _placed(tree: PyTree, sharding: Callable[[Any], Any]) -> PyTree:
+def _placed(tree: PyTree, shardings: PyTree) -> PyTree:
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding(x)), tree
+        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), tree, shardings
     )
 
 

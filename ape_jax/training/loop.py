@@ -240,7 +240,7 @@ def _placed_state(run: run_lib.Run, optimizer: optax.GradientTransformation) -> 
         copied = jax.tree.map(jnp.copy, trainable)
         return init_state(copied, optimizer, run.config.optim.ema)
 
-    least = run.config.mesh.shard_min_size
+    how = run.config.mesh.shard_min_size, run.config.mesh.rules, tuple(run.trainable)
     shapes = jax.eval_shape(init, run.trainable)
-    out = jax.tree.map(lambda x: mesh_lib.of_trained(run.mesh, x.shape, least), shapes)
+    out = mesh_lib.trained_shardings(shapes, run.mesh, *how)
     return jax.jit(init, out_shardings=out)(run.trainable)

@@ -144,7 +144,9 @@ def assemble(config: ml_collections.ConfigDict, towers: tuple[Tower, Tower]) -> 
     trainable, frozen = model.init(config.seed)
     if trained:
         optim.check_rules(config.optim, trainable)  # Before hours of encoding.
-    frozen = mesh_lib.place_frozen(frozen, mesh, config.mesh.shard_min_size)
+    mesh_lib.check_rules(config.mesh.rules, mesh, frozen, trainable)
+    how = config.mesh.shard_min_size, config.mesh.rules
+    frozen = mesh_lib.place_frozen(frozen, mesh, *how)
     return Assembly(
         model=model,
         mesh=mesh,
@@ -195,11 +197,12 @@ def prepare(
     if solve.method(config):
         model, trainable, solved = _solved(config, towers, dataset, frozen, solved)
     tasks = frontier.evaluation_parts(config, model, sources, made.readers)
+    how = config.mesh.shard_min_size, config.mesh.rules
     return Run(
         config=config,
         model=model,
         mesh=made.mesh,
-        trainable=mesh_lib.place_trained(trainable, made.mesh, config.mesh.shard_min_size),
+        trainable=mesh_lib.place_trained(trainable, made.mesh, *how),
         frozen=frozen,
         dataset=dataset,
         tasks=tuple(_task(config, model, part.name, part.load(config, store)) for part in tasks),

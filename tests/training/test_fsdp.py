@@ -72,3 +72,40 @@ def test_a_checkpoint_is_taken_up_on_another_mesh(clip_config, tmp_path):
 def test_an_axis_that_does_not_divide_the_devices_is_refused():
     with pytest.raises(UserError, match=r"config\.mesh\.fsdp: 3 does not divide the 8 devices"):
         mesh_lib.make_mesh(fsdp=3)
+
+
+RULES = (
+    ("image_tower/.*", "replicated"),
+    ("text_tower/blocks/mlp/fc1/kernel", "1:fsdp"),
+    ("text_tower/blocks/mlp/fc2/kernel", "-1:data+fsdp"),
+)
+
+
+def test_arrays_lie_where_rules_say(clip_config):
+    clip_config.image.tune = "frozen"
+    clip_config.mesh.rules = RULES
+    config = with_fsdp(clip_config, 4)
+    made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
+    assert all(x.sharding.is_fully_replicated for x in jax.tree.leaves(made.frozen["image_tower"]))
+    state = loop._placed_state(made, optax.adam(1e-3))
+    trees = (made.trainable, state.trainable, state.opt_state[0].mu, state.opt_state[0].nu)
+    for tree in trees:
+        mlp = tree["text_tower"]["blocks"]["mlp"]
+        assert mlp["fc1"]["kernel"].sharding.shard_shape((2, 32, 64)) == (2, 8, 64)
+        assert mlp["fc2"]["kernel"].sharding.shard_shape((2, 64, 32)) == (2, 64, 4)
+        # By size, as no rule names it.
+        out = tree["text_tower"]["blocks"]["attention"]["out"]["kernel"]
+        assert out.sharding.shard_shape((2, 32, 32)) == (2, 32, 8)
+
+
+def test_the_losses_are_the_same_under_rules(clip_config, tmp_path):
+    loop.train_and_evaluate(with_fsdp(clip_config, 4), tmp_path / "size")
+    clip_config.mesh.rules = RULES
+    loop.train_and_evaluate(with_fsdp(clip_config, 4), tmp_path / "rules")
+    np.testing.assert_allclose(losses(tmp_path / "rules"), losses(tmp_path / "size"), rtol=1e-5)
+
+
+def test_a_rule_that_matches_nothing_is_refused_before_the_run(clip_config, tmp_path):
+    clip_config.mesh.rules = (("text_towr/.*", "replicated"),)
+    with pytest.raises(UserError, match=r"config\.mesh\.rules: 'text_towr/\.\*' matches no"):
+        loop.train_and_evaluate(with_fsdp(clip_config, 1), tmp_path)
