@@ -37,8 +37,7 @@ class Cost:
       flops: of its products over all devices.
       passes: the same, an exact f32 product counted as six.
       traffic: bytes that a device sends, by kind of collective.
-      memory_traffic: bytes that a device reads and writes, as the compiler counts them, loops
-        corrected by the ratio that their products were.
+      memory_traffic: bytes that a device reads from and writes to its memory.
       largest: the largest arrays and their bytes a device; where it does not fit those of the
         traced program, as if all were shared out evenly.
       seconds: estimated.
@@ -187,12 +186,10 @@ def _cost(traced: Any, where: Slice, kinds: Mapping[str, PyTree], rows: int) -> 
         reason = " ".join(str(error).split("\n")[0].split()).partition(": ")[2].rstrip(".")
         largest = traced_lib.largest(traced.jaxpr, where.devices)
         return Cost(fits=False, reason=reason, largest=tuple(largest), rows=rows, **counted)
-    text, analysis = program.read(compiled.as_text()), compiled.cost_analysis()
-    # The compiler counts a loop's body once; what it says of memory is stretched as its products.
-    stretch = max(products.flops / where.devices / max(analysis.get("flops", 0.0), 1.0), 1.0)
+    text = program.read(compiled.as_text())
     measured = {
         "traffic": text.traffic(),
-        "memory_traffic": analysis.get("bytes accessed", 0.0) * stretch,
+        "memory_traffic": text.moved(),
         "largest": tuple(text.largest()),
     }
     return Cost(

@@ -78,6 +78,8 @@ def plan(name: str, where: str) -> dict[str, Any]:
         return {**row, "fits": False, "reason": str(error)}
     row |= {"batch": config.train.batch, "fits": cost.fits, "reason": cost.reason}
     row |= {"gib": cost.peak / 2**30, "milliseconds": 1e3 * cost.seconds}
+    row |= {"passes": cost.passes, "memory_traffic": cost.memory_traffic}
+    row["sent"] = sum(cost.traffic.values())
     row["pairs_a_second"] = cost.rows / cost.seconds if cost.seconds else 0.0
     return {**row, "compiled_in": time.monotonic() - started}
 

@@ -69,3 +69,50 @@ def test_the_largest_array_is_named_by_its_source():
 
     name, size = program.read(text(fn)).largest()[0]
     assert "grown" in name and size == 8 * 32 * 128 * 4
+
+
+LOOP = """
+%cut (p0: f32[4,256], p1: s32[]) -> f32[256] {
+  %p0 = f32[4,256]{1,0} parameter(0)
+  %p1 = s32[] parameter(1)
+  %ds = f32[1,256]{1,0} dynamic-slice(%p0, %p1, %p1), dynamic_slice_sizes={1,256}
+  ROOT %b = f32[256]{0} bitcast(%ds)
+}
+%put (p0: f32[4,256], p1: f32[1,256], p2: s32[]) -> f32[4,256] {
+  %p0 = f32[4,256]{1,0} parameter(0)
+  %p1 = f32[1,256]{1,0} parameter(1)
+  %p2 = s32[] parameter(2)
+  ROOT %dus = f32[4,256]{1,0} dynamic-update-slice(%p0, %p1, %p2, %p2)
+}
+%outer (p0: f32[4,256], p1: s32[]) -> f32[256] {
+  %p0 = f32[4,256]{1,0} parameter(0)
+  %p1 = s32[] parameter(1)
+  ROOT %inner = f32[256]{0} fusion(%p0, %p1), kind=kLoop, calls=%cut
+}
+%body (c: (s32[], f32[4,256], f32[4,256])) -> (s32[], f32[4,256], f32[4,256]) {
+  %c = (s32[], f32[4,256]{1,0}, f32[4,256]{1,0}) parameter(0)
+  %i = s32[]{:S(2)} get-tuple-element(%c), index=0
+  %x = f32[4,256]{1,0} get-tuple-element(%c), index=1
+  %y = f32[4,256]{1,0} get-tuple-element(%c), index=2
+  %row = f32[256]{0} fusion(%x, %i), kind=kLoop, calls=%outer
+  %near = f32[256]{0:T(256)S(1)} negate(%row)
+  %as_row = f32[1,256]{1,0:T(256)S(1)} bitcast(%near)
+  %z = f32[4,256]{1,0} fusion(%y, %as_row, %i), kind=kLoop, calls=%put
+  ROOT %t = (s32[], f32[4,256], f32[4,256]) tuple(%i, %x, %z)
+}
+ENTRY %main (a: f32[4,256]) -> f32[4,256] {
+  %a = f32[4,256]{1,0} parameter(0)
+  %w = (s32[], f32[4,256], f32[4,256]) while(%t), body=%body, known_trip_count":{"n":"10"}
+}
+"""
+
+
+def test_what_is_cut_out_or_written_into_an_array_counts_alone():
+    row = 256 * 4
+    # A row is cut out and written, read again into the near memory, and one written into an array.
+    assert program.read(LOOP).moved() == 10 * (2 * row + row + row)
+
+
+def test_what_a_whole_operation_moves_is_what_it_reads_and_writes():
+    found = program.read(jax.jit(lambda x: x.T @ x).lower(ROWS).compile().as_text()).moved()
+    assert 64 * 32 * 4 + 32 * 32 * 4 <= found <= 6 * 64 * 32 * 4
