@@ -212,6 +212,11 @@ def _check_features(config: ml_collections.ConfigDict) -> None:
 
 def _check_training(config: ml_collections.ConfigDict) -> None:
     for side in ("image", "text"):
+        if config[side].tune != "frozen" and config[side].param_dtype == "int8":
+            raise UserError(
+                f"config.{side}.param_dtype: 'int8' is for frozen towers, and {side}.tune is "
+                f"{config[side].tune!r}; write 'float32' or tune='frozen'"
+            )
         if config[side].tune == "full" and config[side].param_dtype != "float32":
             raise UserError(
                 f"config.{side}.param_dtype: with tune='full' the optimizer needs parameters in "

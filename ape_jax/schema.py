@@ -33,7 +33,8 @@ def _tower(side: str, name: Field) -> dict[str, Field]:
         f"{side}.tune": Field("frozen", tune.EXPECTS, tune.is_tune),
         f"{side}.layer": integer(-1, -1, 1000),
         f"{side}.dtype": choice("bfloat16", "float32"),
-        f"{side}.param_dtype": choice("float32", "bfloat16"),
+        # What parameters are kept in; 'int8' is for the blocks' kernels of a frozen tower.
+        f"{side}.param_dtype": choice("float32", "bfloat16", "int8"),
         f"{side}.head.name": name,
         # Each has an effect with some heads only: `head_names`.
         f"{side}.head.depth": integer(4, 1, 64),

@@ -55,6 +55,7 @@ def test_given_images_go_with_a_real_text_tower():
         ({"train__micro_batch": 64}, "config.train.micro_batch: .* no effect"),
         ({"train__remat": "blocks"}, "config.train.remat: .* no effect"),
         ({"text__tune": "full", "text__param_dtype": "bfloat16"}, "config.text.param_dtype"),
+        ({"text__tune": "lora", "text__param_dtype": "int8"}, "config.text.param_dtype: 'int8' is"),
         (
             {
                 "latent__noise": 0.1,

@@ -21,6 +21,7 @@ from ape_jax.planner.slices import Slice
 from ape_jax.training import frontier, optim, plan, step
 from ape_jax.training.run import Assembly
 
+_LARGEST_BATCH = 2**26  # That a config takes.
 # Published rates are peaks. A program is taken to reach so much of each.
 MATRIX_SHARE, MEMORY_SHARE, LINK_SHARE = 0.5, 0.8, 0.5
 
@@ -135,7 +136,8 @@ def largest_batch(
 ) -> int:
     """The largest global batch that fits, to an eighth; 0 where not even a pair a device does.
 
-    Doubles until a step no longer fits and then halves what lies between.
+    Doubles the config's batch until a step no longer fits, or halves it until one does, and then
+    halves what lies between.
     """
     devices = where.devices
 
@@ -147,9 +149,15 @@ def largest_batch(
         say(f"global batch {batch:,}: {'fits' if found else 'does not fit'}")
         return found
 
-    low, high = 0, devices
-    while fits(high) and high < 2**30:
+    low, high = 0, max(config.train.batch // devices, 1) * devices
+    if fits(high):
         low, high = high, 2 * high
+        while high <= _LARGEST_BATCH and fits(high):
+            low, high = high, 2 * high
+    else:
+        while high > devices and not low:
+            half = max(high // 2 // devices, 1) * devices
+            low, high = (half, high) if fits(half) else (0, half)
     while high - low > max(low // 8, devices):
         middle = (low + high) // 2 // devices * devices
         low, high = (middle, high) if fits(middle) else (low, middle)

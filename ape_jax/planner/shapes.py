@@ -18,7 +18,7 @@ from ape_jax.errors import UserError
 from ape_jax.features.ragged import bucket
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.planner.known import KNOWN
-from ape_jax.towers import given
+from ape_jax.towers import given, weights
 from ape_jax.towers.tower import Kind, Tower
 from ape_jax.training import build
 
@@ -60,6 +60,8 @@ def _tower(config: ml_collections.ConfigDict, kind: Kind) -> Tower:
         raise UserError(f"config.{kind}.tower: {error}") from error
     params = towers.abstract_params(module)
     params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, module.param_dtype), params)
+    if side.param_dtype == "int8":
+        params = jax.eval_shape(weights.quantized, params)
     return Tower(
         kind=kind, module=module, params=params, config=found, prepare=None, spec=spec, digest=""
     )

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from ape_jax.towers.inference import MOST_HEADS, attend_by_head, in_slices
 from ape_jax.towers.products import product
+from ape_jax.towers.weights import SCALE
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": partial(jax.nn.gelu, approximate=False),
@@ -53,6 +54,8 @@ class Dense(nn.Module):
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         y = checkpoint_name(product(x, kernel, self.dtype), _PRODUCT)
+        if self.has_variable("params", SCALE):  # The kernel is in int8, see weights.py.
+            y = y * self.get_variable("params", SCALE)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
             y = y + bias.astype(jnp.float32)

@@ -14,18 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from ape_jax.errors import UserError
-from ape_jax.towers import big_vision, given, names, sources
+from ape_jax.towers import big_vision, given, names, sources, weights
 from ape_jax.towers.families import Family, families, find
 from ape_jax.towers.shapes import abstract_params
 from ape_jax.towers.tower import Kind, Tower, TowerConfig
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+INT8 = "int8"  # Of parameters only: what is no kernel of a block stays in float32.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Blueprint:
     """A tower without its weights: `config` is as loaded, `file_config` as the file has it."""
 
+    int8: bool
     family: Family
     file_config: Any
     config: Any
@@ -47,11 +49,13 @@ def _blueprint(
     types = {}
     for key, value in (("dtype", dtype), ("param_dtype", param_dtype)):
         name = value if isinstance(value, str) else getattr(np.dtype(value), "name", value)
-        if name not in DTYPES:
-            raise UserError(f"{key} is {value!r}; write one of {', '.join(DTYPES)}")
-        types[key] = DTYPES[name]
+        known = {**DTYPES, INT8: jnp.float32} if key == "param_dtype" else DTYPES
+        if name not in known:
+            raise UserError(f"{key} is {value!r}; write one of {', '.join(known)}")
+        types[key] = known[name]
     options = {k: v for k, v in options.items() if v is not None}
     return _Blueprint(
+        int8=param_dtype == INT8,
         family=family,
         file_config=file_config,
         config=family.adapt(file_config, options),
@@ -122,7 +126,8 @@ def load(
         whose vectors are given (options do not apply to it).
       kind: "image" or "text"; needed where one directory holds both, else a check.
       dtype: input dtype of matrix products, "bfloat16" or "float32"; they accumulate in float32.
-      param_dtype: dtype the parameters are kept in.
+      param_dtype: dtype the parameters are kept in, "float32" or "bfloat16"; with "int8" the
+        kernels of the blocks are, for a tower that is not trained (`weights.quantized`).
       image_size: pixels a side, for another input size than the files say: the position table is
         interpolated once and `prepare` makes images of that size. (A tower encodes any size
         without this; then the table is interpolated in the forward pass, with the same result.)
@@ -157,6 +162,9 @@ def load(
         options={"image_size": image_size, "max_length": max_length, "prefix": prefix},
     )
     params, digest = _read(plan, tables, tensors)
+    options = plan.options
+    if plan.int8:  # Among the options, since the module has no part in it.
+        params, options = weights.quantized(params), {**options, "weights": INT8}
     return Tower(
         kind=family.kind,
         module=plan.module(plan.config, unroll),
@@ -165,7 +173,7 @@ def load(
         prepare=family.prepare(directory, plan.config, plan.options),
         spec=str(spec),
         digest=digest,
-        options=plan.options,
+        options=options,
     )
 
 

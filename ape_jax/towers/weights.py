@@ -1,0 +1,51 @@
+"""Frozen towers whose weights take one byte each.
+
+The kernels of the blocks, nearly all of a large tower, become int8 with one f32 scale an output
+channel, symmetric about zero; everything else stays as it is. `layers.Dense` multiplies with the
+integers, and the product with the scales: no wide copy of a kernel is kept. (Rounding to nearest by
+the largest absolute value; Dettmers et al., "LLM.int8()", arXiv 2208.07339.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.traverse_util
+import jax.numpy as jnp
+from jaxtyping import Array
+
+SCALE = "kernel_scale"
+_LARGEST = 127.0
+
+
+def quantized(params: Mapping[str, Any]) -> dict[str, Any]:
+    """A tower's parameters with the kernels of its blocks in int8.
+
+    Args:
+      params: as `Tower.params`; kernels f32 [L, in, out].
+
+    Returns:
+      The same, kernels int8 [L, in, out], with "kernel_scale" f32 [L, out] beside each.
+    """
+    flat = flax.traverse_util.flatten_dict(dict(params))
+    for path, kernel in list(flat.items()):
+        if path[0] == "blocks" and path[-1] == "kernel":
+            flat[path], flat[(*path[:-1], SCALE)] = _narrow(kernel)
+    return flax.traverse_util.unflatten_dict(flat)
+
+
+def restored(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What `quantized` parameters stand for, in f32 and without scales; others as they are."""
+    flat = flax.traverse_util.flatten_dict(dict(params))
+    for path in [path for path in flat if path[-1] == SCALE]:
+        kernel = (*path[:-1], "kernel")
+        flat[kernel] = flat[kernel].astype(jnp.float32) * flat.pop(path)[..., None, :]
+    return flax.traverse_util.unflatten_dict(flat)
+
+
+def _narrow(kernel: Array) -> tuple[Array, Array]:
+    kernel = jnp.asarray(kernel, jnp.float32)
+    largest = jnp.abs(kernel).max(axis=-2)
+    scale = jnp.where(largest > 0, largest, 1.0) / _LARGEST  # A channel of zeros stays one.
+    return jnp.round(kernel / scale[..., None, :]).astype(jnp.int8), scale
