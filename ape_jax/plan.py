@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 
+import ml_collections
 from absl import flags
 
 from ape_jax import command
@@ -45,15 +46,23 @@ def main() -> None:
             config.train.batch = best
     planned = estimate.assemble(config, where)
     step = estimate.training(config, where, captions, planned)
-    encoding = estimate.extraction(config, where, captions, planned)
+    # Whoever has to write another config need not wait for more.
+    encoding = estimate.extraction(config, where, captions, planned) if step.fits else {}
     made = report.record(config, where, captions, step, encoding, _PAIRS.value)
     print(json.dumps(made) if _JSON.value else report.text(made))
     for what, cost in {"the training step": step, **encoding}.items():
         if not cost.fits:
             raise UserError(
-                f"{what} does not fit on {where.name}: {cost.reason}; write a smaller train.batch, "
-                "or set train.micro_batch or train.remat"
+                f"{what} does not fit on {where.name}: {cost.reason}; write {_remedy(config, what)}"
             )
+
+
+def _remedy(config: ml_collections.ConfigDict, what: str) -> str:
+    if what in ("images", "captions"):
+        return "a smaller eval.batch"
+    if config.image.tune == config.text.tune == "frozen":
+        return "a smaller train.batch or text.head.width, or take more chips"
+    return "a smaller train.batch, or set train.micro_batch or train.remat"
 
 
 if __name__ == "__main__":

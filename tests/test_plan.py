@@ -52,7 +52,7 @@ def test_a_step_that_does_not_fit_exits_with_the_reason(plan):
     )
     assert code == 1 and "does not fit" in out
     assert error.startswith("error: the training step does not fit on v5e:2x2: ")
-    assert "exceeds available HBM" in error and "train.micro_batch" in error
+    assert "exceeds available HBM" in error and "a smaller train.batch or text.head" in error
 
 
 @pytest.mark.parametrize(
