@@ -168,3 +168,5 @@ def leave_this_machine() -> None:
     """Nothing runs on accelerators, and nothing is compiled for this machine's processor alone."""
     os.environ["APE_JAX_MKL"] = "0"
     jax.config.update("jax_platforms", "cpu")
+    # It would take up programs for machines that are not here, which cannot be read back.
+    jax.config.update("jax_enable_compilation_cache", False)
