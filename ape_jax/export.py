@@ -80,12 +80,7 @@ def _pairs(config: ml_collections.ConfigDict) -> Pairs:
 
 def _restore(path: Path, config: ml_collections.ConfigDict) -> tuple[inference.Restored, Trained]:
     """The run with products in f32, and as the exporters take it."""
-    summary = workdir.read_summary(path, config)
-    if summary is None:
-        raise UserError(
-            f"--workdir: {path} holds no run that has come to its end (no summary.json); "
-            "run its training again, which goes on"
-        )
+    summary = workdir.finished(path, config)
     run = inference.restore(path, _EXACT)
     aligner = run.aligner(run.model, run.trainable, run.frozen)
     return run, Trained(

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from ape_jax.align.model import Model, Side
+from ape_jax.towers import weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,8 +47,9 @@ class Trained:
           name: "image" or "text".
 
         Returns:
-          The side, `Tuned.merged` of its tower, and its head's parameters.
+          The side, the parameters of its tower in f32 (`Tuned.merged`), and those of its head.
         """
         side: Side = getattr(self.model, name)
         parts = (tree.get(f"{name}_tower", {}) for tree in (self.trainable, self.frozen))
-        return side, side.tuned.merged(*parts), self.trainable.get(f"{name}_head", {})
+        tower = weights.restored(side.tuned.merged(*parts))  # Files have no int8.
+        return side, tower, self.trainable.get(f"{name}_head", {})

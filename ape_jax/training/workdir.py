@@ -139,7 +139,10 @@ def finished(path: pathlib.Path, config: ml_collections.ConfigDict) -> dict[str,
     """
     summary = read_summary(path, config)
     if summary is None:
-        raise UserError(f"--workdir: {path} holds no finished run (no {_SUMMARY}); train it first")
+        raise UserError(
+            f"--workdir: {path} holds no run that has come to its end (no {_SUMMARY}); run its "
+            "training again, which goes on"
+        )
     return summary
 
 

@@ -47,6 +47,10 @@ CASES = {
         head("transformer", "linear", **{"text.head.depth": 2, "text.head.activation": "relu"}),
         {},
     ),
+    "towers in int8": (
+        {**POOLED, "image.param_dtype": "int8", "text.param_dtype": "int8"},
+        {},
+    ),
     "sum": (head("linear+token_pool_mlp+lookup"), {}),
     "layernorm and adapter": (tuned("layernorm", "adapter"), {}),
     "append and layernorm": (tuned("append", "layernorm"), {}),

@@ -112,7 +112,7 @@ def test_a_confusion_matrix_is_added_where_classes_are_given(trained, tiny):
 def test_a_run_that_has_not_ended_is_one_sentence(trained, tmp_path):
     for name in ("config.json",):
         (tmp_path / name).write_text((trained / name).read_text())
-    with pytest.raises(UserError, match=r"holds no finished run \(no summary.json\)"):
+    with pytest.raises(UserError, match=r"come to its end \(no summary.json\)"):
         pages.write(tmp_path)
     assert not (tmp_path / "report.html").exists()
 
