@@ -29,7 +29,7 @@ GROUPS: tuple[tuple[str, str], ...] = (
     (rf"(.+/)?{_NORMS}/scale", "norm scale"),
     (rf"(.+/)?{_NORMS}/bias", "norm bias"),
     (rf"(blocks|head)/{_DENSE}/bias|embed/bias", "bias"),
-    (rf"(blocks|head)/{_DENSE}/kernel", "kernel"),
+    (rf"(blocks|head)/{_DENSE}/kernel(_scale)?", "kernel"),  # The scale of one in int8.
     (r"blocks/scale[12]/scale", "layer scale"),
     (r"embed/kernel", "patch embedding"),
     (r"embed/(token|type)", "token embedding"),

@@ -1,9 +1,12 @@
 """Making a run ready."""
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import ape_jax
 from ape_jax import config as config_lib
 from ape_jax.errors import UserError
 from ape_jax.features.store import FeatureStore
@@ -43,6 +46,21 @@ def test_statistics_are_those_of_the_training_images(tiny_config):
     flat = made.dataset.pooled.reshape(-1, 32).astype(np.float32)
     np.testing.assert_allclose(made.frozen["statistics"]["center"], flat.mean(0), atol=1e-5)
     np.testing.assert_allclose(made.frozen["statistics"]["spread"], flat.std(0), rtol=1e-3)
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["cached", "in the step"])
+def test_a_run_on_towers_in_int8_goes_as_one_in_f32(tiny_config, tmp_path, cached):
+    tiny_config.cache.views, tiny_config.cache.text = int(cached), cached
+    tiny_config.train.steps, tiny_config.train.log_every = 2, 1
+    losses, texts = [], []
+    for dtype in ("float32", "int8"):
+        tiny_config.image.param_dtype = tiny_config.text.param_dtype = dtype
+        loop.train_and_evaluate(config_lib.resolve(tiny_config), tmp_path / dtype)
+        lines = (tmp_path / dtype / "metrics.jsonl").read_text().splitlines()
+        losses.append([json.loads(x)["train/loss"] for x in lines if "train/loss" in x])
+        texts.append(ape_jax.load(tmp_path / dtype).encode_text(["a red square", "a blue bar"]))
+    np.testing.assert_allclose(*losses, rtol=0.02)
+    assert losses[0] != losses[1] and (texts[0] * texts[1]).sum(axis=1).min() > 0.995
 
 
 def test_optimizer_rule_without_a_match_is_found_before_encoding(tiny_config, monkeypatch):
