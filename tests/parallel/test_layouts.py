@@ -138,6 +138,7 @@ def test_a_lost_process_ends_the_others_and_the_run_resumes(config_file, tmp_pat
     assert_same_end(config_file, workdir, tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_without_a_launcher_the_others_end_by_themselves_and_say_why(config_file, tmp_path):
     command = [sys.executable, "-m", "ape_jax.main", "--config", config_file]
     command += ["--workdir", tmp_path / "cut", "--config.train.steps=20000"]
@@ -173,6 +174,7 @@ def test_without_a_launcher_the_others_end_by_themselves_and_say_why(config_file
             process.wait()
 
 
+@pytest.mark.slow
 def test_a_notice_to_one_process_saves_and_ends_all(config_file, tmp_path):
     workdir = tmp_path / "cut"
     slow = ("--config.train.steps_per_call=1", "--config.train.log_every=1")

@@ -43,6 +43,7 @@ def losses(workdir):
     return [line["train/loss"] for line in lines if "train/loss" in line]
 
 
+@pytest.mark.slow
 def test_the_losses_are_those_of_whole_parameters(clip_config, tmp_path):
     for fsdp in (1, 4, 8):
         loop.train_and_evaluate(with_fsdp(clip_config, fsdp), tmp_path / str(fsdp))

@@ -28,7 +28,9 @@ def config(tiny_config):
     return tiny_config
 
 
-@pytest.mark.parametrize("name", ["linear+token_mlp+lookup", "transformer"])
+@pytest.mark.parametrize(
+    "name", ["linear+token_mlp+lookup", pytest.param("transformer", marks=pytest.mark.slow)]
+)
 def test_features_on_the_device_on_the_host_and_in_the_step_train_alike(config, name, tmp_path):
     losses, texts = {}, {}
     for way, changes in {

@@ -36,6 +36,8 @@ def test_study_fills_every_cell_and_does_not_repeat_itself(config, tmp_path, mon
 
 
 def test_a_cell_is_the_run_that_main_would_make(config, tmp_path):
+    with config.unlocked():
+        config.study.methods = ("ape",)
     study.run_study(config, tmp_path / "study")
     cell = study.cell_config("ape", 1, config)
     alone = loop.train_and_evaluate(cell, tmp_path / "alone")
