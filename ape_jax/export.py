@@ -12,7 +12,7 @@ from ape_jax import command, inference
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import open_source
 from ape_jax.errors import UserError
-from ape_jax.exporters import card, place, to_dual_encoder, to_torch, verify
+from ape_jax.exporters import card, place, to_dual_encoder, to_onnx, to_torch, verify
 from ape_jax.exporters.trained import Trained
 from ape_jax.towers import given
 from ape_jax.training import portable, workdir
@@ -22,9 +22,9 @@ _OUT = flags.DEFINE_string("out", "", "The directory to write; it must not exist
 _FORMAT = flags.DEFINE_enum(
     "format",
     "torch",
-    ["torch", "dual_encoder", "jax"],
-    "For transformers with the code it brings, "
-    "for transformers alone, or for ape_jax.load with the towers in it.",
+    ["torch", "dual_encoder", "onnx", "jax"],
+    "For transformers with the code it brings, for transformers alone, for ONNX Runtime, "
+    "or for ape_jax.load with the towers in it.",
 )
 _INPUTS = flags.DEFINE_string(
     "inputs", "", "Pairs to check the result with; '' takes the run's data.eval, or data.pairs."
@@ -40,7 +40,7 @@ def main() -> None:
     command.refuse_config()
     out, target = place.check(_OUT.value), _FORMAT.value
     if target != "jax":
-        verify.require_torch()
+        verify.require(target)
     config = workdir.read_config(path)
     pairs = _pairs(config)  # They fail in no time, a model takes seconds to load.
     run, trained = _restore(path, config)
@@ -49,17 +49,10 @@ def main() -> None:
         pairs = aligner.leave_out_unreadable(pairs, "the inputs")
     inputs = verify.choose(pairs, run.text.prepare.max_length)
     with place.written_whole(out) as partial:
-        if target == "torch":
-            to_torch.write(trained, partial)
-            theirs = verify.torchs(partial, inputs, "AutoModel")
-        elif target == "dual_encoder":
-            to_dual_encoder.write(trained, partial)
-            background = tuple(config.data.background)
-            kind = "VisionTextDualEncoderModel"
-            theirs = verify.torchs(partial, inputs, kind, background)
-        else:
-            theirs = _write_jax(run, trained, partial, inputs)
-        verify.compare(verify.ours(trained, inputs), theirs, target)
+        written = _write(run, trained, partial, inputs)
+        ours = verify.ours(trained, inputs)
+        for name, theirs in written.items():
+            verify.compare(ours, theirs, name)
     print(f"{out} holds the run for {target}")
 
 
@@ -94,6 +87,27 @@ def _restore(path: Path, config: ml_collections.ConfigDict) -> tuple[inference.R
         encode_images=aligner.encode_image,
         encode_texts=aligner.encode_text,
     )
+
+
+def _write(
+    run: inference.Restored, trained: Trained, partial: Path, inputs: verify.Inputs
+) -> dict[str, verify.Embeddings]:
+    """Writes the format, and gives what it makes of the inputs, by what that is called."""
+    target = _FORMAT.value
+    if target == "onnx":
+        to_onnx.write(trained, partial)
+        by_rows = verify.onnx(partial, inputs)
+        return {
+            f"{target}, at most {rows} rows at once": theirs for rows, theirs in by_rows.items()
+        }
+    if target == "torch":
+        to_torch.write(trained, partial)
+        return {target: verify.torchs(partial, inputs, "AutoModel")}
+    if target == "dual_encoder":
+        to_dual_encoder.write(trained, partial)
+        kind, background = "VisionTextDualEncoderModel", tuple(trained.config.data.background)
+        return {target: verify.torchs(partial, inputs, kind, background)}
+    return {target: _write_jax(run, trained, partial, inputs)}
 
 
 def _write_jax(

@@ -45,6 +45,28 @@ Needs torch and transformers 5, and no code of its own. Where torchvision is ins
 resizes images with it and not with Pillow, which differs by rounding; `backend="pil"` avoids that.
 Lay transparent images on the colour BACKGROUND first.
 """
+ONNX = """\
+```python
+import json, onnxruntime
+from transformers import AutoProcessor
+
+processor = AutoProcessor.from_pretrained(DIR, trust_remote_code=True)
+inputs = processor(images=images, text=texts, return_tensors="np", padding=True)
+image = onnxruntime.InferenceSession(DIR + "/image.onnx")
+text = onnxruntime.InferenceSession(DIR + "/text.onnx")
+zimg = image.run(None, {"pixel_values": inputs["pixel_values"]})[0]          # unit length
+ztxt = text.run(None, {key: inputs[key] for key in ("input_ids", "attention_mask")})[0]
+config = json.load(open(DIR + "/config.json"))
+logits = config["logit_scale"] * zimg @ ztxt.T + (config["logit_bias"] or 0)
+```
+
+Needs onnxruntime, and for the processor transformers 5, without torch; `processing_ape.py` is all
+the code there is. Batch and text length are free, up to `longest_text` tokens of config.json. A
+program in another language makes the inputs by preprocessor_config.json and tokenizer.json, with
+the prefix of tokenizer_config.json before every text. Where `image.onnx.data` or `text.onnx.data`
+is there, it holds weights and stays beside its graph. Give the processor PIL images as they are
+opened: it turns them as their EXIF says and lays transparent ones on the colour BACKGROUND.
+"""
 JAX = """\
 ```python
 import ape_jax
@@ -57,16 +79,17 @@ Needs ape_jax; the towers are in `towers/`.
 """
 
 
-def text(trained: Trained, usage: str) -> str:
+def text(trained: Trained, usage: str, library: str = "transformers") -> str:
     """The card.
 
     Args:
       trained: the run.
-      usage: how the directory is used: `TORCH`, `DUAL_ENCODER` or `JAX`.
+      usage: how the directory is used: `TORCH`, `DUAL_ENCODER`, `ONNX` or `JAX`.
+      library: what the directory is loaded with, by a hub's name for it.
     """
     config, summary = trained.config, trained.summary
     parts = [
-        "---\nlibrary_name: transformers\npipeline_tag: zero-shot-image-classification\n---",
+        f"---\nlibrary_name: {library}\npipeline_tag: zero-shot-image-classification\n---",
         "# An aligned image-text model",
         f"Made by ape_jax out of two pretrained towers: {_method(trained)}.",
         usage.replace("BACKGROUND", str(tuple(config.data.background))).strip(),

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 import os
-import subprocess
-import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +17,15 @@ from jaxtyping import Float
 from ape_jax.data.images import load_image
 from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
+from ape_jax.exporters import alone
 from ape_jax.exporters.trained import Trained
 
 LEAST_COSINE = 0.99999
 MOST_DIFFERENCE = 1e-4
 BATCH = 8
 """Rows that are encoded together."""
+ONNX_BATCHES = (1, 5, 64)
+"""Rows that ONNX Runtime encodes together: none of them is what was traced, the last is all."""
 _IMAGES, _TEXTS = 8, 15
 
 Embeddings = tuple[Float[np.ndarray, "n e"], Float[np.ndarray, "m e"]]
@@ -79,37 +79,45 @@ def torchs(directory: Path, inputs: Inputs, model_class: str, background: Any = 
     Raises:
       UserError: where it cannot be loaded or run.
     """
+    job = {"directories": [str(directory)], "class": model_class}
+    wrong = "--out: what was written cannot be run by transformers"
+    out = _encoded("encode_torch.py", job, inputs, background, wrong)
+    return out["image_0"], out["text_0"]
+
+
+def onnx(directory: Path, inputs: Inputs) -> dict[int, Embeddings]:
+    """What ONNX Runtime gives on the CPU, in a process of its own without torch.
+
+    Args:
+      directory: an exported one.
+      inputs: what to encode.
+
+    Returns:
+      Embeddings by the number of rows that were encoded together; texts that are encoded alone
+      are not padded.
+
+    Raises:
+      UserError: where it cannot be loaded or run.
+    """
+    job = {"directories": [str(directory)], "batches": ONNX_BATCHES}
+    wrong = "--out: what was written cannot be run by ONNX Runtime"
+    out = _encoded("encode_onnx.py", job, inputs, None, wrong)
+    return {rows: (out[f"image_0_{rows}"], out[f"text_0_{rows}"]) for rows in ONNX_BATCHES}
+
+
+def _encoded(
+    script: str, job: Mapping[str, Any], inputs: Inputs, background: Any, wrong: str
+) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory(prefix="ape_jax_export_") as folder:
         work = Path(folder)
-        job = {
-            "directories": [str(directory)],
-            "images": [
-                _image_file(image, work / f"{i}.png", background)
-                for i, image in enumerate(inputs.images)
-            ],
-            "texts": list(inputs.texts),
-            "class": model_class,
-            "out": str(work / "out.npz"),
-        }
-        (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        _run(work)
+        images = [
+            _image_file(image, work / f"{i}.png", background)
+            for i, image in enumerate(inputs.images)
+        ]
+        encoded = {"images": images, "texts": list(inputs.texts), "out": str(work / "out.npz")}
+        alone.run(script, {**job, **encoded}, work, wrong)
         with np.load(work / "out.npz", allow_pickle=False) as out:
-            return out["image_0"], out["text_0"]
-
-
-def _run(work: Path) -> None:
-    environment = {
-        **os.environ,
-        "HF_MODULES_CACHE": str(work / "modules"),
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-    }
-    script = Path(__file__).with_name("encode_torch.py")
-    command = [sys.executable, "-P", str(script), str(work / "job.json")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(f"--out: what was written cannot be run by transformers: {said[-1]}")
+            return dict(out)
 
 
 def _image_file(image: Any, path: Path, background: Any) -> str:
@@ -154,11 +162,15 @@ def compare(ours: Embeddings, theirs: Embeddings, target: str) -> tuple[float, f
     return difference, cosine
 
 
-def require_torch() -> None:
-    """Raises UserError unless torch and transformers can be imported."""
-    for name in ("torch", "transformers"):
-        if importlib.util.find_spec(name) is None:
-            raise UserError(
-                f"--format: {name} is not installed, by which the export is checked; run "
-                "pip install -r requirements-export.txt"
-            )
+def require(target: str) -> None:
+    """Raises UserError unless what a format is made or checked with can be imported."""
+    needed = {"requirements-export.txt": ("torch", "transformers")}
+    if target == "onnx":
+        needed["requirements-onnx.txt"] = ("onnx", "onnxruntime", "onnxscript")
+    for file, names in needed.items():
+        for name in names:
+            if importlib.util.find_spec(name) is None:
+                raise UserError(
+                    f"--format: {name} is not installed, without which no export for {target} is "
+                    f"checked; run pip install -r {file}"
+                )

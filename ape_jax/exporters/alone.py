@@ -1,0 +1,39 @@
+"""Scripts of this room in processes of their own, in which neither jax nor we are imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ape_jax.errors import UserError
+
+
+def run(script: str, job: Mapping[str, Any], work: Path, wrong: str) -> None:
+    """Runs a script of this room on a job.
+
+    Args:
+      script: its file name; it takes the path of a JSON file.
+      job: the content of that file.
+      work: a directory for that file and for the code that transformers copies.
+      wrong: what it means where the script fails, as the beginning of a sentence.
+
+    Raises:
+      UserError: where it fails: `wrong`, and the last line of what it said.
+    """
+    (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    environment = {
+        **os.environ,
+        "HF_MODULES_CACHE": str(work / "modules"),
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+    command = [sys.executable, "-P", str(Path(__file__).with_name(script)), str(work / "job.json")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise UserError(f"{wrong}: {said[-1]}")
