@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 import ape_jax
 from ape_jax import command, export
 from ape_jax import config as config_lib
-from ape_jax.exporters import verify
+from ape_jax.exporters import to_onnx, verify
 from ape_jax.training import loop
 
 VECTORS = {
@@ -76,6 +76,25 @@ def test_jax_export_is_loaded_without_the_towers_it_came_from(world, text_tower,
     shutil.rmtree(text_tower)  # Away, as on another machine.
     model = ape_jax.load(out)
     assert model.config.text.tower == str(text_tower)
+
+
+@pytest.mark.slow
+def test_trained_run_goes_to_onnx_and_proves_it(world, tmp_path, capsys):
+    out = tmp_path / "exported"
+    arguments = [f"--workdir={world / 'run'}", f"--out={out}", "--format=onnx"]
+    code, printed, said = run(capsys, *arguments)
+    assert not code, said
+    assert printed.count("least cosine") == len(verify.ONNX_BATCHES)
+    assert {"image.onnx", "text.onnx"} <= {path.name for path in out.iterdir()}
+
+
+def test_onnx_that_is_wrong_in_one_batch_size_is_refused(world, tmp_path, capsys, monkeypatch):
+    z = np.eye(4, 32, dtype=np.float32)
+    monkeypatch.setattr(to_onnx, "write", lambda trained, directory: None)
+    monkeypatch.setattr(verify, "ours", lambda trained, inputs: (z, z))
+    monkeypatch.setattr(verify, "onnx", lambda *_: {1: (z, z), 5: (z, z[::-1])})
+    arguments = [f"--workdir={world / 'run'}", "--format=onnx"]
+    refused(capsys, "at most 5 rows at once does not give", tmp_path / "out", *arguments)
 
 
 def test_result_that_differs_is_refused_and_nothing_is_left(world, tmp_path, capsys, monkeypatch):
@@ -173,10 +192,22 @@ def test_other_tower_than_the_checkpoints_is_one_sentence(world, text_tower, tmp
     refused(capsys, "another text tower", tmp_path / "out", *arguments)
 
 
-def test_without_torch_the_requirements_are_named(world, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)  # As where it is not installed.
-    arguments = [f"--workdir={world / 'run'}"]
-    refused(capsys, "requirements-export.txt", tmp_path / "out", *arguments)
+@pytest.mark.parametrize(
+    ("missing", "target", "file"),
+    [
+        ("torch", "torch", "requirements-export.txt"),
+        ("torch", "onnx", "requirements-export.txt"),
+        ("onnxscript", "onnx", "requirements-onnx.txt"),
+        ("onnxruntime", "onnx", "requirements-onnx.txt"),
+    ],
+)
+def test_missing_package_and_its_requirements_are_named(
+    world, tmp_path, capsys, monkeypatch, missing, target, file
+):
+    monkeypatch.setitem(sys.modules, missing, None)  # As where it is not installed.
+    arguments = [f"--workdir={world / 'run'}", f"--format={target}"]
+    refused(capsys, f"{missing} is not installed", tmp_path / "out", *arguments)
+    refused(capsys, file, tmp_path / "out", *arguments)
 
 
 def test_templates_are_never_imported_here():

@@ -23,7 +23,7 @@ def run(script: str, job: Mapping[str, Any], work: Path, wrong: str) -> None:
       wrong: what it means where the script fails, as the beginning of a sentence.
 
     Raises:
-      UserError: where it fails: `wrong`, and the last line of what it said.
+      UserError: where it fails: `wrong`, and the error it ended with.
     """
     (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
     environment = {
@@ -35,5 +35,11 @@ def run(script: str, job: Mapping[str, Any], work: Path, wrong: str) -> None:
     command = [sys.executable, "-P", str(Path(__file__).with_name(script)), str(work / "job.json")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(f"{wrong}: {said[-1]}")
+        raise UserError(f"{wrong}: {_reason(done.stderr) or f'exit code {done.returncode}'}")
+
+
+def _reason(said: str) -> str:
+    """The first line of the last error, which may have many; without a traceback the last line."""
+    _, traceback, after = said.strip().rpartition("Traceback (most recent call last):\n")
+    lines = after.splitlines() if traceback else after.splitlines()[-1:]
+    return next((line for line in lines if line and not line.startswith(" ")), "")

@@ -12,6 +12,7 @@ import json
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -45,7 +46,7 @@ class _Texts(nn.Module):
 
 def convert(directory: str, longest: int, out: Path) -> None:
     """Writes the two graphs of one model, in f32."""
-    # Eager: transformers' sdpa leaves out a mask that masks nothing, and no graph may hang on that.
+    # Eager: transformers' sdpa leaves out a mask that masks nothing; no graph may hang on that.
     model = transformers.AutoModel.from_pretrained(
         directory, trust_remote_code=True, attn_implementation="eager"
     ).eval()
@@ -61,13 +62,16 @@ def convert(directory: str, longest: int, out: Path) -> None:
 
 
 def export(half: nn.Module, inputs: dict[str, Tensor], sizes: dict[int, Dim], path: Path) -> None:
-    """One graph; torch fails where a branch in Python holds a size that shall be free.
+    """One graph.
 
     Args:
       half: of a model.
       inputs: what is traced, by name.
       sizes: the free dimensions of each of these.
       path: an .onnx; weights that are too many for one file go into PATH.data beside it.
+
+    Raises:
+      SystemExit: where the code makes a constant of a size that shall be free.
     """
     program = torch.onnx.export(
         half,
@@ -77,7 +81,16 @@ def export(half: nn.Module, inputs: dict[str, Tensor], sizes: dict[int, Dim], pa
         dynamic_shapes={name: sizes for name in inputs},
         verbose=False,
     )
+    # torch says nothing when it finds such a constant: it gives that size up and goes on.
+    graph = program.model.graph
+    held = [f"{x.name}[{i}]={x.shape[i]}" for x in graph.inputs for i in sizes if _fixed(x, i)]
+    if held:
+        raise SystemExit(f"{path.name} would only take {', '.join(held)}")
     program.save(path)
+
+
+def _fixed(value: Any, axis: int) -> bool:
+    return isinstance(value.shape[axis], int)
 
 
 def main(path: str) -> None:

@@ -397,7 +397,8 @@ def _pool(tokens: Tensor, mask: Tensor | None, pooling: str, skip: int = 0) -> T
     if pooling == "last":
         places = torch.arange(mask.shape[1], device=mask.device)
         last = torch.where(mask, places, -1).argmax(dim=1)
-        return tokens[torch.arange(len(tokens), device=tokens.device), last]
+        # By shape[0] and not by len: tracing would hold the latter for a constant.
+        return tokens[torch.arange(tokens.shape[0], device=tokens.device), last]
     if mask is None:
         return tokens[:, skip:].mean(dim=1)
     kept = mask[..., None].to(tokens.dtype)
