@@ -86,6 +86,8 @@ def export(half: nn.Module, inputs: dict[str, Tensor], sizes: dict[int, Dim], pa
     held = [f"{x.name}[{i}]={x.shape[i]}" for x in graph.inputs for i in sizes if _fixed(x, i)]
     if held:
         raise SystemExit(f"{path.name} would only take {', '.join(held)}")
+    for node in graph.all_nodes():
+        node.metadata_props.clear()  # Paths and lines of this machine.
     program.save(path)
 
 
