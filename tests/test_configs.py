@@ -44,7 +44,7 @@ def test_config_file_resolves(path):
 
 
 # One of each kind; the others differ by head, loss or optimizer, which tests of their own have.
-QUICK = {"ape", "few_pairs", "lilt", "lit"}
+QUICK = {"ape", "few_pairs", "lilt"}
 
 
 def recipe(path):

@@ -13,6 +13,8 @@ from ape_jax.align.tuned import Tuned
 from ape_jax.errors import UserError
 from ape_jax.towers.tower import slice_blocks
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 MODES = (
     "full",
     "top:1",

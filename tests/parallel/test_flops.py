@@ -50,7 +50,8 @@ def flops_a_device(config, devices):
 
 
 @pytest.mark.parametrize(
-    ("impl", "trained"), [("dense", "head"), ("ring", "head"), ("ring", "tower")]
+    ("impl", "trained"),
+    [("dense", "head"), ("ring", "head"), pytest.param("ring", "tower", marks=pytest.mark.slow)],
 )
 def test_a_device_computes_its_share(tiny, impl, trained):
     config = config_lib.default()

@@ -166,7 +166,9 @@ def test_without_a_launcher_the_others_end_by_themselves_and_say_why(config_file
         for process in processes[:3]:
             _, said = process.communicate(timeout=60)
             assert process.returncode not in (0, None)
-            assert "another process of this run was lost" in said or "heartbeat" in said, said
+            # Where one that has noticed ends first, JAX ends the next before it can speak itself.
+            ours, jaxs = "another process of this run was lost", "another task died"
+            assert ours in said or jaxs in said or "heartbeat" in said, said
         assert time.monotonic() - began < 60
     finally:
         for process in processes:

@@ -112,7 +112,7 @@ def test_unroll_and_remat_change_nothing(stack, remat):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.slow)])
 def test_more_remat_keeps_less_for_the_gradient(dtype):
     x = normal((16, 64, 32))
 

@@ -64,6 +64,7 @@ def test_loss_falls_and_every_figure_is_written(tiny_config, tmp_path):
     assert list((tmp_path / "tensorboard").iterdir())
 
 
+@pytest.mark.slow
 def test_trained_towers_with_all_savings_resume_with_the_same_bits(
     tiny_config, tmp_path, killed_at
 ):

@@ -110,6 +110,7 @@ def test_ridge_is_scikit_learns_on_the_same_features(config, tmp_path):
     assert (tmp_path / "ridge/seed0/config.json").exists()  # A run like any other.
 
 
+@pytest.mark.slow
 def test_sizes_are_one_more_axis(config, tmp_path):
     flat = config_lib.flatten(config)
     flat |= {
