@@ -7,7 +7,6 @@ import json
 from absl import flags
 
 from ape_jax import command, inference
-from ape_jax.data.labelled import open_labelled
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import open_source
 from ape_jax.errors import UserError
@@ -60,12 +59,7 @@ def _own_sets(model: inference.Aligner) -> dict[str, Pairs]:
 def _zeroshot() -> dict[str, float]:
     if not _DATA.value:
         raise UserError("--data: zero-shot needs labelled images, found none")
-    names = (
-        prompts.read_classnames(_CLASSNAMES.value, key="--classnames")
-        if _CLASSNAMES.value
-        else None
-    )
-    labelled = open_labelled(_DATA.value, names, key="--data")
+    labelled = tasks.open_classes(_DATA.value, _CLASSNAMES.value, key="--data")
     templates = prompts.resolve_templates(_TEMPLATES.value, key="--templates")
     model = inference.load(command.workdir())
     metrics = tasks.evaluate_zeroshot(model, labelled, templates)

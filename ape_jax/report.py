@@ -5,8 +5,7 @@ from __future__ import annotations
 from absl import flags
 
 from ape_jax import command, pages
-from ape_jax.data.labelled import open_labelled
-from ape_jax.evaluators import prompts
+from ape_jax.evaluators import prompts, tasks
 
 _LABELLED = flags.DEFINE_string("labelled", "", "Labelled images, for a confusion matrix.")
 _CLASSNAMES = flags.DEFINE_string("classnames", "", "A file with one class name a line.")
@@ -19,12 +18,7 @@ def main() -> None:
     command.refuse_config()
     labelled = None
     if _LABELLED.value:
-        names = (
-            prompts.read_classnames(_CLASSNAMES.value, key="--classnames")
-            if _CLASSNAMES.value
-            else None
-        )
-        labelled = open_labelled(_LABELLED.value, names, key="--labelled")
+        labelled = tasks.open_classes(_LABELLED.value, _CLASSNAMES.value, key="--labelled")
     templates = prompts.resolve_templates(_TEMPLATES.value, key="--templates")
     print(f"the report is in {pages.write(directory, labelled, templates)}")
 

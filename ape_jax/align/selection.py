@@ -153,6 +153,14 @@ class Share:
     parameters: int
     trained: int
 
+    def cells(self) -> list[str]:
+        """Its row in a table under `SHARE_HEAD`."""
+        percent = f"{100 * self.trained / self.parameters:.4g}"
+        return [self.side, self.group, f"{self.parameters:,}", f"{self.trained:,}", percent]
+
+
+SHARE_HEAD = ("side", "parameters", "all", "trained", "%")
+
 
 def shares(trainable: Mapping[str, PyTree], frozen: Mapping[str, PyTree]) -> list[Share]:
     """The two trees of a model by side and group, in the order of the tables."""

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 
-from ape_jax.data.labelled import Labelled
+from ape_jax.data.labelled import Labelled, open_labelled
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import VectorPairs
-from ape_jax.evaluators import retrieval, zeroshot
+from ape_jax.evaluators import prompts, retrieval, zeroshot
 from ape_jax.parallel.progress import Progress
 
 _CHUNK = 512
@@ -42,10 +42,31 @@ def evaluate_zeroshot(
     encoder: Encoder, labelled: Labelled, templates: Sequence[str]
 ) -> dict[str, float]:
     """Zero-shot top-1 and top-5 with an ensemble of prompts a class."""
+    return zeroshot.zeroshot_metrics(*embed_labelled(encoder, labelled, templates))
+
+
+def embed_labelled(
+    encoder: Encoder, labelled: Labelled, templates: Sequence[str]
+) -> tuple[Float[np.ndarray, "n e"], Float[np.ndarray, "C e"], Integer[np.ndarray, " n"]]:
+    """Images, classes and the class of each image, as `zeroshot_metrics` takes them."""
     classes = zeroshot.class_embeddings(encoder.encode_text, labelled.classnames, templates)
     zimg = encode(encoder.encode_image, lambda i: labelled[i][0], len(labelled), "images")
-    labels = np.asarray([labelled[i][1] for i in range(len(labelled))])
-    return zeroshot.zeroshot_metrics(zimg, classes, labels)
+    return zimg, classes, np.asarray([labelled[i][1] for i in range(len(labelled))])
+
+
+def open_classes(spec: str, classnames: str, *, key: str) -> Labelled:
+    """Labelled images as a command names them, before a model is loaded.
+
+    Args:
+      spec: as for `open_labelled`.
+      classnames: of `--classnames`, a file with one name a line; '' takes the data's own names.
+      key: the flag to name in messages about `spec`.
+
+    Raises:
+      UserError: as `open_labelled` and `prompts.read_classnames`.
+    """
+    names = prompts.read_classnames(classnames, key="--classnames") if classnames else None
+    return open_labelled(spec, names, key=key)
 
 
 def encode(

@@ -40,9 +40,7 @@ def section(encoder: tasks.Encoder, labelled: Labelled, templates: Sequence[str]
       UserError: for an image that cannot be read.
     """
     names = labelled.classnames
-    classes = zeroshot.class_embeddings(encoder.encode_text, names, templates)
-    zimg = tasks.encode(encoder.encode_image, lambda i: labelled[i][0], len(labelled), "images")
-    labels = np.asarray([labelled[i][1] for i in range(len(labelled))])
+    zimg, classes, labels = tasks.embed_labelled(encoder, labelled, templates)
     metrics = zeroshot.zeroshot_metrics(zimg, classes, labels)
     counts = confusion(labels, (zimg @ classes.T).argmax(axis=1), len(names))
     words = html.paragraph(

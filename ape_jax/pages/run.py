@@ -12,7 +12,7 @@ import numpy as np
 
 from ape_jax import config as config_lib
 from ape_jax import inference
-from ape_jax.align.selection import Share
+from ape_jax.align import selection
 from ape_jax.data.labelled import Labelled
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import VectorPairs, open_source
@@ -119,19 +119,9 @@ def _gallery(model: inference.Aligner, pairs: Pairs, name: str) -> html.Section:
     return html.Section(heading, words + gallery.gallery(found, some, background))
 
 
-def _parameters(shares: Sequence[Share]) -> html.Section:
-    rows = [
-        [
-            s.side,
-            s.group,
-            f"{s.parameters:,}",
-            f"{s.trained:,}",
-            f"{100 * s.trained / s.parameters:.4g}",
-        ]
-        for s in shares
-    ]
-    head = ["side", "parameters", "all", "trained", "%"]
-    return html.Section("What was trained", html.table(head, rows))
+def _parameters(shares: Sequence[selection.Share]) -> html.Section:
+    rows = [share.cells() for share in shares]
+    return html.Section("What was trained", html.table(selection.SHARE_HEAD, rows))
 
 
 def _config(config: ml_collections.ConfigDict) -> html.Section:

@@ -284,14 +284,7 @@ def parameter_table(run: Run) -> str:
     )
     trained, frozen = (sum(x.size for x in jax.tree.leaves(t)) for t in (run.trainable, run.frozen))
     share = 100 * trained / (trained + frozen)
-    rows = [
-        [s.side, s.group, f"{s.parameters:,}", f"{s.trained:,}", _percent(s.trained, s.parameters)]
-        for s in selection.shares(run.trainable, run.frozen)
-    ]
-    groups = report.markdown(["side", "parameters", "all", "trained", "%"], rows)
+    rows = [share.cells() for share in selection.shares(run.trainable, run.frozen)]
+    groups = report.markdown(selection.SHARE_HEAD, rows)
     total = f"trained: {trained:,} of {trained + frozen:,} parameters ({share:.2f} %)"
     return f"{table}\n{groups}\n{total}"
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.4g}"
