@@ -26,7 +26,7 @@ def features(tmp_path_factory):
 
 
 # What is kept in configs/results, and the argument of configs/study.py that made it.
-RESULTS = {"emoji": "", "icons": "icons"}
+RESULTS = {"emoji": "", "icons": "icons", "tuned": "tuned"}
 
 
 def read(path, arg):
@@ -51,6 +51,7 @@ def recipe(path):
     return pytest.param(path, id=path.stem, marks=[] if path.stem in QUICK else pytest.mark.slow)
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("path", [recipe(p) for p in RECIPES if p.stem != "asif"])
 def test_first_steps_of_a_recipe_bring_the_loss_down(path, tmp_path, features, monkeypatch):
     """Twenty steps on real towers and pairs of the demo.
