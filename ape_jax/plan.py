@@ -1,4 +1,4 @@
-"""What a run would need on TPUs that are not here.
+"""What a run would need on TPUs or GPUs that are not here.
 
 python -m ape_jax.plan --config C --topology v5e:16x16
 """
@@ -13,10 +13,12 @@ from absl import flags
 
 from ape_jax import command
 from ape_jax.errors import UserError
-from ape_jax.planner import estimate, report, slices
+from ape_jax.planner import estimate, report, targets
 from ape_jax.planner.shapes import Captions
 
-_TOPOLOGY = flags.DEFINE_string("topology", "", "TPU slice, as in v5e:4x4 or v5p:2x2x2.")
+_TOPOLOGY = flags.DEFINE_string(
+    "topology", "", "TPU slice or GPUs, as in v5e:4x4, v5p:2x2x2 or h100:4x8."
+)
 _BATCH = flags.DEFINE_integer("batch", 0, "Global batch, in place of the config's.", 0)
 _TOKENS = flags.DEFINE_float("tokens", 13.0, "Mean tokens a caption; COCO's have 13.", 1.0)
 _LONGEST = flags.DEFINE_integer("longest", 64, "Tokens of the longest caption.", 1)
@@ -30,9 +32,9 @@ _JSON = flags.DEFINE_bool("json", False, "Print one JSON object.")
 
 def main() -> None:
     """Compiles what the flags describe and prints what it costs."""
-    slices.leave_this_machine()
+    targets.leave_this_machine()
     config = command.load_config()
-    where = slices.parse(_TOPOLOGY.value, thorough=_THOROUGH.value)
+    where = targets.parse(_TOPOLOGY.value, thorough=_THOROUGH.value)
     if _BATCH.value:
         with config.unlocked():
             config.train.batch = _BATCH.value

@@ -13,6 +13,10 @@ python -c 'import importlib.metadata as m; m.version("clip_benchmark")' 2>/dev/n
 compiler=$(sed -n 's/^libtpu==//p' requirements-tpu.txt)
 [ -e ".venv/tpu/libtpu-$compiler.dist-info" ] ||
   python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/tpu -r requirements-tpu.txt
+# And that for GPUs.
+plugin=$(sed -n 's/^jax-cuda12-plugin==//p' requirements-gpu-plan.txt)
+[ -e ".venv/gpu/jax_cuda12_plugin-$plugin.dist-info" ] ||
+  python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/gpu -r requirements-gpu-plan.txt
 
 say "fetching demo assets"
 python -m ape_jax.demo

@@ -10,14 +10,24 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 # Apart from the environment's packages, where every other command would find a TPU to start.
-COMPILER = pathlib.Path(sys.prefix) / "tpu"
+COMPILERS = pathlib.Path(sys.prefix)
+
+
+def with_compiler(folder, requirements):
+    """What brings a compiler in; `launch/test.sh` installs it."""
+    place = COMPILERS / folder
+    assert place.is_dir(), f"pip install --no-deps --target {place} -r {requirements}"
+    return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{place}", "XLA_FLAGS": ""}
 
 
 @pytest.fixture(scope="module")
 def environment():
-    """What brings the compiler in; `launch/test.sh` installs it."""
-    assert COMPILER.is_dir(), f"pip install --target {COMPILER} -r requirements-tpu.txt"
-    return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{COMPILER}", "XLA_FLAGS": ""}
+    return with_compiler("tpu", "requirements-tpu.txt")
+
+
+@pytest.fixture(scope="module")
+def for_gpus():
+    return with_compiler("gpu", "requirements-gpu-plan.txt")
 
 
 @pytest.fixture
@@ -67,6 +77,29 @@ def test_what_cannot_be_planned_is_refused(plan, flags, message):
     assert code == 1 and error.startswith(message)
 
 
-def test_without_the_compiler_it_says_what_to_install(plan, environment):
-    code, _, error = plan("--topology=v5e:2x2", env={**environment, "PYTHONPATH": str(ROOT)})
-    assert code == 1 and "requirements-tpu.txt" in error
+@pytest.mark.parametrize(
+    ("topology", "file"),
+    [("v5e:2x2", "requirements-tpu.txt"), ("h100:2", "requirements-gpu-plan.txt")],
+)
+def test_without_the_compiler_it_says_what_to_install(plan, environment, topology, file):
+    bare = {**environment, "PYTHONPATH": str(ROOT)}
+    code, _, error = plan(f"--topology={topology}", env=bare)
+    assert code == 1 and f"pip install -r {file}" in error
+
+
+def test_a_step_on_gpus_is_measured(plan, for_gpus):
+    code, out, error = plan("--topology=h100:2", "--batch=64", "--json", env=for_gpus)
+    assert code == 0, error
+    made = json.loads(out)
+    step = made["step"]
+    assert step["fits"] and made["chips"] == 2 and step["largest"]
+    assert sum(step["arguments"].values()) < step["peak"] < 0.75 * made["device_hbm"]
+    assert step["traffic"]["all-reduce"] > 0 and step["memory_traffic"] > 0
+
+
+@pytest.mark.slow
+def test_a_step_that_gpus_have_no_memory_for_exits_with_the_reason(plan, for_gpus):
+    flags = ("--topology=h100:2", "--batch=262144", "--config.text.head.width=16384")
+    code, out, error = plan(*flags, env=for_gpus)
+    assert code == 1 and "does not fit" in out
+    assert "does not fit on h100:2: it needs " in error and "of 80 JAX takes 60" in error

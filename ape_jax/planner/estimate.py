@@ -17,7 +17,7 @@ from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.planner import program, shapes
 from ape_jax.planner import traced as traced_lib
 from ape_jax.planner.shapes import Captions
-from ape_jax.planner.slices import Slice
+from ape_jax.planner.target import Target
 from ape_jax.training import frontier, optim, plan, step
 from ape_jax.training.run import Assembly
 
@@ -33,10 +33,10 @@ class Cost:
     Attributes:
       fits: whether it fits into a device's memory.
       reason: why not, '' if it does.
-      peak: bytes a device at the worst moment, arguments included; 0 where it does not fit.
+      peak: bytes a device at the worst moment, arguments included; 0 where the compiler gave up.
       arguments: bytes a device by kind, before the program starts.
       flops: of its products over all devices.
-      passes: the same, an exact f32 product counted as six.
+      passes: the same, an exact f32 product counted as the bf16 ones that take as long.
       traffic: bytes that a device sends, by kind of collective.
       memory_traffic: bytes that a device reads from and writes to its memory.
       largest: the largest arrays and their bytes a device; where it does not fit those of the
@@ -58,7 +58,7 @@ class Cost:
     rows: int = 0
 
 
-def assemble(config: ml_collections.ConfigDict, where: Slice) -> Assembly:
+def assemble(config: ml_collections.ConfigDict, where: Target) -> Assembly:
     """A run's model and frozen parameters on a slice, as shapes.
 
     Raises:
@@ -77,7 +77,7 @@ def assemble(config: ml_collections.ConfigDict, where: Slice) -> Assembly:
 
 
 def training(
-    config: ml_collections.ConfigDict, where: Slice, captions: Captions, made: Assembly
+    config: ml_collections.ConfigDict, where: Target, captions: Captions, made: Assembly
 ) -> Cost:
     """A training step of what `assemble` gives."""
     one, optimizer = step.from_config(config, made.model, made.trainable, made.mesh)
@@ -101,7 +101,7 @@ def training(
 
 
 def extraction(
-    config: ml_collections.ConfigDict, where: Slice, captions: Captions, made: Assembly
+    config: ml_collections.ConfigDict, where: Target, captions: Captions, made: Assembly
 ) -> dict[str, Cost]:
     """A batch of images and one of captions through the frozen towers, where they are encoded."""
     found = {}
@@ -130,7 +130,7 @@ def _raw(config: Any, rows: int, captions: Captions, sharding: Any) -> dict[str,
 
 def largest_batch(
     config: ml_collections.ConfigDict,
-    where: Slice,
+    where: Target,
     captions: Captions,
     say: Callable[[str], None],
 ) -> int:
@@ -182,18 +182,22 @@ def _block(train: Any, batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
     }
 
 
-def _cost(traced: Any, where: Slice, kinds: Mapping[str, PyTree], rows: int) -> Cost:
+def _cost(traced: Any, where: Target, kinds: Mapping[str, PyTree], rows: int) -> Cost:
     products = traced_lib.count(traced.jaxpr)
     arguments = {kind: _bytes_a_device(tree) for kind, tree in kinds.items()}
-    counted = {"arguments": arguments, "flops": products.flops, "passes": products.passes}
+    passes = products.flops + (where.chip.exact - 1) * products.exact
+    counted = {"arguments": arguments, "flops": products.flops, "passes": passes}
     try:
-        compiled = traced.lower(lowering_platforms=("tpu",)).compile(where.compiler_options)
+        lowered = traced.lower(lowering_platforms=(where.platform,))
+        compiled = lowered.compile(where.compiler_options)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         reason = " ".join(str(error).split("\n")[0].split()).partition(": ")[2].rstrip(".")
         largest = traced_lib.largest(traced.jaxpr, where.devices)
         return Cost(fits=False, reason=reason, largest=tuple(largest), rows=rows, **counted)
+    # Temporaries may be left out of `temp_size_in_bytes`, and donated arguments counted twice.
+    peak = compiled.memory_analysis().peak_memory_in_bytes
     text = program.read(compiled.as_text())
     measured = {
         "traffic": text.traffic(),
@@ -201,22 +205,22 @@ def _cost(traced: Any, where: Slice, kinds: Mapping[str, PyTree], rows: int) -> 
         "largest": tuple(text.largest()),
     }
     return Cost(
-        fits=True,  # Or the compiler would have refused.
-        # Temporaries may be left out of `temp_size_in_bytes`, and donated arguments counted twice.
-        peak=compiled.memory_analysis().peak_memory_in_bytes,
+        fits=not where.refusal(peak),
+        reason=where.refusal(peak),
+        peak=peak,
         rows=rows,
-        seconds=_seconds(where, products, measured),
+        seconds=_seconds(where, passes, measured),
         **counted,
         **measured,
     )
 
 
-def _seconds(where: Slice, products: traced_lib.Products, measured: Mapping[str, Any]) -> float:
+def _seconds(where: Target, passes: float, measured: Mapping[str, Any]) -> float:
     """A roofline: the slowest of products, memory and links, as if they overlapped wholly."""
     chip = where.chip
     sent = sum(measured["traffic"].values()) * chip.cores
     return max(
-        products.passes / where.chips / (chip.flops * MATRIX_SHARE),
+        passes / where.chips / (chip.flops * MATRIX_SHARE),
         measured["memory_traffic"] * chip.cores / (chip.hbm_rate * MEMORY_SHARE),
         sent / (chip.link_rate * LINK_SHARE),
     )

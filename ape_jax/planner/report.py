@@ -13,14 +13,14 @@ from ape_jax.evaluators.report import markdown
 from ape_jax.planner import estimate
 from ape_jax.planner.estimate import Cost
 from ape_jax.planner.shapes import Captions
-from ape_jax.planner.slices import Slice
+from ape_jax.planner.target import Target
 
 MIB = 2**20
 
 
 def record(
     config: ml_collections.ConfigDict,
-    where: Slice,
+    where: Target,
     captions: Captions,
     step: Cost,
     encoding: Mapping[str, Cost],

@@ -8,41 +8,29 @@ import os
 import re
 from collections.abc import Mapping
 
-import jax
-import numpy as np
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 
 from ape_jax.errors import UserError
-from ape_jax.parallel import mesh as mesh_lib
-
-GIB = 2**30
+from ape_jax.planner.target import GIB, Chip, Target, mesh_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Chip:
-    """What a chip is said to do by its maker (cloud.google.com/tpu/docs).
+class TpuChip(Chip):
+    """A TPU's (cloud.google.com/tpu/docs).
 
     Attributes:
-      flops: multiply-adds in bf16, times two, a second.
-      hbm: bytes of memory.
-      hbm_rate: bytes a second from it.
-      link_rate: bytes a second between chips, over all links and both ways.
-      cores: JAX devices a chip.
+      exact: an exact f32 product is put together from six in bf16.
       dimensions: of a slice's shape.
       options: what JAX's topology wants to hear beside the name.
     """
 
-    flops: float
-    hbm: int
-    hbm_rate: float
-    link_rate: float
-    cores: int = 1
+    exact: float = 6.0
     dimensions: int = 2
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-CHIPS: Mapping[str, Chip] = {
-    "v4": Chip(
+CHIPS: Mapping[str, TpuChip] = {
+    "v4": TpuChip(
         flops=275e12,
         hbm=32 * GIB,
         hbm_rate=1228e9,
@@ -50,10 +38,10 @@ CHIPS: Mapping[str, Chip] = {
         dimensions=3,
         options={"chip_config_name": "megacore"},
     ),
-    "v5e": Chip(flops=197e12, hbm=16 * GIB, hbm_rate=819e9, link_rate=200e9),
-    "v5p": Chip(flops=459e12, hbm=95 * GIB, hbm_rate=2765e9, link_rate=600e9, dimensions=3),
-    "v6e": Chip(flops=918e12, hbm=32 * GIB, hbm_rate=1640e9, link_rate=448e9),
-    "tpu7x": Chip(
+    "v5e": TpuChip(flops=197e12, hbm=16 * GIB, hbm_rate=819e9, link_rate=200e9),
+    "v5p": TpuChip(flops=459e12, hbm=95 * GIB, hbm_rate=2765e9, link_rate=600e9, dimensions=3),
+    "v6e": TpuChip(flops=918e12, hbm=32 * GIB, hbm_rate=1640e9, link_rate=448e9),
+    "tpu7x": TpuChip(
         flops=2307e12, hbm=192 * GIB, hbm_rate=7380e9, link_rate=1200e9, cores=2, dimensions=3
     ),
 }
@@ -69,7 +57,7 @@ _NO_MACHINE = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Slice:
+class Slice(Target):
     """A slice by name, such as v5e:4x4.
 
     Attributes:
@@ -84,6 +72,7 @@ class Slice:
     kind: str
     shape: tuple[int, ...]
     thorough: bool = False
+    platform = "tpu"
 
     @property
     def compiler_options(self) -> dict[str, float]:
@@ -91,7 +80,7 @@ class Slice:
         return {} if self.thorough else {"exec_time_optimization_effort": -1.0}
 
     @property
-    def chip(self) -> Chip:
+    def chip(self) -> TpuChip:
         """The chips it is made of."""
         return CHIPS[self.kind]
 
@@ -100,26 +89,8 @@ class Slice:
         """How many."""
         return math.prod(self.shape)
 
-    @property
-    def devices(self) -> int:
-        """JAX devices of all chips."""
-        return self.chips * self.chip.cores
-
-    @property
-    def device_hbm(self) -> int:
-        """Bytes of memory of one JAX device."""
-        return self.chip.hbm // self.chip.cores
-
     def mesh(self, fsdp: int = 1) -> Mesh:
-        """A mesh over its devices, which are there for the compiler only.
-
-        Args:
-          fsdp: as for `parallel.mesh.make_mesh`.
-
-        Raises:
-          UserError: where libtpu is not installed, there is no such slice, or `fsdp` does not
-            divide its devices.
-        """
+        """As `Target.mesh`."""
         from jax.experimental import topologies
 
         for key, value in _NO_MACHINE.items():
@@ -137,9 +108,7 @@ class Slice:
                     f"requirements-tpu.txt ({reason})"
                 ) from error
             raise UserError(f"--topology: there is no slice {self.name}: {reason}") from error
-        shape, names = mesh_lib.axes(len(found.devices), fsdp)
-        made = topologies.make_mesh(found, shape, names)
-        return Mesh(np.asarray(made.devices), names, axis_types=(AxisType.Auto,) * len(names))
+        return mesh_of(found, fsdp)
 
 
 def parse(name: str, *, thorough: bool = False) -> Slice:
@@ -162,11 +131,3 @@ def parse(name: str, *, thorough: bool = False) -> Slice:
             f"{match[1]}:{example}; found {name!r}"
         )
     return Slice(name, match[1], shape, thorough)
-
-
-def leave_this_machine() -> None:
-    """Nothing runs on accelerators, and nothing is compiled for this machine's processor alone."""
-    os.environ["APE_JAX_MKL"] = "0"
-    jax.config.update("jax_platforms", "cpu")
-    # It would take up programs for machines that are not here, which cannot be read back.
-    jax.config.update("jax_enable_compilation_cache", False)

@@ -14,9 +14,6 @@ from typing import Any
 import jax
 import numpy as np
 
-# Passes of the matrix unit, which multiplies bf16: an exact f32 product is put together from six.
-_EXACT_PASSES = 6
-
 
 @dataclasses.dataclass(frozen=True)
 class Products:
@@ -24,22 +21,22 @@ class Products:
 
     Attributes:
       flops: of its matrix products and convolutions.
-      passes: the same with an exact f32 product counted as the bf16 ones it is made of.
+      exact: of these, those of exact f32 products, which matrix units have no instruction for.
       unknown: loops whose length is not in the program, counted once.
     """
 
     flops: float = 0.0
-    passes: float = 0.0
+    exact: float = 0.0
     unknown: int = 0
 
     def __add__(self, other: Products) -> Products:
         return Products(
-            self.flops + other.flops, self.passes + other.passes, self.unknown + other.unknown
+            self.flops + other.flops, self.exact + other.exact, self.unknown + other.unknown
         )
 
     def times(self, count: int) -> Products:
         """So many runs of it."""
-        return Products(self.flops * count, self.passes * count, self.unknown)
+        return Products(self.flops * count, self.exact * count, self.unknown)
 
 
 def count(jaxpr: Any) -> Products:
@@ -125,4 +122,4 @@ def _priced(equation: Any, flops: float) -> Products:
     narrow = all(x.aval.dtype.itemsize < 4 for x in equation.invars[:2])
     precision = equation.params.get("precision")
     exact = not narrow and jax.lax.Precision.HIGHEST in np.atleast_1d(precision).tolist()
-    return Products(flops, flops * (_EXACT_PASSES if exact else 1))
+    return Products(flops, flops if exact else 0.0)

@@ -19,7 +19,7 @@ from absl import app, flags
 from ape_jax import config as config_lib
 from ape_jax.errors import UserError
 from ape_jax.evaluators.report import markdown
-from ape_jax.planner import estimate, slices
+from ape_jax.planner import estimate, targets
 from ape_jax.planner.shapes import Captions
 
 _ONLY = flags.DEFINE_string("only", "", "Cases whose name begins so.")
@@ -68,7 +68,7 @@ def _config(path: str, arg: str, settings: dict[str, Any]) -> ml_collections.Con
 def plan(name: str, where: str) -> dict[str, Any]:
     """One row: what a step of the case costs on a slice."""
     path, arg, settings, captions, _ = CASES[name]
-    started, slice_ = time.monotonic(), slices.parse(where)
+    started, slice_ = time.monotonic(), targets.parse(where)
     row: dict[str, Any] = {"case": name, "slice": where, "chips": slice_.chips}
     try:
         config = _config(path, arg, settings)
@@ -94,7 +94,7 @@ def _line(row: dict[str, Any]) -> list[str]:
 def main(argv: list[str]) -> None:
     """Prints each row as it comes, then all of them."""
     del argv
-    slices.leave_this_machine()
+    targets.leave_this_machine()
     rows = []
     for name, (*_, usual) in CASES.items():
         for where in (_SLICES.value or usual) if name.startswith(_ONLY.value) else ():

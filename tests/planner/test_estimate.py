@@ -6,7 +6,7 @@ import pytest
 
 from ape_jax import config as config_lib
 from ape_jax.errors import UserError
-from ape_jax.planner import estimate, report, slices, traced
+from ape_jax.planner import estimate, report, slices
 from ape_jax.planner.shapes import Captions
 
 CAPTIONS = Captions(mean=13.0, longest=64)
@@ -41,9 +41,8 @@ def test_the_search_ends_just_below_what_does_not_fit(monkeypatch, limit, least)
     ],
 )
 def test_the_slowest_of_products_memory_and_links_counts(passes, memory, sent, seconds):
-    products = traced.Products(flops=passes, passes=passes)
     measured = {"traffic": {"all-gather": sent}, "memory_traffic": memory}
-    found = estimate._seconds(slices.parse("v5e:2x2"), products, measured)
+    found = estimate._seconds(slices.parse("v5e:2x2"), passes, measured)
     assert found == pytest.approx(seconds)
 
 

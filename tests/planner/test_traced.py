@@ -58,13 +58,13 @@ def test_what_every_device_does_is_counted_for_all():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "precision", "passes"),
-    [("float32", "highest", 6), ("float32", None, 1), ("bfloat16", "highest", 1)],
+    ("dtype", "precision", "exact"),
+    [("float32", "highest", 1), ("float32", None, 0), ("bfloat16", "highest", 0)],
 )
-def test_an_exact_product_is_six_passes(dtype, precision, passes):
+def test_exact_products_are_counted_apart(dtype, precision, exact):
     a, b = A.astype(dtype), B.astype(dtype)
     found = products(lambda x, y: jnp.matmul(x, y, precision=precision), a, b)
-    assert found.passes == passes * found.flops
+    assert found.exact == exact * found.flops
 
 
 def test_the_largest_arrays_are_named_and_shared_out():
