@@ -1,5 +1,6 @@
 """Eight fake CPU devices for every test, and a tiny world: two towers and coloured shapes."""
 
+import contextlib
 import json
 import os
 import tempfile
@@ -32,19 +33,34 @@ def forget_programs():
     jax.clear_caches()
 
 
+@contextlib.contextmanager
+def _without_most_optimizations():
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture
 def quick_compile():
     """Compiles without most optimizations, which takes a third off a run of a few steps.
 
-    For tests of what a run does; not for those of its speed, its memory, or whether two programs
-    give the same bits.
+    Here and in the processes that a test starts. For tests of what a run does; not for those of its
+    speed, its memory, or whether two programs give the same bits.
     """
-    import jax
+    with _without_most_optimizations():
+        yield
 
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+
+@pytest.fixture(scope="module")
+def quick_compiles():
+    """The same for a whole module, and so for fixtures that its tests share."""
+    with _without_most_optimizations():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from ape_jax import command, evaluate
 from ape_jax import config as config_lib
 from ape_jax.training import loop
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 
 @pytest.fixture

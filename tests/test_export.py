@@ -14,6 +14,8 @@ from ape_jax import config as config_lib
 from ape_jax.exporters import to_onnx, verify
 from ape_jax.training import loop
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 VECTORS = {
     "image.tower": "features:32",
     "data.pairs": "features:pairs.parquet",

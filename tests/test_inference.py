@@ -14,7 +14,7 @@ from ape_jax.data.pairs import open_pairs
 from ape_jax.evaluators import tasks
 from ape_jax.training import loop
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ from ape_jax import head_names
 from ape_jax.align import heads
 from ape_jax.towers.tower import TowerConfig
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 TOWER = TowerConfig(
     kind="text",
     family="bert",

@@ -17,6 +17,8 @@ from ape_jax.errors import UserError
 from ape_jax.towers.tower import TowerConfig
 from ape_jax.training.step import contrastive_loss, init_state, make_step
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 WIDTH = 8
 
 

@@ -99,6 +99,7 @@ def test_scale_is_bounded_after_an_update_and_can_come_back(model):
     assert gradient["loss"]["log_scale"] > 0
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
 def test_loss_and_gradients_on_eight_devices_equal_the_dense_reference(pair, batch, loss):
     model = make_model(pair, bias=-1.0 if loss == "sigmoid" else None)

@@ -11,6 +11,8 @@ from ape_jax.evaluators import conservation
 from ape_jax.inference import towers_before_and_after
 from ape_jax.training import loop
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 
 def unit(x):
     return x / np.linalg.norm(x, axis=1, keepdims=True)

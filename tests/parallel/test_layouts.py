@@ -14,6 +14,8 @@ import pytest
 
 from ape_jax import config as config_lib
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 ROOT = pathlib.Path(__file__).parent.parent.parent
 LAYOUTS = ((1, 8), (2, 4), (4, 2))
 STEPS = 50

@@ -8,6 +8,8 @@ import sys
 
 from ape_jax import config as config_lib
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 PLACE = """
 import jax, numpy as np
 from jax.sharding import AxisType, Mesh

@@ -11,6 +11,8 @@ from ape_jax.features.ragged import RaggedTokens
 from ape_jax.features.store import FeatureStore
 from ape_jax.training import build, dataset, loop, run
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 
 def prepared(config, store=None):
     config = config_lib.resolve(config)

@@ -53,6 +53,7 @@ def assert_same_bits(a, b):
     jax.tree.map(np.testing.assert_array_equal, a[1], b[1])
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_loss_falls_and_every_figure_is_written(tiny_config, tmp_path):
     tiny_config.train.steps, tiny_config.optim.lr = 60, 3e-3
     summary = loop.train_and_evaluate(config_lib.resolve(tiny_config), tmp_path)
@@ -85,6 +86,7 @@ def test_trained_towers_with_all_savings_resume_with_the_same_bits(
     assert {key: whole[key] for key in figures} == {key: resumed[key] for key in figures}
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize(
     ("views", "place", "calls"), [(0, "host", 0), (3, "device", 3), (3, "host", 1)]
 )
@@ -113,7 +115,7 @@ def test_steps_a_call_and_periods_change_nothing(tiny_config, tmp_path):
     tiny_config.train.steps = 20
     tiny_config.train.log_every, tiny_config.train.checkpoint_every = 1, 0
     seen = []
-    for calls, every in ((1, 0), (3, 0), (8, 7), (64, 3)):
+    for calls, every in ((1, 0), (8, 7), (64, 3)):
         tiny_config.train.steps_per_call, tiny_config.train.checkpoint_every = calls, every
         workdir = tmp_path / f"{calls}"
         loop.train_and_evaluate(config_lib.resolve(tiny_config), workdir)
@@ -123,6 +125,7 @@ def test_steps_a_call_and_periods_change_nothing(tiny_config, tmp_path):
         assert lines == seen[0][1]
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_kill_9_of_the_command_resumes_with_the_same_bits(tiny_config, tmp_path):
     tiny_config.train.steps, tiny_config.train.checkpoint_every = 30, 5
     flat = json.dumps(config_lib.flatten(config_lib.resolve(tiny_config)))
@@ -152,6 +155,7 @@ def test_kill_9_of_the_command_resumes_with_the_same_bits(tiny_config, tmp_path)
     assert_same_bits(final_parameters(tmp_path / "whole"), final_parameters(cut))
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_sigterm_saves_ends_with_zero_and_resumes_with_the_same_bits(tiny_config, tmp_path):
     """Sent to this very process, while it trains."""
     tiny_config.train.steps_per_call, tiny_config.train.checkpoint_every = 1, 0
@@ -178,6 +182,7 @@ def test_sigterm_saves_ends_with_zero_and_resumes_with_the_same_bits(tiny_config
     assert_same_bits(final_parameters(tmp_path / "whole"), final_parameters(tmp_path / "cut"))
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_finished_run_is_not_trained_again(tiny_config, tmp_path, monkeypatch):
     config = config_lib.resolve(tiny_config)
     first = loop.train_and_evaluate(config, tmp_path)
@@ -185,6 +190,7 @@ def test_finished_run_is_not_trained_again(tiny_config, tmp_path, monkeypatch):
     assert loop.train_and_evaluate(config, tmp_path) == first
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_summary_that_was_cut_off_is_made_without_training(tiny_config, tmp_path, monkeypatch):
     config = config_lib.resolve(tiny_config)
     first = loop.train_and_evaluate(config, tmp_path)
@@ -196,6 +202,7 @@ def test_summary_that_was_cut_off_is_made_without_training(tiny_config, tmp_path
     assert (tmp_path / "metrics.jsonl").read_text() == before
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_loss_that_is_not_finite_stops_the_run_and_names_the_checkpoint(
     tiny_config, tmp_path, monkeypatch
 ):
@@ -221,6 +228,7 @@ def test_batch_that_does_not_divide_over_the_devices_names_one_that_does(tiny_co
         loop.train_and_evaluate(config_lib.resolve(tiny_config), tmp_path)
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_other_pairs_under_the_same_name_are_refused(tiny_config, tiny, tmp_path, killed_at):
     pairs = tmp_path / "pairs.jsonl"
     text = (tiny / "pairs.jsonl").read_text().replace('"image": "', f'"image": "{tiny}/')
