@@ -193,6 +193,8 @@ def padded_length(tower: Tower, body: int) -> int:
     The steps grow with the length: short texts, of which most data sets consist, feel each token of
     padding, and long ones do not each get a program of their own.
     """
+    if tower.prepare.fills:
+        return tower.prepare.max_length
     length = body + tower.prepare.special
     step = 2 if length <= 32 else 4 if length <= 64 else 8
     return min(-(-max(length, 1) // step) * step, tower.prepare.max_length)

@@ -152,7 +152,7 @@ def _parse_bert(fields: Fields) -> TextConfig:
     positions = fields.integer("max_position_embeddings", 512)
     return TextConfig(
         family="bert",
-        types=fields.integer("type_vocab_size", 2),
+        types=fields.integer("type_vocab_size", 2, minimum=0),
         **encoder_fields(fields),
         **text_embed.text_fields(fields, positions=positions, pooling="cls"),
     )

@@ -37,7 +37,8 @@ _IGNORE = (
 )
 
 
-def _attention(file: str, path: str, stacked: bool = False) -> tuple[Rule, ...]:
+def attention_rules(file: str, path: str, stacked: bool = False) -> tuple[Rule, ...]:
+    """The rules of flax's multi-head attention."""
     rules = []
     for name in ("query", "key", "value"):
         rules.append(Rule(f"{file}/{name}/kernel", f"{path}/{name}/kernel", HEADS_IN, stacked))
@@ -46,7 +47,8 @@ def _attention(file: str, path: str, stacked: bool = False) -> tuple[Rule, ...]:
     return (*rules, Rule(f"{file}/out/bias", f"{path}/out/bias", stacked=stacked))
 
 
-def _pair(file: str, path: str, kind: str, stacked: bool = False) -> tuple[Rule, Rule]:
+def pair(file: str, path: str, kind: str, stacked: bool = False) -> tuple[Rule, Rule]:
+    """The rules of a flax layer with a bias; `kind` is "kernel" or "scale"."""
     weight = Rule(f"{file}/{kind}", f"{path}/{kind}", stacked=stacked)
     return weight, Rule(f"{file}/bias", f"{path}/bias", stacked=stacked)
 
@@ -59,20 +61,20 @@ def _table(block: str, attention: int, norm2: int, mlp: int) -> NameTable:
         rules=(
             Rule("cls", "embed/cls", LEAD11),
             Rule("pos_embedding", "embed/position", LEAD1),
-            *_pair("embedding", "embed", "kernel"),
-            *_attention(
+            *pair("embedding", "embed", "kernel"),
+            *attention_rules(
                 f"{block}/MultiHeadDotProductAttention_{attention}", "blocks/attention", stacked
             ),
-            *_pair(f"{block}/LayerNorm_0", "blocks/norm1", "scale", stacked),
-            *_pair(f"{block}/LayerNorm_{norm2}", "blocks/norm2", "scale", stacked),
-            *_pair(f"{inner}/Dense_0", "blocks/mlp/fc1", "kernel", stacked),
-            *_pair(f"{inner}/Dense_1", "blocks/mlp/fc2", "kernel", stacked),
-            *_pair("Transformer/encoder_norm", "norm", "scale"),
+            *pair(f"{block}/LayerNorm_0", "blocks/norm1", "scale", stacked),
+            *pair(f"{block}/LayerNorm_{norm2}", "blocks/norm2", "scale", stacked),
+            *pair(f"{inner}/Dense_0", "blocks/mlp/fc1", "kernel", stacked),
+            *pair(f"{inner}/Dense_1", "blocks/mlp/fc2", "kernel", stacked),
+            *pair("Transformer/encoder_norm", "norm", "scale"),
             Rule("MAPHead_0/probe", "head/probe", LEAD11),
-            *_attention("MAPHead_0/MultiHeadDotProductAttention_0", "head/attention"),
-            *_pair("MAPHead_0/LayerNorm_0", "head/norm", "scale"),
-            *_pair("MAPHead_0/MlpBlock_0/Dense_0", "head/mlp/fc1", "kernel"),
-            *_pair("MAPHead_0/MlpBlock_0/Dense_1", "head/mlp/fc2", "kernel"),
+            *attention_rules("MAPHead_0/MultiHeadDotProductAttention_0", "head/attention"),
+            *pair("MAPHead_0/LayerNorm_0", "head/norm", "scale"),
+            *pair("MAPHead_0/MlpBlock_0/Dense_0", "head/mlp/fc1", "kernel"),
+            *pair("MAPHead_0/MlpBlock_0/Dense_1", "head/mlp/fc2", "kernel"),
         ),
         prefixes=PREFIXES,
         ignore=_IGNORE,

@@ -15,6 +15,7 @@ from typing import Any
 import flax.linen as nn
 
 from ape_jax.errors import UserError
+from ape_jax.towers.halves import HALVES
 from ape_jax.towers.names import NameTable
 from ape_jax.towers.tower import Kind, TowerConfig
 
@@ -132,7 +133,7 @@ def find(
     model_type = config.get("model_type")
     fits = [f for f in families() if model_type in f.model_types]
     if not fits:
-        known = sorted({t for f in families() for t in f.model_types})
+        known = sorted({*HALVES, *(t for f in families() for t in f.model_types)})
         raise UserError(f"{label}: model_type is {model_type!r}; supported are {', '.join(known)}")
     of_kind = [f for f in fits if kind in (None, f.kind)]
     if not of_kind:

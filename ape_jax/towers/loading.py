@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ape_jax.errors import UserError
-from ape_jax.towers import big_vision, given, names, sources, weights
+from ape_jax.towers import big_vision, big_vision_text, given, halves, names, sources, weights
 from ape_jax.towers.families import Family, families, find
 from ape_jax.towers.shapes import abstract_params
 from ape_jax.towers.tower import Kind, Tower, TowerConfig
@@ -96,7 +96,8 @@ def build(
         path = Path(config)
         path = path / "config.json" if path.is_dir() else path
         values, label, directory = sources.read_json(path), str(path), path.parent
-    family, fields = find(values, label, kind, directory)
+    half = halves.take(values, label, kind)
+    family, fields = find(half.config, half.label, kind, directory)
     plan = _blueprint(
         family,
         family.parse(fields),
@@ -122,7 +123,8 @@ def load(
 
     Args:
       spec: `hf:org/name[@revision]`, a directory (config.json + *.safetensors [+ tokenizer.json,
-        preprocessor_config.json]), a big_vision `.npz`, `demo:NAME`, or `features:WIDTH` for a side
+        preprocessor_config.json]), a big_vision `.npz` (for a text tower with its tokenizer
+        beside it), `demo:NAME`, or `features:WIDTH` for a side
         whose vectors are given (options do not apply to it).
       kind: "image" or "text"; needed where one directory holds both, else a check.
       dtype: input dtype of matrix products, "bfloat16" or "float32"; they accumulate in float32.
@@ -141,27 +143,16 @@ def load(
     """
     if given.is_given(spec):
         return given.load(spec, kind)
-    path = sources.resolve(str(spec))
-    if path.is_dir():
-        label = path / "config.json"
-        family, fields = find(sources.read_json(label), str(label), kind, path)
-        file_config: TowerConfig = family.parse(fields)
-        tensors: names.Tensors = sources.SafeTensors(path)
-        tables, directory = family.tables, path
-    else:
-        if kind == "text":
-            raise UserError(f"{path} is an .npz, which holds an image tower; write kind='image'")
-        family = next(f for f in families() if f.name == "vit")
-        tensors = sources.NpzTensors(path)
-        file_config, tables, directory = big_vision.read_config(tensors), big_vision.TABLES, None
+    found = _found(sources.resolve(str(spec)), kind)
+    family = found.family
     plan = _blueprint(
         family,
-        file_config,
+        found.config,
         dtype=dtype,
         param_dtype=param_dtype,
         options={"image_size": image_size, "max_length": max_length, "prefix": prefix},
     )
-    params, digest = _read(plan, tables, tensors)
+    params, digest = _read(plan, found.tables, found.tensors)
     options = plan.options
     if plan.int8:  # Among the options, since the module has no part in it.
         params, options = weights.quantized(params), {**options, "weights": INT8}
@@ -170,11 +161,64 @@ def load(
         module=plan.module(plan.config, unroll),
         params=params,
         config=plan.config,
-        prepare=family.prepare(directory, plan.config, plan.options),
+        prepare=found.prepare(plan.config, plan.options),
         spec=str(spec),
         digest=digest,
         options=options,
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Found:
+    """A tower in its files: `prepare` takes its config and the options of `load`."""
+
+    family: Family
+    config: TowerConfig
+    tables: tuple[names.NameTable, ...]
+    tensors: names.Tensors
+    prepare: Callable[[Any, Mapping[str, Any]], Callable[..., Any]]
+
+
+def _found(path: Path, kind: Kind | None) -> _Found:
+    """What a directory or an .npz holds, of two towers the one of this kind."""
+    if not path.is_dir():
+        return _found_in_npz(path, kind)
+    label = path / "config.json"
+    half = halves.take(sources.read_json(label), str(label), kind)
+    family, fields = find(half.config, half.label, kind, path)
+    tensors = sources.SafeTensors(path)
+    return _Found(
+        family=family,
+        config=family.parse(fields),
+        tables=family.tables,
+        tensors=halves.Under(tensors, half.prefix) if half.prefix else tensors,
+        prepare=functools.partial(family.prepare, path),
+    )
+
+
+def _found_in_npz(path: Path, kind: Kind | None) -> _Found:
+    tensors = sources.NpzTensors(path)
+    if kind == "text":
+        config, tables = big_vision_text.read_config(tensors)
+        return _Found(
+            family=_family(config.family),
+            config=config,
+            tables=tables,
+            tensors=big_vision_text.Positions(tensors),
+            prepare=functools.partial(big_vision_text.prepare, path),
+        )
+    family = _family("vit")
+    return _Found(
+        family=family,
+        config=big_vision.read_config(tensors),
+        tables=big_vision.TABLES,
+        tensors=tensors,
+        prepare=functools.partial(family.prepare, None),
+    )
+
+
+def _family(name: str) -> Family:
+    return next(f for f in families() if f.name == name)
 
 
 def _read(

@@ -6,5 +6,6 @@ from ape_jax.towers.bert import BERT, DISTILBERT, ROBERTA
 from ape_jax.towers.clip_text import CLIP_TEXT
 from ape_jax.towers.families import Family
 from ape_jax.towers.mpnet import MPNET
+from ape_jax.towers.siglip_text import SIGLIP_TEXT
 
-TEXT: tuple[Family, ...] = (BERT, ROBERTA, DISTILBERT, MPNET, CLIP_TEXT)
+TEXT: tuple[Family, ...] = (BERT, ROBERTA, DISTILBERT, MPNET, CLIP_TEXT, SIGLIP_TEXT)

@@ -30,6 +30,8 @@ class TextConfig(TowerConfig):
         has position `padding_idx + n`.
       embed_norm: a norm after the sum of embeddings.
       max_length: the longest sequence that `prepare` makes.
+      attends_padding: the tower was trained with padding as a part of the text: `prepare` fills
+        every sequence up to `max_length`, and the mask is True all along.
     """
 
     kind: Kind = "text"
@@ -39,6 +41,7 @@ class TextConfig(TowerConfig):
     padding_idx: int | None = None
     embed_norm: bool = True
     max_length: int
+    attends_padding: bool = False
 
     @property
     def longest(self) -> int:
@@ -142,4 +145,5 @@ def prepare(
         vocab_size=config.vocab_size,
         max_length=config.max_length,
         prefix=options.get("prefix"),
+        fills=config.attends_padding,
     )

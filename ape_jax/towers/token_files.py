@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import string
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,7 +65,7 @@ def load_backend(directory: Path) -> tokenizers.Tokenizer:
     """
     path = directory / "tokenizer.json"
     if path.is_file():
-        backend = _json_backend(path)
+        backend = json_backend(path)
     elif any((directory / name).is_file() for name in _VOCABULARY_FILES):
         backend = _auto_backend(directory)
     else:
@@ -113,7 +115,8 @@ def default_prefix(directory: Path) -> str:
     return prompt if isinstance(prompt, str) else ""
 
 
-def _json_backend(path: Path) -> tokenizers.Tokenizer:
+def json_backend(path: Path) -> tokenizers.Tokenizer:
+    """A tokenizer.json, read as the tokenizer_config.json beside it says."""
     import tokenizers
 
     if path.stat().st_size > _MAX_TOKENIZER_BYTES:
@@ -130,6 +133,29 @@ def _json_backend(path: Path) -> tokenizers.Tokenizer:
     settings = _read(path.with_name("tokenizer_config.json"))
     _apply_bert_settings(backend, settings)
     _split_at_spaces(backend, settings)
+    if settings.get("tokenizer_class") == "SiglipTokenizer":
+        canonical(backend, lower=settings.get("do_lower_case") is not False)
+    return backend
+
+
+def vocabulary_backend(path: Path) -> tokenizers.Tokenizer:
+    """BERT's tokenizer of lower case, from its vocabulary: a token a line.
+
+    Raises:
+        UserError: No such vocabulary.
+    """
+    import tokenizers
+
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({_one_line(error)}); fetch it again") from error
+    vocabulary = {line.rstrip("\r"): index for index, line in enumerate(lines) if line.strip()}
+    if "[UNK]" not in vocabulary:
+        raise UserError(f"{path} has no [UNK]; it must be a vocabulary of BERT, a token a line")
+    backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     return backend
 
 
@@ -162,6 +188,25 @@ def _split_at_spaces(backend: tokenizers.Tokenizer, settings: Mapping[str, Any])
     if named and isinstance(backend.pre_tokenizer, split.Metaspace):
         parts = [split.WhitespaceSplit(), backend.pre_tokenizer]
         backend.pre_tokenizer = split.Sequence(parts)
+
+
+def canonical(backend: tokenizers.Tokenizer, *, lower: bool) -> None:
+    """Text as SigLIP saw it: lower case, without punctuation, one space between words.
+
+    Transformers' SiglipTokenizer does so before sentencepiece (big_vision's `canonicalize_text`);
+    where tokenizer.json does it too, it makes no difference.
+    """
+    import tokenizers
+
+    normalizers = tokenizers.normalizers
+    punctuation = tokenizers.Regex("[" + re.escape(string.punctuation) + "]")
+    parts = [normalizers.Lowercase()] if lower else []
+    parts += [
+        normalizers.Replace(punctuation, ""),
+        normalizers.Replace(tokenizers.Regex(r"\s+"), " "),
+    ]
+    parts += [normalizers.Strip(), *([backend.normalizer] if backend.normalizer else [])]
+    backend.normalizer = normalizers.Sequence(parts)
 
 
 def _auto_backend(directory: Path) -> tokenizers.Tokenizer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
@@ -40,6 +40,8 @@ class TextPrepare:
         pad_id: The id at padded positions.
         max_length: The longest sequence given to the tower, special tokens included.
         prefix: Put in front of each text, such as E5's "query: ".
+        fills: Every text is padded to `max_length`, and padding is not masked: for towers that
+            attend to it.
     """
 
     encode: Encode = dataclasses.field(repr=False)
@@ -48,6 +50,7 @@ class TextPrepare:
     pad_id: int
     max_length: int
     prefix: str = ""
+    fills: bool = False
 
     def __call__(
         self, texts: Sequence[str], length: int | None = None
@@ -57,10 +60,11 @@ class TextPrepare:
         Args:
             texts: The texts, at least one.
             length: T; longer texts are cut. None: the longest text's length rounded up to a
-                multiple of 8, at most `max_length`.
+                multiple of 8, at most `max_length`. With `fills`, T is `max_length`.
 
         Returns:
-            `{"ids": i32 [B, T], "mask": bool [B, T]}`; the mask is True at real tokens.
+            `{"ids": i32 [B, T], "mask": bool [B, T]}`; the mask is True at real tokens, with
+            `fills` everywhere.
 
         Raises:
             UserError: No texts, something that is not a text or of which the tokenizer leaves
@@ -87,13 +91,15 @@ class TextPrepare:
         self, bodies: Sequence[Sequence[int]], length: int | None = None
     ) -> dict[str, Int32[np.ndarray, "B T"] | Bool[np.ndarray, "B T"]]:
         """The batch of texts that are tokenised already: the call with `bodies` for texts."""
-        limit = self._checked_length(length)
+        limit = self.max_length if self.fills else self._checked_length(length)
         room = limit - self.special
-        if length is None:
+        if self.fills:
+            length = limit
+        elif length is None:
             longest = min(max(map(len, bodies)), room) + self.special
             length = min(-(-max(longest, 1) // _LENGTH_STEP) * _LENGTH_STEP, limit)
         ids = np.full((len(bodies), length), self.pad_id, np.int32)
-        mask = np.zeros((len(bodies), length), bool)
+        mask = np.full((len(bodies), length), self.fills)
         for row, body in enumerate(bodies):
             tokens = (*self.before, *body[:room], *self.after)
             ids[row, : len(tokens)] = tokens
@@ -108,7 +114,8 @@ class TextPrepare:
     def lengths(self, texts: Sequence[str]) -> Int64[np.ndarray, "B"]:
         """Tokens of each text, special ones included, before any truncation: i64 [B]."""
         bodies = self.encode([self.prefix + text for text in _checked_texts(texts)])
-        return np.array([len(body) + self.special for body in bodies])
+        least = self.max_length if self.fills else 0
+        return np.array([max(len(body) + self.special, least) for body in bodies])
 
     def _checked_length(self, length: int | None) -> int:
         if length is None:
@@ -128,6 +135,7 @@ def load_prepare(
     vocab_size: int,
     max_length: int,
     prefix: str | None = None,
+    fills: bool = False,
 ) -> TextPrepare:
     """The tokenizer of a text tower's directory.
 
@@ -139,6 +147,7 @@ def load_prepare(
         vocab_size: Rows of the tower's token table.
         max_length: The longest sequence to make.
         prefix: None: the default prompt of config_sentence_transformers.json, else "".
+        fills: See `TextPrepare`.
 
     Raises:
         UserError: No or a broken tokenizer, a tokenizer that has ids beyond `vocab_size`, or a
@@ -146,27 +155,49 @@ def load_prepare(
     """
     directory = Path(directory)
     backend = token_files.load_backend(directory)
-    vocabulary = backend.get_vocab(with_added_tokens=True)
-    if not vocabulary or max(vocabulary.values()) >= vocab_size:
-        raise UserError(
-            f"{directory}: the tokenizer has ids up to {max(vocabulary.values(), default=-1)} but "
-            f"the weights have a table of {vocab_size} tokens; put the tokenizer and the weights "
-            "of one model together"
-        )
     before, after = _special_ids(backend, directory)
-    if max_length <= len(before) + len(after):
-        raise UserError(
-            f"{directory}: max_length {max_length} leaves no room for text beside "
-            f"{len(before) + len(after)} special tokens; write a larger max_length"
-        )
-    return TextPrepare(
-        encode=_BackendEncode(backend),
+    return make_prepare(
+        backend,
+        str(directory),
         before=before,
         after=after,
         pad_id=token_files.pad_id(directory, backend),
+        vocab_size=vocab_size,
         max_length=max_length,
         prefix=token_files.default_prefix(directory) if prefix is None else prefix,
+        fills=fills,
     )
+
+
+def make_prepare(
+    backend: tokenizers.Tokenizer, label: str, *, vocab_size: int, **options: Any
+) -> TextPrepare:
+    """What a tokenizer makes of texts for a tower.
+
+    Args:
+        backend: The tokenizer.
+        label: Where it is from, for messages.
+        vocab_size: Rows of the tower's token table.
+        **options: Of `TextPrepare`.
+
+    Raises:
+        UserError: A tokenizer that has ids beyond `vocab_size`, or a `max_length` that leaves no
+            room for text.
+    """
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    if not vocabulary or max(vocabulary.values()) >= vocab_size:
+        raise UserError(
+            f"{label}: the tokenizer has ids up to {max(vocabulary.values(), default=-1)} but "
+            f"the weights have a table of {vocab_size} tokens; put the tokenizer and the weights "
+            "of one model together"
+        )
+    prepare = TextPrepare(encode=_BackendEncode(backend), **options)
+    if prepare.max_length <= prepare.special:
+        raise UserError(
+            f"{label}: max_length {prepare.max_length} leaves no room for text beside "
+            f"{prepare.special} special tokens; write a larger max_length"
+        )
+    return prepare
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,100 @@
+"""Directories of two towers, each whole under a name of its own: which half is which.
+
+`VisionTextDualEncoderModel` keeps two models of any kind, and what LilT saves is laid out likewise
+(`convert_torch`). CLIP and SigLIP are families with both halves in their tables, and not here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ape_jax.errors import UserError
+from ape_jax.towers.names import Shape, Tensors
+from ape_jax.towers.tower import Kind
+
+DUAL_ENCODER = "vision-text-dual-encoder"
+LILT = "lilt"
+
+# By model_type and kind: the section of config.json, and what stands before the tensors' names.
+HALVES: Mapping[str, Mapping[Kind, tuple[str, str]]] = {
+    DUAL_ENCODER: {
+        "image": ("vision_config", "vision_model."),
+        "text": ("text_config", "text_model."),
+    },
+    LILT: {
+        "image": ("vision_config", "visual_encoder."),
+        "text": ("text_config", "text_encoder."),
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """What describes one tower.
+
+    Attributes:
+      config: the content of a config.json.
+      label: where it is from.
+      prefix: what stands before the names of its tensors.
+    """
+
+    config: Mapping[str, Any]
+    label: str
+    prefix: str = ""
+
+
+def take(config: Mapping[str, Any], label: str, kind: Kind | None) -> Described:
+    """One half of a config.json, or the whole of one that describes no halves.
+
+    Args:
+      config: the content of the file.
+      label: its path.
+      kind: which half.
+
+    Raises:
+      UserError: two halves without `kind`, or a section that is not there.
+    """
+    model_type = config.get("model_type")
+    halves = HALVES.get(model_type) if isinstance(model_type, str) else None
+    if halves is None:
+        return Described(config, label)
+    if kind is None:
+        raise UserError(
+            f"{label}: model_type {model_type!r} holds an image and a text tower; "
+            "write kind='image' or kind='text'"
+        )
+    section, prefix = halves[kind]
+    values = config.get(section)
+    if not isinstance(values, Mapping):
+        raise UserError(f"{label}: {section!r} is {type(values).__name__}; write an object")
+    return Described(values, f"{label}, section {section!r}", prefix)
+
+
+@dataclasses.dataclass(frozen=True)
+class Under:
+    """The tensors of a file whose names begin with a prefix, without it; see names.Tensors."""
+
+    whole: Tensors
+    prefix: str
+
+    @property
+    def label(self) -> str:
+        """That of the file."""
+        return self.whole.label
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Shapes by the names without the prefix."""
+        return {
+            name.removeprefix(self.prefix): shape
+            for name, shape in self.whole.shapes.items()
+            if name.startswith(self.prefix)
+        }
+
+    def read(self, name: str) -> np.ndarray:
+        """One tensor, as it lies in the file."""
+        return self.whole.read(self.prefix + name)
