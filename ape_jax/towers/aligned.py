@@ -1,0 +1,258 @@
+"""Finished two-tower models: what their files hold beside the two towers.
+
+A layout says which tensors stand on the towers: a projection with or without a bias, under it
+perhaps a pooler (a dense layer and tanh on CLS, as BERT and ViT have it), the logit scale, and with
+a sigmoid loss its bias. Known are transformers' `VisionTextDualEncoderModel`, `CLIPModel` and
+`SiglipModel`, LilT's checkpoints (`convert_torch`) and big_vision's two towers (LiT, SigLIP).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Set
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from ape_jax.errors import UserError
+from ape_jax.towers import big_vision_text, halves, sources
+from ape_jax.towers.names import Tensors
+
+Dense = tuple[Float32[np.ndarray, "i o"], Float32[np.ndarray, " o"] | None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Top:
+    """What stands on one tower.
+
+    Attributes:
+      pooling: how the tower's output becomes one vector, by `tower.pool`.
+      pooler: kernel f32 [d, d] and bias f32 [d] of a layer that tanh follows, None without one.
+      projection: kernel f32 [d, E] and bias f32 [E] or None; None where nothing is projected.
+    """
+
+    pooling: str
+    pooler: Dense | None = None
+    projection: Dense | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Aligned:
+    """A finished model without its towers.
+
+    Attributes:
+      image, text: what stands on the towers.
+      log_scale: the log of the inverse temperature, f32.
+      bias: of a sigmoid loss, f32; None without one.
+      unread: tensors that no output depends on, by their names in the file.
+    """
+
+    image: Top
+    text: Top
+    log_scale: np.float32
+    bias: np.float32 | None
+    unread: Mapping[str, np.ndarray]
+
+
+# By the model_type of a half of a VisionTextDualEncoderModel: how its class makes `pooler_output`,
+# and whether by a dense layer and tanh after that.
+POOLER_OUTPUT: Mapping[str, tuple[str, bool]] = {
+    **dict.fromkeys(("vit", "deit", "bert", "roberta", "xlm-roberta", "camembert"), ("cls", True)),
+    "mpnet": ("cls", True),
+    **dict.fromkeys(("dinov2", "dinov2_with_registers", "clip_vision_model"), ("cls", False)),
+    "siglip_vision_model": ("map", False),
+    "clip_text_model": ("last", False),
+}
+_UNREAD = ("vision_model.embeddings.mask_token",)
+
+
+def is_model(spec: str) -> bool:
+    """Whether a spec names a finished model, or a half-written one, and not a work directory."""
+    if str(spec).startswith("hf:"):
+        return True
+    path = Path(spec).expanduser()
+    if path.is_file():
+        return path.suffix == ".npz"
+    config = path / "config.json"
+    if not config.is_file():
+        return any(path.glob("*.safetensors"))
+    try:
+        return "model_type" in sources.read_json(config)
+    except UserError:  # The command on work directories has a sentence of its own.
+        return False
+
+
+def read(spec: str) -> Aligned:
+    """What stands on the towers of a finished model.
+
+    Args:
+      spec: a directory, `hf:org/name[@revision]` or an .npz.
+
+    Raises:
+      UserError: it is no finished model of a known layout, or a tensor is missing or unexpected.
+    """
+    path = sources.resolve(str(spec))
+    if not path.is_dir():
+        return _big_vision(sources.NpzTensors(path))
+    label = path / "config.json"
+    config = sources.read_json(label)
+    readers: Mapping[str, Callable[..., Aligned]] = {
+        halves.DUAL_ENCODER: _dual_encoder,
+        halves.LILT: _lilt,
+        "clip": _clip,
+        "siglip": _siglip,
+    }
+    model_type = config.get("model_type")
+    if model_type not in readers:
+        raise UserError(
+            f"{label}: model_type {model_type!r} is no finished model of two towers, which are "
+            f"{', '.join(sorted(readers))}; a single tower is named in image.tower or text.tower"
+        )
+    return readers[model_type](_Reader(sources.SafeTensors(path)), config, str(label))
+
+
+class _Reader:
+    """Reads tensors in f32, the way parameters lie."""
+
+    def __init__(self, tensors: Tensors):
+        self.tensors = tensors
+
+    def __call__(self, name: str) -> Float32[np.ndarray, "..."]:
+        if name not in self.tensors.shapes:
+            raise UserError(
+                f"{self.tensors.label}: tensor {name!r} is missing; fetch the whole model again, "
+                "with the config.json that belongs to it"
+            )
+        return np.asarray(self.tensors.read(name), np.float32)
+
+    def scalar(self, name: str) -> np.float32:
+        """The one number of a tensor [] or [1]."""
+        value = self(name)
+        if value.size != 1 or not np.isfinite(value).all():
+            raise UserError(
+                f"{self.tensors.label}: tensor {name!r} is {list(value.shape)} and not one finite "
+                "number; fetch the model again"
+            )
+        return value.reshape(())[()]
+
+    def linear(self, name: str, *, bias: bool) -> Dense:
+        """A torch linear layer."""
+        weight = self(f"{name}.weight")
+        if weight.ndim != 2:
+            raise UserError(
+                f"{self.tensors.label}: tensor '{name}.weight' is {list(weight.shape)} and should "
+                "have two axes; fetch the model again"
+            )
+        return np.ascontiguousarray(weight.T), self(f"{name}.bias") if bias else None
+
+    def only(self, prefixes: tuple[str, ...], names: Set[str]) -> None:
+        """Raises UserError for tensors that belong to nothing."""
+        extra = [n for n in self.tensors.shapes if not n.startswith(prefixes) and n not in names]
+        if extra:
+            raise UserError(
+                f"{self.tensors.label}: tensor {min(extra)!r} is in no part of such a model; "
+                "write the config.json that belongs to these weights"
+            )
+
+
+def _dual_encoder(read: _Reader, config: Mapping[str, Any], label: str) -> Aligned:
+    tops = {}
+    for kind, name in (("image", "visual_projection"), ("text", "text_projection")):
+        half = halves.take(config, label, kind)
+        model_type = half.config.get("model_type")
+        if model_type not in POOLER_OUTPUT:
+            raise UserError(
+                f"{half.label}: model_type is {model_type!r}, which is not supported as the {kind} "
+                f"half of a VisionTextDualEncoderModel; supported are {', '.join(POOLER_OUTPUT)}"
+            )
+        pooling, has_pooler = POOLER_OUTPUT[model_type]
+        _check_pooler(half)
+        tops[kind] = Top(
+            pooling=pooling,
+            pooler=read.linear(f"{half.prefix}pooler.dense", bias=True) if has_pooler else None,
+            projection=read.linear(name, bias=False),
+        )
+    names = {"visual_projection.weight", "text_projection.weight", "logit_scale"}
+    read.only(("vision_model.", "text_model."), names)
+    unread = {name: read(name) for name in _UNREAD if name in read.tensors.shapes}
+    return Aligned(**tops, log_scale=read.scalar("logit_scale"), bias=None, unread=unread)
+
+
+def _check_pooler(half: halves.Described) -> None:
+    """ViT's pooler may be of another kind, by its config."""
+    width = half.config.get("hidden_size")
+    for key, own in (("pooler_act", "tanh"), ("pooler_output_size", width)):
+        found = half.config.get(key)
+        if found is not None and found != own:
+            raise UserError(f"{half.label}: {key!r} is {found!r}; only {own!r} is supported")
+
+
+def _clip(read: _Reader, config: Mapping[str, Any], label: str) -> Aligned:
+    return Aligned(
+        image=Top(pooling="cls", projection=read.linear("visual_projection", bias=False)),
+        text=Top(pooling="last", projection=read.linear("text_projection", bias=False)),
+        log_scale=read.scalar("logit_scale"),
+        bias=None,
+        unread={},
+    )
+
+
+def _siglip(read: _Reader, config: Mapping[str, Any], label: str) -> Aligned:
+    vision = config.get("vision_config")
+    if isinstance(vision, Mapping) and vision.get("vision_use_head") is False:
+        raise UserError(
+            f"{label}: 'vision_use_head' is false, so the model gives no image embeddings; only "
+            "SigLIP models with that head are supported"
+        )
+    return Aligned(
+        image=Top(pooling="map"),
+        text=Top(pooling="last", projection=read.linear("text_model.head", bias=True)),
+        log_scale=read.scalar("logit_scale"),
+        bias=read.scalar("logit_bias"),
+        unread={},
+    )
+
+
+def _lilt(read: _Reader, config: Mapping[str, Any], label: str) -> Aligned:
+    read.only(
+        ("visual_encoder.", "text_encoder."),
+        {f"{n}_proj.{p}" for n in ("vision", "text") for p in ("weight", "bias")} | {"temp"},
+    )
+    temperature = read.scalar("temp")
+    if temperature <= 0:
+        raise UserError(f"{label}: tensor 'temp' is {temperature}; a temperature is above 0")
+    return Aligned(
+        image=Top(pooling="cls", projection=read.linear("vision_proj", bias=True)),
+        text=Top(pooling="cls", projection=read.linear("text_proj", bias=True)),
+        log_scale=np.float32(-np.log(temperature)),
+        bias=None,
+        unread={},
+    )
+
+
+def _big_vision(tensors: Tensors) -> Aligned:
+    """`models/proj/image_text/two_towers.py`: `t` is the log of the inverse temperature."""
+    config, _ = big_vision_text.read_config(tensors)
+    text = next(p for p in big_vision_text.PREFIXES if any(n.startswith(p) for n in tensors.shapes))
+    prefix, read = text.removesuffix("txt/"), _Reader(tensors)
+    if any(n.startswith(f"{prefix}img/pre_logits/") for n in tensors.shapes):
+        raise UserError(
+            f"{tensors.label}: tensor '{prefix}img/pre_logits/kernel' is of a layer under the "
+            "head, which is not supported; write a model without one (rep_size=False)"
+        )
+
+    def head(side: str) -> Dense | None:
+        if not any(re.match(f"{prefix}{side}/head/", n) for n in tensors.shapes):
+            return None
+        return read(f"{prefix}{side}/head/kernel"), read(f"{prefix}{side}/head/bias")
+
+    return Aligned(
+        image=Top(pooling="own", projection=head("img")),
+        text=Top(pooling=config.pooling, projection=head("txt")),
+        log_scale=read.scalar(f"{prefix}t"),
+        bias=read.scalar(f"{prefix}b") if f"{prefix}b" in tensors.shapes else None,
+        unread={},
+    )
