@@ -52,7 +52,7 @@ def _given() -> dict[str, Pairs]:
 def _own_sets(model: inference.Aligner) -> dict[str, Pairs]:
     specs = model.config.data.eval.items()
     if not specs:
-        raise UserError("--data: the run has no data.eval; name the pairs to evaluate on")
+        raise UserError("--data: the model has no data.eval; name the pairs to evaluate on")
     return {name: open_source(spec, key=f"data.eval.{name}") for name, spec in specs}
 
 

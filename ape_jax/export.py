@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 from absl import flags
 
 from ape_jax import command, inference
+from ape_jax import config as config_lib
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import open_source
 from ape_jax.errors import UserError
 from ape_jax.exporters import card, place, to_dual_encoder, to_onnx, to_torch, verify
 from ape_jax.exporters.trained import Trained
-from ape_jax.towers import given
+from ape_jax.towers import aligned, given
 from ape_jax.training import portable, workdir
 from ape_jax.training.checkpoint import SOLVED
 
@@ -36,14 +39,21 @@ _EXACT = {"image.dtype": "float32", "text.dtype": "float32", "eval.batch": verif
 
 def main() -> None:
     """Writes OUT and checks it with inputs of the run; nothing is left of an OUT that is wrong."""
-    path = workdir.locate(command.workdir())  # Named before anything is opened.
+    source = command.workdir()  # Named before anything is opened.
+    finished = aligned.is_model(source)
+    path = None if finished else workdir.locate(source)
     command.refuse_config()
     out, target = place.check(_OUT.value), _FORMAT.value
     if target != "jax":
         verify.require(target)
-    config = workdir.read_config(path)
+    elif finished:
+        raise UserError(
+            f"--format: {source} is a finished model, which ape_jax.load takes as it is; write "
+            "torch, dual_encoder or onnx"
+        )
+    config = config_lib.default() if path is None else workdir.read_config(path)
     pairs = _pairs(config)  # They fail in no time, a model takes seconds to load.
-    run, trained = _restore(path, config)
+    run, trained = _finished(source) if path is None else _restore(path, config)
     if config.data.on_error == "skip":
         aligner = run.aligner(run.model, run.trainable, run.frozen)
         pairs = aligner.leave_out_unreadable(pairs, "the inputs")
@@ -66,6 +76,8 @@ def _pairs(config: ml_collections.ConfigDict) -> Pairs:
             )
     if _INPUTS.value:
         return open_source(_INPUTS.value, key="--inputs")
+    if not config.data.pairs:
+        raise UserError("--inputs: a finished model brings no pairs; name some to check it with")
     specs = {f"data.eval.{name}": spec for name, spec in config.data.eval.items()}
     key, spec = next(iter({**specs, "data.pairs": config.data.pairs}.items()))
     return open_source(spec, key=key)
@@ -75,8 +87,23 @@ def _restore(path: Path, config: ml_collections.ConfigDict) -> tuple[inference.R
     """The run with products in f32, and as the exporters take it."""
     summary = workdir.finished(path, config)
     run = inference.restore(path, _EXACT)
+    return run, _trained(run, config, summary)
+
+
+def _finished(source: str) -> tuple[inference.Restored, Trained]:
+    """A finished model, likewise."""
+    run = inference.restore(source, _EXACT)
+    return run, _trained(run, run.config, {}, source)
+
+
+def _trained(
+    run: inference.Restored,
+    config: ml_collections.ConfigDict,
+    summary: Mapping[str, Any],
+    imported: str = "",
+) -> Trained:
     aligner = run.aligner(run.model, run.trainable, run.frozen)
-    return run, Trained(
+    return Trained(
         config=config,
         model=run.model,
         trainable=run.trainable,
@@ -86,6 +113,8 @@ def _restore(path: Path, config: ml_collections.ConfigDict) -> tuple[inference.R
         summary=summary,
         encode_images=aligner.encode_image,
         encode_texts=aligner.encode_text,
+        imported=imported,
+        unread=run.unread,
     )
 
 

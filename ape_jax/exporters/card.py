@@ -91,17 +91,25 @@ def text(trained: Trained, usage: str, library: str = "transformers") -> str:
     parts = [
         f"---\nlibrary_name: {library}\npipeline_tag: zero-shot-image-classification\n---",
         "# An aligned image-text model",
-        f"Made by ape_jax out of two pretrained towers: {_method(trained)}.",
+        f"Taken over by ape_jax from `{trained.imported}`, with nothing trained."
+        if trained.imported
+        else f"Made by ape_jax out of two pretrained towers: {_method(trained)}.",
         usage.replace("BACKGROUND", str(tuple(config.data.background))).strip(),
         "## Towers",
         _towers(trained),
-        "## Training",
-        f"{summary.get('pairs', '?')} pairs of `{config.data.pairs}`, {trained.step} steps; "
-        f"{summary.get('parameters_trained', 0):,} parameters trained and "
-        f"{summary.get('parameters_frozen', 0):,} frozen.",
+        "" if trained.imported else _training(trained),
         _figures(summary),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _training(trained: Trained) -> str:
+    summary = trained.summary
+    return (
+        f"## Training\n\n{summary.get('pairs', '?')} pairs of `{trained.config.data.pairs}`, "
+        f"{trained.step} steps; {summary.get('parameters_trained', 0):,} parameters trained and "
+        f"{summary.get('parameters_frozen', 0):,} frozen."
+    )
 
 
 def _method(trained: Trained) -> str:

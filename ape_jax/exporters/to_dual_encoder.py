@@ -1,10 +1,13 @@
 """`--format dual_encoder`: transformers' own `VisionTextDualEncoderModel`, without any code.
 
 That model is `projection @ pooler_output` on either side, at unit length, and its projections have
-no bias. So a run is expressible where both towers' own pooled outputs are read (of BERT's kind they
-have passed a tanh layer, which no run reads) and both heads are linear. What is affine beyond that
-is moved into the tower: with `W` and `c` of `z = W x + c`, statistics included, and `W s = c`, the
-bias of the last layer before the pooling gets `s` added. Nothing is approximated but by rounding.
+no bias. So a run is expressible where both towers' own pooled outputs are read and both heads are
+linear. What is affine beyond that is moved into the tower: with `W` and `c` of `z = W x + c`,
+statistics included, and `W s = c`, the bias of the last layer before the pooling gets `s` added.
+Nothing is approximated but by rounding, and a finished model goes back out with the bits it came.
+
+Of BERT's kind, and ViT's, the pooled output has passed a dense layer and tanh. There the head is
+that layer and the projection: `pooled_mlp` of two layers, as finished models have it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 from jaxtyping import Float
 
@@ -22,14 +26,15 @@ from ape_jax.exporters import card, processors, towers
 from ape_jax.exporters.to_torch import embed_width, write_json, write_tensors
 from ape_jax.exporters.towers import Exported
 from ape_jax.exporters.trained import Trained
+from ape_jax.towers.aligned import POOLER_OUTPUT
 
-# By model_type: the pooling that is the tower's `pooler_output`, and the tensor of its last bias.
-_POOLED = {
-    "dinov2": ("cls", "layernorm.bias"),
-    "dinov2_with_registers": ("cls", "layernorm.bias"),
-    "clip_vision_model": ("cls", "post_layernorm.bias"),
-    "siglip_vision_model": ("map", "head.mlp.fc2.bias"),
-    "clip_text_model": ("last", "final_layer_norm.bias"),
+# By model_type: the tensor of the last bias before the pooling.
+_LAST_BIAS = {
+    "dinov2": "layernorm.bias",
+    "dinov2_with_registers": "layernorm.bias",
+    "clip_vision_model": "post_layernorm.bias",
+    "siglip_vision_model": "head.mlp.fc2.bias",
+    "clip_text_model": "final_layer_norm.bias",
 }
 _LEAST_EXACT = 1e-9  # Of `W s = c`, against the length of c.
 
@@ -48,19 +53,21 @@ def write(trained: Trained, directory: Path) -> None:
     tensors, configs = {}, {}
     for name, ours in (("vision", "image"), ("text", "text")):
         side, params, head = trained.side(ours)
-        tower = towers.export(side, params)
+        tower = towers.export(side, params, keep_positions=bool(trained.imported))
         _check(ours, side, tower)
-        weight = _move_constant(tower, _linear(trained, ours, side, head))
+        if POOLER_OUTPUT[tower.config["model_type"]][1]:
+            weight = _with_pooler(trained, ours, side, head, tower)
+        else:
+            weight = _move_constant(tower, _linear(trained, ours, side, head))
         tensors |= {f"{name}_model.{key}": value for key, value in tower.tensors.items()}
         tensors["visual_projection.weight" if name == "vision" else "text_projection.weight"] = (
             weight
         )
         configs[f"{name}_config"] = tower.config
-    scale, bias = trained.model.logit_scale(trained.trainable, trained.frozen)
-    if bias is not None:
+    if "bias" in trained.logits:
         raise _refusal("its logits have the bias of loss.name='sigmoid'")
-    tensors["logit_scale"] = np.asarray(np.log(scale), np.float32)
-    write_tensors(directory, tensors)
+    tensors["logit_scale"] = trained.logits["log_scale"]
+    write_tensors(directory, tensors | dict(trained.unread))
     _write_texts(trained, directory, configs)
 
 
@@ -85,22 +92,51 @@ def _write_texts(trained: Trained, directory: Path, configs: dict[str, Any]) -> 
 def _check(name: str, side: Side, tower: Exported) -> None:
     """Raises UserError for a tower that is not read by its own pooled output."""
     kind = tower.config["model_type"]
-    if kind not in _POOLED:
-        raise _refusal(f"the {kind} class pools {name}s by another layer than any that is trained")
+    if kind not in POOLER_OUTPUT:
+        raise _refusal(f"the {kind} class has no pooled output")
     if tower.adapters:
         raise _refusal(f"{name}.tune={side.tune!r} puts adapters into the {name} tower")
     if not tower.last_norm:
         raise _refusal(f"{name}.layer={side.layer} reads another than the tower's output")
-    own = _POOLED[kind][0]
+    own, has_pooler = POOLER_OUTPUT[kind]
+    if has_pooler and not _is_pooler(side.head):
+        raise _refusal(
+            f"the {kind} class pools {name}s by a dense layer and tanh, not as the {name} head"
+        )
     found = getattr(side.head, "pooling", None) if name == "text" else side.pooling
     if found is not None and found != own:
         raise _refusal(f"{name}.pooling={found!r} is not the tower's own {own!r}")
 
 
+def _unwrapped(head: nn.Module) -> nn.Module:
+    return head.head if isinstance(head, flax_heads.OnPooledText) else head
+
+
+def _is_pooler(head: nn.Module) -> bool:
+    """Whether a head is a dense layer of the tower's width, tanh and a projection."""
+    head = _unwrapped(head)
+    mlp = isinstance(head, flax_heads.PooledMLP)
+    return mlp and (head.depth, head.width, head.activation) == (2, 0, "tanh")
+
+
+def _with_pooler(
+    trained: Trained, name: str, side: Side, params: Any, tower: Exported
+) -> Float[np.ndarray, "E d"]:
+    """Adds the tower's pooler to its tensors, in place; returns the projection."""
+    if name == "image" and trained.model.standardize:
+        raise _refusal("image.standardize=True changes what its pooler takes")
+    if np.asarray(params["dense_1"]["bias"]).any():
+        raise _refusal(f"the {name} head's last layer has a bias, which the projection has not")
+    for part in ("kernel", "bias"):
+        array = np.asarray(params["dense_0"][part], np.float32)
+        to = f"pooler.dense.{'weight' if part == 'kernel' else part}"
+        tower.tensors[to] = np.ascontiguousarray(array.T)
+    return np.ascontiguousarray(np.asarray(params["dense_1"]["kernel"], np.float32).T)
+
+
 def _linear(trained: Trained, name: str, side: Side, params: Any) -> Map:
     """The head with the statistics before it as one affine map, in f64."""
-    head = side.head.head if isinstance(side.head, flax_heads.OnPooledText) else side.head
-    width = side.tower.config.width
+    head, width = _unwrapped(side.head), side.tower.config.width
     if isinstance(head, flax_heads.Identity):
         weight, constant = np.eye(width), np.zeros(width)
     elif isinstance(head, flax_heads.Linear | flax_heads.PooledLinear):
@@ -126,8 +162,9 @@ def _move_constant(tower: Exported, affine: Map) -> Float[np.ndarray, "E d"]:
             f"a head from {weight.shape[1]} to {weight.shape[0]} numbers has a bias, which the "
             "projection has not and the tower cannot take"
         )
-    name = _POOLED[tower.config["model_type"]][1]
-    tower.tensors[name] = (tower.tensors[name] + shift).astype(np.float32)
+    if constant.any():  # Adding zero would turn -0.0 into 0.0.
+        name = _LAST_BIAS[tower.config["model_type"]]
+        tower.tensors[name] = (tower.tensors[name] + shift).astype(np.float32)
     return np.ascontiguousarray(weight, np.float32)
 
 

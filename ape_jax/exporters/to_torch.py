@@ -76,14 +76,14 @@ def describe(trained: Trained) -> tuple[dict[str, Any], Tensors]:
         tensors |= {f"{name}_tower.{key}": value for key, value in tower.tensors.items()}
         tensors |= {f"{name}_head.{key}": value for key, value in head_tensors.items()}
         described[name] = tower, settings
-    scale, bias = model.logit_scale(trained.trainable, trained.frozen)
-    tensors["logit_scale"] = np.asarray(np.log(scale), np.float32)
-    if bias is not None:
-        tensors["logit_bias"] = np.asarray(bias, np.float32)
+    logits = trained.logits
+    tensors["logit_scale"] = logits["log_scale"]
+    if "bias" in logits:
+        tensors["logit_bias"] = logits["bias"]
     if model.standardize:
         for key, value in trained.frozen["statistics"].items():
             tensors[key] = np.asarray(value, np.float32)
-    return _config(trained, described, bias is not None), tensors
+    return _config(trained, described, "bias" in logits), tensors
 
 
 def _config(trained: Trained, described: Any, bias: bool) -> dict[str, Any]:

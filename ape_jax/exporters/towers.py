@@ -55,12 +55,13 @@ class Exported:
     last_norm: bool
 
 
-def export(side: Side, params: PyTree) -> Exported:
+def export(side: Side, params: PyTree, *, keep_positions: bool = False) -> Exported:
     """One tower of a model.
 
     Args:
       side: the side that it is on.
       params: its parameters (`align.tuned.Tuned.merged`).
+      keep_positions: leave the position table to a class that resizes it itself, as DINOv2's does.
 
     Raises:
       UserError: for a tower that transformers has no class for.
@@ -72,7 +73,8 @@ def export(side: Side, params: PyTree) -> Exported:
     depth = max((len(leaf) for name, leaf in blocks.items() if name not in adapters), default=0)
     plain = {name: np.asarray(v, np.float32) for name, v in flat.items() if name not in adapters}
     if isinstance(config, ViTConfig):
-        size = side.tower.prepare.transform.size
+        own = keep_positions and config.family == "dinov2"
+        size = config.image_size if own else side.tower.prepare.transform.size
         config, plain = _image_sized(config, plain, size)
         described = _vision(config, side.pooling)
         described["num_hidden_layers"] = depth
@@ -192,6 +194,11 @@ def _text(config: TextConfig) -> dict[str, Any]:
     if config.family == "distilbert":
         sizes = {"dim": config.width, "n_heads": config.heads, "hidden_dim": config.mlp_width}
         return {"model_type": "distilbert", **shared, **sizes, "activation": config.activation}
+    if config.attends_padding:
+        raise UserError(
+            f"--format: the {config.family} tower attends to padding, which no exported tokenizer "
+            "adds to a text; write --format jax"
+        )
     sizes = {
         "hidden_size": config.width,
         "num_attention_heads": config.heads,

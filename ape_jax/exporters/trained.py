@@ -28,6 +28,8 @@ class Trained:
       summary: the run's `summary.json`.
       encode_images: paths, PIL images, bytes or arrays to unit length, f32 [n, E].
       encode_texts: strings to unit length, f32 [n, E].
+      imported: what a finished model was loaded from (`training.imported`), '' for a run.
+      unread: of a finished model, tensors of its file that no output depends on.
     """
 
     config: ml_collections.ConfigDict
@@ -39,6 +41,14 @@ class Trained:
     summary: Mapping[str, Any]
     encode_images: Callable[[Sequence[Any]], Float[np.ndarray, "n e"]]
     encode_texts: Callable[[Sequence[str]], Float[np.ndarray, "n e"]]
+    imported: str = ""
+    unread: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def logits(self) -> Mapping[str, np.ndarray]:
+        """`log_scale` f32 [] and, of a sigmoid loss, `bias` f32 [], as they are kept."""
+        part = self.trainable if self.model.learn_scale else self.frozen
+        return {name: np.asarray(leaf, np.float32) for name, leaf in part["loss"].items()}
 
     def side(self, name: str) -> tuple[Side, PyTree, PyTree]:
         """One side of the model, and the parameters of its tower and of its head.
