@@ -7,7 +7,7 @@ from typing import Any
 
 import ml_collections
 
-from ape_jax import head_names, tune
+from ape_jax import head_names, start_rules, tune
 from ape_jax.errors import UserError
 
 # Of a tower or a pairs source: vectors that the user brings, see `data.vectors`.
@@ -26,7 +26,7 @@ def check(config: ml_collections.ConfigDict, defaults: Mapping[str, Any]) -> Non
     """
     _check_required(config)
     _check_vectors(config)
-    _check_closed(config)
+    start_rules.check(config)
     _check_model(config)
     _check_features(config)
     _check_training(config)
@@ -135,42 +135,6 @@ def _check_text_head(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _check_closed(config: ml_collections.ConfigDict) -> None:
-    """A closed form is solved on features of both towers; a start from one needs its heads."""
-    key = "start.method" if config.method == "train" else "method"
-    chosen = config.start.method if key == "start.method" else config.method
-    if key == "method" and config.start.method != "none":
-        raise UserError(
-            f"config.start.method: with method={chosen!r} nothing is trained; write 'none', or "
-            f"method='train' to train from where {config.start.method!r} ends"
-        )
-    if chosen == "none":
-        return
-    frozen = config.image.tune == config.text.tune == "frozen"
-    if not (frozen and config.cache.views and config.cache.text):
-        raise UserError(
-            f"config.{key}: {chosen!r} is solved on encoded features; it needs image.tune and "
-            "text.tune='frozen', cache.views of at least 1 and cache.text=True"
-        )
-    if chosen in ("ridge", "ridge_text", "asif") and config.embed:
-        raise UserError(
-            f"config.embed: {chosen!r} has a width of its own; write 0, found {config.embed}"
-        )
-    if key == "method":
-        return
-    image = "identity" if chosen == "ridge" else "linear"
-    if config.image.head.name != image:
-        raise UserError(
-            f"config.image.head.name: a start from {chosen!r} needs {image!r}, found "
-            f"{config.image.head.name!r}"
-        )
-    if config.text.head.name.split("+")[0] != "linear":
-        raise UserError(
-            f"config.text.head.name: a start from {chosen!r} is one of a linear head; write "
-            f"'linear' or a sum that begins with it, found {config.text.head.name!r}"
-        )
-
-
 def _check_features(config: ml_collections.ConfigDict) -> None:
     """What is encoded once, and what can be done with it."""
     augmented = config.augment.crop or config.augment.flip or config.augment.randaugment
@@ -256,6 +220,8 @@ def _check_no_effect(config: ml_collections.ConfigDict, defaults: Mapping[str, A
             unused[f"loss.{key}"] = (config.loss[key], "loss.name='softmax'")
     else:
         unused["loss.smoothing"] = (config.loss.smoothing, f"loss.name={config.loss.name!r}")
+    if config.start.model and config.loss.learn_scale:
+        unused["loss.scale"] = (config.loss.scale, f"start.model={config.start.model!r}")
     if config.loss.negatives == "global":
         unused["loss.local_groups"] = (config.loss.local_groups, "loss.negatives='global'")
     if tune.parse(config.text.tune).frontier == "input":

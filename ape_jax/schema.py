@@ -51,8 +51,10 @@ SCHEMA: Mapping[str, Field] = {
     "method": choice("train", "ridge", "ridge_text", "cca", "procrustes", "asif"),
     # What the linear heads start from when they are trained.
     "start.method": choice("none", "ridge", "ridge_text", "cca", "procrustes"),
-    # Of either; what is left at its default is chosen by held-out pairs. So is `embed`, the width;
-    # a start then has all of it.
+    # A finished two-tower model whose heads, scale and bias training starts from.
+    "start.model": text("", "a finished two-tower model, or '' for fresh heads"),
+    # Of a closed form; what is left at its default is chosen by held-out pairs. So is `embed`, the
+    # width; a start then has all of it.
     "closed.l2": number(0.0, 0.0),
     "closed.power": number(-1.0, -1.0, 16.0),
     "closed.neighbours": integer(0, 0),

@@ -24,6 +24,7 @@ from ape_jax.towers.vision_names import (
     DINOV2_NAMES,
     DINOV2_SWIGLU_NAMES,
     SIGLIP_NAMES,
+    TIMM_NAMES,
     VIT_NAMES,
 )
 from ape_jax.towers.vit import ViT, ViTConfig
@@ -169,7 +170,7 @@ def _family(name: str, model_types: dict, parse: Any, *tables: NameTable) -> Fam
 
 
 VISION: tuple[Family, ...] = (
-    _family("vit", {"vit": None}, parse_vit, VIT_NAMES),
+    _family("vit", {"vit": None}, parse_vit, VIT_NAMES, TIMM_NAMES),
     _family("deit", {"deit": None}, parse_deit, VIT_NAMES),
     _family(
         "dinov2",

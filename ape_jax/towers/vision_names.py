@@ -10,6 +10,7 @@ import dataclasses
 
 from ape_jax.towers.names import CONV, LEAD1, LEAD11, LINEAR, SAME, NameTable, Rule, linear, norm
 
+_QKV = ("query", "key", "value")
 _EMBED = (
     Rule("embeddings.cls_token", "embed/cls", LEAD11),
     Rule("embeddings.distillation_token", "embed/distillation", LEAD11),
@@ -43,6 +44,29 @@ VIT_NAMES = NameTable(
         r"(cls_|distillation_)?classifier\..*",
         r"decoder\..*",
     ),
+)
+_TIMM = "blocks.{i}"
+# timm's, which DeiT's own files and LilT's have.
+TIMM_NAMES = NameTable(
+    rules=(
+        Rule("cls_token", "embed/cls", LEAD11),
+        Rule("pos_embed", "embed/position", LEAD1),
+        Rule("patch_embed.proj.weight", "embed/kernel", CONV),
+        Rule("patch_embed.proj.bias", "embed/bias"),
+        Rule(
+            f"{_TIMM}.attn.qkv.weight",
+            tuple(f"blocks/attention/{n}/kernel" for n in _QKV),
+            LINEAR,
+        ),
+        Rule(f"{_TIMM}.attn.qkv.bias", tuple(f"blocks/attention/{n}/bias" for n in _QKV), SAME),
+        *linear(f"{_TIMM}.attn.proj", "blocks/attention/out"),
+        *norm(f"{_TIMM}.norm1", "blocks/norm1"),
+        *norm(f"{_TIMM}.norm2", "blocks/norm2"),
+        *linear(f"{_TIMM}.mlp.fc1", "blocks/mlp/fc1"),
+        *linear(f"{_TIMM}.mlp.fc2", "blocks/mlp/fc2"),
+        *norm("norm", "norm"),
+    ),
+    ignore=(r"head\..*", r"mask_token"),
 )
 DINOV2_NAMES = NameTable(
     rules=(
@@ -99,7 +123,6 @@ CLIP_NAMES = NameTable(
     prefixes=("vision_model.", ""),
     ignore=_HALF,
 )
-_QKV = ("query", "key", "value")
 SIGLIP_NAMES = NameTable(
     rules=(
         Rule("embeddings.patch_embedding.weight", "embed/kernel", CONV),

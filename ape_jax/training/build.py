@@ -104,7 +104,10 @@ def _with_remat(config: ml_collections.ConfigDict, tower: Tower) -> Tower:
 
 def _load(config: ml_collections.ConfigDict, kind: str, brought: Path | None) -> Tower:
     side = config[kind]
-    spec = side.tower if brought is None else next(brought.glob(f"{kind}*"), brought / kind)
+    spec = side.tower
+    if brought is not None:  # A directory, or an .npz and perhaps a tokenizer.
+        files = brought.glob(f"{kind}.npz")
+        spec = next(files, brought / kind)
     options: dict[str, Any] = {"dtype": side.dtype, "param_dtype": side.param_dtype}
     if kind == "image" and side.size:
         options["image_size"] = side.size

@@ -81,6 +81,35 @@ def load(spec: str | os.PathLike[str], settings: Mapping[str, Any] | None = None
     )
 
 
+def start(config: ml_collections.ConfigDict, trainable: PyTree) -> PyTree:
+    """Fresh parameters of a run with the heads, scale and bias of `start.model`.
+
+    Args:
+      config: the resolved config.
+      trainable: as `Model.init` gives it.
+
+    Raises:
+      UserError: naming the keys that would make such heads, where the run has others.
+    """
+    spec = config.start.model
+    try:
+        found = aligned.read(spec)
+        wanted = {k: v for k, v in config_settings(found).items() if k != "loss.name"}
+        flat = config_lib.flatten(config)
+        own = {"image.pooling"} if "own" in (flat["image.pooling"], wanted["image.pooling"]) else {}
+        other = [f"{k}={v!r}" for k, v in wanted.items() if k not in own and flat[k] != v]
+        if other:
+            raise UserError(f"{spec} has other heads; write {', '.join(other)}")
+        scale, most = float(np.exp(found.log_scale)), config.loss.scale_max
+        if config.loss.learn_scale and scale > most * (1 + 1e-5):
+            raise UserError(
+                f"{spec} has a scale of {scale:g}; write loss.scale_max of that or more"
+            )
+        return install(trainable, found, spec)
+    except UserError as error:
+        raise UserError(f"config.start.model: {error}") from error
+
+
 def config_settings(found: Aligned) -> dict[str, Any]:
     """The config keys that make the heads and the loss of a finished model."""
     settings: dict[str, Any] = {"image.standardize": False, "image.pooling": found.image.pooling}

@@ -17,7 +17,7 @@ import ml_collections
 from jaxtyping import PyTree
 
 from ape_jax import config as config_lib
-from ape_jax.towers import sources
+from ape_jax.towers import big_vision_text, sources
 from ape_jax.training import build, workdir
 from ape_jax.training.checkpoint import Checkpoints
 from ape_jax.training.step import State
@@ -65,7 +65,12 @@ def write(
 def _bring(source: Path, to: Path) -> None:
     if source.is_file():
         to.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, to.with_name(to.name + source.suffix))
+        copy = to.with_name(to.name + source.suffix)
+        shutil.copyfile(source, copy)
+        files, copies = big_vision_text.beside(source), big_vision_text.beside(copy)
+        for kind, file in files.items():
+            if file.is_file():
+                shutil.copyfile(file, copies[kind])
         return
     for file in sorted({file for pattern in _FILES for file in source.glob(pattern)}):
         if file.is_file():

@@ -25,7 +25,7 @@ from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.towers import given
 from ape_jax.towers.tower import Tower
-from ape_jax.training import build, frontier, optim, solve
+from ape_jax.training import build, frontier, imported, optim, solve
 from ape_jax.training.dataset import Dataset
 from ape_jax.training.evaluation import RetrievalTask
 from ape_jax.training.frontier import Sources
@@ -142,6 +142,8 @@ def assemble(config: ml_collections.ConfigDict, towers: tuple[Tower, Tower]) -> 
         mesh_lib.check_batch(config.train, mesh)
     model = build.make_model(config, *towers)
     trainable, frozen = model.init(config.seed)
+    if config.start.model:
+        trainable = imported.start(config, trainable)
     if trained:
         optim.check_rules(config.optim, trainable)  # Before hours of encoding.
     mesh_lib.check_rules(config.mesh.rules, mesh, frozen, trainable)

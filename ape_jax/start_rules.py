@@ -1,0 +1,66 @@
+"""Rules of where heads start from: a finished model, a closed form, or nothing."""
+
+from __future__ import annotations
+
+import ml_collections
+
+from ape_jax.errors import UserError
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError naming a key that does not go with where the heads come from."""
+    _check_model(config)
+    _check_closed(config)
+
+
+def _check_model(config: ml_collections.ConfigDict) -> None:
+    """Heads that come from a finished model take what its towers give, and are trained."""
+    if not config.start.model:
+        return
+    if config.method != "train" or config.start.method != "none":
+        raise UserError(
+            "config.start.model: heads start from a model or from a closed form; write "
+            f"method='train' and start.method='none', found {config.method!r} and "
+            f"{config.start.method!r}"
+        )
+    if config.image.standardize:
+        raise UserError(
+            "config.image.standardize: the heads of start.model take features as they are; write "
+            "False"
+        )
+
+
+def _check_closed(config: ml_collections.ConfigDict) -> None:
+    """A closed form is solved on features of both towers; a start from one needs its heads."""
+    key = "start.method" if config.method == "train" else "method"
+    chosen = config.start.method if key == "start.method" else config.method
+    if key == "method" and config.start.method != "none":
+        raise UserError(
+            f"config.start.method: with method={chosen!r} nothing is trained; write 'none', or "
+            f"method='train' to train from where {config.start.method!r} ends"
+        )
+    if chosen == "none":
+        return
+    frozen = config.image.tune == config.text.tune == "frozen"
+    if not (frozen and config.cache.views and config.cache.text):
+        raise UserError(
+            f"config.{key}: {chosen!r} is solved on encoded features; it needs image.tune and "
+            "text.tune='frozen', cache.views of at least 1 and cache.text=True"
+        )
+    if chosen in ("ridge", "ridge_text", "asif") and config.embed:
+        raise UserError(
+            f"config.embed: {chosen!r} has a width of its own; write 0, found {config.embed}"
+        )
+    if key == "method":
+        return
+    image = "identity" if chosen == "ridge" else "linear"
+    if config.image.head.name != image:
+        raise UserError(
+            f"config.image.head.name: a start from {chosen!r} needs {image!r}, found "
+            f"{config.image.head.name!r}"
+        )
+    if config.text.head.name.split("+")[0] != "linear":
+        raise UserError(
+            f"config.text.head.name: a start from {chosen!r} is one of a linear head; write "
+            f"'linear' or a sum that begins with it, found {config.text.head.name!r}"
+        )
