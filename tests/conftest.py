@@ -158,3 +158,61 @@ def tiny_config(tiny, tmp_path_factory):
 def rng():
     """A seeded NumPy generator."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def finished(tiny, tmp_path_factory):
+    """`finished("clip")`: a finished two-tower model of transformers and the directory it is in.
+
+    Names are "clip", "siglip" and pairs of towers, "dinov2+bert"; all parameters are random.
+    """
+    root, made = tmp_path_factory.mktemp("finished"), {}
+
+    def make(name):
+        if name not in made:
+            path = root / name
+            made[name] = _finished_model(name), path
+            made[name][0].save_pretrained(path)
+            (path / "tokenizer.json").write_bytes((tiny / "text/tokenizer.json").read_bytes())
+            settings = (tiny / "image/preprocessor_config.json").read_bytes()
+            (path / "preprocessor_config.json").write_bytes(settings)
+        return made[name]
+
+    return make
+
+
+def _finished_model(name):
+    import torch
+    import transformers as t
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    mlp = {"intermediate_size": 64}
+    image = {**sizes, "image_size": 32, "patch_size": 8}
+    text = {**sizes, **mlp, "vocab_size": 18, "max_position_embeddings": 16, "eos_token_id": 3}
+    words = {"bos_token_id": 2, "pad_token_id": 0}
+    towers = {
+        "dinov2": lambda: t.Dinov2Model(t.Dinov2Config(**image, mlp_ratio=2)),
+        "clip": lambda: t.CLIPVisionModel(t.CLIPVisionConfig(**image, **mlp)),
+        "siglip": lambda: t.SiglipVisionModel(t.SiglipVisionConfig(**image, **mlp)),
+        "vit": lambda: t.ViTModel(t.ViTConfig(**image, **mlp)),
+        "bert": lambda: t.BertModel(t.BertConfig(**text)),
+        "roberta": lambda: t.RobertaModel(t.RobertaConfig(**text, **words)),
+        "mpnet": lambda: t.MPNetModel(t.MPNetConfig(**text, **words)),
+        "distilbert": lambda: t.DistilBertModel(
+            t.DistilBertConfig(dim=32, n_layers=1, n_heads=4, hidden_dim=64, vocab_size=18)
+        ),
+        "clip_text": lambda: t.CLIPTextModel(t.CLIPTextConfig(**text, **words)),
+    }
+    whole = {"text_config": {**text, **words}, "vision_config": {**image, **mlp}}
+    if name == "clip":
+        model = t.CLIPModel(t.CLIPConfig(**whole, projection_dim=24))
+    elif name == "siglip":
+        model = t.SiglipModel(t.SiglipConfig(**whole))
+    else:
+        vision, text_model = (towers[part]() for part in name.split("+"))
+        model = t.VisionTextDualEncoderModel(vision_model=vision, text_model=text_model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()

@@ -85,9 +85,11 @@ def pad_id(directory: Path, backend: tokenizers.Tokenizer) -> int:
         token = token.get("content") if isinstance(token, Mapping) else token
         if isinstance(token, str) and backend.token_to_id(token) is not None:
             return backend.token_to_id(token)
-    declared = _read(directory / "config.json").get("pad_token_id")
-    if isinstance(declared, int) and backend.id_to_token(declared) is not None:
-        return declared
+    config = _read(directory / "config.json")
+    for section in (config, config.get("text_config")):  # Of one tower, or of two.
+        declared = section.get("pad_token_id") if isinstance(section, Mapping) else None
+        if isinstance(declared, int) and backend.id_to_token(declared) is not None:
+            return declared
     known = (backend.token_to_id(token) for token in ("[PAD]", "<pad>"))
     return next((index for index in known if index is not None), 0)
 
