@@ -101,9 +101,11 @@ def _is_mapping(content: Any, key: str) -> bool:
 
 
 def _why_not(source: Path, said: str) -> str:
-    wanted = re.search(r"(?:GLOBAL|global:?|class) ([\w.]+\.[\w.]+)", said)
+    wanted = re.search(r"Unsupported (?:global: GLOBAL|class|operand) (\S+)", said)
     if wanted is None:
-        return f"{source} is no whole file of torch.save ({said.strip().splitlines()[0][:120]})"
+        reason = re.search(r"WeightsUnpickler error: (.+)", said)
+        reason = reason[1] if reason else next(iter(said.strip().splitlines()), "no reason given")
+        return f"{source} is no whole file of torch.save ({reason[:120].strip()})"
     return (
         f"{source} holds more than tensors ({wanted[1]}), and reading that can run code; where you "
         "trust the file, save its tensors alone: c = torch.load(IN, weights_only=False); "

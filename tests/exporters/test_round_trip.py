@@ -1,0 +1,52 @@
+"""Finished models into JAX and out again: every tensor has the bits that it had."""
+
+import json
+
+import pytest
+from safetensors.numpy import load_file
+
+from ape_jax import export
+from ape_jax.errors import UserError
+from ape_jax.exporters import to_dual_encoder, to_torch
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+
+def assert_same_bits(path, out):
+    before, after = (load_file(d / "model.safetensors") for d in (path, out))
+    assert before.keys() == after.keys()
+    for name, array in before.items():
+        assert (array.shape, array.dtype) == (after[name].shape, after[name].dtype), name
+        assert array.tobytes() == after[name].tobytes(), name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "clip+bert",
+        "dinov2+bert",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("vit+roberta", "siglip+clip_text", "clip+mpnet", "clip")
+        ),
+    ],
+)
+def test_torch_to_jax_to_torch_keeps_every_bit(finished, tmp_path, name):
+    path = finished(name)[1]
+    _, trained = export._finished(str(path))
+    to_dual_encoder.write(trained, tmp_path)
+    assert_same_bits(path, tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert f"Taken over by ape_jax from `{path}`" in card and "## Training" not in card
+    kinds = {"clip": ("clip_vision_model", "clip_text_model")}.get(name)
+    config = json.loads((tmp_path / "config.json").read_text())
+    if kinds:
+        assert tuple(config[f"{s}_config"]["model_type"] for s in ("vision", "text")) == kinds
+
+
+def test_a_tower_that_attends_to_padding_is_refused(finished, tmp_path):
+    _, trained = export._finished(str(finished("siglip")[1]))
+    for writer in (to_dual_encoder, to_torch):
+        with pytest.raises(UserError, match="attends to padding, .* write --format jax"):
+            writer.write(trained, tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,124 @@
+"""Pickled checkpoints to safetensors, in the user's torch."""
+
+import collections
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from ape_jax import towers
+from ape_jax.towers import convert_torch
+
+WIDE = {"embeddings.word_embeddings": (18, 64), "embeddings.position_embeddings": (16, 64)}
+
+
+def lilt():
+    """The tensors of `models/clip_adjustable.py` with towers of one block, all random."""
+    shapes = {
+        "visual_encoder.cls_token": (1, 1, 64),
+        "visual_encoder.pos_embed": (1, 17, 64),
+        "visual_encoder.patch_embed.proj.weight": (64, 3, 8, 8),
+        "visual_encoder.patch_embed.proj.bias": (64,),
+        "text_encoder.embeddings.position_ids": (1, 16),
+        "temp": (),
+    }
+    linear = {"vision_proj": (24, 64), "text_proj": (24, 64)}
+    norms = ["visual_encoder.norm", "text_encoder.embeddings.LayerNorm"]
+    block, layer = "visual_encoder.blocks.0", "text_encoder.encoder.layer.0"
+    linear |= {f"{block}.attn.qkv": (192, 64), f"{block}.attn.proj": (64, 64)}
+    linear |= {f"{block}.mlp.fc1": (96, 64), f"{block}.mlp.fc2": (64, 96)}
+    parts = [f"attention.self.{n}" for n in ("query", "key", "value")]
+    linear |= {f"{layer}.{part}": (64, 64) for part in [*parts, "attention.output.dense"]}
+    linear |= {f"{layer}.intermediate.dense": (96, 64), f"{layer}.output.dense": (64, 96)}
+    norms += [f"{block}.norm1", f"{block}.norm2"]
+    norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+    for name, shape in linear.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    for name in norms:
+        shapes |= {f"{name}.weight": (64,), f"{name}.bias": (64,)}
+    shapes |= {f"text_encoder.{name}.weight": shape for name, shape in WIDE.items()}
+    generator = torch.Generator().manual_seed(0)
+    tensors = {k: 0.2 * torch.randn(s, generator=generator) for k, s in shapes.items()}
+    return {**tensors, "temp": torch.tensor(0.07)}
+
+
+def test_tensors_are_written_as_they_are(tmp_path):
+    shared = torch.arange(6.0).reshape(2, 3)
+    state = collections.OrderedDict(a=shared, b=shared.T, c=torch.ones(2, dtype=torch.bfloat16))
+    inner = {f"module.{name}": tensor for name, tensor in state.items()}
+    torch.save({"state_dict": inner, "epoch": 3}, tmp_path / "x.pt")
+    said = convert_torch.convert(tmp_path / "x.pt", tmp_path / "out")
+    found = load_file(tmp_path / "out/model.safetensors")
+    assert found.keys() == {"a", "b", "c"} and found["c"].dtype.name == "bfloat16"
+    np.testing.assert_array_equal(found["b"], shared.T.numpy())
+    assert "being no tensors: epoch" in said[1]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.safetensors"]
+
+
+def test_lilts_checkpoint_becomes_a_directory_of_two_towers(tmp_path, tiny):
+    state = lilt()
+    torch.save({"model": state}, tmp_path / "x.pth")
+    out = tmp_path / "out"
+    assert "LilT's" in convert_torch.convert(tmp_path / "x.pth", out)[-1]
+    (out / "tokenizer.json").write_bytes((tiny / "text/tokenizer.json").read_bytes())
+    image, text = (towers.load(out, kind=kind) for kind in ("image", "text"))
+    assert (image.config.heads, image.config.image_size, image.config.norm_eps) == (1, 32, 1e-6)
+    assert (text.config.types, text.config.depth, text.prepare.max_length) == (0, 1, 16)
+    value = state["visual_encoder.blocks.0.attn.qkv.weight"][128:].T
+    np.testing.assert_array_equal(image.params["blocks"]["attention"]["value"]["kernel"][0], value)
+
+
+@pytest.mark.parametrize("extra", ["adapter1.down_sampler.weight", "gamma_1"])
+def test_what_of_lilt_is_not_described_is_converted_alone(tmp_path, extra):
+    state = {**lilt(), f"visual_encoder.blocks.0.{extra}": torch.ones(2)}
+    torch.save({"model": state}, tmp_path / "x.pth")
+    assert "write a config.json" in convert_torch.convert(tmp_path / "x.pth", tmp_path / "out")[-1]
+
+
+class Hostile:
+    """Runs code where it is unpickled."""
+
+    def __reduce__(self):
+        return (print, ("run",))
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda path: torch.save({"model": {"a": torch.ones(1)}, "c": Hostile()}, path), "print"),
+        (lambda path: path.write_bytes(b"no pickle"), "no whole file of torch.save"),
+        (lambda path: torch.save([1, 2], path), "no tensors by name"),
+        (lambda path: torch.save({"epoch": 1}, path), "no tensors by name"),
+        (lambda path: None, "does not exist"),
+    ],
+)
+def test_what_is_refused_is_one_sentence(tmp_path, capsys, write, words):
+    write(tmp_path / "x.pt")
+    with pytest.raises(convert_torch.Refused, match=words) as error:
+        convert_torch.convert(tmp_path / "x.pt", tmp_path / "out")
+    assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+    assert capsys.readouterr().out == ""
+
+
+def test_it_runs_as_a_file_without_the_rest(tmp_path):
+    torch.save({"a": torch.ones(2)}, tmp_path / "x.pt")
+    command = [sys.executable, "-P", convert_torch.__file__, str(tmp_path / "x.pt")]
+    command.append(str(tmp_path / "out"))
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "1 tensors" in done.stdout
+
+
+def test_an_error_is_one_sentence_and_exit_code_1(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["convert_torch", "no-such.pt", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"^error: .* exists; name a directory that does not$"):
+        convert_torch.main()
+
+
+def test_described_sizes_are_those_of_lilts_base_model():
+    files = convert_torch.describe({name: tuple(t.shape) for name, t in lilt().items()})
+    assert json.loads(json.dumps(files))["config.json"]["text_config"]["type_vocab_size"] == 0
+    assert files["preprocessor_config.json"]["size"] == {"height": 32, "width": 32}
