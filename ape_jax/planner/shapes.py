@@ -115,6 +115,9 @@ def batch(
     room for their mean length; all others as long as the longest.
     """
     count, stored = config.train.batch, jnp.dtype(config.cache.dtype)
+    if getattr(model.text.tower.config, "attends_padding", False):  # All texts are filled up.
+        full = model.text.tower.config.max_length
+        captions = Captions(mean=full, longest=full)
     rows = count * config.loss.positives
     made: dict[str, tuple[tuple[int, ...], Any]] = {"index": ((count,), jnp.int32)}
     texts = (count,) if config.loss.positives == 1 else (count, config.loss.positives)

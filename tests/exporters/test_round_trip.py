@@ -47,6 +47,6 @@ def test_torch_to_jax_to_torch_keeps_every_bit(finished, tmp_path, name):
 def test_a_tower_that_attends_to_padding_is_refused(finished, tmp_path):
     _, trained = export._finished(str(finished("siglip")[1]))
     for writer in (to_dual_encoder, to_torch):
-        with pytest.raises(UserError, match="attends to padding, .* write --format jax"):
+        with pytest.raises(UserError, match=r"attends to padding, .* write --format jax"):
             writer.write(trained, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -8,8 +8,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.numpy import load_file
 
+import ape_jax
 from ape_jax import towers
 from ape_jax.towers import convert_torch
 
@@ -70,6 +72,61 @@ def test_lilts_checkpoint_becomes_a_directory_of_two_towers(tmp_path, tiny):
     assert (text.config.types, text.config.depth, text.prepare.max_length) == (0, 1, 16)
     value = state["visual_encoder.blocks.0.attn.qkv.weight"][128:].T
     np.testing.assert_array_equal(image.params["blocks"]["attention"]["value"]["kernel"][0], value)
+
+
+def by_hand(state, pixels, batch):
+    """What LilT computes, written out: embeddings of images [B, 3, H, W] and of texts."""
+
+    def linear(x, name):
+        return F.linear(x, state[f"{name}.weight"], state[f"{name}.bias"])
+
+    def norm(x, name, eps):
+        return F.layer_norm(x, (64,), state[f"{name}.weight"], state[f"{name}.bias"], eps)
+
+    def attend(query, key, value, mask):  # One head of 64.
+        logits = query @ key.transpose(1, 2) / 8 + (1.0 - mask[:, None].float()) * -1e4
+        return logits.softmax(-1) @ value
+
+    root, block = "visual_encoder", "visual_encoder.blocks.0"
+    x = F.conv2d(
+        pixels,
+        state[f"{root}.patch_embed.proj.weight"],
+        state[f"{root}.patch_embed.proj.bias"],
+        stride=8,
+    )
+    x = torch.cat([state[f"{root}.cls_token"].tile(len(x), 1, 1), x.flatten(2).mT], 1)
+    x = x + state[f"{root}.pos_embed"]
+    qkv = linear(norm(x, f"{block}.norm1", 1e-6), f"{block}.attn.qkv").chunk(3, -1)
+    x = x + linear(attend(*qkv, torch.ones(x.shape[:2])), f"{block}.attn.proj")
+    hidden = F.gelu(linear(norm(x, f"{block}.norm2", 1e-6), f"{block}.mlp.fc1"))
+    x = norm(x + linear(hidden, f"{block}.mlp.fc2"), f"{root}.norm", 1e-6)
+    root, layer = "text_encoder.embeddings", "text_encoder.encoder.layer.0"
+    y = state[f"{root}.word_embeddings.weight"][batch["ids"]]
+    y = y + state[f"{root}.position_embeddings.weight"][: y.shape[1]]
+    y = norm(y, f"{root}.LayerNorm", 1e-12)
+    qkv = (linear(y, f"{layer}.attention.self.{n}") for n in ("query", "key", "value"))
+    out = linear(attend(*qkv, torch.tensor(batch["mask"])), f"{layer}.attention.output.dense")
+    y = norm(y + out, f"{layer}.attention.output.LayerNorm", 1e-12)
+    hidden = F.gelu(linear(y, f"{layer}.intermediate.dense"))
+    y = norm(y + linear(hidden, f"{layer}.output.dense"), f"{layer}.output.LayerNorm", 1e-12)
+    tops = linear(x[:, 0], "vision_proj"), linear(y[:, 0], "text_proj")
+    return [F.normalize(z, dim=-1).numpy() for z in tops]
+
+
+def test_converted_lilt_gives_its_embeddings(tmp_path, tiny, quick_compile):
+    state = lilt()
+    torch.save({"model": state}, tmp_path / "x.pth")
+    convert_torch.convert(tmp_path / "x.pth", tmp_path / "out")
+    (tmp_path / "out/tokenizer.json").write_bytes((tiny / "text/tokenizer.json").read_bytes())
+    ours = ape_jax.load(tmp_path / "out")
+    images = [str(tiny / "red-square.png"), str(tiny / "blue-bar.png")]
+    texts = ["a red square", "blue", "the picture of a yellow bar"]
+    prepare = [towers.load(tmp_path / "out", kind=kind).prepare for kind in ("image", "text")]
+    pixels = torch.tensor(prepare[0](images)["image"]).permute(0, 3, 1, 2)
+    want = by_hand(state, pixels, prepare[1](texts))
+    for got, other in zip((ours.encode_image(images), ours.encode_text(texts)), want):
+        np.testing.assert_allclose(got, other, atol=1e-5)
+    assert ours.scale == pytest.approx(1 / 0.07)
 
 
 @pytest.mark.parametrize("extra", ["adapter1.down_sampler.weight", "gamma_1"])

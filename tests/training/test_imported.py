@@ -92,8 +92,8 @@ def test_two_towers_of_big_vision_have_their_heads(finished, images, tmp_path):
     assert np.exp(ours.trainable["loss"]["log_scale"]) == pytest.approx(np.exp(2.5))
     assert ours.trainable["loss"]["bias"] == -3
     assert ours.config.image.head.name == "identity" and ours.model.image.pooling == "map"
-    for tree in ("text_head",):
-        jax.tree.map(np.testing.assert_array_equal, ours.trainable[tree], theirs.trainable[tree])
+    heads = (run.trainable["text_head"] for run in (ours, theirs))
+    jax.tree.map(np.testing.assert_array_equal, *heads)
     jax.tree.map(np.testing.assert_array_equal, ours.frozen, theirs.frozen)
 
 
