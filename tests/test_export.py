@@ -122,6 +122,24 @@ def test_what_cannot_be_a_dual_encoder_is_refused(world, tmp_path, capsys):
     refused(capsys, "bert class", tmp_path / "out", *arguments)
 
 
+@pytest.mark.slow
+def test_finished_model_goes_back_out_and_proves_it(finished, tiny, tmp_path, capsys):
+    out, path = tmp_path / "exported", finished("clip+bert")[1]
+    arguments = [f"--workdir={path}", f"--out={out}", f"--inputs={tiny / 'pairs.jsonl'}"]
+    code, printed, said = run(capsys, *arguments, "--format=dual_encoder")
+    assert not code, said
+    assert "least cosine" in printed
+    before, after = (load_file(d / "model.safetensors") for d in (path, out))
+    assert {k: v.tobytes() for k, v in before.items()} == {k: v.tobytes() for k, v in after.items()}
+
+
+def test_finished_model_needs_inputs_and_another_format_than_jax(finished, tmp_path, capsys):
+    arguments = [f"--workdir={finished('clip+bert')[1]}", "--format=torch"]
+    refused(capsys, "--inputs: a finished model brings no pairs", tmp_path / "out", *arguments)
+    arguments[1] = "--format=jax"
+    refused(capsys, "ape_jax.load takes as it is", tmp_path / "out", *arguments)
+
+
 def test_existing_out_is_left_alone(world, tmp_path, capsys):
     (tmp_path / "kept").write_text("mine")
     code, _, said = run(capsys, f"--workdir={world / 'run'}", f"--out={tmp_path}")

@@ -101,7 +101,7 @@ def _is_mapping(content: Any, key: str) -> bool:
 
 
 def _why_not(source: Path, said: str) -> str:
-    wanted = re.search(r"Unsupported (?:global: GLOBAL|class|operand) (\S+)", said)
+    wanted = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", said)
     if wanted is None:
         reason = re.search(r"WeightsUnpickler error: (.+)", said)
         reason = reason[1] if reason else next(iter(said.strip().splitlines()), "no reason given")
