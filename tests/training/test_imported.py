@@ -13,6 +13,7 @@ from ape_jax import UserError, command, evaluate
 from ape_jax import config as config_lib
 from ape_jax.towers import aligned
 from ape_jax.training import build, imported
+from ape_jax.training import run as run_lib
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -107,13 +108,14 @@ def run_config(finished, tiny, **settings):
 
 def test_heads_and_scale_of_training_start_from_the_model(finished, tiny):
     config = run_config(finished, tiny)
-    fresh = build.make_model(config, *build.load_towers(config)).init(0)[0]
-    started = imported.start(config, fresh)
+    made = run_lib.assemble(config, build.load_towers(config))
+    started = made.trainable
     found = aligned.read(config.start.model)
     kernel = started["text_head"]["dense_1"]["kernel"]
     np.testing.assert_array_equal(kernel, found.text.projection[0])
     np.testing.assert_array_equal(started["text_head"]["dense_0"]["bias"], found.text.pooler[1])
     assert started["loss"]["log_scale"] == found.log_scale
+    fresh = made.model.init(0)[0]
     assert jax.tree.structure(started) == jax.tree.structure(fresh)
 
 
