@@ -1,6 +1,7 @@
 """Encoding a whole set once equals encoding each item alone."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -159,3 +160,10 @@ def test_texts_of_one_length_share_a_shape_and_short_ones_a_batch(load):
     shapes = [(batch.rows, batch.length) for batch in batches]
     assert set(shapes[:-1]) == {(32, 16), (64, 8), (128, 4)}
     assert shapes[-1] in {(16, 4), (32, 4), (64, 4), (128, 4)}
+
+
+def test_texts_of_a_tower_that_attends_to_padding_are_as_long_as_it_takes():
+    prepare = SimpleNamespace(fills=True, max_length=64, special=1)
+    assert encode.padded_length(SimpleNamespace(prepare=prepare), 3) == 64
+    prepare.fills = False
+    assert encode.padded_length(SimpleNamespace(prepare=prepare), 3) == 4
