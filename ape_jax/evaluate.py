@@ -16,8 +16,12 @@ _TASK = flags.DEFINE_enum(
     "task", "retrieval", ["retrieval", "zeroshot", "conservation"], "What to evaluate."
 )
 _DATA = flags.DEFINE_string("data", "", "Pairs or labelled images; '' takes the run's data.eval.")
-_CLASSNAMES = flags.DEFINE_string("classnames", "", "zeroshot: a file with one class name a line.")
-_TEMPLATES = flags.DEFINE_string("templates", "simple", "zeroshot: none, simple, openai or a file.")
+_CLASSNAMES = flags.DEFINE_string(
+    "classnames", "", "zeroshot: a file with one name a line, imagenet or clip_benchmark:NAME."
+)
+_TEMPLATES = flags.DEFINE_string(
+    "templates", "simple", "zeroshot: none, simple, openai, clip_benchmark:NAME or a file."
+)
 
 
 def main() -> None:

@@ -8,8 +8,12 @@ from ape_jax import command, pages
 from ape_jax.evaluators import prompts, tasks
 
 _LABELLED = flags.DEFINE_string("labelled", "", "Labelled images, for a confusion matrix.")
-_CLASSNAMES = flags.DEFINE_string("classnames", "", "A file with one class name a line.")
-_TEMPLATES = flags.DEFINE_string("templates", "simple", "none, simple, openai or a file.")
+_CLASSNAMES = flags.DEFINE_string(
+    "classnames", "", "A file with one class name a line, imagenet or clip_benchmark:NAME."
+)
+_TEMPLATES = flags.DEFINE_string(
+    "templates", "simple", "none, simple, openai, clip_benchmark:NAME or a file."
+)
 
 
 def main() -> None:

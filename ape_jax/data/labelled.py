@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple, SupportsIndex
 
+from ape_jax.data.class_names import as_prose
 from ape_jax.data.images import ImageRef
 from ape_jax.data.records import Record, decode_text, shorten
 from ape_jax.data.sources import read_records
@@ -54,19 +55,19 @@ def open_labelled(
 
     Args:
       spec: As for `open_pairs`; the column, field or feature is `label`, in a tar `.cls`.
-      classnames: None takes the data set's own (TFDS), else the names that occur, sorted; labels
-        in a file must then be names.
+      classnames: None takes the data set's own (TFDS) as prose, else the names that occur, sorted;
+        labels in a file must then be names. Two may be equal where all labels are numbers.
       key: The config key to name in messages.
 
     Raises:
       UserError: A label that is unknown, out of range or neither name nor integer; names the file
-        and line.
+        and line. Class names that are not those of the data set.
     """
     records = read_records(spec, wanted=("label",), key=key)
     raw = [_raw_label(r) for r in records]
     own = records[0].fields.get("label_names")
     if own:
-        classnames = _own_names(own, classnames, raw, spec, key)
+        classnames = _own_names(own, classnames, raw, f"{key}: {os.fspath(spec)!r}")
     elif classnames is None:
         for record, label in zip(records, raw):
             if isinstance(label, int):
@@ -76,32 +77,53 @@ def open_labelled(
                 )
         classnames = sorted({str(label) for label in raw})
     index = {name: i for i, name in enumerate(classnames)}
-    if len(index) != len(classnames):
+    if len(index) != len(classnames) and any(isinstance(label, str) for label in raw):
         twice = next(n for i, n in enumerate(classnames) if index[n] != i)
         raise UserError(f"{key}: the class name {twice!r} is there twice; write each once.")
-    labels = [_label(r, value, index) for r, value in zip(records, raw)]
+    labels = [_label(r, value, index, len(classnames)) for r, value in zip(records, raw)]
     items = [(r.image, label) for r, label in zip(records, labels)]
     return Labelled(items, classnames, os.fspath(spec))
 
 
 def _own_names(
-    own: Sequence[str],
-    classnames: Sequence[str] | None,
-    raw: list[int | str],
-    spec: str | os.PathLike,
-    key: str,
+    own: Sequence[str], classnames: Sequence[str] | None, raw: list[int | str], where: str
 ) -> Sequence[str]:
     """Reconcile a data set's own class names with the user's: by name, else index by index."""
     if classnames is None:
-        return own
-    if set(own) <= set(classnames):
-        raw[:] = [own[i] if isinstance(i, int) and 0 <= i < len(own) else i for i in raw]
-    elif len(own) != len(classnames):
+        return as_prose(own, where=where)
+    alike = [_alike(name) for name in own], [_alike(name) for name in classnames]
+    for known, given in ((own, classnames), alike):
+        # Names that stand for two classes each could send a label to the wrong one.
+        if set(known) <= set(given) and all(len(set(x)) == len(x) for x in (known, given)):
+            places = {name: place for place, name in enumerate(given)}
+            raw[:] = [places[known[i]] if _is_index(i, own) else i for i in raw]
+            return classnames
+    if len(own) != len(classnames):
         raise UserError(
-            f"{key}: {os.fspath(spec)!r} has {len(own)} classes ({own[0]!r} first) and the class "
+            f"{where} has {len(own)} classes ({own[0]!r} first) and the class "
             f"names are {len(classnames)}; write one name a class, in the data set's order."
         )
+    _check_order(*alike, where)
     return classnames
+
+
+def _is_index(value: int | str, names: Sequence[str]) -> bool:
+    return isinstance(value, int) and 0 <= value < len(names)
+
+
+def _check_order(own: Sequence[str], names: Sequence[str], where: str) -> None:
+    """Names of which some are the data set's own, but of other classes, would be taken wrongly."""
+    for i, name in enumerate(own):
+        if name in names and names[i] != name and names[i] in own:
+            raise UserError(
+                f"{where}: class {i} is {name!r} in the data set and {names[i]!r} in the class "
+                "names; write the names in the data set's order."
+            )
+
+
+def _alike(name: str) -> str:
+    """What is left of a name without case and the marks between its words."""
+    return "".join(c for c in name.casefold() if c.isalnum())
 
 
 def _raw_label(record: Record) -> int | str:
@@ -116,19 +138,19 @@ def _raw_label(record: Record) -> int | str:
     raise UserError(f"{record.where}: {found}; write an integer or a class name.")
 
 
-def _label(record: Record, value: int | str, index: dict[str, int]) -> int:
+def _label(record: Record, value: int | str, index: dict[str, int], count: int) -> int:
     if isinstance(value, str):
         if value in index:
             return index[value]
         if not (value.isascii() and value.removeprefix("-").isdigit() and len(value) < 12):
             raise UserError(
-                f"{record.where}: the label {shorten(value)} is not among the {len(index)} class "
+                f"{record.where}: the label {shorten(value)} is not among the {count} class "
                 f"names (the first is {next(iter(index))!r}); correct one of the two."
             )
         value = int(value)
-    if not 0 <= value < len(index):
+    if not 0 <= value < count:
         raise UserError(
-            f"{record.where}: the label {value} is outside 0 to {len(index) - 1}, the indices of "
+            f"{record.where}: the label {value} is outside 0 to {count - 1}, the indices of "
             "the class names; count from 0."
         )
     return value

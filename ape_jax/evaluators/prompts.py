@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ape_jax.errors import UserError
+from ape_jax.evaluators import clip_benchmark_tables
 
 PLACE = "{}"
 _NAMES = ("none", "openai", "simple")
@@ -40,6 +41,7 @@ def resolve_templates(name_or_path: str | Path, *, key: str = "templates") -> tu
 
     Args:
       name_or_path: "none" (the bare class name), "openai" (the 80 of CLIP), "simple" (7 of them),
+        "clip_benchmark:NAME[/LANGUAGE]" (those of that data set, where clip_benchmark is installed)
         or a UTF-8 text file with one template a line, each with exactly one "{}". A file that bears
         one of these names is written "./none".
       key: the flag or config key to name in messages.
@@ -56,6 +58,8 @@ def resolve_templates(name_or_path: str | Path, *, key: str = "templates") -> tu
         from ape_jax.demo import prompts  # reads a wheel; only for those who ask
 
         return tuple(prompts.templates(str(name_or_path)))
+    if str(name_or_path).startswith(clip_benchmark_tables.PREFIX):
+        return clip_benchmark_tables.read(str(name_or_path), "templates", key=key)
     if not Path(name_or_path).is_file():
         raise UserError(
             f'{key}="{name_or_path}" is neither one of {", ".join(_NAMES)} nor a file; write one '
@@ -70,6 +74,31 @@ def resolve_templates(name_or_path: str | Path, *, key: str = "templates") -> tu
                 f"{line.count(PLACE)} times; write it exactly once, where the class name goes."
             )
     return lines
+
+
+def resolve_classnames(name_or_path: str | Path, *, key: str = "classnames") -> tuple[str, ...]:
+    """The class names of that name, or those in that file; the first is class 0.
+
+    Args:
+      name_or_path: "imagenet" (CLIP's names of its 1000 classes),
+        "clip_benchmark:NAME[/LANGUAGE]" (those of that data set, where clip_benchmark is installed)
+        or a file as `read_classnames` takes it; one that is called imagenet is written
+        "./imagenet".
+      key: the flag or config key to name in messages.
+
+    Returns:
+      At least one name. In a file no two are equal; of ImageNet's, two classes are "missile".
+
+    Raises:
+      UserError: there is no such name or file, or a line is not a name.
+    """
+    if name_or_path == "imagenet":
+        from ape_jax.demo import prompts  # reads a wheel; only for those who ask
+
+        return prompts.imagenet_classnames()
+    if str(name_or_path).startswith(clip_benchmark_tables.PREFIX):
+        return clip_benchmark_tables.read(str(name_or_path), "classnames", key=key)
+    return read_classnames(name_or_path, key=key)
 
 
 def read_classnames(path: str | Path, *, key: str = "classnames") -> tuple[str, ...]:

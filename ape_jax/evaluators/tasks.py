@@ -59,13 +59,14 @@ def open_classes(spec: str, classnames: str, *, key: str) -> Labelled:
 
     Args:
       spec: as for `open_labelled`.
-      classnames: of `--classnames`, a file with one name a line; '' takes the data's own names.
+      classnames: of `--classnames`, as `prompts.resolve_classnames` takes it; '' takes the data's
+        own names.
       key: the flag to name in messages about `spec`.
 
     Raises:
-      UserError: as `open_labelled` and `prompts.read_classnames`.
+      UserError: as `open_labelled` and `prompts.resolve_classnames`.
     """
-    names = prompts.read_classnames(classnames, key="--classnames") if classnames else None
+    names = prompts.resolve_classnames(classnames, key="--classnames") if classnames else None
     return open_labelled(spec, names, key=key)
 
 

@@ -303,6 +303,35 @@ def test_tfds_labels_by_their_names_or_in_their_order(little_tfds):
         open_labelled(spec, ["a", "b", "c"])
 
 
+@pytest.fixture
+def dishes(folder, write_tfds) -> str:
+    import tensorflow_datasets as tfds
+
+    features = {
+        "image": tfds.features.Image(encoding_format="png"),
+        "label": tfds.features.ClassLabel(names=["apple_pie", "beet_salad", "pho"]),
+    }
+    examples = [{"image": str(folder / "a.png"), "label": label} for label in (2, 0)]
+    write_tfds("dishes", features, examples)
+    return "tfds:dishes:train"
+
+
+def test_tfds_names_are_prose_and_other_names_keep_the_labels_meaning(dishes):
+    def named(names=None):
+        labelled = open_labelled(dishes, names)
+        return sorted(labelled.classnames[item.label] for item in labelled)
+
+    assert named() == ["apple pie", "pho"]
+    assert named(["pho", "Beet salad", "Apple Pie"]) == ["Apple Pie", "pho"]
+    assert named(["Apfelkuchen", "Rote Bete", "Pho"]) == ["Apfelkuchen", "Pho"]
+    assert named(["dish", "Rote Bete", "dish"]) == ["dish", "dish"]
+
+
+def test_tfds_names_in_another_order_than_the_labels_are_refused(dishes):
+    with pytest.raises(UserError, match=r"class 0 is 'applepie' .* and 'pho' in the class names"):
+        open_labelled(dishes, ["pho", "Rote Bete", "apple pie"])
+
+
 def test_tfds_slices_and_versions(little_tfds):
     assert len(open_pairs(f"{little_tfds}[:1]")) == 1
     assert len(open_pairs("tfds:little_pairs:1.0.0:train")) == 2
