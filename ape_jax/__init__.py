@@ -13,7 +13,17 @@ __all__ = ["Aligner", "UserError", "load"]
 __version__ = "0.1.0"
 
 _LAZY = {"load": "ape_jax.inference", "Aligner": "ape_jax.inference"}
-_ROOMS = ("align", "data", "demo", "evaluators", "features", "parallel", "towers", "training")
+_ROOMS = (
+    "align",
+    "data",
+    "demo",
+    "evaluators",
+    "features",
+    "judges",
+    "parallel",
+    "towers",
+    "training",
+)
 
 
 def __getattr__(name: str) -> Any:

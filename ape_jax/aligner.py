@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import ml_collections
 import numpy as np
@@ -17,8 +17,7 @@ from ape_jax.errors import UserError
 from ape_jax.evaluators import prompts, zeroshot
 from ape_jax.features import ragged
 from ape_jax.towers.given import VectorPrepare
-from ape_jax.training import dataset
-from ape_jax.training.embed import Embedder, pooled_batches, text_batches, token_batches
+from ape_jax.training import dataset, embed
 
 
 class Aligner:
@@ -30,8 +29,11 @@ class Aligner:
 
     Attributes:
       config: the run's resolved config.
+      transform: one decoded image u8 [H, W, 3] -> the image tower's input f32 [S, S, 3].
+      prepare: texts -> the text tower's `ids` and `mask`.
       scale: the trained inverse temperature.
-      bias: of the logits, of a model with a sigmoid loss; None without one.
+      bias: the trained bias of the sigmoid loss, None where there is none.
+      rows: images or texts a batch.
     """
 
     def __init__(
@@ -39,15 +41,15 @@ class Aligner:
         config: ml_collections.ConfigDict,
         trainable: PyTree,
         frozen: PyTree,
-        embedder: Embedder,
+        embedder: embed.Embedder,
         image_transform: Any,
         prepare_texts: Any,
         scale: float,
         bias: float | None = None,
     ):
-        self.config, self.scale, self.bias = config, scale, bias
+        self.config, self.scale, self.bias, self.rows = config, scale, bias, embedder.rows
         self._trainable, self._frozen, self._embedder = trainable, frozen, embedder
-        self._transform, self._prepare = image_transform, prepare_texts
+        self.transform, self.prepare = image_transform, prepare_texts
 
     def encode_image(self, images: Sequence[Any]) -> Float[np.ndarray, "n e"]:
         """Unit-length embeddings of images.
@@ -63,13 +65,12 @@ class Aligner:
           UserError: naming an image that cannot be read.
         """
         images = _sequence(images, "encode_image")
-        if isinstance(self._transform, VectorPrepare):
+        if isinstance(self.transform, VectorPrepare):
             vectors = [x.content if isinstance(x, ImageRef) else x for x in images]
-            batches = pooled_batches(np.concatenate(self._transform(vectors)), self._embedder.rows)
-            return self._embedder.images(self._trainable, self._frozen, batches, len(images))
-        return self._embedder.images(
-            self._trainable, self._frozen, self._image_batches(images), len(images)
-        )
+            batches = embed.pooled_batches(np.concatenate(self.transform(vectors)), self.rows)
+        else:
+            batches = self._image_batches(images)
+        return self.encode_batches("image", batches, len(images))
 
     def encode_text(self, texts: Sequence[str]) -> Float[np.ndarray, "n e"]:
         """Unit-length embeddings of texts; longer ones than the tower takes are cut.
@@ -84,16 +85,24 @@ class Aligner:
           UserError: for a text that is not a string.
         """
         texts = _sequence(texts, "encode_text")
-        if isinstance(self._prepare, VectorPrepare):
-            tokens = ragged.from_rows(self._prepare(texts))
+        if isinstance(self.prepare, VectorPrepare):
+            tokens = ragged.from_rows(self.prepare(texts))
             if "places" in head_names.wants(self.config.text.head.name):
                 tokens = tokens.with_frame()
-            batches = token_batches(tokens, self._embedder.rows, self._embedder.groups)
-            return self._embedder.texts(self._trainable, self._frozen, batches, len(texts))
+            batches = embed.token_batches(tokens, self.rows, self._embedder.groups)
+            return self.encode_batches("text", batches, len(texts))
         if bad := [t for t in texts if not isinstance(t, str)]:
             raise UserError(f"encode_text: expected strings, found {type(bad[0]).__name__}")
-        batches = text_batches(self._prepare, texts, self._embedder.rows)
-        return self._embedder.texts(self._trainable, self._frozen, batches, len(texts))
+        return self.encode_batches(
+            "text", embed.text_batches(self.prepare, texts, self.rows), len(texts)
+        )
+
+    def encode_batches(
+        self, kind: Literal["image", "text"], batches: embed.Batches, count: int
+    ) -> Float[np.ndarray, "n e"]:
+        """Unit-length embeddings f32 [n, e] of prepared inputs, n of them in all (`Embedder`)."""
+        run = self._embedder.images if kind == "image" else self._embedder.texts
+        return run(self._trainable, self._frozen, batches, count)
 
     def classify(
         self, images: Sequence[Any], classnames: Sequence[str], templates: str = "none"
@@ -143,13 +152,13 @@ class Aligner:
           pairs: the records.
           name: what to call them.
         """
-        return dataset.leave_out_unreadable(pairs, self._transform, self.config, name)
+        return dataset.leave_out_unreadable(pairs, self.transform, self.config, name)
 
     def _image_batches(self, images: Sequence[Any]) -> Iterator[tuple[Any, np.ndarray]]:
-        rows, background = self._embedder.rows, tuple(self.config.data.background)
-        for start in range(0, len(images), rows):
-            chosen = images[start : start + rows]
-            batch = [self._transform(load_image(x, background=background)) for x in chosen]
+        background = tuple(self.config.data.background)
+        for start in range(0, len(images), self.rows):
+            chosen = images[start : start + self.rows]
+            batch = [self.transform(load_image(x, background=background)) for x in chosen]
             yield {"image": np.stack(batch)}, np.arange(start, start + len(chosen))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int32, PyTree
 
 from ape_jax.align.model import Model
 from ape_jax.features.ragged import RaggedTokens, bucket
@@ -76,6 +76,15 @@ class Embedder:
         return np.zeros((0, 0), np.float32) if z is None else z
 
 
+def image_batches(
+    images: Float[np.ndarray, "n s s 3"], rows: int
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """Batches of images that are decoded and prepared."""
+    for start in range(0, len(images), rows):
+        places = np.arange(start, min(start + rows, len(images)))
+        yield {"image": images[places]}, places
+
+
 def pooled_batches(
     pooled: Float[np.ndarray, "n ..."], rows: int
 ) -> Iterator[tuple[Any, np.ndarray]]:
@@ -123,3 +132,19 @@ def text_batches(
     for start in range(0, len(texts), rows):
         places = order[start : start + rows]
         yield prepare([texts[i] for i in places]), places
+
+
+def token_id_batches(
+    ids: Int32[np.ndarray, "n t"], mask: Bool[np.ndarray, "n t"], rows: int
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """Batches of texts that are tokenised already, those of like length together.
+
+    Columns that are padding throughout a batch are left out, but for a length that is a multiple
+    of 8, as in the batches of `text_batches`: few compiled shapes.
+    """
+    lengths = mask.sum(axis=1)
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(ids), rows):
+        places = order[start : start + rows]
+        length = max(-(-int(lengths[places[-1]]) // 8) * 8, 8)
+        yield {"ids": ids[places, :length], "mask": mask[places, :length]}, places

@@ -1,0 +1,46 @@
+"""Outside judges: a run in the form that other people's evaluations expect.
+
+`as_open_clip` gives it the face of an open_clip model, and `in_clip_benchmark` makes it a model
+type of clip_benchmark's own command. The towers stay in JAX; torch is imported when it is needed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import TYPE_CHECKING
+
+from ape_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from ape_jax.inference import Aligner
+    from ape_jax.judges.open_clip_model import OpenClipModel
+
+__all__ = ["as_open_clip"]
+
+
+def as_open_clip(model: Aligner | str | os.PathLike[str]) -> OpenClipModel:
+    """A run as an open_clip model: a torch module with a `transform` and a `tokenizer`.
+
+    Example:
+      model = judges.as_open_clip("runs/demo").eval()
+      z = model.encode_image(torch.stack([model.transform(pil_image)]))
+      t = model.encode_text(model.tokenizer(["a cat", "ein Hund"]))
+
+    Args:
+      model: from `ape_jax.load`, or the directory to load: a run, or what was exported of it as
+        `jax`.
+
+    Raises:
+      UserError: torch is not installed, the run takes vectors and not images and texts, or as
+        `ape_jax.load`.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise UserError(
+            "torch is not installed, which an open_clip model's tensors are of; "
+            "run pip install -r requirements-judges.txt"
+        )
+    from ape_jax import inference
+    from ape_jax.judges.open_clip_model import OpenClipModel
+
+    return OpenClipModel(model if isinstance(model, inference.Aligner) else inference.load(model))

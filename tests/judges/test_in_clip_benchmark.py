@@ -1,0 +1,45 @@
+"""What stands before clip_benchmark's own command; the command itself is in tests/test_judge.py."""
+
+import doctest
+import importlib
+
+import pytest
+
+from ape_jax.errors import UserError
+from ape_jax.judges import in_clip_benchmark
+
+
+def test_a_later_argument_replaces_ours():
+    given = ["eval", "--model", "x", "--output", "y.json"]
+    made = in_clip_benchmark.arguments(given)
+    assert made[0] == "eval" and made[-4:] == given[1:]
+    assert [word.split("=")[0] for word in made[1:4]] == [
+        "--model_type",
+        "--pretrained",
+        "--output",
+    ]
+
+
+@pytest.mark.parametrize(
+    "given", [["build", "a.json"], [], ["--help"], ["eval", "--model_type=ja_clip", "--model=x"]]
+)
+def test_what_is_not_for_us_is_left_alone(given):
+    assert in_clip_benchmark.arguments(given) == given
+
+
+def test_other_weights_than_the_run_s_are_refused():
+    with pytest.raises(UserError, match="--pretrained: a run has its own weights, found 'laion'"):
+        in_clip_benchmark.load("runs/x", "laion")
+
+
+def test_a_missing_package_is_named_with_the_file_that_has_it(monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError("No module named 'webdataset'", name="webdataset")
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    with pytest.raises(UserError, match=r"webdataset is not installed.*requirements-judges\.txt"):
+        in_clip_benchmark.register()
+
+
+def test_examples_in_the_documentation():
+    assert doctest.testmod(in_clip_benchmark).failed == 0
