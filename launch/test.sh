@@ -18,6 +18,12 @@ plugin=$(sed -n 's/^jax-cuda12-plugin==//p' requirements-gpu-plan.txt)
 [ -e ".venv/gpu/jax_cuda12_plugin-$plugin.dist-info" ] ||
   python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/gpu -r requirements-gpu-plan.txt
 
+# What clip_benchmark's own command needs, for one of the slow tests. Also apart: where torchvision is,
+# transformers resizes images with it, and other tests compare with Pillow.
+if [ "${1:-}" = all ] && [ ! -e .venv/judges/torchvision ]; then
+  python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/judges -r requirements-judges.txt
+fi
+
 say "fetching demo assets"
 python -m ape_jax.demo
 

@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -152,6 +154,54 @@ def tiny_config(tiny, tmp_path_factory):
     config.eval.batch = 8
     config.cache.dir = str(tmp_path_factory.mktemp("features"))
     return config
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny, tmp_path_factory):
+    """The work directory of a run on the tiny world that has learned something; read only."""
+    from ape_jax import config as config_lib
+    from ape_jax.training import loop
+
+    config = config_lib.default()
+    config.image.tower, config.text.tower = str(tiny / "image"), str(tiny / "text")
+    config.image.dtype = config.text.dtype = "float32"
+    config.data.pairs = str(tiny / "pairs.jsonl")
+    config.text.head.depth, config.optim.lr = 2, 3e-3
+    config.train.batch, config.train.steps, config.eval.batch = 16, 40, 8
+    config.cache.dir = str(tmp_path_factory.mktemp("features"))
+    path = tmp_path_factory.mktemp("run")
+    loop.train_and_evaluate(config_lib.resolve(config), path)
+    return path
+
+
+@pytest.fixture
+def write_tfds(tmp_path, monkeypatch) -> Callable[[str, dict, list[dict]], None]:
+    """(name, features, examples) -> a TFDS data set `tfds:name:train`, without TensorFlow."""
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+
+    def write(name: str, features: dict, examples: list[dict]) -> None:
+        class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+            VERSION = tfds.core.Version("1.0.0")
+            url_infos: ClassVar[dict] = {}  # Nothing is downloaded.
+
+            def _info(self):
+                return tfds.core.DatasetInfo(
+                    builder=self, features=tfds.features.FeaturesDict(features)
+                )
+
+            def _split_generators(self, dl_manager):
+                return {"train": ((str(i), e) for i, e in enumerate(examples))}
+
+            def _generate_examples(self):
+                raise NotImplementedError
+
+        Builder.name = name
+        builder = Builder(data_dir=str(tmp_path / "tfds"), file_format="array_record")
+        builder.download_and_prepare()
+
+    return write
 
 
 @pytest.fixture

@@ -43,6 +43,28 @@ def test_zero_shot_counts_labels_against_class_names(run, tiny, tmp_path, capsys
     assert got["eval/zeroshot/top1"] > 0.25 and got["eval/zeroshot/top5"] == 1.0
 
 
+def test_zero_shot_on_a_tfds_set_takes_its_own_names_as_prose(
+    tiny_run, tiny, write_tfds, tmp_path, capsys
+):
+    import tensorflow_datasets as tfds
+
+    names = [p.stem for p in sorted(tiny.glob("*.png"))]
+    features = {
+        "image": tfds.features.Image(encoding_format="png"),
+        "label": tfds.features.ClassLabel(names=[name.replace("-", "_") for name in names]),
+    }
+    examples = [{"image": str(tiny / f"{n}.png"), "label": i} for i, n in enumerate(names)]
+    write_tfds("drawings", features, examples)
+    text = "".join(f"{tiny / n}.png,{n.replace('-', ' ')}\n" for n in names)
+    (tmp_path / "labels.csv").write_text("image,label\n" + text)
+    arguments = [f"--workdir={tiny_run}", "--task=zeroshot", "--templates=none"]
+    got = [
+        evaluated(capsys, *arguments, f"--data={data}", "--classnames=")
+        for data in ("tfds:drawings:train", tmp_path / "labels.csv")
+    ]
+    assert got[0] == got[1] and 1 / 24 < got[0]["eval/zeroshot/top1"] < 1
+
+
 def test_conservation_of_frozen_towers_is_whole(run, capsys):
     path, _ = run
     got = evaluated(capsys, f"--workdir={path}", "--task=conservation")

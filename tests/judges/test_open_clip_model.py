@@ -86,6 +86,19 @@ def test_zero_shot_of_clip_benchmark_has_our_figures(
     assert 1 / 24 < ours["top1"] < ours["top5"] <= 1
 
 
+def test_autocast_leaves_the_scores_of_f64_embeddings_alone(aligner, tiny, records):
+    model = as_open_clip(aligner).double()
+    data = loader(model, tiny, records[:10], lambda i, j: torch.zeros(j - i))
+    classes = model.encode_text(model.tokenizer(["red bar", "blue circle"])).T
+
+    def scores(model, classes, amp):
+        return zeroshot_classification.run_classification(model, classes, data, "cpu", amp)[0]
+
+    exact = scores(model, classes, False)
+    assert (scores(model, classes, True) - exact).abs().max() < 1e-5
+    assert (scores(model.float(), classes.float(), True) - exact).abs().max() > 1e-3
+
+
 def test_retrieval_of_clip_benchmark_has_our_figures(aligner, model, tiny, records):
     data = loader(model, tiny, records, lambda i, j: [r["captions"] for r in records[i:j]])
     theirs = zeroshot_retrieval.evaluate(model, data, model.tokenizer, "cpu", True, [1, 5, 10])
