@@ -73,7 +73,10 @@ def load(
         raise UserError(
             f"--pretrained: a run has its own weights, found {pretrained!r}; leave it out"
         )
-    model = as_open_clip(model_name).to(device)
+    try:
+        model = as_open_clip(model_name).to(device)
+    except UserError as error:  # Our own commands take the directory as --workdir.
+        raise UserError(f"--model: {str(error).removeprefix('--workdir: ')}") from error
     return (model.double() if double else model), model.transform, model.tokenizer
 
 
@@ -106,7 +109,7 @@ def run(given: Sequence[str]) -> None:
       UserError: as `register` and `load`.
     """
     # A linear probe trains a layer of f32 on the embeddings.
-    register(double="linear_probe" not in given)
+    register(double=not {"linear_probe", "--task=linear_probe"} & set(given))
     # Workers of a data loader open and transform images, with Pillow and numpy alone.
     warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
     sys.argv[1:] = arguments(given)
