@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import ml_collections
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Bool, Float, PyTree
 
 from ape_jax import head_names
 from ape_jax.align import selection
+from ape_jax.data import pipeline
 from ape_jax.data.images import ImageRef, load_image
 from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
@@ -144,6 +145,32 @@ class Aligner:
     def shares(self) -> list[selection.Share]:
         """How much of each group of parameters was trained."""
         return selection.shares(self._trainable, self._frozen)
+
+    def encode_readable(
+        self, records: Sequence[Any], skipped: pipeline.Skipped, done: Callable[[int], None]
+    ) -> tuple[Float[np.ndarray, "n e"], Bool[np.ndarray, " n"]]:
+        """As `encode_image`, decoded by several threads; images that cannot be read are left out.
+
+        Args:
+          records: n things with an `image`, as of `Pairs`.
+          skipped: is filled with those that cannot be read.
+          done: is told how many were gone through.
+
+        Returns:
+          f32 [n, e], and bool [n] where an image was read; the other rows are zero.
+        """
+        batches = embed.readable_batches(
+            records,
+            self.transform,
+            self.rows,
+            background=tuple(self.config.data.background),
+            skipped=skipped,
+            done=done,
+        )
+        z = self.encode_batches("image", batches, len(records))
+        read = np.ones(len(records), bool)
+        read[list(skipped.indices)] = False
+        return (z if len(z) else np.zeros((len(records), 0), np.float32)), read
 
     def leave_out_unreadable(self, pairs: Pairs, name: str) -> Pairs:
         """The records whose image can be read; says which it leaves out.

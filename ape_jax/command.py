@@ -106,15 +106,18 @@ def _keep_compiled_programs() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
-def workdir() -> str:
+def workdir(otherwise: str = "") -> str:
     """The directory of `--workdir`.
 
+    Args:
+      otherwise: what is taken where none is given.
+
     Raises:
-      UserError: where none is given.
+      UserError: where there is neither.
     """
-    if not _WORKDIR.value:
+    if not (_WORKDIR.value or otherwise):
         raise UserError("--workdir: expected the directory of a run, found none")
-    return _WORKDIR.value
+    return _WORKDIR.value or otherwise
 
 
 def load_config() -> ml_collections.ConfigDict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from ape_jax import config as config_lib
+from ape_jax import search
 from ape_jax.align import heads
 from ape_jax.align.model import Model
 from ape_jax.aligner import Aligner
@@ -111,6 +113,11 @@ class Restored:
     meta: Mapping[str, Any]
     unread: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
+    @functools.cached_property
+    def identity(self) -> dict[str, str]:
+        """What an index remembers of the model, by hash."""
+        return search.identity(self.meta, self.trainable, self.frozen.get("statistics", {}))
+
     def aligner(self, model: Model, trainable: PyTree, frozen: PyTree) -> Aligner:
         """One that encodes with this model in the place of the run's own."""
         scale, bias = model.logit_scale(trainable, frozen)
@@ -190,6 +197,6 @@ def _finished(spec: str, settings: Mapping[str, Any] | None) -> Restored:
         trainable=mesh_lib.place_replicated(found.trainable, mesh),
         frozen=mesh_lib.place_frozen(found.frozen, mesh, found.config.mesh.shard_min_size),
         step=0,
-        meta={},
+        meta=run_lib.meta(found.config, found.image, found.text),
         unread=found.unread,
     )

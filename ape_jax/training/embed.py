@@ -11,6 +11,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int32, PyTree
 
 from ape_jax.align.model import Model
+from ape_jax.data import pipeline
+from ape_jax.errors import UserError
 from ape_jax.features.ragged import RaggedTokens, bucket
 from ape_jax.parallel import mesh as mesh_lib
 
@@ -92,6 +94,45 @@ def pooled_batches(
     for start in range(0, len(pooled), rows):
         places = np.arange(start, min(start + rows, len(pooled)))
         yield {"pooled": pooled[places]}, places
+
+
+def readable_batches(
+    records: Sequence[Any],
+    transform: Any,
+    rows: int,
+    *,
+    background: tuple[int, int, int],
+    skipped: pipeline.Skipped,
+    done: Callable[[int], None],
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """Batches of images that several threads decode; what cannot be read is left out.
+
+    Args:
+      records: things with an `image`.
+      transform: the image tower's own.
+      rows: images a batch.
+      background: RGB under transparent pixels.
+      skipped: is filled with the records that cannot be read.
+      done: is told how many records were gone through.
+    """
+    batches = pipeline.image_batches(
+        records,
+        transform=transform,
+        batch=rows,
+        on_error="skip",
+        background=background,
+        skipped=skipped,
+    )
+    try:
+        for batch in batches:
+            valid = batch["valid"]
+            places = batch["index"][valid]
+            yield {"image": batch["image"][valid]}, places
+            done(int(places[-1]) + 1)
+    except UserError:
+        if len(skipped) < len(records):
+            raise
+    done(len(records))
 
 
 def token_batches(tokens: RaggedTokens, rows: int, groups: int) -> Iterator[tuple[Any, np.ndarray]]:

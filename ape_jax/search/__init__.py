@@ -1,0 +1,7 @@
+"""Search at size: embedded images on disk, and the nearest of them to a query."""
+
+from ape_jax.search.build import Added, add
+from ape_jax.search.identity import identity
+from ape_jax.search.index import Index, maker, open_index
+
+__all__ = ["Added", "Index", "add", "identity", "maker", "open_index"]

@@ -1,0 +1,201 @@
+"""Making an index, and adding to one: only what is new or has changed is encoded."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from ape_jax.data.pipeline import Skipped
+from ape_jax.errors import UserError
+from ape_jax.features.cache import say
+from ape_jax.parallel.progress import Progress
+from ape_jax.search import graph as graph_lib
+from ape_jax.search import store
+from ape_jax.search.index import Index, open_index
+from ape_jax.search.items import Item, Source
+
+_CHUNK = 4096  # Images whose vectors are in memory before they are written.
+
+Tick = Callable[[int, int], None]
+
+
+class ImageEncoder(Protocol):
+    """What makes the vectors: `ape_jax.load` gives one."""
+
+    def encode_readable(
+        self, items: Sequence[Item], skipped: Skipped, done: Callable[[int], None]
+    ) -> tuple[Float[np.ndarray, "n e"], Bool[np.ndarray, " n"]]:
+        """Embeddings of the images that can be read, and which those are."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Added:
+    """What became of the images of a source.
+
+    Attributes:
+      total: images that the index now holds, of all its sources.
+      encoded: those that were encoded now.
+      kept: those of this source that it held already.
+      gone: those that it held and that this source no longer has.
+      unreadable: a sentence on each image that is left out.
+      notes: what else was passed over.
+    """
+
+    total: int
+    encoded: int
+    kept: int
+    gone: int
+    unreadable: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [f"{self.total} images", f"{self.encoded} encoded", f"{self.kept} kept"]
+        parts += [f"{self.gone} gone"] if self.gone else []
+        parts += [f"{len(self.unreadable)} that cannot be read"] if self.unreadable else []
+        return ", ".join([*parts, *self.notes])
+
+
+def add(
+    path: str | os.PathLike[str],
+    source: Source,
+    encoder: ImageEncoder,
+    *,
+    run: str,
+    identity: Mapping[str, str],
+    key: str = "--out",
+    tick: Tick | None = None,
+    graph_from: int = graph_lib.FROM,
+) -> Added:
+    """Makes an index, or brings one up to date with a source.
+
+    Args:
+      path: the index; nothing is left there of one that fails, and an old one stays as it was.
+      source: images; those of other sources stay.
+      encoder: the model.
+      run: where it comes from.
+      identity: its own.
+      key: the flag to name in messages.
+      tick: is told how many images are encoded, and of how many.
+      graph_from: vectors from which on a graph is made.
+
+    Raises:
+      UserError: an index of another model, a directory that is no index or cannot be written, or
+        where not one image can be read.
+    """
+    directory = pathlib.Path(path).expanduser().absolute()
+    old = open_index(directory, identity, key=key) if (directory / store.RECORD).exists() else None
+    plan, skipped = _plan(old, source), Skipped()
+    count = len(plan.stays)
+    if not _is_up_to_date(old, source, plan):
+        with store.writing(directory, key) as folder:
+            entries, width = _write(folder, plan, old, encoder, source.spec, skipped, tick)
+            if not (count := len(entries)):
+                raise UserError(f"{key}: no image of {source.spec} can be read ({skipped!r})")
+            store.write_entries(folder / store.ITEMS, entries)
+            _write_graph(folder, old, plan, count, width, graph_from)
+            sources = dict.fromkeys([*(old.record.sources if old else ()), source.spec])
+            record = {"run": run, "identity": dict(identity), "sources": list(sources)}
+            store.publish(directory, folder, {**record, "count": count, "width": width})
+    return Added(
+        total=count,
+        encoded=len(plan.new) - len(skipped),
+        kept=plan.found,
+        gone=plan.gone,
+        unreadable=skipped.reasons,
+        notes=source.notes,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What stays of the old state, row by row, and what is encoded."""
+
+    stays: list[tuple[int, store.Entry]]
+    new: list[Item]
+    found: int
+    gone: int
+
+
+def _plan(old: Index | None, source: Source) -> _Plan:
+    wanted = {item.name: item for item in source.items}
+    stays, found, gone = [], 0, 0
+    for row, entry in enumerate(old.entries if old else ()):
+        item = wanted.get(entry.name)
+        if item is None and entry.source == source.spec:
+            gone += 1
+        elif item is None:
+            stays.append((row, entry))
+        elif item.stamp == entry.stamp:
+            del wanted[entry.name]
+            found += 1
+            captions = item.captions or entry.captions
+            stays.append((row, dataclasses.replace(entry, captions=captions)))
+    return _Plan(stays, list(wanted.values()), found, gone)
+
+
+def _is_up_to_date(old: Index | None, source: Source, plan: _Plan) -> bool:
+    if old is None or source.spec not in old.record.sources:
+        return False
+    return not plan.new and [entry for _, entry in plan.stays] == list(old.entries)
+
+
+def _write(
+    folder: pathlib.Path,
+    plan: _Plan,
+    old: Index | None,
+    encoder: ImageEncoder,
+    spec: str,
+    skipped: Skipped,
+    tick: Tick | None,
+) -> tuple[list[store.Entry], int]:
+    """Writes the vectors; gives their entries and width, and fills `skipped`."""
+    entries, rows = [entry for _, entry in plan.stays], [row for row, _ in plan.stays]
+    width = old.vectors.shape[1] if old else 0
+    progress, total = Progress("encoding images", len(plan.new), "images"), len(plan.new)
+
+    def done(count: int) -> None:
+        progress.update(count)
+        if tick is not None:
+            tick(count, total)
+
+    with (folder / store.VECTORS).open("wb") as file:
+        for start in range(0, len(rows), _CHUNK):
+            old.vectors[rows[start : start + _CHUNK]].tofile(file)
+        for start in range(0, total, _CHUNK):
+            chunk, bad = plan.new[start : start + _CHUNK], Skipped()
+            z, readable = encoder.encode_readable(chunk, bad, lambda n, s=start: done(s + n))
+            z[readable].astype("<f4").tofile(file)
+            width = z.shape[1] if readable.any() else width
+            for index, reason in zip(bad.indices, bad.reasons):
+                skipped.add(start + index, reason)
+            entries += [
+                store.Entry(item.name, item.stamp, item.captions, spec)
+                for item, ok in zip(chunk, readable)
+                if ok
+            ]
+    return entries, width
+
+
+def _write_graph(
+    folder: pathlib.Path, old: Index | None, plan: _Plan, count: int, width: int, graph_from: int
+) -> None:
+    if count < graph_from:
+        return
+    if not graph_lib.is_installed():
+        say(
+            f"usearch is not installed, so that each query will be compared with all {count} "
+            "images; pip install -r requirements-index.txt, and index again, for a graph"
+        )
+        return
+    vectors = np.memmap(folder / store.VECTORS, "<f4", "r", shape=(count, width))
+    start = None
+    if old is not None and store.GRAPH in old.record.sha256 and len(plan.stays) == len(old):
+        file = old.path / old.record.folder / store.GRAPH
+        start = graph_lib.read(file, writable=True)
+    graph_lib.build(vectors, folder / store.GRAPH, start)

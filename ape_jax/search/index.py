@@ -1,0 +1,143 @@
+"""Looking things up in an index."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ape_jax.data.images import ImageRef
+from ape_jax.data.records import printable
+from ape_jax.errors import UserError
+from ape_jax.search import graph as graph_lib
+from ape_jax.search import items, store
+from ape_jax.search.identity import difference
+
+# Scores that are held at a time; more queries are taken in groups.
+_SCORES = 2**26
+_PROPOSED = 8  # Candidates of the graph for each result that is asked for.
+
+
+class Index:
+    """Embedded images, and which of them are nearest to a query.
+
+    Attributes:
+      path: its directory.
+      record: what `index.json` says.
+      entries: the images.
+      vectors: their embeddings, f32 [n, e], unit length.
+    """
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        record: store.Record,
+        entries: Sequence[store.Entry],
+        vectors: Float[np.ndarray, "n e"],
+    ):
+        self.path, self.record, self.entries, self.vectors = path, record, entries, vectors
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def search(
+        self, queries: Float[np.ndarray, "q e"], k: int, *, exact: bool = False
+    ) -> list[list[tuple[int, float]]]:
+        """The nearest images of each query.
+
+        Exact where the index has no graph, equal cosines then by position; with one, images that
+        it does not propose are missed.
+
+        Args:
+          queries: unit-length embeddings, f32 [q, e].
+          k: how many; fewer where there are fewer images.
+          exact: compare with every image even where there is a graph.
+
+        Returns:
+          For each query, places in `entries` and cosines, best first.
+
+        Raises:
+          UserError: for a `k` below 1.
+        """
+        if k < 1:
+            raise UserError(f"k: found {k}; ask for at least 1 result")
+        if self._graph is not None and not exact:
+            proposed = graph_lib.propose(self._graph, queries, _PROPOSED * k)
+            scores = [self.vectors[rows] @ query for rows, query in zip(proposed, queries)]
+            return [_best(rows, found, k) for rows, found in zip(proposed, scores)]
+        every, step = np.arange(len(self)), max(1, _SCORES // len(self))
+        found = []
+        for start in range(0, len(queries), step):
+            scores = queries[start : start + step] @ self.vectors.T
+            found += [_best(every, row, k) for row in scores]
+        return found
+
+    def image(self, place: int) -> ImageRef:
+        """Where an image is; one inside another file is looked up in its source.
+
+        Raises:
+          UserError: where that file can no longer be read or does not hold the image.
+        """
+        entry = self.entries[place]
+        if not entry.name.startswith(f"{entry.source}::"):
+            return ImageRef(entry.name, printable(entry.name))
+        if entry.name not in (found := self._inside(entry.source)):
+            raise UserError(
+                f"{entry.source} no longer holds {printable(entry.name)}; index it again"
+            )
+        return found[entry.name]
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019 (an index lives as long as its process)
+    def _inside(self, source: str) -> Mapping[str, ImageRef]:
+        opened = items.open_images(source, key="index")
+        return {item.name: item.image for item in opened.items}
+
+    @functools.cached_property
+    def _graph(self) -> graph_lib.Graph | None:
+        if store.GRAPH not in self.record.sha256 or not graph_lib.is_installed():
+            return None
+        return graph_lib.read(self.path / self.record.folder / store.GRAPH)
+
+
+def open_index(
+    path: str | os.PathLike[str], identity: Mapping[str, str], *, key: str = "--index"
+) -> Index:
+    """Opens an index for a model.
+
+    Args:
+      path: its directory.
+      identity: of the model that will ask it.
+      key: the flag to name in messages.
+
+    Raises:
+      UserError: where there is no index, it is damaged, or another model made it.
+    """
+    where = pathlib.Path(path).expanduser().absolute()
+    record = store.read_record(where, key)
+    if what := difference(record.identity, identity):
+        raise UserError(
+            f"{key}: {where} was made by a run ({record.run}) with another {what} than this one "
+            "has now; use that run as it was, or make a new index"
+        )
+    return Index(where, record, *store.read_files(where, record, key))
+
+
+def maker(path: str | os.PathLike[str], *, key: str = "--index") -> str:
+    """The run that made an index, as it was called then; raises as `open_index`."""
+    return store.read_record(pathlib.Path(path).expanduser().absolute(), key).run
+
+
+def _best(
+    rows: Int[np.ndarray, " c"], scores: Float[np.ndarray, " c"], k: int
+) -> list[tuple[int, float]]:
+    """The k highest scores of ascending rows; equal ones in the order of the rows."""
+    if k < len(scores):
+        least = -np.partition(-scores, k - 1)[k - 1]
+        kept = np.flatnonzero(scores >= least)
+        rows, scores = rows[kept], scores[kept]
+    order = np.argsort(-scores, kind="stable")[:k]
+    return [(int(rows[i]), float(scores[i])) for i in order]

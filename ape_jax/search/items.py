@@ -1,0 +1,126 @@
+"""What can be indexed: the images below a folder, or those of a pairs file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from ape_jax.data.images import ImageError, ImageRef, check_encoded
+from ape_jax.data.pairs import Pairs, open_pairs
+from ape_jax.data.records import printable
+from ape_jax.errors import UserError
+from ape_jax.parallel.progress import track
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Item:
+    """An image that is to be found.
+
+    Attributes:
+      name: the path of its file, or `SOURCE::ID` of an image inside another file.
+      stamp: changes where the image may have changed: size and time of a file, else a hash.
+      captions: of a pairs file.
+      image: where it is.
+    """
+
+    name: str
+    stamp: str
+    captions: tuple[str, ...]
+    image: ImageRef
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """All images of a folder or a pairs file.
+
+    Attributes:
+      spec: what it was opened from; the path of a folder or file is absolute.
+      items: in a fixed order.
+      notes: what was passed over, a phrase each.
+    """
+
+    spec: str
+    items: tuple[Item, ...]
+    notes: tuple[str, ...] = ()
+
+
+def open_images(spec: str | os.PathLike[str], *, key: str) -> Source:
+    """The images of a folder, subfolders included, or of a pairs file; nothing is decoded.
+
+    Args:
+      spec: a folder, or what `open_pairs` takes.
+      key: the flag or field to name in messages.
+
+    Raises:
+      UserError: for a folder that is missing, cannot be read or has no images; as `open_pairs`.
+    """
+    written = os.path.expanduser(os.fspath(spec))
+    if not written.strip():
+        raise UserError(f"{key}: found nothing; write a folder of images or a pairs file")
+    if "\0" not in written and os.path.isdir(written):
+        return _of_folder(os.path.abspath(written), key)
+    known = written.startswith(("tfds:", "demo:")) or os.path.splitext(written)[1]
+    if not known or os.path.splitext(written)[1].lower() in SUFFIXES:
+        raise UserError(
+            f"{key}: there is no folder {written!r}; write one, or a pairs file such as pairs.jsonl"
+        )
+    named = written.startswith(("tfds:", "demo:"))
+    return of_pairs(open_pairs(written if named else os.path.abspath(written), key=key))
+
+
+def of_pairs(pairs: Pairs) -> Source:
+    """The images of pairs, each with its captions."""
+    return Source(pairs.spec, tuple(_pair_items(pairs)))
+
+
+def _pair_items(pairs: Pairs) -> Iterator[Item]:
+    for pair in track(pairs, f"looking at {pairs.spec}", len(pairs), "images"):
+        content = pair.image.content
+        if isinstance(content, str):
+            yield Item(os.path.abspath(content), _stamp(content), pair.captions, pair.image)
+        else:
+            name = f"{pairs.spec}::{pair.id}"
+            yield Item(name, _hash(content), pair.captions, pair.image)
+
+
+def _of_folder(folder: str, key: str) -> Source:
+    items, other, closed = [], 0, []
+    for place, below, files in os.walk(folder, onerror=lambda error: closed.append(error)):
+        below.sort()
+        for file in sorted(files):
+            if os.path.splitext(file)[1].lower() not in SUFFIXES:
+                other += 1
+                continue
+            path = os.path.join(place, file)
+            items.append(Item(path, _stamp(path), (), ImageRef(path, printable(path))))
+    if not items:
+        why = "cannot be opened" if closed else f"holds no image ({other} other files)"
+        raise UserError(f"{key}: {printable(folder)} {why}; name a folder with {_suffixes()} files")
+    notes = [f"{other} files of other kinds"] if other else []
+    notes += [f"{len(closed)} folders that cannot be opened"] if closed else []
+    return Source(folder, tuple(items), tuple(notes))
+
+
+def _stamp(path: str) -> str:
+    try:
+        check_encoded(path, path)
+        status = os.stat(path)
+    except (ImageError, OSError):  # Whoever decodes it says what is wrong with it.
+        return "unreadable"
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _hash(content: bytes | np.ndarray) -> str:
+    if isinstance(content, np.ndarray):
+        content = repr(content.shape).encode() + content.tobytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def _suffixes() -> str:
+    return f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"

@@ -1,0 +1,228 @@
+"""An index on disk: one small file that says all, and the folder it points to.
+
+    INDEX/index.json             the run, the sources, and name and hash of every file
+    INDEX/state-N/items.jsonl    an image a line
+    INDEX/state-N/vectors.f32    f32 [n, e], little-endian, no header
+    INDEX/state-N/graph.usearch  of large indices
+
+A new state is written into a folder of its own; replacing `index.json` is what makes it count, so
+that a reader or a kill at any moment finds the old state or the new one. The hashes find damage;
+they are no defence against an index that someone has made to do harm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ape_jax.errors import UserError
+from ape_jax.parallel.progress import track
+
+ITEMS, VECTORS, GRAPH = "items.jsonl", "vectors.f32", "graph.usearch"
+RECORD, _FORMAT, _LOCK = "index.json", 1, ".lock"
+_FOLDER = re.compile(r"state-(\d{6})")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """An image of an index: `Item` without the image, and the source that it came from."""
+
+    name: str
+    stamp: str
+    captions: tuple[str, ...]
+    source: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """What `index.json` says.
+
+    Attributes:
+      run: the absolute path of the run that made it.
+      identity: of its model.
+      sources: what was indexed, in order.
+      count: of the images, n.
+      width: of the vectors, e.
+      folder: where the files of this state are.
+      sha256: of each of them.
+    """
+
+    run: str
+    identity: Mapping[str, str]
+    sources: tuple[str, ...]
+    count: int
+    width: int
+    folder: str
+    sha256: Mapping[str, str]
+
+
+def read_record(path: pathlib.Path, key: str) -> Record:
+    """What an index says of itself.
+
+    Args:
+      path: the index.
+      key: the flag to name in messages.
+
+    Raises:
+      UserError: where there is none, or it is damaged or of another version.
+    """
+    file = path / RECORD
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found.pop("format") != _FORMAT:
+            raise UserError(f"{key}: {path} is of another version of ape_jax; make it again")
+        record = Record(**found | {"sources": tuple(found["sources"])})
+        _check(record)
+    except FileNotFoundError:
+        raise UserError(f"{key}: {path} holds no index (no {RECORD}); make one first") from None
+    except UserError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{key}: {file} cannot be read ({reason}); make it again") from error
+    return record
+
+
+def _check(record: Record) -> None:
+    texts = (record.run, record.folder, *record.sources, *record.identity.values())
+    if not all(isinstance(text, str) for text in (*texts, *record.sha256.values())):
+        raise ValueError("a text was expected")
+    if not (isinstance(record.count, int) and isinstance(record.width, int)):
+        raise ValueError("a number was expected")
+    if min(record.count, record.width) < 1 or not _FOLDER.fullmatch(record.folder):
+        raise ValueError("a size or a folder is wrong")
+    if not {ITEMS, VECTORS} <= record.sha256.keys() <= {ITEMS, VECTORS, GRAPH}:
+        raise ValueError("the files are others")
+
+
+def read_files(
+    path: pathlib.Path, record: Record, key: str
+) -> tuple[list[Entry], Float[np.ndarray, "n e"]]:
+    """The images and their vectors, f32 [n, e] mapped from disk; every byte is checked.
+
+    Raises:
+      UserError: naming the file that is missing or damaged.
+    """
+    folder = path / record.folder
+    for name, expected in record.sha256.items():
+        try:
+            with (folder / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{key}: {folder / name} cannot be read ({error.strerror})") from error
+        if found != expected:
+            raise UserError(f"{key}: {folder / name} is damaged; make the index again")
+    shape = (record.count, record.width)
+    try:
+        with (folder / ITEMS).open(encoding="utf-8") as lines:
+            what = f"reading {path}"
+            entries = [_entry(line) for line in track(lines, what, record.count, "images")]
+        if len(entries) != record.count:
+            raise ValueError("the number of images is another")
+        vectors = np.memmap(folder / VECTORS, "<f4", "r")
+        return entries, vectors.reshape(shape)
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{key}: {path} does not hold what it says ({error}); make it again"
+        ) from error
+
+
+def _entry(line: str) -> Entry:
+    name, stamp, captions, source = json.loads(line)
+    if not all(isinstance(text, str) for text in (name, stamp, source, *captions)):
+        raise ValueError("a text was expected")
+    return Entry(name, stamp, tuple(captions), source)
+
+
+def write_entries(file: pathlib.Path, entries: Sequence[Entry]) -> None:
+    """Writes `items.jsonl`."""
+    with file.open("w", encoding="utf-8") as out:
+        for entry in entries:
+            out.write(json.dumps(dataclasses.astuple(entry)) + "\n")
+
+
+@contextlib.contextmanager
+def writing(path: pathlib.Path, key: str) -> Iterator[pathlib.Path]:
+    """A new folder inside the index to write a state in; removed unless `publish` takes it.
+
+    Raises:
+      UserError: where nothing can be written, another process is writing, or the directory is
+        someone's own.
+    """
+    made = not path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        _refuse_foreign(path, key)
+        with (path / _LOCK).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove_left(path)
+            try:
+                yield _new_folder(path)
+            finally:
+                _remove_left(path)
+                if made and not (path / RECORD).exists():
+                    shutil.rmtree(path, ignore_errors=True)
+    except BlockingIOError:
+        raise UserError(f"{key}: another process is writing {path}; wait for it") from None
+    except OSError as error:
+        raise UserError(
+            f"{key}: {path} cannot be written ({error.strerror or error}); name another directory"
+        ) from error
+
+
+def publish(path: pathlib.Path, folder: pathlib.Path, record: Mapping[str, Any]) -> None:
+    """Makes what was written in `folder` the state of the index."""
+    sha256 = {}
+    for file in sorted(folder.iterdir()):
+        with file.open("rb") as content:
+            sha256[file.name] = hashlib.file_digest(content, "sha256").hexdigest()
+            os.fsync(content.fileno())
+    found = {**record, "format": _FORMAT, "folder": folder.name, "sha256": sha256}
+    partial = path / f".{RECORD}"
+    partial.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    partial.replace(path / RECORD)
+
+
+def _refuse_foreign(path: pathlib.Path, key: str) -> None:
+    if (path / RECORD).exists():
+        return
+    names = {p.name for p in path.iterdir()}
+    # What a killed first start has left has our lock; a folder that is merely called so has none.
+    ours = {name for name in names if name == _LOCK or _FOLDER.fullmatch(name)}
+    other = sorted(names - ours if _LOCK in names else names)
+    if other:
+        raise UserError(
+            f"{key}: {path} is no index and holds other things ({other[0]!r}); name a new directory"
+        )
+
+
+def _new_folder(path: pathlib.Path) -> pathlib.Path:
+    taken = [int(found[1]) for p in path.iterdir() if (found := _FOLDER.fullmatch(p.name))]
+    folder = path / f"state-{max(taken, default=0) + 1:06d}"
+    folder.mkdir()
+    return folder
+
+
+def _remove_left(path: pathlib.Path) -> None:
+    """Removes the states that `index.json` does not point to: old ones, and half-written ones."""
+    try:
+        kept = json.loads((path / RECORD).read_text(encoding="utf-8"))["folder"]
+    except FileNotFoundError:
+        kept = None
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # It is damaged, and someone may want to look at it.
+    for folder in path.iterdir():
+        if _FOLDER.fullmatch(folder.name) and folder.name != kept:
+            shutil.rmtree(folder, ignore_errors=True)
