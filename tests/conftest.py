@@ -77,6 +77,28 @@ def tiny(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="session")
+def tiny_run(tiny, tmp_path_factory):
+    """A work directory that was trained on the tiny world until it knows it, with its report."""
+    from ape_jax import config as config_lib
+    from ape_jax import pages
+    from ape_jax.training import loop
+
+    config = config_lib.default()
+    config.image.tower, config.text.tower = str(tiny / "image"), str(tiny / "text")
+    config.image.dtype = config.text.dtype = "float32"
+    config.data.pairs = str(tiny / "pairs.jsonl")
+    config.data.eval = {"shapes": str(tiny / "pairs.jsonl")}
+    config.text.head.depth, config.optim.lr = 2, 3e-3
+    config.train.batch, config.train.steps, config.train.log_every = 16, 60, 10
+    config.cache.dir = str(tmp_path_factory.mktemp("features"))
+    path = tmp_path_factory.mktemp("tiny_run") / "shapes"
+    with _without_most_optimizations():
+        loop.train_and_evaluate(config_lib.resolve(config), path)
+        pages.write(path)
+    return path
+
+
 def _write_towers(root):
     import tokenizers
     import torch
@@ -154,24 +176,6 @@ def tiny_config(tiny, tmp_path_factory):
     config.eval.batch = 8
     config.cache.dir = str(tmp_path_factory.mktemp("features"))
     return config
-
-
-@pytest.fixture(scope="session")
-def tiny_run(tiny, tmp_path_factory):
-    """The work directory of a run on the tiny world that has learned something; read only."""
-    from ape_jax import config as config_lib
-    from ape_jax.training import loop
-
-    config = config_lib.default()
-    config.image.tower, config.text.tower = str(tiny / "image"), str(tiny / "text")
-    config.image.dtype = config.text.dtype = "float32"
-    config.data.pairs = str(tiny / "pairs.jsonl")
-    config.text.head.depth, config.optim.lr = 2, 3e-3
-    config.train.batch, config.train.steps, config.eval.batch = 16, 40, 8
-    config.cache.dir = str(tmp_path_factory.mktemp("features"))
-    path = tmp_path_factory.mktemp("run")
-    loop.train_and_evaluate(config_lib.resolve(config), path)
-    return path
 
 
 @pytest.fixture

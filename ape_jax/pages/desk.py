@@ -1,0 +1,233 @@
+"""What can be asked of a run on a page: texts for images, images for captions, folders for a place.
+
+Plain functions of plain values, which know nothing of the page; whatever a visitor can do wrong is
+a `UserError` of one sentence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import re
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from ape_jax import inference, search
+from ape_jax.cache_folder import cache_dir
+from ape_jax.data.images import ImageError, ImageRef, load_image
+from ape_jax.data.records import printable
+from ape_jax.errors import UserError
+from ape_jax.features.cache import say
+from ape_jax.search import items
+from ape_jax.search.build import Tick
+from ape_jax.towers import given
+
+MOST_CHARACTERS = 2000
+MOST_CAPTIONS = 5000
+_THUMBNAIL = (320, 320)
+_GIVEN = "features:"
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """An image that was found: a thumbnail and what to write under it."""
+
+    picture: Image.Image
+    words: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """A caption that was found, its cosine, and its share among all that it was compared with."""
+
+    caption: str
+    cosine: float
+    share: float
+
+
+class Desk:
+    """A model, the collections that it can search, and the captions that it can choose from.
+
+    Args:
+      directory: of the run.
+      index: one more collection to search, '' for none.
+
+    Raises:
+      UserError: for a run or an index that cannot be used.
+    """
+
+    def __init__(self, directory: str, index: str = ""):
+        run = inference.restore(directory)
+        for side in ("image", "text"):
+            if given.is_given(run.config[side].tower):
+                raise UserError(
+                    f"--workdir: {run.path} takes vectors for {side}s, made elsewhere; a page "
+                    "needs a run with two real towers"
+                )
+        self._run, self._model = run, run.aligner(run.model, run.trainable, run.frozen)
+        self._background = tuple(run.config.data.background)
+        self._collections: dict[str, search.Index] = {}
+        self._captions: list[str] = []
+        self._model.encode_text(["a picture"])  # Compiles, so that the first visitor need not wait.
+        self._embedded: Float[np.ndarray, "n e"] | None = None
+        if index:
+            opened = search.open_index(index, run.identity)
+            self._collections[f"index {opened.path.name}"] = opened
+        for name, spec in run.config.data.eval.items():
+            self._add_evaluation(name, spec)
+
+    @property
+    def title(self) -> str:
+        """What the page is called."""
+        return f"ape_jax: {self._run.path.name}"
+
+    @property
+    def collections(self) -> list[str]:
+        """The names of what can be searched."""
+        return list(self._collections)
+
+    def images_for(self, text: str, collection: str | None, count: int) -> list[Seen]:
+        """The images of a collection that a text describes best.
+
+        Args:
+          text: in any language that the text tower knows.
+          collection: one of `collections`.
+          count: how many.
+
+        Raises:
+          UserError: for a text that is empty or too long, or a collection that is not there.
+        """
+        text = _checked(text)
+        if collection not in self._collections:
+            raise UserError("there is nothing to search yet; index a folder first")
+        index = self._collections[collection]
+        (hits,) = index.search(self._model.encode_text([text]), int(count))
+        return [self._seen(index, place, cosine) for place, cosine in hits]
+
+    def captions_for(
+        self, file: str | None, own: str, count: int
+    ) -> tuple[Image.Image, list[Described]]:
+        """What describes an image best.
+
+        Args:
+          file: the image.
+          own: captions to choose from, one a line; '' takes those of the run's evaluation pairs.
+          count: how many.
+
+        Returns:
+          A thumbnail of the image, and the best captions.
+
+        Raises:
+          UserError: for a file that is no image, or no captions.
+        """
+        if not file:
+            raise UserError("there is no image yet; drop one")
+        pixels = self._read(ImageRef(file, printable(pathlib.Path(file).name)))
+        captions = own_captions(own)
+        if captions:
+            ztxt = self._model.encode_text(captions)
+        else:
+            captions, ztxt = self._captions, self._evaluation_captions()
+        cosines = (self._model.encode_image([pixels]) @ ztxt.T)[0].astype(np.float64)
+        odds = np.exp(self._model.scale * (cosines - cosines.max()))
+        shares = odds / odds.sum()
+        best = np.argsort(-cosines, kind="stable")[: int(count)]
+        found = [Described(captions[i], float(cosines[i]), float(shares[i])) for i in best]
+        return self._thumbnail(pixels), found
+
+    def take_folder(self, folder: str, tick: Tick | None = None) -> tuple[str, str]:
+        """Indexes a folder, or brings its index up to date, so that it can be searched.
+
+        Args:
+          folder: on this machine.
+          tick: is told how many images are encoded, and of how many.
+
+        Returns:
+          The name of the new collection, and what became of the folder's files.
+
+        Raises:
+          UserError: for a folder that is missing, empty or without a readable image.
+        """
+        written = folder.strip().strip("\"'")
+        if len(written) > MOST_CHARACTERS:
+            raise UserError("folder: this is no path; write the path of a folder of images")
+        source = items.open_images(written, key="folder")
+        added = self._add(source.spec, source, tick)
+        left_out = f" (the first: {added.unreadable[0]})" if added.unreadable else ""
+        return source.spec, f"{source.spec}: {added}{left_out}"
+
+    def _add_evaluation(self, name: str, spec: str) -> None:
+        if spec.startswith(_GIVEN):
+            say(f"data.eval.{name} holds vectors: there is nothing to show of it")
+            return
+        source = items.open_images(spec, key=f"data.eval.{name}")
+        say(f"{name}: {self._add(name, source, None)}")
+        self._captions += [text for item in source.items for text in item.captions]
+
+    def _add(self, name: str, source: items.Source, tick: Tick | None) -> search.Added:
+        """Indexes a source in the cache folder, once for each model."""
+        key = json.dumps([source.spec, self._run.identity], sort_keys=True).encode()
+        slug = re.sub(r"[^A-Za-z0-9_.]+", "_", pathlib.PurePath(source.spec).name)[:32]
+        path = cache_dir() / "indexes" / f"{slug}-{hashlib.sha256(key).hexdigest()[:12]}"
+        options = {"run": str(self._run.path), "identity": self._run.identity, "key": "index"}
+        added = search.add(path, source, self._model, tick=tick, **options)
+        self._collections[name] = search.open_index(path, self._run.identity, key="index")
+        return added
+
+    def _evaluation_captions(self) -> Float[np.ndarray, "n e"]:
+        """Embeddings of the evaluation captions; many are thinned."""
+        if not self._captions:
+            raise UserError(
+                "the run has no evaluation captions; write some of your own, one a line"
+            )
+        if self._embedded is None:
+            distinct = list(dict.fromkeys(self._captions))
+            kept = np.linspace(0, len(distinct) - 1, min(MOST_CAPTIONS, len(distinct))).astype(int)
+            self._captions = [distinct[i] for i in kept]
+            self._embedded = self._model.encode_text(self._captions)
+        return self._embedded
+
+    def _seen(self, index: search.Index, place: int, cosine: float) -> Seen:
+        entry = index.entries[place]
+        words = entry.captions[0] if entry.captions else printable(pathlib.Path(entry.name).name)
+        try:
+            picture = self._thumbnail(self._read(index.image(place)))
+        except UserError:  # It was there when it was indexed.
+            picture, words = Image.new("RGB", (8, 8), "white"), f"{words} (no longer readable)"
+        return Seen(picture, f"{cosine:.2f} {words}")
+
+    def _read(self, image: ImageRef) -> np.ndarray:
+        try:
+            return load_image(image, background=self._background)
+        except ImageError as error:
+            raise UserError(str(error)) from error
+
+    def _thumbnail(self, pixels: np.ndarray) -> Image.Image:
+        small = Image.fromarray(pixels)
+        small.thumbnail(_THUMBNAIL)
+        return small
+
+
+def own_captions(text: str) -> list[str]:
+    """The captions that a visitor wrote, one a line.
+
+    Raises:
+      UserError: for one that is too long, or too many.
+    """
+    captions = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    if len(captions) > MOST_CAPTIONS:
+        raise UserError(f"there are {len(captions)} captions; write at most {MOST_CAPTIONS}")
+    return [_checked(caption) for caption in captions]
+
+
+def _checked(text: str) -> str:
+    text = text.strip()
+    if not text:
+        raise UserError("there is no text yet; write what to look for")
+    if len(text) > MOST_CHARACTERS:
+        raise UserError(f"the text has {len(text)} characters; write at most {MOST_CHARACTERS}")
+    return text
