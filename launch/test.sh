@@ -8,6 +8,19 @@ set_up requirements.txt requirements-dev.txt requirements-cpu.txt
 python -c 'import importlib.metadata as m; m.version("clip_benchmark")' 2>/dev/null ||
   python -m pip install --quiet --disable-pip-version-check --no-deps clip-benchmark==1.6.2 open-clip-torch==3.3.0
 
+# Gradio asks for an older Pillow than ours and runs with ours (requirements-app.txt).
+python -c 'import importlib.metadata as m; m.version("gradio")' 2>/dev/null ||
+  python -m pip install --quiet --disable-pip-version-check --no-deps gradio==6.31.0
+
+# The tests of pages drive the system's Chromium (tests/pages/test_browser.py). Where there is none they
+# are skipped, and the end of the output says so; on a CI machine that may install one it is Debian's.
+# Pip has none: playwright's own comes from a server of its makers.
+if [ -n "${CI:-}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromium >/dev/null; then
+  say "installing Chromium"
+  { apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium fonts-dejavu-core; } >/dev/null ||
+    echo "Chromium could not be installed"
+fi
+
 # The TPU compiler for the tests of the planner, where no other command finds it: with it among the
 # packages, JAX would look for a TPU at every start.
 compiler=$(sed -n 's/^libtpu==//p' requirements-tpu.txt)
@@ -34,5 +47,6 @@ ruff check .
 say "tests"
 marks="not slow"
 if [ "${1:-}" = all ]; then marks="" && shift; fi
-# A process a core; the tests of a file stay together, since they share what it sets up.
-python -m pytest -m "$marks" --numprocesses auto --dist loadfile --durations=15 "$@"
+# A process a core; the tests of a file stay together, since they share what it sets up. Pictures of the
+# pages are left in $APE_JAX_ARTIFACTS, by default build/artifacts.
+python -m pytest -m "$marks" --numprocesses auto --dist loadfile --durations=15 -rs "$@"

@@ -79,12 +79,12 @@ def _is_own(host: str) -> bool:
 
 
 def _answer(ask: Callable[[], tuple[Any, ...]], nothing: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What `ask` gives and no message; where it fails, `nothing` and one sentence."""
+    """What `ask` gives and then no message; where it fails, `nothing` and one sentence."""
     try:
         return (*ask(), "")
     except UserError as error:
         return (*nothing, str(error))
-    except Exception as error:
+    except Exception as error:  # The page stays up.
         traceback.print_exc()
         return (*nothing, f"this failed with {type(error).__name__}; the terminal says more")
 
@@ -120,7 +120,8 @@ def _texts(gr: Any, desk: Desk, page: Any) -> Any:
             seen = desk.images_for(text, collection, count)
             return ([(one.picture, one.words) for one in seen],)
 
-        return _answer(ask, ([],))
+        images, error = _answer(ask, ([],))
+        return images, _said(gr, error)
 
     for event in (button.click, text.submit):
         event(find, [text, collection, count], [gallery, message], api_visibility="private")
@@ -150,8 +151,8 @@ def _folders(gr: Any, desk: Desk, collection: Any) -> None:
             )
             return (gr.Dropdown(desk.collections, value=name),)
 
-        *out, error = _answer(ask, (gr.skip(),))
-        return (*out, error or report)
+        chosen, error = _answer(ask, (gr.skip(),))
+        return chosen, _said(gr, error or report)
 
     take.__defaults__ = (gr.Progress(),)  # Gradio knows it by its default value.
     button.click(take, folder, [collection, message], api_visibility="private")
@@ -160,8 +161,7 @@ def _folders(gr: Any, desk: Desk, collection: Any) -> None:
 def _images(gr: Any, desk: Desk) -> None:
     with gr.Row():
         with gr.Column():
-            kinds = [*SUFFIXES]
-            file = gr.File(label="Image", file_types=kinds, height=160)
+            file = gr.File(label="Image", file_types=list(SUFFIXES), height=160)
             own = gr.Textbox(
                 label="Captions or classes to choose from, one a line",
                 placeholder="empty: the captions of the run's evaluation pairs",
@@ -179,11 +179,19 @@ def _images(gr: Any, desk: Desk) -> None:
             rows = [[d.caption, f"{d.cosine:.3f}", f"{100 * d.share:.1f}"] for d in found]
             return picture, rows
 
-        return _answer(ask, (None, []))
+        picture, rows, error = _answer(ask, (None, []))
+        return picture, rows, _said(gr, error)
 
     for event in (button.click, file.upload):
         event(describe, [file, own], [shown, table, message], api_visibility="private")
 
 
 def _message(gr: Any, name: str) -> Any:
-    return gr.Textbox(show_label=False, container=False, interactive=False, elem_id=name)
+    return gr.Textbox(
+        show_label=False, container=False, interactive=False, visible=False, elem_id=name
+    )
+
+
+def _said(gr: Any, words: str) -> Any:
+    """A message with these words, which is there only where there are any."""
+    return gr.Textbox(words, visible=bool(words))

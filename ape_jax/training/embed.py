@@ -123,16 +123,18 @@ def readable_batches(
         background=background,
         skipped=skipped,
     )
+    through = 0
     try:
         for batch in batches:
             valid = batch["valid"]
             places = batch["index"][valid]
             yield {"image": batch["image"][valid]}, places
-            done(int(places[-1]) + 1)
+            done(through := int(places[-1]) + 1)
     except UserError:
         if len(skipped) < len(records):
             raise
-    done(len(records))
+    if through < len(records):  # The last ones cannot be read.
+        done(len(records))
 
 
 def token_batches(tokens: RaggedTokens, rows: int, groups: int) -> Iterator[tuple[Any, np.ndarray]]:

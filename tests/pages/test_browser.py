@@ -1,0 +1,253 @@
+"""The page and the report as a person sees them: in a real Chromium, on a run that was trained."""
+
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from PIL import Image
+
+from ape_jax.errors import UserError
+from ape_jax.pages import browser as browser_lib
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+_ROOT = pathlib.Path(__file__).parents[2]
+# Runs first in the page's process: writes down where it connects to, beside this machine.
+_WATCH = """
+import os, sys
+def watch(event, args):
+    if event == "socket.getaddrinfo":
+        host = args[0]
+    elif event == "socket.connect" and isinstance(args[1], tuple):
+        host = args[1][0]
+    else:
+        return
+    host = host.decode() if isinstance(host, bytes) else host
+    if host not in ("127.0.0.1", "::1", "localhost", "", None):
+        with open(os.environ["WATCHED"], "a") as log:
+            log.write(f"{event} {args}\\n")
+sys.addaudithook(watch)
+"""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser; a machine without one skips, and says so at the end."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="browser tests: playwright is not installed"
+    )
+    chosen = os.environ.get("APE_JAX_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), "")
+    if not chosen:
+        pytest.skip("browser tests: no Chromium was found (install one, or set APE_JAX_CHROMIUM)")
+    with playwright.sync_playwright() as driver:
+        yield driver.chromium.launch(executable_path=chosen)
+
+
+@pytest.fixture(scope="module")
+def artifacts():
+    """Where pictures are kept for whoever looks at a test run."""
+    path = pathlib.Path(os.environ.get("APE_JAX_ARTIFACTS") or _ROOT / "build/artifacts")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def app(tiny_run, tmp_path_factory):
+    """The page's address, served by a process of its own, and where it would have connected to."""
+    pytest.importorskip("gradio", reason="page tests: gradio is not installed")
+    root = tmp_path_factory.mktemp("app")
+    (root / "sitecustomize.py").write_text(_WATCH)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "APE_JAX_CACHE": str(root / "cache"),
+        "GRADIO_ANALYTICS_ENABLED": "True",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "PYTHONPATH": os.pathsep.join([str(root), str(_ROOT)]),
+        "WATCHED": str(root / "watched"),
+        "XLA_FLAGS": "",
+    }
+    command = [sys.executable, "-m", "ape_jax.demo.app", f"--workdir={tiny_run}", f"--port={port}"]
+    with (root / "log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=root)
+    url = f"http://127.0.0.1:{port}/"
+    try:
+        _wait_for(url, process, root / "log")
+        yield url, root / "watched"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_for(url, process, log):
+    for _ in range(480):
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.5)
+    raise AssertionError(log.read_text())
+
+
+@pytest.fixture(scope="module")
+def page(app, chromium):
+    """The page, opened once, and all that it asked for and complained about."""
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(60_000)
+    page.requested, page.complaints = [], []
+    page.on("request", lambda request: page.requested.append(request.url))
+    page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.goto(app[0])
+    yield page
+    page.close()
+
+
+def message(page, name, pattern):
+    """Waits for a message of the page and gives it."""
+    box = f"#{name} input, #{name} textarea"
+    page.wait_for_function(
+        "([box, words]) => new RegExp(words).test(document.querySelector(box)?.value ?? '')",
+        arg=[box, pattern],
+    )
+    return page.locator(box).first.input_value()
+
+
+def pictures(page, count):
+    """Waits for so many pictures that are really shown; gives the words under them."""
+    found = "[...document.querySelectorAll('.grid-container img')]"
+    shown = f"{found}.filter(x => x.complete && x.naturalWidth > 0).length"
+    page.wait_for_function(f"{shown} === {count} && {found}.length === {count}")
+    return page.locator(".grid-container .caption-label").all_inner_texts()
+
+
+def search(page, text):
+    """Types a text and asks for its images."""
+    page.get_by_label("Text", exact=True).fill(text)
+    page.get_by_role("button", name="Find images").click()
+
+
+def test_a_text_finds_its_images(page, artifacts):
+    search(page, "a red bar")
+    words = pictures(page, 12)
+    assert any(re.fullmatch(r"0\.\d\d a red bar", w.strip()) for w in words[:3]), words
+    page.screenshot(path=artifacts / "page-text.png", full_page=True)
+
+
+def test_a_text_that_is_too_long_is_one_sentence_and_the_page_goes_on(page):
+    search(page, "x" * 10_000)
+    said = message(page, "text-message", "10000")
+    assert said == "the text has 10000 characters; write at most 2000"
+    search(page, "a blue circle")
+    pictures(page, 12)
+    assert not page.locator("#text-message").is_visible()
+
+
+def test_a_folder_is_indexed_and_searched(page, tiny, tmp_path, artifacts):
+    for name in ("red-bar", "blue-circle", "green-square"):
+        shutil.copy(tiny / f"{name}.png", tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "zip.png").write_bytes(b"PK\x03\x04 no image")
+    page.get_by_role("button", name="A folder of your own").click()
+    folder, button = page.get_by_label("Folder on this machine"), page.get_by_text("Index it")
+    for path, words in [
+        (tmp_path / "nowhere", "there is no folder"),
+        (tmp_path / "empty", "holds no image"),
+        (tmp_path, "3 images, 3 encoded, 0 kept, 1 that cannot be read"),
+    ]:
+        folder.fill(str(path))
+        button.click()
+        message(page, "folder-message", words)
+    assert page.get_by_label("Among").input_value() == str(tmp_path)
+    search(page, "a red bar")
+    words = pictures(page, 3)
+    assert sorted(w.split()[-1] for w in words) == [
+        "blue-circle.png",
+        "green-square.png",
+        "red-bar.png",
+    ]
+    page.screenshot(path=artifacts / "page-folder.png", full_page=True)
+
+
+def test_an_image_finds_its_captions(page, tiny, artifacts):
+    page.get_by_role("tab", name="Image to captions").click()
+    page.get_by_label("Captions or classes").fill("a red bar\na blue circle\na green square")
+    page.locator("input[type=file][accept*=png]").set_input_files(tiny / "blue-circle.png")
+    page.get_by_role("cell", name="a blue circle").first.wait_for()
+    seen = page.locator(".image-frame img")
+    seen.wait_for()
+    assert seen.evaluate("x => x.naturalWidth") == 40
+    page.screenshot(path=artifacts / "page-image.png", full_page=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("huge.png", "announces .* pixels, more than"), ("zip.png", "is not an image")],
+)
+def test_an_image_that_cannot_be_is_one_sentence(page, tiny, tmp_path, name, words):
+    if name == "huge.png":
+        Image.new("1", (20_000, 20_000)).save(tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(b"PK\x03\x04 no image")
+    page.get_by_label("Remove").or_(page.get_by_label("Clear")).first.click()
+    page.locator("input[type=file][accept*=png]").set_input_files(tmp_path / name)
+    said = message(page, "image-message", words)
+    assert said.startswith(name) and "\n" not in said
+
+
+def test_nothing_is_asked_of_or_sent_to_anyone_else(page, app):
+    assert page.requested and all(x.startswith((app[0], "data:", "blob:")) for x in page.requested)
+    assert not page.complaints
+    assert not app[1].exists(), app[1].read_text()
+
+
+def test_only_what_was_found_is_served(app, tiny_run, tiny):
+    for path in ("/etc/passwd", tiny_run / "config.json", tiny / "red-bar.png", "log", "cache"):
+        with pytest.raises(urllib.error.HTTPError) as error:
+            urllib.request.urlopen(f"{app[0]}gradio_api/file={path}")
+        assert error.value.code in (403, 404)
+
+
+def test_the_report_is_whole_without_a_network(chromium, tiny_run, artifacts):
+    context = chromium.new_context(offline=True)
+    page, requested, complaints = context.new_page(), [], []
+    page.on("request", lambda request: requested.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    address = (tiny_run / "report.html").as_uri()
+    page.goto(address)
+    widths = page.evaluate("[...document.images].map(x => x.naturalWidth)")
+    assert len(widths) == 16 * 6 and min(widths) > 0
+    assert page.locator("svg").count() >= 4
+    assert requested == [address] and not complaints
+    page.screenshot(path=artifacts / "report.png", full_page=True)
+    context.close()
+
+
+def test_an_address_that_is_taken_is_one_sentence():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(UserError, match="--port: cannot listen at"):
+            browser_lib.check("127.0.0.1", taken.getsockname()[1])
+    with pytest.raises(UserError, match="--port"):
+        browser_lib.check("127.0.0.1", 99_999)
+
+
+def test_folders_are_offered_to_this_machine_alone():
+    assert [
+        browser_lib._is_own(h) for h in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "a.b")
+    ] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
