@@ -90,7 +90,7 @@ def _restore(maker: str) -> inference.Restored:
     directory = command.workdir(maker)
     if directory == maker and not os.path.isdir(maker):
         raise UserError(f"--index: it was made by {maker}, which is gone; say where with --workdir")
-    return inference.restore(directory)
+    return inference.restore(directory, {"eval.batch": 8})  # A few queries want no large batch.
 
 
 if __name__ == "__main__":

@@ -90,7 +90,8 @@ def tiny_run(tiny, tmp_path_factory):
     config.data.pairs = str(tiny / "pairs.jsonl")
     config.data.eval = {"shapes": str(tiny / "pairs.jsonl")}
     config.text.head.depth, config.optim.lr = 2, 3e-3
-    config.train.batch, config.train.steps, config.train.log_every = 16, 60, 10
+    config.train.batch, config.train.steps, config.train.log_every = 16, 40, 10
+    config.eval.batch = 8
     config.cache.dir = str(tmp_path_factory.mktemp("features"))
     path = tmp_path_factory.mktemp("tiny_run") / "shapes"
     with _without_most_optimizations():

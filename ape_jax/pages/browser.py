@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import ipaddress
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -51,6 +52,8 @@ def serve(desk: Desk, host: str, port: int) -> None:
     Folders are offered only where no other machine can reach the page: whoever does could look at
     every picture of this one.
     """
+    # As Ctrl-C does: what visitors have left goes with the process.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="ape_jax_page_") as kept:
         # Uploads and thumbnails go there and with it; Gradio reads both when it is imported.
         os.environ |= {"GRADIO_TEMP_DIR": kept, "GRADIO_ANALYTICS_ENABLED": "False"}

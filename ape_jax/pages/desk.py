@@ -30,6 +30,8 @@ MOST_CHARACTERS = 2000
 MOST_CAPTIONS = 5000
 _THUMBNAIL = (320, 320)
 _GIVEN = "features:"
+# A batch is filled up to its size: one image would cost as much as many.
+_SETTINGS = {"eval.batch": 8}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Desk:
     """
 
     def __init__(self, directory: str, index: str = ""):
-        run = inference.restore(directory)
+        run = inference.restore(directory, _SETTINGS)
         for side in ("image", "text"):
             if given.is_given(run.config[side].tower):
                 raise UserError(

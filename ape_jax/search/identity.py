@@ -33,9 +33,10 @@ def identity(meta: Mapping[str, Any], *trees: PyTree) -> dict[str, str]:
 
 
 def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str | None:
-    """The name of the first part that differs, None where all are the same."""
+    """The first part that differs, "another text tower", None where all are the same."""
     names = (*_TOWERS, *_PREPARATIONS, _TRAINED)
-    return next((name for name in names if before.get(name) != after.get(name)), None)
+    found = next((name for name in names if before.get(name) != after.get(name)), None)
+    return found and f"{'other' if found == _TRAINED else 'another'} {found}"
 
 
 def _digest(trees: PyTree) -> str:

@@ -120,8 +120,8 @@ def open_index(
     record = store.read_record(where, key)
     if what := difference(record.identity, identity):
         raise UserError(
-            f"{key}: {where} was made by a run ({record.run}) with another {what} than this one "
-            "has now; use that run as it was, or make a new index"
+            f"{key}: {where} was made by a run ({record.run}) with {what} than this one has now; "
+            "use that run as it was, or make a new index"
         )
     return Index(where, record, *store.read_files(where, record, key))
 

@@ -72,6 +72,7 @@ def app(tiny_run, tmp_path_factory):
         "GRADIO_ANALYTICS_ENABLED": "True",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "PYTHONPATH": os.pathsep.join([str(root), str(_ROOT)]),
+        "TMPDIR": str(root),
         "WATCHED": str(root / "watched"),
         "XLA_FLAGS": "",
     }
@@ -84,7 +85,8 @@ def app(tiny_run, tmp_path_factory):
         yield url, root / "watched"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
+    assert not list(root.glob("ape_jax_page_*")), "what visitors have left is still there"
 
 
 def _wait_for(url, process, log):

@@ -1,0 +1,101 @@
+"""The command that makes an index and asks it, on a run that was trained."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import ape_jax
+
+# The commands share names of flags, so that each wants a process of its own; this one runs many.
+_COMMANDS = """
+import contextlib, io, json, sys
+from ape_jax import command, index
+for line in sys.stdin:
+    for name in ("workdir", "images", "out", "index", "query", "like", "k", "exact"):
+        command.flags.FLAGS[name].unparse()
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            command.run(index.main, ["index", *json.loads(line)])
+        except SystemExit as end:
+            code = end.code or 0
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def run():
+    """Runs the command; gives its exit code, the last line of stdout as JSON, and stderr."""
+    root = pathlib.Path(__file__).parents[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", _COMMANDS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+    )
+
+    def run(*flags):
+        process.stdin.write(json.dumps(list(map(str, flags))) + "\n")
+        process.stdin.flush()
+        code, out, err = json.loads(process.stdout.readline())
+        return code, json.loads(out.splitlines()[-1]) if out else {}, err
+
+    yield run
+    process.stdin.close()
+    process.wait(60)
+
+
+def test_a_folder_is_indexed_and_asked(run, tiny, tiny_run, tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / "index"
+    photos.mkdir()
+    for file in tiny.glob("*.png"):
+        shutil.copy(file, photos)
+    (photos / "zip.png").write_bytes(b"PK\x03\x04")
+    make = (f"--workdir={tiny_run}", f"--images={photos}", f"--out={out}")
+    code, made, _ = run(*make)
+    assert code == 0
+    assert made == {"encoded": 24, "gone": 0, "images": 24, "kept": 0, "unreadable": 1}
+    assert run(*make)[1]["encoded"] == 0
+    model, paths = ape_jax.load(tiny_run), sorted(photos.glob("*-*.png"))
+    image = photos / "red-bar.png"
+    _, found, _ = run(f"--index={out}", "--query=a red bar", f"--like={image}", "-k", "3")
+    (hits,) = model.retrieve(["a red bar"], paths, k=3)
+    assert [name for name, _ in found["a red bar"]] == [str(paths[place]) for place, _ in hits]
+    np.testing.assert_allclose(
+        [cosine for _, cosine in found["a red bar"]], [cosine for _, cosine in hits], atol=1e-5
+    )
+    assert found[str(image)][0] == [str(image), pytest.approx(1, abs=1e-5)]
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny_run, moved)
+    _, again, _ = run(f"--index={out}", f"--workdir={moved}", "--query=a red bar", "-k=3")
+    assert again["a red bar"] == found["a red bar"]
+    record = json.loads((out / "index.json").read_text())
+    record["identity"]["trained parameters"], record["run"] = "other", str(tmp_path / "gone")
+    (out / "index.json").write_text(json.dumps(record))
+    code, _, error = run(f"--index={out}", f"--workdir={moved}", "--query=a red bar")
+    assert code == 1 and "with other trained parameters than this one" in error
+    code, _, error = run(f"--index={out}", "--query=a red bar")
+    assert code == 1 and "which is gone; say where with --workdir" in error
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--images=x"], "--images and --out"),
+        (["--images=x", "--out=y", "--index=z"], "--index: write"),
+        ([], "--index: write"),
+        (["--index=no-such"], "--query: expected"),
+        (["--index=no-such", "--query=a"], "holds no index"),
+        (["--images=no-such", "--out=y"], "--workdir"),
+        (["--images=no-such", "--out=y", "--workdir=z"], "--images: there is no folder"),
+    ],
+)
+def test_wrong_flags_are_one_sentence(run, flags, words):
+    code, _, error = run(*flags)
+    assert code == 1 and words in error and error.count("\n") == 1
