@@ -1,6 +1,7 @@
 """The command that makes an index and asks it, on a run that was trained."""
 
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -38,6 +39,7 @@ def run():
         stdout=subprocess.PIPE,
         text=True,
         cwd=root,
+        env={**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": ""},
     )
 
     def run(*flags):
