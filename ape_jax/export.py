@@ -15,7 +15,7 @@ from ape_jax import config as config_lib
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import open_source
 from ape_jax.errors import UserError
-from ape_jax.exporters import card, place, to_dual_encoder, to_onnx, to_torch, verify
+from ape_jax.exporters import card, place, to_dual_encoder, to_onnx, to_stablehlo, to_torch, verify
 from ape_jax.exporters.trained import Trained
 from ape_jax.towers import aligned, given
 from ape_jax.training import portable, workdir
@@ -25,9 +25,9 @@ _OUT = flags.DEFINE_string("out", "", "The directory to write; it must not exist
 _FORMAT = flags.DEFINE_enum(
     "format",
     "torch",
-    ["torch", "dual_encoder", "onnx", "jax"],
+    ["torch", "dual_encoder", "onnx", "stablehlo", "jax"],
     "For transformers with the code it brings, for transformers alone, for ONNX Runtime, "
-    "or for ape_jax.load with the towers in it.",
+    "for jax alone, or for ape_jax.load with the towers in it.",
 )
 _INPUTS = flags.DEFINE_string(
     "inputs", "", "Pairs to check the result with; '' takes the run's data.eval, or data.pairs."
@@ -44,12 +44,11 @@ def main() -> None:
     path = None if finished else workdir.locate(source)
     command.refuse_config()
     out, target = place.check(_OUT.value), _FORMAT.value
-    if target != "jax":
-        verify.require(target)
-    elif finished:
+    verify.require(target)
+    if finished and target == "jax":
         raise UserError(
             f"--format: {source} is a finished model, which ape_jax.load takes as it is; write "
-            "torch, dual_encoder or onnx"
+            "torch, dual_encoder, onnx or stablehlo"
         )
     config = config_lib.default() if path is None else workdir.read_config(path)
     pairs = _pairs(config)  # They fail in no time, a model takes seconds to load.
@@ -123,9 +122,14 @@ def _write(
 ) -> dict[str, verify.Embeddings]:
     """Writes the format, and gives what it makes of the inputs, by what that is called."""
     target = _FORMAT.value
-    if target == "onnx":
-        to_onnx.write(trained, partial)
-        by_rows = verify.onnx(partial, inputs)
+    by_target = {
+        "onnx": (to_onnx.write, verify.onnx),
+        "stablehlo": (to_stablehlo.write, verify.stablehlo),
+    }
+    if target in by_target:
+        write, encode = by_target[target]
+        write(trained, partial)
+        by_rows = encode(partial, inputs)
         return {
             f"{target}, at most {rows} rows at once": theirs for rows, theirs in by_rows.items()
         }

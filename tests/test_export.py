@@ -1,17 +1,20 @@
 """The export command, end to end on a trained run, and what it refuses."""
 
+import errno
 import json
+import os
 import shutil
 import sys
 
 import numpy as np
 import pytest
+import safetensors
 from safetensors.numpy import load_file, save_file
 
 import ape_jax
 from ape_jax import command, export
 from ape_jax import config as config_lib
-from ape_jax.exporters import to_onnx, verify
+from ape_jax.exporters import files, to_onnx, verify
 from ape_jax.training import loop
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -55,6 +58,13 @@ def run(capsys, *arguments):
     return stop.value.code or 0, *capsys.readouterr()
 
 
+def tamper(weights):
+    """Makes a safetensors file announce a header of exabytes."""
+    content = bytearray(weights.read_bytes())
+    content[:8] = (2**62).to_bytes(8, "little")
+    weights.write_bytes(content)
+
+
 def refused(capsys, words, out, *arguments):
     code, _, said = run(capsys, f"--out={out}", *arguments)
     assert code == 1 and words in said and said.count("\n") == 1, said
@@ -78,6 +88,19 @@ def test_jax_export_is_loaded_without_the_towers_it_came_from(world, text_tower,
     shutil.rmtree(text_tower)  # Away, as on another machine.
     model = ape_jax.load(out)
     assert model.config.text.tower == str(text_tower)
+    tamper(out / "towers/text/model.safetensors")
+    with pytest.raises(ape_jax.UserError, match="no whole safetensors file") as error:
+        ape_jax.load(out)
+    assert "\n" not in str(error.value)
+
+
+def test_trained_run_goes_to_stablehlo_and_proves_it(world, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    out = tmp_path / "exported"
+    arguments = [f"--workdir={world / 'run'}", f"--out={out}", "--format=stablehlo"]
+    code, printed, said = run(capsys, *arguments)
+    assert not code, said
+    assert printed.count("least cosine") == len(verify.STABLEHLO_BATCHES)
 
 
 @pytest.mark.slow
@@ -147,6 +170,33 @@ def test_existing_out_is_left_alone(world, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
+@pytest.mark.parametrize("place", ["file/out", "file/new/out"])
+def test_out_under_a_file_is_one_sentence(world, tmp_path, capsys, place):
+    (tmp_path / "file").write_text("mine")
+    code, _, said = run(capsys, f"--workdir={world / 'run'}", f"--out={tmp_path / place}")
+    assert code == 1 and "cannot write in" in said and said.count("\n") == 1
+
+
+def test_out_in_a_folder_of_others_is_one_sentence(world, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    refused(capsys, "cannot write in", tmp_path / "out", f"--workdir={world / 'run'}")
+
+
+@pytest.mark.parametrize("target", ["torch", "stablehlo", "jax"])
+def test_disk_that_is_full_leaves_nothing(world, tmp_path, capsys, monkeypatch, target):
+    def full(*_, **__):
+        raise error
+
+    text = "Error while serializing: I/O error: No space left on device (os error 28)"
+    error = safetensors.SafetensorError(text)
+    monkeypatch.setattr(files, "save_file", full)
+    if target == "jax":
+        error = OSError(errno.ENOSPC, "No space left on device")
+        monkeypatch.setattr(shutil, "copyfile", full)
+    arguments = [f"--workdir={world / 'run'}", f"--format={target}"]
+    refused(capsys, "No space left on device", tmp_path / "out", *arguments)
+
+
 @pytest.fixture
 def copied(world, tmp_path):
     """A copy of the run in a folder of its own."""
@@ -163,6 +213,17 @@ def without(*names):
     return remove
 
 
+def cut(name):
+    """As a copy that was broken off leaves it."""
+    return lambda path: (path / name).write_text((path / name).read_text()[:20])
+
+
+def unfinished(path):
+    """As a training that was killed in its second save leaves it."""
+    (path / "summary.json").unlink()
+    (path / "checkpoints/4.orbax-checkpoint-tmp").mkdir()
+
+
 def changed(keys):
     def change(path):
         record = path / "config.json"
@@ -176,6 +237,9 @@ def changed(keys):
     [
         (shutil.rmtree, "holds no run"),
         (without("summary.json"), "come to its end"),
+        (cut("summary.json"), "a damaged summary.json"),
+        (cut("config.json"), "cannot be read"),
+        (unfinished, "come to its end"),
         (without("config.json"), "no config.json"),
         (without("checkpoints"), "holds no checkpoint"),
         (without("checkpoints/2/trainable"), "cannot be read"),
@@ -195,10 +259,7 @@ def test_no_workdir_and_no_out_are_named(world, tmp_path, capsys):
 
 
 def test_tampered_tower_is_one_sentence(world, text_tower, tmp_path, capsys):
-    weights = text_tower / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[:8] = (2**62).to_bytes(8, "little")  # The length of the header.
-    weights.write_bytes(content)
+    tamper(text_tower / "model.safetensors")
     arguments = [f"--workdir={world / 'run'}"]
     refused(capsys, "no whole safetensors file", tmp_path / "out", *arguments)
 

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import struct
+import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -91,6 +94,37 @@ def test_wrong_use_is_one_sentence(model, call, words):
     with pytest.raises(UserError, match=words) as error:
         call(model)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["a red bar " * 1000, "x" * 10_000, "é\u0301🙂" * 2500])
+def test_text_of_ten_thousand_characters_is_cut(model, text):
+    t = model.encode_text([text[:10_000], "a red bar"])
+    assert t.shape == (2, 32)
+    np.testing.assert_allclose(np.linalg.norm(t, axis=1), 1, rtol=1e-5)
+
+
+def png_header(side):
+    """A PNG whose header announces side x side pixels, without any of them."""
+
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def test_images_that_are_none_or_would_fill_the_memory_are_one_sentence(model, tmp_path):
+    with zipfile.ZipFile(tmp_path / "zip.png", "w") as archive:
+        archive.writestr("x", "y")
+    (tmp_path / "bomb.png").write_bytes(png_header(20_000))
+    (tmp_path / "large.png").write_bytes(png_header(9_000))  # Pillow itself would only warn.
+    for name, words in {"zip": "not an image", "bomb": "pixels", "large": "pixels"}.items():
+        path = tmp_path / f"{name}.png"
+        for image in (path, path.read_bytes()):
+            with pytest.raises(UserError, match=words) as error:
+                model.encode_image([image])
+            assert "\n" not in str(error.value)
 
 
 def test_directory_without_a_run_or_checkpoint_is_one_sentence(run, tmp_path):

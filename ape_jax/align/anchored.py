@@ -38,5 +38,5 @@ class Anchored(nn.Module):
         values = jnp.maximum(values, 0) ** self.power
         # At unit length here already: a high power of small values would underflow in its square.
         values = values / jnp.maximum(jnp.linalg.norm(values, axis=-1, keepdims=True), 1e-30)
-        rows = jnp.arange(len(pooled))[:, None]
+        rows = jnp.arange(pooled.shape[0])[:, None]
         return jnp.zeros_like(scores).at[rows, places].set(values)

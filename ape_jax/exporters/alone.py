@@ -1,4 +1,4 @@
-"""Scripts of this room in processes of their own, in which neither jax nor we are imported."""
+"""Scripts of this room in processes of their own, in which nothing of ours is imported."""
 
 from __future__ import annotations
 

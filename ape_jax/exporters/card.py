@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import jax
 
 from ape_jax.errors import UserError
 from ape_jax.evaluators import report
@@ -29,6 +31,15 @@ classify("cat.png", candidate_labels=["cat", "dog"], hypothesis_template="{}")
 Needs torch and transformers 5; `modeling_ape.py` and `processing_ape.py` are all the code there is.
 Give the processor PIL images as they are opened: it turns them as their EXIF says and lays
 transparent ones on the colour BACKGROUND; pipelines drop transparency before it sees it.
+
+sentence-transformers (6.2 was tried) loads it as well, for texts and for images that are open:
+
+```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer(DIR, trust_remote_code=True)
+model.similarity(model.encode(["a cat"]), model.encode(images))
+```
 """
 DUAL_ENCODER = """\
 ```python
@@ -67,6 +78,34 @@ the prefix of tokenizer_config.json before every text. Where `image.onnx.data` o
 is there, it holds weights and stays beside its graph. Give the processor PIL images as they are
 opened: it turns them as their EXIF says and lays transparent ones on the colour BACKGROUND.
 """
+STABLEHLO = """\
+```python
+import json, jax
+from jax import export
+from safetensors.numpy import load_file
+from transformers import AutoProcessor
+
+def half(name):
+    program = export.deserialize(open(f"{DIR}/{name}.stablehlo", "rb").read())
+    weights, run = jax.device_put(load_file(f"{DIR}/{name}.safetensors")), jax.jit(program.call)
+    return lambda *inputs: run(weights, *inputs)
+
+processor = AutoProcessor.from_pretrained(DIR, trust_remote_code=True)
+inputs = processor(images=images, text=texts, return_tensors="np", padding=True)
+zimg = half("image")(inputs["pixel_values"])                                # unit length
+ztxt = half("text")(*(inputs[key].astype("int32") for key in ("input_ids", "attention_mask")))
+config = json.load(open(DIR + "/config.json"))
+logits = config["logit_scale"] * zimg @ ztxt.T + (config["logit_bias"] or 0)
+```
+
+Needs jax (made with JAXVERSION; later ones read the programs for at least six months) and
+safetensors, and for the processor transformers 5, without torch; `processing_ape.py` is all the
+code there is. The programs are lowered for CPU, TPU and CUDA, with products in f32 on each. Weights
+are arguments, under their names in the two safetensors files. Batch and text length are free, up to
+`longest_text` tokens of config.json. Each new size is compiled once, so a server pads to few:
+`pad_to_multiple_of=8`. Give the processor PIL images as they are opened: it turns them as their
+EXIF says and lays transparent ones on the colour BACKGROUND.
+"""
 JAX = """\
 ```python
 import ape_jax
@@ -84,7 +123,7 @@ def text(trained: Trained, usage: str, library: str = "transformers") -> str:
 
     Args:
       trained: the run.
-      usage: how the directory is used: `TORCH`, `DUAL_ENCODER`, `ONNX` or `JAX`.
+      usage: how the directory is used: `TORCH`, `DUAL_ENCODER`, `ONNX`, `STABLEHLO` or `JAX`.
       library: what the directory is loaded with, by a hub's name for it.
     """
     config, summary = trained.config, trained.summary
@@ -94,7 +133,7 @@ def text(trained: Trained, usage: str, library: str = "transformers") -> str:
         f"Taken over by ape_jax from `{trained.imported}`, with nothing trained."
         if trained.imported
         else f"Made by ape_jax out of two pretrained towers: {_method(trained)}.",
-        usage.replace("BACKGROUND", str(tuple(config.data.background))).strip(),
+        _filled(usage, config.data.background),
         "## Towers",
         _towers(trained),
         "" if trained.imported else _training(trained),
@@ -110,6 +149,12 @@ def _training(trained: Trained) -> str:
         f"{trained.step} steps; {summary.get('parameters_trained', 0):,} parameters trained and "
         f"{summary.get('parameters_frozen', 0):,} frozen."
     )
+
+
+def _filled(usage: str, background: Sequence[int]) -> str:
+    """The usage with what it leaves to the run."""
+    usage = usage.replace("BACKGROUND", str(tuple(background)))
+    return usage.replace("JAXVERSION", jax.__version__).strip()
 
 
 def _method(trained: Trained) -> str:

@@ -42,6 +42,7 @@ class ApeConfig(PreTrainedConfig):
     """
 
     model_type = "ape"
+    attribute_map = {"projection_dim": "embed"}  # noqa: RUF012 (sentence-transformers asks for it.)
     sub_configs_defaults = {  # noqa: RUF012
         "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="dinov2"),
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert"),

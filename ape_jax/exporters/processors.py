@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ape_jax.data.preprocessor import INTERPOLATIONS
 from ape_jax.data.transforms import ImageTransform
 from ape_jax.errors import UserError
+from ape_jax.exporters.files import write_json
+from ape_jax.exporters.trained import Trained
 from ape_jax.towers.tokens import TextPrepare
+
+_CODE = "processing_ape.py"
+_IMAGE_PROCESSOR = {
+    "image_processor_type": "ApeImageProcessor",
+    "auto_map": {"AutoImageProcessor": "processing_ape.ApeImageProcessor"},
+}
+_TOKENIZER = {"AutoTokenizer": [None, "processing_ape.ApeTokenizer"]}
+
+
+def write(trained: Trained, directory: Path) -> None:
+    """Writes what transformers' `AutoProcessor` loads, and the code that it runs.
+
+    Raises:
+      UserError: as `tokenizer_settings`.
+    """
+    image, text = trained.model.image.tower.prepare, trained.model.text.tower.prepare
+    images = {**image_settings(image.transform), **_IMAGE_PROCESSOR}
+    images["background"] = list(trained.config.data.background)
+    texts = {**tokenizer_settings(text), "prefix": text.prefix, "auto_map": _TOKENIZER}
+    write_json(directory / "preprocessor_config.json", images)
+    write_json(directory / "tokenizer_config.json", texts)
+    (directory / "tokenizer.json").write_text(tokenizer_json(text), encoding="utf-8")
+    write_json(
+        directory / "processor_config.json", {"processor_class": "VisionTextDualEncoderProcessor"}
+    )
+    shutil.copyfile(Path(__file__).with_name(_CODE), directory / _CODE)
 
 
 def image_settings(transform: ImageTransform) -> dict[str, Any]:

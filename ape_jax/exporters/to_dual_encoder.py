@@ -23,7 +23,7 @@ from ape_jax.align import heads as flax_heads
 from ape_jax.align.model import Side
 from ape_jax.errors import UserError
 from ape_jax.exporters import card, processors, towers
-from ape_jax.exporters.to_torch import embed_width, write_json, write_tensors
+from ape_jax.exporters.files import write_json, write_tensors
 from ape_jax.exporters.towers import Exported
 from ape_jax.exporters.trained import Trained
 from ape_jax.towers.aligned import POOLER_OUTPUT
@@ -67,14 +67,14 @@ def write(trained: Trained, directory: Path) -> None:
     if "bias" in trained.logits:
         raise _refusal("its logits have the bias of loss.name='sigmoid'")
     tensors["logit_scale"] = trained.logits["log_scale"]
-    write_tensors(directory, tensors | dict(trained.unread))
+    write_tensors(directory / "model.safetensors", tensors | dict(trained.unread))
     _write_texts(trained, directory, configs)
 
 
 def _write_texts(trained: Trained, directory: Path, configs: dict[str, Any]) -> None:
     kind = "VisionTextDualEncoder"
     config = {"model_type": "vision-text-dual-encoder", "architectures": [f"{kind}Model"]}
-    sizes = {"dtype": "float32", "projection_dim": embed_width(trained)}
+    sizes = {"dtype": "float32", "projection_dim": trained.embed}
     write_json(directory / "config.json", {**config, **sizes, **configs})
     image, text = trained.model.image.tower.prepare, trained.model.text.tower.prepare
     settings = {**processors.image_settings(image.transform)}

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from ape_jax.exporters import alone, card, to_torch
+from ape_jax.exporters import alone, card, processors, to_torch
+from ape_jax.exporters.files import write_json
 from ape_jax.exporters.trained import Trained
-
-_KEPT = (
-    "preprocessor_config.json",
-    "processing_ape.py",
-    "processor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-)
 
 
 def write(trained: Trained, directory: Path) -> None:
@@ -46,23 +38,14 @@ def convert(exports: Mapping[Path, tuple[Trained, Path]]) -> None:
     with tempfile.TemporaryDirectory(prefix="ape_jax_export_") as work:
         wrong = "--out: torch cannot convert the model to ONNX"
         alone.run("convert_onnx.py", {"directories": job}, Path(work), wrong)
-    for made, (trained, to) in exports.items():
-        for name in _KEPT:
-            shutil.copyfile(made / name, to / name)
+    for trained, to in exports.values():
         _describe(trained, to)
 
 
 def _describe(trained: Trained, directory: Path) -> None:
-    """config.json, the model card and the towers' notices."""
-    scale, bias = trained.model.logit_scale(trained.trainable, trained.frozen)
-    config = {
-        "embed": to_torch.embed_width(trained),
-        "image_size": trained.model.image.tower.prepare.transform.size,
-        "longest_text": trained.model.text.tower.prepare.max_length,
-        "logit_scale": float(scale),
-        "logit_bias": None if bias is None else float(bias),
-    }
-    to_torch.write_json(directory / "config.json", config)
+    """The processors, config.json, the model card and the towers' notices."""
+    processors.write(trained, directory)
+    write_json(directory / "config.json", trained.settings)
     text = card.text(trained, card.ONNX, library="onnx")
     (directory / "README.md").write_text(text, encoding="utf-8")
     card.copy_notices(trained, directory)

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
 
-from ape_jax.align.model import Side
-from ape_jax.errors import UserError
 from ape_jax.exporters import card, heads, processors, towers
+from ape_jax.exporters.files import write_json, write_tensors
 from ape_jax.exporters.towers import Exported, Tensors
-from ape_jax.exporters.trained import Trained
+from ape_jax.exporters.trained import Trained, width
 from ape_jax.towers.clip_text import ClipTextConfig
 
-_TEMPLATES = ("modeling_ape.py", "processing_ape.py")
+_MODELING = "modeling_ape.py"
 _CLASSES = {
     "AutoConfig": "modeling_ape.ApeConfig",
     "AutoModel": "modeling_ape.ApeModel",
     "AutoModelForZeroShotImageClassification": "modeling_ape.ApeModel",
 }
-_IMAGE_PROCESSOR = {"AutoImageProcessor": "processing_ape.ApeImageProcessor"}
-_TOKENIZER = {"AutoTokenizer": [None, "processing_ape.ApeTokenizer"]}
+# For sentence-transformers: the model's own two methods, which end at unit length.
+_MODULE = {
+    "idx": 0,
+    "name": "0",
+    "path": "",
+    "type": "sentence_transformers.base.modules.transformer.Transformer",
+}
+_MODALITIES = {
+    "transformer_task": "feature-extraction",
+    "modality_config": {
+        "text": {"method": "get_text_features", "method_output_name": None},
+        "image": {"method": "get_image_features", "method_output_name": None},
+    },
+    "module_output_name": "sentence_embedding",
+}
 
 
 def write(trained: Trained, directory: Path) -> None:
@@ -35,28 +44,16 @@ def write(trained: Trained, directory: Path) -> None:
       UserError: for a head or a tower that torch export does not have.
     """
     config, tensors = describe(trained)
-    write_tensors(directory, tensors)
+    write_tensors(directory / "model.safetensors", tensors)
     write_json(directory / "config.json", config)
-    image, text = trained.model.image.tower.prepare, trained.model.text.tower.prepare
-    settings = {
-        "image_processor_type": "ApeImageProcessor",
-        "auto_map": _IMAGE_PROCESSOR,
-        "background": list(trained.config.data.background),
-    }
+    shutil.copyfile(Path(__file__).with_name(_MODELING), directory / _MODELING)
+    processors.write(trained, directory)
+    write_json(directory / "modules.json", [_MODULE])
+    write_json(directory / "sentence_bert_config.json", _MODALITIES)
     write_json(
-        directory / "preprocessor_config.json",
-        {**processors.image_settings(image.transform), **settings},
+        directory / "config_sentence_transformers.json",
+        {"model_type": "SentenceTransformer", "similarity_fn_name": "cosine"},
     )
-    (directory / "tokenizer.json").write_text(processors.tokenizer_json(text), encoding="utf-8")
-    write_json(
-        directory / "tokenizer_config.json",
-        {**processors.tokenizer_settings(text), "prefix": text.prefix, "auto_map": _TOKENIZER},
-    )
-    write_json(
-        directory / "processor_config.json", {"processor_class": "VisionTextDualEncoderProcessor"}
-    )
-    for name in _TEMPLATES:
-        shutil.copyfile(Path(__file__).with_name(name), directory / name)
     (directory / "README.md").write_text(card.text(trained, card.TORCH), encoding="utf-8")
     card.copy_notices(trained, directory)
 
@@ -72,7 +69,7 @@ def describe(trained: Trained) -> tuple[dict[str, Any], Tensors]:
     for name in ("image", "text"):
         side, params, head = trained.side(name)
         tower = towers.export(side, params)
-        settings, head_tensors = heads.export(side.head, _width(side), embed_width(trained), head)
+        settings, head_tensors = heads.export(side.head, width(side), trained.embed, head)
         tensors |= {f"{name}_tower.{key}": value for key, value in tower.tensors.items()}
         tensors |= {f"{name}_head.{key}": value for key, value in head_tensors.items()}
         described[name] = tower, settings
@@ -94,7 +91,7 @@ def _config(trained: Trained, described: Any, bias: bool) -> dict[str, Any]:
         "architectures": ["ApeModel"],
         "auto_map": _CLASSES,
         "dtype": "float32",
-        "embed": embed_width(trained),
+        "embed": trained.embed,
         "logit_bias": bias,
         "vision_config": image.config,
         "text_config": text.config,
@@ -102,7 +99,7 @@ def _config(trained: Trained, described: Any, bias: bool) -> dict[str, Any]:
             "pooling": side.pooling,
             "prefix_tokens": side.tower.config.prefix_tokens,
             "last_norm": image.last_norm,
-            "standardize": _width(side) if trained.model.standardize else 0,
+            "standardize": width(side) if trained.model.standardize else 0,
             "adapters": image.adapters,
             "heads": image_heads,
         },
@@ -113,34 +110,3 @@ def _config(trained: Trained, described: Any, bias: bool) -> dict[str, Any]:
             "heads": text_heads,
         },
     }
-
-
-def embed_width(trained: Trained) -> int:
-    """The joint width E."""
-    side = trained.model.image
-    return getattr(side.head, "features", _width(side))  # No head keeps the width.
-
-
-def _width(side: Side) -> int:
-    """The width of what the side's head takes."""
-    kind = side.tower.kind
-    return side.tower.config.pooled_width(side.pooling if kind == "image" else "none")
-
-
-def write_tensors(directory: Path, tensors: Tensors) -> None:
-    """model.safetensors.
-
-    Raises:
-      UserError: where it cannot be written.
-    """
-    path = directory / "model.safetensors"
-    try:
-        save_file(tensors, path, metadata={"format": "pt"})
-    except SafetensorError as error:  # It hides what the system said.
-        raise UserError(f"--out: {path} cannot be written: {error}") from error
-    path.chmod(0o644)  # It is made for the owner alone.
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Indented JSON."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

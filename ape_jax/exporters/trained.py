@@ -10,6 +10,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from ape_jax.align.anchored import Anchored
 from ape_jax.align.model import Model, Side
 from ape_jax.towers import weights
 
@@ -63,3 +64,29 @@ class Trained:
         parts = (tree.get(f"{name}_tower", {}) for tree in (self.trainable, self.frozen))
         tower = weights.restored(side.tuned.merged(*parts))  # Files have no int8.
         return side, tower, self.trainable.get(f"{name}_head", {})
+
+    @property
+    def embed(self) -> int:
+        """The joint width E."""
+        side = self.model.image
+        if isinstance(side.head, Anchored):
+            return side.head.anchors
+        return getattr(side.head, "features", width(side))  # No head keeps the width.
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a program without our code must know beside the two halves of the model."""
+        scale, bias = self.model.logit_scale(self.trainable, self.frozen)
+        return {
+            "embed": self.embed,
+            "image_size": self.model.image.tower.prepare.transform.size,
+            "longest_text": self.model.text.tower.prepare.max_length,
+            "logit_scale": float(scale),
+            "logit_bias": None if bias is None else float(bias),
+        }
+
+
+def width(side: Side) -> int:
+    """The width of what a side's head takes."""
+    kind = side.tower.kind
+    return side.tower.config.pooled_width(side.pooling if kind == "image" else "none")

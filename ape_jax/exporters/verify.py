@@ -26,6 +26,8 @@ BATCH = 8
 """Rows that are encoded together."""
 ONNX_BATCHES = (1, 5, 64)
 """Rows that ONNX Runtime encodes together: none of them is what was traced, the last is all."""
+STABLEHLO_BATCHES = (6, 64)
+"""The same for the programs of jax.export, which compile anew for every size: fewer of them."""
 _IMAGES, _TEXTS = 8, 15
 
 Embeddings = tuple[Float[np.ndarray, "n e"], Float[np.ndarray, "m e"]]
@@ -99,10 +101,21 @@ def onnx(directory: Path, inputs: Inputs) -> dict[int, Embeddings]:
     Raises:
       UserError: where it cannot be loaded or run.
     """
-    job = {"directories": [str(directory)], "batches": ONNX_BATCHES}
-    wrong = "--out: what was written cannot be run by ONNX Runtime"
-    out = _encoded("encode_onnx.py", job, inputs, None, wrong)
-    return {rows: (out[f"image_0_{rows}"], out[f"text_0_{rows}"]) for rows in ONNX_BATCHES}
+    return _by_rows(directory, inputs, "onnx", ONNX_BATCHES, "ONNX Runtime")
+
+
+def stablehlo(directory: Path, inputs: Inputs) -> dict[int, Embeddings]:
+    """What jax gives on the CPU, in a process of its own that has none of our code; as `onnx`."""
+    return _by_rows(directory, inputs, "stablehlo", STABLEHLO_BATCHES, "jax")
+
+
+def _by_rows(
+    directory: Path, inputs: Inputs, target: str, batches: Sequence[int], by: str
+) -> dict[int, Embeddings]:
+    job = {"directories": [str(directory)], "batches": batches}
+    wrong = f"--out: what was written cannot be run by {by}"
+    out = _encoded(f"encode_{target}.py", job, inputs, None, wrong)
+    return {rows: (out[f"image_0_{rows}"], out[f"text_0_{rows}"]) for rows in batches}
 
 
 def _encoded(
@@ -164,6 +177,8 @@ def compare(ours: Embeddings, theirs: Embeddings, target: str) -> tuple[float, f
 
 def require(target: str) -> None:
     """Raises UserError unless what a format is made or checked with can be imported."""
+    if target in ("jax", "stablehlo"):
+        return
     needed = {"requirements-export.txt": ("torch", "transformers")}
     if target == "onnx":
         needed["requirements-onnx.txt"] = ("onnx", "onnxruntime", "onnxscript")

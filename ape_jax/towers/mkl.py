@@ -10,11 +10,14 @@ cannot split a foreign call over a mesh.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import ctypes as ct
 import ctypes.util
 import functools
 import importlib.metadata
 import os
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +32,17 @@ _ROW_MAJOR, _AS_IS, _TRANSPOSED = 101, 111, 112  # CBLAS.
 _GNU_THREADS = 3  # PyTorch's too: with Intel's beside them products came out wrong.
 # Waking MKL's threads and packing cost more than they bring under so many multiply-adds.
 _WORTHWHILE = 1 << 28
+_left_out = contextvars.ContextVar("left out", default=False)
+
+
+@contextlib.contextmanager
+def left_out() -> Iterator[None]:
+    """What is traced in here has XLA's own products alone: for programs that run elsewhere."""
+    token = _left_out.set(True)
+    try:
+        yield
+    finally:
+        _left_out.reset(token)
 
 
 def takes(n: int, k: int, m: int) -> bool:
@@ -37,6 +51,8 @@ def takes(n: int, k: int, m: int) -> bool:
     Raises:
       UserError: where MKL is there and its products are wrong.
     """
+    if _left_out.get():  # First: the sizes may be symbols, which cannot be compared.
+        return False
     alone = jax.default_backend() == "cpu" and jax.device_count() == 1
     return n * k * m >= _WORTHWHILE and alone and _registered()
 

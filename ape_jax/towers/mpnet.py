@@ -11,7 +11,7 @@ import dataclasses
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int32
+from jaxtyping import Array, Bool, Float, Int32, Int64
 
 from ape_jax.towers import layers, text_embed
 from ape_jax.towers.bert import EMBEDDINGS, IGNORE, RENAMES, Bert, encoder_fields
@@ -54,13 +54,20 @@ class MPNet(Bert):
         return layers.key_bias(mask) + bias.astype(jnp.float32).transpose(2, 0, 1)[None]
 
 
-def relative_buckets(length: int) -> Int32[np.ndarray, "t t"]:
+def relative_buckets(length: int) -> Int32[Array, "t t"]:
     """The bucket of key s seen from query t (T5, arXiv 1910.10683, section 2.1).
 
     Half of the buckets is for keys before the query, half for those after it; in each, the nearer
-    half is exact and the rest grows with the logarithm of the distance, up to 128.
+    half is exact and the rest grows with the logarithm of the distance, up to 128. From there on it
+    is the last one, so that a table of these distances does for any length, known or not.
     """
-    offset = np.arange(length)[None] - np.arange(length)[:, None]
+    table = _buckets(np.arange(-_MAX_DISTANCE, _MAX_DISTANCE + 1))
+    place = jnp.arange(length)
+    offset = jnp.clip(place[None] - place[:, None], -_MAX_DISTANCE, _MAX_DISTANCE)
+    return jnp.asarray(table)[offset + _MAX_DISTANCE]
+
+
+def _buckets(offset: Int64[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
     half = _BUCKETS // 2
     exact = half // 2
     distance = np.abs(offset).astype(np.float32)
@@ -69,7 +76,8 @@ def relative_buckets(length: int) -> Int32[np.ndarray, "t t"]:
         np.log(_MAX_DISTANCE / exact)
     )
     far = np.minimum(exact + (ratio * np.float32(half - exact)).astype(np.int32), half - 1)
-    return np.where(distance < exact, distance.astype(np.int32), far) + half * (offset > 0)
+    bucket = np.where(distance < exact, distance.astype(np.int32), far) + half * (offset > 0)
+    return bucket.astype(np.int32)
 
 
 def _parse(fields: Fields) -> MPNetConfig:

@@ -121,14 +121,18 @@ def read_summary(
     if not (path / _RECORDS[kind]).exists() or not (path / _SUMMARY).exists():
         return None
     require_same(path, config, kind)
+    summary = _summary(path)
+    if summary is None:
+        print(f"{path / _SUMMARY} cannot be read and is made again", file=sys.stderr)
+    return summary
+
+
+def _summary(path: pathlib.Path) -> dict[str, Any] | None:
     try:
         summary = json.loads((path / _SUMMARY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        summary = None
-    if isinstance(summary, dict) and summary:
-        return summary
-    print(f"{path / _SUMMARY} cannot be read and is made again", file=sys.stderr)
-    return None
+        return None
+    return summary if isinstance(summary, dict) and summary else None
 
 
 def finished(path: pathlib.Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -137,11 +141,13 @@ def finished(path: pathlib.Path, config: ml_collections.ConfigDict) -> dict[str,
     Raises:
       UserError: where it has not, or the directory holds another config's run.
     """
-    summary = read_summary(path, config)
+    require_same(path, config)
+    summary = _summary(path)
     if summary is None:
+        found = "a damaged" if (path / _SUMMARY).exists() else "no"
         raise UserError(
-            f"--workdir: {path} holds no run that has come to its end (no {_SUMMARY}); run its "
-            "training again, which goes on"
+            f"--workdir: {path} holds no run that has come to its end ({found} {_SUMMARY}); run "
+            "its training again, which goes on"
         )
     return summary
 

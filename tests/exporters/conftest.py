@@ -50,12 +50,17 @@ def _classes():
 
 @pytest.fixture(scope="session")
 def zoo(tiny, tmp_path_factory):
-    """`zoo("mpnet")` is the directory of such a tower, all of its parameters random."""
+    """`zoo("mpnet")` is the directory of such a tower, all of its parameters random.
+
+    `zoo("demo:minilm")` is what it says.
+    """
     import torch
 
     root, classes = tmp_path_factory.mktemp("zoo"), _classes()
 
     def directory(name):
+        if name.startswith("demo:"):
+            return name
         path = root / name
         if not path.exists():
             model_class, config = classes[name]
@@ -112,7 +117,8 @@ def made(zoo):
 def _parameters(model):
     """The model's two trees without `init`, which takes seconds to compile.
 
-    Nothing that is trained is zero, nor a norm the identity; what is frozen is the towers' own.
+    Nothing that is trained is zero, nor a norm the identity; what is frozen is the towers' own, and
+    what is trained of a real tower is near to it.
     """
     trainable, frozen = jax.eval_shape(lambda: model.init(0))
     rng = np.random.default_rng(0)
@@ -121,19 +127,33 @@ def _parameters(model):
         values = 0.1 * rng.normal(size=leaf.shape) + name.endswith("scale")
         return jnp.asarray(values, jnp.float32)
 
+    def moved(tower):
+        own = flatten(tower.params) if tower.spec.startswith("demo:") else {}
+
+        def move(name, leaf):
+            if name not in own:
+                return drawn(name, leaf)
+            start = own[name][: leaf.shape[0]].reshape(leaf.shape)
+            return start * jnp.asarray(1 + 0.02 * rng.normal(size=leaf.shape), jnp.float32)
+
+        return move
+
     def kept(tower):
         own = flatten(tower.params)
         return lambda name, leaf: own[name][: leaf.shape[0]].reshape(leaf.shape)
 
+    draw = {}
     for side in ("image", "text"):
         tower, name = getattr(model, side).tower, f"{side}_tower"
         frozen[name] = map_leaves(kept(tower), frozen.get(name, {}))
+        draw[name] = moved(tower)
     if "statistics" in frozen:
         width = frozen["statistics"]["center"].shape
         center = jnp.asarray(rng.normal(size=width), jnp.float32)
         frozen["statistics"] = {"center": center, "spread": jnp.exp(0.3 * center[::-1])}
     trainable["loss"] = {**trainable["loss"], "log_scale": jnp.float32(2.0)}
-    return {name: map_leaves(drawn, tree) for name, tree in trainable.items()}, frozen
+    values = {name: map_leaves(draw.get(name, drawn), tree) for name, tree in trainable.items()}
+    return values, frozen
 
 
 def _run(function, *arguments):

@@ -1,0 +1,100 @@
+"""`--format stablehlo`: two programs that `jax` runs without us, their weights beside them.
+
+Both are `jax.export`'s: lowered for all platforms at once, with sizes of batch and text left free.
+Weights are arguments, in safetensors files of their own, where they can be looked at; in a program
+they would be constants that every compiler has to go through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import unflatten_dict
+from jax import export
+from jaxtyping import Array, Float
+
+from ape_jax.align.model import Model
+from ape_jax.align.selection import flatten
+from ape_jax.exporters import card, processors
+from ape_jax.exporters.files import write_json, write_tensors
+from ape_jax.exporters.trained import Trained
+from ape_jax.towers import mkl
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+_TREES = ("trainable", "frozen")
+
+Weights = Mapping[str, Array]
+"""Leaves by their paths, `trainable/text_head/dense_0/kernel`: `top:K` has some in both trees."""
+
+
+def write(trained: Trained, directory: Path) -> None:
+    """Fills an empty directory with two programs, their weights, and what goes before them.
+
+    Raises:
+      UserError: where no token can stand for padding.
+      OSError: where it cannot be written.
+    """
+    for name, (function, *inputs) in _halves(trained).items():
+        weights = _weights(trained, name)
+        with mkl.left_out():
+            program = export.export(jax.jit(function), platforms=PLATFORMS)(weights, *inputs)
+        write_tensors(directory / f"{name}.safetensors", weights, form="np")
+        (directory / f"{name}.stablehlo").write_bytes(program.serialize())
+    processors.write(trained, directory)
+    write_json(directory / "config.json", {**trained.settings, "platforms": PLATFORMS})
+    text = card.text(trained, card.STABLEHLO, library="jax")
+    (directory / "README.md").write_text(text, encoding="utf-8")
+    card.copy_notices(trained, directory)
+
+
+def _halves(trained: Trained) -> dict[str, tuple]:
+    """By name, a function of weights and inputs, and the shapes of these inputs."""
+    tower, longest = trained.model.image.tower, trained.model.text.tower.prepare.max_length
+    size = tower.prepare.transform.size
+    rows = export.symbolic_shape(f"batch, 3, {size}, {size}")
+    images = jax.ShapeDtypeStruct(rows, jnp.float32)
+    rows = export.symbolic_shape("batch, length", constraints=[f"length <= {longest}"])
+    tokens = jax.ShapeDtypeStruct(rows, jnp.int32)
+    return {
+        "image": (_image_half(trained.model), images),
+        "text": (_text_half(trained.model), tokens, tokens),
+    }
+
+
+def _image_half(model: Model) -> Callable[..., Array]:
+    def encode(weights: Weights, pixel_values: Float[Array, "B 3 S S"]) -> Float[Array, "B E"]:
+        trainable, frozen = _trees(weights)
+        features = model.image_features(frozen, {"image": pixel_values.transpose(0, 2, 3, 1)})
+        return model.align_images(trainable, frozen, features)
+
+    return encode
+
+
+def _text_half(model: Model) -> Callable[..., Array]:
+    def encode(weights: Weights, input_ids: Array, attention_mask: Array) -> Float[Array, "B E"]:
+        trainable, frozen = _trees(weights)
+        batch = {"ids": input_ids, "mask": attention_mask != 0}
+        return model.align_texts(trainable, frozen, model.text_features(frozen, batch))
+
+    return encode
+
+
+def _weights(trained: Trained, name: str) -> dict[str, np.ndarray]:
+    """What one half reads, as it is kept: int8 stays int8."""
+    weights = {}
+    for kind, tree in zip(_TREES, (trained.trainable, trained.frozen)):
+        own = {key: part for key, part in tree.items() if key.startswith(f"{name}_")}
+        if name == "image" and "statistics" in tree:
+            own["statistics"] = tree["statistics"]
+        weights |= {f"{kind}/{path}": np.asarray(leaf) for path, leaf in flatten(own).items()}
+    return weights
+
+
+def _trees(weights: Weights) -> list[Mapping]:
+    """The trainable and the frozen parameters."""
+    trees = unflatten_dict(dict(weights), sep="/")
+    return [trees.get(kind, {}) for kind in _TREES]
