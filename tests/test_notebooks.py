@@ -55,7 +55,7 @@ def printed(notebook):
 def test_it_runs_from_top_to_bottom(path, folder, environment):
     notebook = shrunk(path)
     resources = {"metadata": {"path": str(folder)}}
-    nbclient.NotebookClient(notebook, timeout=240, resources=resources).execute()
+    nbclient.NotebookClient(notebook, timeout=900, resources=resources).execute()
     said = printed(notebook)
     # A command that fails in a `!` line does not stop a notebook.
     assert "error:" not in said and "Traceback" not in said, said

@@ -98,7 +98,7 @@ def inputs(tiny, tmp_path_factory):
 def made(zoo):
     """`made({"image.tune": "adapter"}, image="clip")`: a run whose parameters are all random."""
 
-    def make(settings, image="dinov2", text="bert"):
+    def make(settings, image="dinov2", text="bert", solved=None):
         flat = {
             "image.tower": str(zoo(image)),
             "text.tower": str(zoo(text)),
@@ -108,7 +108,7 @@ def made(zoo):
             **settings,
         }
         config = config_lib.resolve(flat)
-        model = build.make_model(config, *build.load_towers(config))
+        model = build.make_model(config, *build.load_towers(config), solved)
         return _trained(config, model, *_parameters(model))
 
     return make

@@ -52,6 +52,15 @@ def pipeline(directory, job, out):
     out["pipeline"] = np.array([scores[label] for label in labels])
 
 
+def sentence_transformer(directory, job, out):
+    from sentence_transformers import SentenceTransformer  # Ten seconds.
+
+    model = SentenceTransformer(directory, trust_remote_code=True)
+    out["sentence/texts"] = model.encode(job["texts"])
+    out["sentence/images"] = model.encode([Image.open(path) for path in job["images"]])
+    out["sentence/width"] = np.array(model.get_embedding_dimension())
+
+
 def dual_encoders(job, out):
     for name, directory in job["dual_encoders"].items():
         model, processor = load(transformers.VisionTextDualEncoderModel, directory)
@@ -76,6 +85,8 @@ def main(job):
             embed(*load(transformers.AutoModel, job["copy"], **options), job, out, "again")
         if name == job["pipeline"]:
             pipeline(directory, job, out)
+        if name == job["sentence"]:
+            sentence_transformer(directory, job, out)
     dual_encoders(job, out)
     np.savez(job["out"], **out)
 

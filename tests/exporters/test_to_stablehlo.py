@@ -51,6 +51,10 @@ MORE = {
         | {"image.head.name": "token_pool_mlp", "text.head.name": "token_pool_mlp"},
         {"image": "deit", "text": "distilbert"},
     ),
+    "asif": (
+        {"method": "asif", "text.param_dtype": "int8"},
+        {"solved": {"width": 40, "neighbours": 9, "power": 2.0}},
+    ),
     "full": ({**LINEAR, "image.tune": "full", "text.tune": "full"}, {}),
 }
 
@@ -166,9 +170,3 @@ def test_directory_is_whole_and_holds_no_paths_of_the_machine(exported):
     config, loss = json.loads(files["config.json"].read_text()), runs["ape"].trainable["loss"]
     assert config["logit_scale"] == pytest.approx(np.exp(2.0))
     assert config["logit_bias"] == float(loss["bias"])
-
-
-def test_asif_goes_where_torch_does_not_take_it(made, tmp_path):
-    to_stablehlo.write(made({"method": "asif"}), tmp_path)
-    weights = load_file(tmp_path / "image.safetensors")
-    assert "trainable/image_head/anchors" in weights

@@ -118,6 +118,7 @@ def through_torch(root, made, inputs, cases, dual_encoders):
         "again": "adapter+layernorm",
         "copy": str(root / "copy"),
         "pipeline": "ape",
+        "sentence": "siglip and prefix",
         "out": str(root / "out.npz"),
     }
     (root / "job.json").write_text(json.dumps(job))
@@ -171,6 +172,15 @@ def test_torch_gives_the_embeddings_of_jax_for_every_family(exported_more, input
 
 
 @pytest.mark.slow
+def test_sentence_transformers_give_the_embeddings_of_jax(exported_more, inputs):
+    runs, out, _ = exported_more
+    run = runs["siglip and prefix"]
+    np.testing.assert_allclose(out["sentence/texts"], run.encode_texts(inputs.texts), atol=1e-4)
+    np.testing.assert_allclose(out["sentence/images"], run.encode_images(inputs.images), atol=1e-4)
+    assert out["sentence/width"] == run.embed == 24
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DUAL_ENCODERS)
 def test_every_dual_encoder_gives_the_embeddings_of_jax(exported_more, inputs, name):
     assert_same(exported_more, name, inputs.images[-2:], inputs.texts)
@@ -209,11 +219,14 @@ def test_directory_holds_no_pickle_and_tensors_in_f32(exported):
     assert names == {
         "README.md",
         "config.json",
+        "config_sentence_transformers.json",
         "model.safetensors",
         "modeling_ape.py",
+        "modules.json",
         "preprocessor_config.json",
         "processing_ape.py",
         "processor_config.json",
+        "sentence_bert_config.json",
         "tokenizer.json",
         "tokenizer_config.json",
     }
