@@ -29,7 +29,8 @@ def environment(monkeypatch, tmp_path):
     for name, value in {
         "PATH": bins,
         "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": "",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # As `quick_compile`.
         "IPYTHONDIR": str(tmp_path / "ipython"),
         "JUPYTER_RUNTIME_DIR": str(tmp_path / "jupyter"),
         "HF_MODULES_CACHE": str(tmp_path / "modules"),

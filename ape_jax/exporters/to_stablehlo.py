@@ -7,7 +7,8 @@ they would be constants that every compiler has to go through.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -40,7 +41,7 @@ def write(trained: Trained, directory: Path) -> None:
     """
     for name, (function, *inputs) in _halves(trained).items():
         weights = _weights(trained, name)
-        with mkl.left_out():
+        with mkl.left_out(), _no_locations():
             program = export.export(jax.jit(function), platforms=PLATFORMS)(weights, *inputs)
         write_tensors(directory / f"{name}.safetensors", weights, form="np")
         (directory / f"{name}.stablehlo").write_bytes(program.serialize())
@@ -49,6 +50,18 @@ def write(trained: Trained, directory: Path) -> None:
     text = card.text(trained, card.STABLEHLO, library="jax")
     (directory / "README.md").write_text(text, encoding="utf-8")
     card.copy_notices(trained, directory)
+
+
+@contextlib.contextmanager
+def _no_locations() -> Iterator[None]:
+    """Programs hold the lines of code that each operation comes of, with paths of this machine."""
+    key = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, key)
+    jax.config.update(key, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(key, before)
 
 
 def _halves(trained: Trained) -> dict[str, tuple]:

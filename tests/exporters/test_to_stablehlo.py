@@ -168,5 +168,5 @@ def test_directory_is_whole_and_holds_no_paths_of_the_machine(exported):
         content = files[name].read_bytes()
         assert b"site-packages" not in content and b"ape_jax/" not in content
     config, loss = json.loads(files["config.json"].read_text()), runs["ape"].trainable["loss"]
-    assert config["logit_scale"] == pytest.approx(np.exp(2.0))
+    assert config["logit_scale"] == pytest.approx(np.exp(float(loss["log_scale"])))
     assert config["logit_bias"] == float(loss["bias"])
