@@ -17,9 +17,11 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# Many tests compile the same program; all but the first read it from here, subprocesses too.
-_CACHE = tempfile.TemporaryDirectory(prefix="ape_jax_xla_")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+# Many tests compile the same program; all but the first read it from here, in other processes too:
+# workers find the directory of the process that started them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="ape_jax_xla_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 COLOURS = ("red", "green", "blue", "yellow", "black", "purple")
