@@ -54,7 +54,8 @@ def run_study(
     _check_sizes(config, len(sources.train))
     digests = sources.digests()
     done = workdir.read_summary(path, config, "study")
-    if done is not None and done.get("digests") == digests:
+    same = {"digests": digests, "config": config_lib.digest(config)}
+    if done is not None and {key: done.get(key) for key in same} == same:
         return done
     workdir.claim(path, config, "study")
     with workdir.held(path):
@@ -68,8 +69,7 @@ def run_study(
         summary = {
             "methods": list(sizes.values())[-1],
             "images": {task.name: len(task.dataset.pairs) for task in run.tasks},
-            "digests": digests,
-            "config": config_lib.digest(config),
+            **same,
             "costs": _costs(config, path) if hosts.is_first() else {},
         }
         if config.study.sizes:

@@ -176,11 +176,15 @@ def write_text(path: pathlib.Path, text: str) -> None:
 def require_same(path: pathlib.Path, config: ml_collections.ConfigDict, kind: Kind = "run") -> None:
     """Refuses to go on with another config's run.
 
+    A study may have other methods, seeds and sizes: each of its cells is held to its own config.
+
     Raises:
       UserError: naming the first key that differs.
     """
     before, after = config_lib.flatten(read_config(path, kind)), config_lib.flatten(config)
     for key in before:
+        if kind == "study" and key.startswith("study."):
+            continue
         if before[key] != after[key] and key not in schema.HARMLESS:
             raise UserError(
                 f"--workdir: {path} holds a {kind} of another config: {key} is {before[key]!r} "

@@ -136,6 +136,18 @@ def test_sizes_are_one_more_axis(config, tmp_path):
     assert files[0].read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_study_takes_more_methods_and_keeps_the_cells_that_it_has(config, tmp_path, monkeypatch):
+    with config.unlocked():
+        config.study.methods = ("ridge",)
+    before = study.run_study(config, tmp_path)
+    with config.unlocked():
+        config.study.methods = ("chance", "ridge")
+    monkeypatch.setattr(loop.closed, "finish", None)  # Nothing is solved again.
+    after = study.run_study(config, tmp_path)
+    assert list(after["methods"]) == ["chance", "ridge"]
+    assert after["methods"]["ridge"] == before["methods"]["ridge"]
+
+
 def test_a_killed_study_goes_on_cell_by_cell(config, tmp_path, monkeypatch):
     with config.unlocked():
         config.study.methods, config.study.seeds = ("ridge", "ape"), 1
