@@ -51,7 +51,6 @@ def recipe(path):
     return pytest.param(path, id=path.stem, marks=[] if path.stem in QUICK else pytest.mark.slow)
 
 
-@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("path", [recipe(p) for p in RECIPES if p.stem != "asif"])
 def test_first_steps_of_a_recipe_bring_the_loss_down(path, tmp_path, features, monkeypatch):
     """Twenty steps on real towers and pairs of the demo.

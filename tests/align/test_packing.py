@@ -19,8 +19,6 @@ from ape_jax.features import ragged
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.towers.tower import TowerConfig, pool
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 TOWER = TowerConfig(
     kind="text",
     family="bert",

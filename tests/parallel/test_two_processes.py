@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
 from ape_jax import config as config_lib
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
