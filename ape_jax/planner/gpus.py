@@ -136,14 +136,12 @@ class Gpus(Target):
       kind: a key of `GPUS`.
       machines: how many.
       each: GPUs a machine.
-      thorough: as `Target` has it; the GPU compiler does all of its work anyway.
     """
 
     name: str
     kind: str
     machines: int
     each: int
-    thorough: bool = False
     platform = "cuda"
 
     @property
@@ -179,6 +177,9 @@ class Gpus(Target):
                 "--topology: compiling for GPUs needs JAX's CUDA plugin; pip install -r "
                 f"requirements-gpu-plan.txt ({error})"
             ) from error
+        except Exception as error:  # Whatever the plugin raises.
+            reason = " ".join(str(error).split())
+            raise UserError(f"--topology: {self.name} cannot be compiled for: {reason}") from error
         return mesh_of(found, fsdp)
 
     def refusal(self, peak: int) -> str:
@@ -224,7 +225,7 @@ class Gpus(Target):
         )
 
 
-def parse(name: str, *, thorough: bool = False) -> Gpus:
+def parse(name: str) -> Gpus:
     """The GPUs of that name.
 
     Raises:
@@ -236,7 +237,7 @@ def parse(name: str, *, thorough: bool = False) -> Gpus:
             f"--topology: expected GPU:NUMBER or GPU:MACHINESxNUMBER such as h100:4x8, of "
             f"{', '.join(GPUS)}; found {name!r}"
         )
-    return Gpus(name, match[1], int(match[2] or 1), int(match[3]), thorough)
+    return Gpus(name, match[1], int(match[2] or 1), int(match[3]))
 
 
 def _tell_where_the_assembler_is() -> None:

@@ -41,12 +41,10 @@ class Target(abc.ABC):
 
     Attributes:
       name: as the user wrote it.
-      thorough: whether programs are compiled as they would be to run.
       platform: of JAX.
     """
 
     name: str
-    thorough: bool
     platform: ClassVar[str]
 
     @property

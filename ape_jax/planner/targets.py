@@ -16,14 +16,15 @@ def parse(name: str, *, thorough: bool = False) -> Target:
 
     Args:
       name: such as v5e:4x4 or h100:8.
-      thorough: whether programs are compiled as they would be to run.
+      thorough: of a slice, whether programs are compiled as they would be to run; those for GPUs
+        always are, but for what has to be measured.
 
     Raises:
       UserError: for a name that is none.
     """
     kind = name.partition(":")[0]
     if kind in gpus.GPUS:
-        return gpus.parse(name, thorough=thorough)
+        return gpus.parse(name)
     if kind in slices.CHIPS:
         return slices.parse(name, thorough=thorough)
     raise UserError(
