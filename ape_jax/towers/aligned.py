@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ape_jax.errors import UserError
-from ape_jax.towers import big_vision_text, halves, sources
+from ape_jax.towers import big_vision_text, halves, lilt, sources
 from ape_jax.towers.names import Tensors
 
 Dense = tuple[Float32[np.ndarray, "i o"], Float32[np.ndarray, " o"] | None]
@@ -32,11 +32,13 @@ class Top:
       pooling: how the tower's output becomes one vector, by `tower.pool`.
       pooler: kernel f32 [d, d] and bias f32 [d] of a layer that tanh follows, None without one.
       projection: kernel f32 [d, E] and bias f32 [E] or None; None where nothing is projected.
+      adapters: LilT's in the tower's blocks, by our paths (`lilt.read_adapters`).
     """
 
     pooling: str
     pooler: Dense | None = None
     projection: Dense | None = None
+    adapters: Mapping[str, Float32[np.ndarray, "L ..."]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -217,6 +219,7 @@ def _siglip(read: _Reader, config: Mapping[str, Any], label: str) -> Aligned:
 
 
 def _lilt(read: _Reader, config: Mapping[str, Any], label: str) -> Aligned:
+    names = tuple(read.tensors.shapes)
     read.only(
         ("visual_encoder.", "text_encoder."),
         {f"{n}_proj.{p}" for n in ("vision", "text") for p in ("weight", "bias")} | {"temp"},
@@ -225,8 +228,16 @@ def _lilt(read: _Reader, config: Mapping[str, Any], label: str) -> Aligned:
     if temperature <= 0:
         raise UserError(f"{label}: tensor 'temp' is {temperature}; a temperature is above 0")
     return Aligned(
-        image=Top(pooling="cls", projection=read.linear("vision_proj", bias=True)),
-        text=Top(pooling="cls", projection=read.linear("text_proj", bias=True)),
+        image=Top(
+            pooling="cls",
+            projection=read.linear("vision_proj", bias=True),
+            adapters=lilt.read_adapters(names, "image", read),
+        ),
+        text=Top(
+            pooling="cls",
+            projection=read.linear("text_proj", bias=True),
+            adapters=lilt.read_adapters(names, "text", read),
+        ),
         log_scale=np.float32(-np.log(temperature)),
         bias=None,
         unread={},

@@ -7,8 +7,8 @@ what wants more than that is refused. OUT becomes a directory with model.safeten
 What LilT saves (github.com/codezakh/LilT, `models/clip_adjustable.py`) also gets the files with
 which `ape_jax.load` takes it: sizes are read off the tensors, the rest is what its code has (heads
 64 wide and norms of 1e-6 in `models/build.py`, BERT without token types in `models/med.py`, 30
-tokens in `zero_shot_retrieval.py`, CLIP's mean and deviation in `dataset/__init__.py`). Layerwise
-adapters and the largest image tower, which has LayerScale, are converted and not described.
+tokens in `zero_shot_retrieval.py`, CLIP's mean and deviation in `dataset/__init__.py`). The largest
+image tower, which has LayerScale and no position for CLS, is converted and not described.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def describe(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     )
     if any(name not in shapes for name in wanted):
         return {}
-    if any(re.search(r"\.(adapter\d?|gamma_\d)\b", name) for name in shapes):
+    if any(re.search(r"\.gamma_\d\b", name) for name in shapes):
         return {}
     vision, text = _vision(shapes), _text(shapes)
     size = vision["image_size"]

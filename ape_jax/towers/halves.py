@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ape_jax.errors import UserError
+from ape_jax.towers import lilt
 from ape_jax.towers.names import Shape, Tensors
 from ape_jax.towers.tower import Kind
 
@@ -32,6 +34,10 @@ HALVES: Mapping[str, Mapping[Kind, tuple[str, str]]] = {
 }
 
 
+# What stands among the tensors of a half and is none of its tower's, as a regular expression.
+_APART: Mapping[str, str] = {LILT: lilt.NAMES}
+
+
 @dataclasses.dataclass(frozen=True)
 class Described:
     """What describes one tower.
@@ -40,11 +46,22 @@ class Described:
       config: the content of a config.json.
       label: where it is from.
       prefix: what stands before the names of its tensors.
+      apart: see `Under`.
     """
 
     config: Mapping[str, Any]
     label: str
     prefix: str = ""
+    apart: str = ""
+
+    def within(self, whole: Tensors) -> Tensors:
+        """Its tensors out of those of the file."""
+        return Under(whole, self.prefix, self.apart) if self.prefix else whole
+
+    def left_out(self, whole: Tensors) -> tuple[str, ...]:
+        """The tensors of the file that stand among its own and are not."""
+        mine = (name for name in whole.shapes if name.startswith(self.prefix))
+        return tuple(name for name in mine if re.fullmatch(self.apart, name))
 
 
 def take(config: Mapping[str, Any], label: str, kind: Kind | None) -> Described:
@@ -71,15 +88,23 @@ def take(config: Mapping[str, Any], label: str, kind: Kind | None) -> Described:
     values = config.get(section)
     if not isinstance(values, Mapping):
         raise UserError(f"{label}: {section!r} is {type(values).__name__}; write an object")
-    return Described(values, f"{label}, section {section!r}", prefix)
+    name = f"{label}, section {section!r}"
+    return Described(values, name, prefix, _APART.get(model_type, ""))
 
 
 @dataclasses.dataclass(frozen=True)
 class Under:
-    """The tensors of a file whose names begin with a prefix, without it; see names.Tensors."""
+    """The tensors of a file whose names begin with a prefix, without it; see names.Tensors.
+
+    Attributes:
+      whole: those of the file.
+      prefix: what is taken off.
+      apart: a regular expression over whole names, of tensors that are left out.
+    """
 
     whole: Tensors
     prefix: str
+    apart: str = ""
 
     @property
     def label(self) -> str:
@@ -92,7 +117,7 @@ class Under:
         return {
             name.removeprefix(self.prefix): shape
             for name, shape in self.whole.shapes.items()
-            if name.startswith(self.prefix)
+            if name.startswith(self.prefix) and not re.fullmatch(self.apart, name)
         }
 
     def read(self, name: str) -> np.ndarray:

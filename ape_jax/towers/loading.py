@@ -165,18 +165,23 @@ def load(
         spec=str(spec),
         digest=digest,
         options=options,
+        apart=found.apart,
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Found:
-    """A tower in its files: `prepare` takes its config and the options of `load`."""
+    """A tower in its files: `prepare` takes its config and the options of `load`.
+
+    `apart` is as for `Tower`.
+    """
 
     family: Family
     config: TowerConfig
     tables: tuple[names.NameTable, ...]
     tensors: names.Tensors
     prepare: Callable[[Any, Mapping[str, Any]], Callable[..., Any]]
+    apart: tuple[str, ...] = ()
 
 
 def _found(path: Path, kind: Kind | None) -> _Found:
@@ -191,8 +196,9 @@ def _found(path: Path, kind: Kind | None) -> _Found:
         family=family,
         config=family.parse(fields),
         tables=family.tables,
-        tensors=halves.Under(tensors, half.prefix) if half.prefix else tensors,
+        tensors=half.within(tensors),
         prepare=functools.partial(family.prepare, path),
+        apart=half.left_out(tensors),
     )
 
 

@@ -168,6 +168,7 @@ class Tower:
       spec: what it was loaded from.
       digest: sha256 over names, types, shapes and bytes of the tensors as they lie in the file.
       options: the load options that changed the tower, for whoever records it.
+      apart: tensors that lie among the tower's and are not its own: LilT's adapters.
     """
 
     kind: Kind
@@ -178,6 +179,7 @@ class Tower:
     spec: str
     digest: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    apart: tuple[str, ...] = ()
 
     def __call__(
         self, batch: Mapping[str, Any], layer: int = -1, pooling: str | None = None

@@ -116,7 +116,13 @@ def _load(config: ml_collections.ConfigDict, kind: str, brought: Path | None) ->
     if kind == "text" and side.prefix != "own":
         options["prefix"] = side.prefix
     try:
-        return dataclasses.replace(towers.load(spec, kind=kind, **options), spec=side.tower)
+        tower = towers.load(spec, kind=kind, **options)
+        if tower.apart and config.start.model != side.tower:
+            raise UserError(
+                f"{side.tower} has adapters, {tower.apart[0]!r} and others; write "
+                f"start.model={side.tower!r} and {kind}.tune='adapter' as well"
+            )
+        return dataclasses.replace(tower, spec=side.tower)
     except UserError as error:
         # The option at fault, if the message begins with it, has a key of its own.
         keys = {"image_size": "image.size", "max_length": "text.max_length"}

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ape_jax import config as config_lib
-from ape_jax import towers
+from ape_jax import towers, tune
 from ape_jax.align.model import Model
 from ape_jax.align.selection import flatten
 from ape_jax.errors import UserError
@@ -96,8 +96,7 @@ def start(config: ml_collections.ConfigDict, trainable: PyTree) -> PyTree:
         found = aligned.read(spec)
         wanted = {k: v for k, v in config_settings(found).items() if k != "loss.name"}
         flat = config_lib.flatten(config)
-        own = {"image.pooling"} if "own" in (flat["image.pooling"], wanted["image.pooling"]) else {}
-        other = [f"{k}={v!r}" for k, v in wanted.items() if k not in own and flat[k] != v]
+        other = [f"{k}={v!r}" for k, v in wanted.items() if not _serves(k, flat[k], v)]
         if other:
             raise UserError(f"{spec} has other heads; write {', '.join(other)}")
         scale, most = float(np.exp(found.log_scale)), config.loss.scale_max
@@ -110,17 +109,34 @@ def start(config: ml_collections.ConfigDict, trainable: PyTree) -> PyTree:
         raise UserError(f"config.start.model: {error}") from error
 
 
+def _serves(key: str, value: Any, wanted: Any) -> bool:
+    """Whether a config's value makes a model that `wanted` fits into."""
+    if key == "image.pooling" and "own" in (value, wanted):
+        return True
+    if key.endswith(".tune"):
+        return tune.parse(value).parts >= tune.parse(wanted).parts
+    return value == wanted
+
+
 def config_settings(found: Aligned) -> dict[str, Any]:
     """The config keys that make the heads and the loss of a finished model."""
     settings: dict[str, Any] = {"image.standardize": False, "image.pooling": found.image.pooling}
     settings["text.pooling"] = found.text.pooling
     for side, top in (("image", found.image), ("text", found.text)):
         settings |= {f"{side}.head.{key}": value for key, value in _head(top).items()}
+        if top.adapters:
+            settings |= {f"{side}.tune": "adapter", "peft.adapter_reduction": _reduction(top)}
     if found.image.projection is not None:
         settings["embed"] = found.image.projection[0].shape[1]
     if found.bias is not None:
         settings["loss.name"] = "sigmoid"
     return settings
+
+
+def _reduction(top: Top) -> int:
+    """How many times narrower than the tower its adapters are."""
+    width, hidden = next(v for k, v in top.adapters.items() if k.endswith("down/kernel")).shape[1:]
+    return width // max(hidden, 1)
 
 
 def _head(top: Top) -> dict[str, Any]:
@@ -142,23 +158,36 @@ def install(trainable: PyTree, found: Aligned, spec: str) -> PyTree:
     """
     filled = dict(trainable)
     for side, top in (("image", found.image), ("text", found.text)):
-        fresh, own = flatten(trainable.get(f"{side}_head", {})), flatten(_params(top))
-        shapes = [{name: leaf.shape for name, leaf in tree.items()} for tree in (fresh, own)]
-        if shapes[0] != shapes[1]:
-            described = ["; ".join(f"{n} {list(s)}" for n, s in sorted(t.items())) for t in shapes]
-            raise UserError(
-                f"{spec}: the {side} head should be ({described[0] or 'none'}) for these towers, "
-                f"found ({described[1] or 'none'}); name the towers and heads of one model"
-            )
+        heads, tower = (flatten(trainable.get(f"{side}_{k}", {})) for k in ("head", "tower"))
+        own = flatten(_params(top))
+        _check_same(f"{spec}: the {side} head", heads, own)
         if own:
-            own = {name: jnp.asarray(leaf, jnp.float32) for name, leaf in own.items()}
-            filled[f"{side}_head"] = flax.traverse_util.unflatten_dict(own, sep="/")
+            filled[f"{side}_head"] = _tree(own)
+        if top.adapters:
+            fresh = {name: leaf for name, leaf in tower.items() if "/adapter/" in name}
+            _check_same(f"{spec}: the adapters of the {side} tower", fresh, top.adapters)
+            filled[f"{side}_tower"] = _tree({**tower, **top.adapters})
     logits = {"log_scale": jnp.asarray(found.log_scale)}
     if found.bias is not None:
         logits["bias"] = jnp.asarray(found.bias)
     if "loss" in trainable:
         filled["loss"] = {k: logits.get(k, leaf) for k, leaf in trainable["loss"].items()}
     return filled
+
+
+def _check_same(what: str, fresh: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    shapes = [{name: leaf.shape for name, leaf in tree.items()} for tree in (fresh, own)]
+    if shapes[0] != shapes[1]:
+        described = ["; ".join(f"{n} {list(s)}" for n, s in sorted(t.items())) for t in shapes]
+        raise UserError(
+            f"{what} should be ({described[0] or 'none'}) for these towers, found "
+            f"({described[1] or 'none'}); name the towers and heads of one model"
+        )
+
+
+def _tree(leaves: Mapping[str, Any]) -> PyTree:
+    arrays = {name: jnp.asarray(leaf, jnp.float32) for name, leaf in leaves.items()}
+    return flax.traverse_util.unflatten_dict(arrays, sep="/")
 
 
 def _params(top: Top) -> dict[str, Any]:

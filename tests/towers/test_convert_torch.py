@@ -12,13 +12,24 @@ import torch.nn.functional as F
 from safetensors.numpy import load_file
 
 import ape_jax
-from ape_jax import towers
-from ape_jax.towers import convert_torch
+from ape_jax import UserError, towers
+from ape_jax import config as config_lib
+from ape_jax.towers import aligned, convert_torch
+from ape_jax.training import build, imported
+from ape_jax.training import run as run_lib
 
 WIDE = {"embeddings.word_embeddings": (18, 64), "embeddings.position_embeddings": (16, 64)}
 
 
-def lilt():
+ADAPTERS = (
+    "visual_encoder.blocks.0.adapter1",
+    "visual_encoder.blocks.0.adapter2",
+    "text_encoder.encoder.layer.0.attention.output.adapter",
+    "text_encoder.encoder.layer.0.output.adapter",
+)
+
+
+def lilt(adapters=()):
     """The tensors of `models/clip_adjustable.py` with towers of one block, all random."""
     shapes = {
         "visual_encoder.cls_token": (1, 1, 64),
@@ -38,6 +49,8 @@ def lilt():
     linear |= {f"{layer}.intermediate.dense": (96, 64), f"{layer}.output.dense": (64, 96)}
     norms += [f"{block}.norm1", f"{block}.norm2"]
     norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+    for name in adapters:
+        linear |= {f"{name}.down_sampler": (16, 64), f"{name}.up_sampler": (64, 16)}
     for name, shape in linear.items():
         shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
     for name in norms:
@@ -80,6 +93,11 @@ def by_hand(state, pixels, batch):
     def linear(x, name):
         return F.linear(x, state[f"{name}.weight"], state[f"{name}.bias"])
 
+    def adapted(x, name):
+        if f"{name}.up_sampler.weight" not in state:
+            return x
+        return x + linear(F.gelu(linear(x, f"{name}.down_sampler")), f"{name}.up_sampler")
+
     def norm(x, name, eps):
         return F.layer_norm(x, (64,), state[f"{name}.weight"], state[f"{name}.bias"], eps)
 
@@ -96,9 +114,11 @@ def by_hand(state, pixels, batch):
     )
     x = torch.cat([state[f"{root}.cls_token"].tile(len(x), 1, 1), x.flatten(2).mT], 1)
     x = x + state[f"{root}.pos_embed"]
-    qkv = linear(norm(x, f"{block}.norm1", 1e-6), f"{block}.attn.qkv").chunk(3, -1)
+    branch = norm(adapted(x, f"{block}.adapter1"), f"{block}.norm1", 1e-6)
+    qkv = linear(branch, f"{block}.attn.qkv").chunk(3, -1)
     x = x + linear(attend(*qkv, torch.ones(x.shape[:2])), f"{block}.attn.proj")
-    hidden = F.gelu(linear(norm(x, f"{block}.norm2", 1e-6), f"{block}.mlp.fc1"))
+    branch = norm(adapted(x, f"{block}.adapter2"), f"{block}.norm2", 1e-6)
+    hidden = F.gelu(linear(branch, f"{block}.mlp.fc1"))
     x = norm(x + linear(hidden, f"{block}.mlp.fc2"), f"{root}.norm", 1e-6)
     root, layer = "text_encoder.embeddings", "text_encoder.encoder.layer.0"
     y = state[f"{root}.word_embeddings.weight"][batch["ids"]]
@@ -106,19 +126,26 @@ def by_hand(state, pixels, batch):
     y = norm(y, f"{root}.LayerNorm", 1e-12)
     qkv = (linear(y, f"{layer}.attention.self.{n}") for n in ("query", "key", "value"))
     out = linear(attend(*qkv, torch.tensor(batch["mask"])), f"{layer}.attention.output.dense")
+    out = adapted(out, f"{layer}.attention.output.adapter")
     y = norm(y + out, f"{layer}.attention.output.LayerNorm", 1e-12)
     hidden = F.gelu(linear(y, f"{layer}.intermediate.dense"))
-    y = norm(y + linear(hidden, f"{layer}.output.dense"), f"{layer}.output.LayerNorm", 1e-12)
+    out = adapted(linear(hidden, f"{layer}.output.dense"), f"{layer}.output.adapter")
+    y = norm(y + out, f"{layer}.output.LayerNorm", 1e-12)
     tops = linear(x[:, 0], "vision_proj"), linear(y[:, 0], "text_proj")
     return [F.normalize(z, dim=-1).numpy() for z in tops]
 
 
-def test_converted_lilt_gives_its_embeddings(tmp_path, tiny, quick_compile):
-    state = lilt()
+def converted(state, tmp_path, tiny):
     torch.save({"model": state}, tmp_path / "x.pth")
     convert_torch.convert(tmp_path / "x.pth", tmp_path / "out")
     (tmp_path / "out/tokenizer.json").write_bytes((tiny / "text/tokenizer.json").read_bytes())
-    ours = ape_jax.load(tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize("adapters", [(), ADAPTERS, ADAPTERS[:2], ADAPTERS[2:]])
+def test_converted_lilt_gives_its_embeddings(tmp_path, tiny, quick_compile, adapters):
+    state = lilt(adapters)
+    ours = ape_jax.load(converted(state, tmp_path, tiny))
     images = [str(tiny / "red-square.png"), str(tiny / "blue-bar.png")]
     texts = ["a red square", "blue", "the picture of a yellow bar"]
     prepare = [towers.load(tmp_path / "out", kind=kind).prepare for kind in ("image", "text")]
@@ -129,9 +156,53 @@ def test_converted_lilt_gives_its_embeddings(tmp_path, tiny, quick_compile):
     assert ours.scale == pytest.approx(1 / 0.07)
 
 
-@pytest.mark.parametrize("extra", ["adapter1.down_sampler.weight", "gamma_1"])
-def test_what_of_lilt_is_not_described_is_converted_alone(tmp_path, extra):
-    state = {**lilt(), f"visual_encoder.blocks.0.{extra}": torch.ones(2)}
+def run_config(path, tiny, **settings):
+    heads = imported.config_settings(aligned.read(str(path)))
+    own = {"image.tower": str(path), "text.tower": str(path), "start.model": str(path)}
+    own |= {"data.pairs": str(tiny / "pairs.jsonl"), "train.batch": 16, "train.steps": 2}
+    return config_lib.resolve({**heads, **own, **settings})
+
+
+def test_training_goes_on_from_adapters(tmp_path, tiny):
+    state = lilt(ADAPTERS)
+    path = converted(state, tmp_path, tiny)
+    config = run_config(path, tiny, **{"image.tune": "adapter+layernorm"})
+    started = run_lib.assemble(config, build.load_towers(config)).trainable
+    up = started["image_tower"]["blocks"]["norm2"]["adapter"]["up"]
+    np.testing.assert_array_equal(up["kernel"][0], state[f"{ADAPTERS[1]}.up_sampler.weight"].T)
+    np.testing.assert_array_equal(
+        started["image_tower"]["blocks"]["norm1"]["scale"][0],
+        state["visual_encoder.blocks.0.norm1.weight"],
+    )
+    down = started["text_tower"]["blocks"]["mlp"]["fc2"]["adapter"]["down"]
+    np.testing.assert_array_equal(down["bias"][0], state[f"{ADAPTERS[3]}.down_sampler.bias"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"image.tune": "layernorm"}, r"start\.model: .* write image\.tune='adapter'"),
+        ({"peft.adapter_reduction": 8}, r"start\.model: .* write peft\.adapter_reduction=4"),
+        ({"start.model": ""}, r"image\.tower: .* has adapters, .* write start\.model='"),
+    ],
+)
+def test_adapters_are_not_left_behind(tmp_path, tiny, settings, words):
+    config = run_config(converted(lilt(ADAPTERS), tmp_path, tiny), tiny, **settings)
+    with pytest.raises(UserError, match=words) as error:
+        run_lib.assemble(config, build.load_towers(config))
+    assert "\n" not in str(error.value)
+
+
+def test_half_an_adapter_is_refused_by_name(tmp_path, tiny):
+    state = lilt(ADAPTERS)
+    del state[f"{ADAPTERS[1]}.up_sampler.bias"]
+    path = converted(state, tmp_path, tiny)
+    with pytest.raises(UserError, match=r"blocks\.0\.adapter2\.up_sampler\.bias' is missing"):
+        ape_jax.load(path)
+
+
+def test_what_of_lilt_is_not_described_is_converted_alone(tmp_path):
+    state = {**lilt(), "visual_encoder.blocks.0.gamma_1": torch.ones(2)}
     torch.save({"model": state}, tmp_path / "x.pth")
     assert "write a config.json" in convert_torch.convert(tmp_path / "x.pth", tmp_path / "out")[-1]
 
