@@ -43,7 +43,7 @@ def main() -> None:
     if _SEARCH.value:
         best = estimate.largest_batch(config, where, captions, lambda s: print(s, file=sys.stderr))
         if not best:
-            raise UserError(f"--topology: not even a pair a device fits on {where.name}")
+            raise UserError(f"--topology: not even the smallest batch fits on {where.name}")
         with config.unlocked():
             config.train.batch = best
     planned = estimate.assemble(config, where)

@@ -213,8 +213,7 @@ def _check_no_effect(config: ml_collections.ConfigDict, defaults: Mapping[str, A
     if not head_names.POOLED & set(head_names.parts(config.text.head.name)):
         unused["text.pooling"] = (config.text.pooling, why)
     if config.image.tune == config.text.tune == "frozen":
-        for key in ("micro_batch", "remat"):
-            unused[f"train.{key}"] = (config.train[key], "image.tune=text.tune='frozen'")
+        unused["train.remat"] = (config.train.remat, "image.tune=text.tune='frozen'")
     if config.loss.name == "softmax":
         for key in ("bias", "normalize"):
             unused[f"loss.{key}"] = (config.loss[key], "loss.name='softmax'")

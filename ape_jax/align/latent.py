@@ -121,11 +121,14 @@ def from_config(config: Mapping[str, float]) -> Latent | None:
     return latent if latent != Latent() else None
 
 
-def check_batch(latent: Latent | None, batch: int, devices: int) -> None:
-    """Raises UserError where a batch cannot be mixed in pairs that divide over the devices."""
-    if latent is not None and latent.mixup and batch % (2 * devices):
-        up = -(-batch // (2 * devices)) * 2 * devices
-        raise UserError(
-            f"config.train.batch: latent.mixup mixes pairs of pairs, and {batch} / 2 does not "
-            f"divide over the {devices} devices; write {up}"
-        )
+def check_batch(latent: Latent | None, train: Mapping[str, int], devices: int) -> None:
+    """Raises UserError for a `train` group whose batch cannot be mixed in pairs on every device."""
+    if latent is None or not latent.mixup:
+        return
+    for key in ("batch", "micro_batch"):
+        if (pairs := train[key]) % (2 * devices):
+            up = -(-pairs // (2 * devices)) * 2 * devices
+            raise UserError(
+                f"config.train.{key}: latent.mixup mixes pairs of pairs, and {pairs} / 2 does not "
+                f"divide over the {devices} devices; write {up}"
+            )

@@ -14,6 +14,8 @@ POOLINGS = ("mean", "cls", "last")
 class Packed:
     """A batch of B = G * b captions in G groups; caption i is in group i // b.
 
+    There is a group on each device, or several where the batch is embedded in parts.
+
     The tokens of a group lie end to end from place 0, in the order of its captions; what follows
     them is padding. Groups never meet, so a batch that is sharded over G needs no communication.
 

@@ -134,32 +134,33 @@ def largest_batch(
     captions: Captions,
     say: Callable[[str], None],
 ) -> int:
-    """The largest global batch that fits, to an eighth; 0 where not even a pair a device does.
+    """The largest global batch that fits, to an eighth; 0 where not even the smallest does.
 
     Doubles the config's batch until a step no longer fits, or halves it until one does, and then
-    halves what lies between.
+    halves what lies between. What is tried are multiples of `train.micro_batch`, or of the devices
+    where it is 0.
     """
-    devices = where.devices
+    unit = config.train.micro_batch or where.devices
 
     def fits(batch: int) -> bool:
         tried = config.copy_and_resolve_references()
         with tried.unlocked():
-            tried.train.batch, tried.train.micro_batch = batch, 0
+            tried.train.batch = batch
         found = training(tried, where, captions, assemble(tried, where)).fits
         say(f"global batch {batch:,}: {'fits' if found else 'does not fit'}")
         return found
 
-    low, high = 0, max(config.train.batch // devices, 1) * devices
+    low, high = 0, max(config.train.batch // unit, 1) * unit
     if fits(high):
         low, high = high, 2 * high
         while high <= _LARGEST_BATCH and fits(high):
             low, high = high, 2 * high
     else:
-        while high > devices and not low:
-            half = max(high // 2 // devices, 1) * devices
+        while high > unit and not low:
+            half = max(high // 2 // unit, 1) * unit
             low, high = (half, high) if fits(half) else (0, half)
-    while high - low > max(low // 8, devices):
-        middle = (low + high) // 2 // devices * devices
+    while high - low > max(low // 8, unit):
+        middle = (low + high) // 2 // unit * unit
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
 

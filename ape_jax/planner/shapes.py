@@ -20,7 +20,7 @@ from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.planner.known import KNOWN
 from ape_jax.towers import given, weights
 from ape_jax.towers.tower import Kind, Tower
-from ape_jax.training import build
+from ape_jax.training import build, plan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,8 +111,8 @@ def batch(
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """One training batch, as `training.input.TrainInput.batches` makes them.
 
-    Captions that are encoded beforehand come packed, in as many groups as there are devices, with
-    room for their mean length; all others as long as the longest.
+    Captions that are encoded beforehand come packed, one group a device and part of a batch,
+    with room for their mean length; all others as long as the longest.
     """
     count, stored = config.train.batch, jnp.dtype(config.cache.dtype)
     if getattr(model.text.tower.config, "attends_padding", False):  # All texts are filled up.
@@ -132,7 +132,8 @@ def batch(
         padded = (rows, -(-length // 4) * 4)
         made |= {"tokens": ((*padded, width), stored), "mask": (padded, jnp.bool_)}
     else:
-        made |= _packed(config, rows, mesh.size, captions, length, width, stored)
+        groups = mesh.size * plan.parts(config.train)
+        made |= _packed(config, rows, groups, captions, length, width, stored)
     sharding = mesh_lib.over_batch(mesh)
     return {
         name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)

@@ -40,7 +40,8 @@ class TrainInput:
       image: the image tower, for its preparation.
       text: the text tower, for its preparation.
       config: the run's.
-      groups: of packed captions in a batch over all processes: the number of devices.
+      groups: of packed captions in a batch over all processes: one a device, or as
+        many as parts are cut there.
 
     Raises:
       UserError: for a batch larger than the data.

@@ -65,9 +65,8 @@ def train_and_evaluate(
     """
     path = workdir.locate(directory)
     if config.method == "train":
-        latent.check_batch(
-            latent.from_config(config.latent), config.train.batch, mesh_lib.make_mesh().size
-        )
+        mixed = latent.from_config(config.latent)
+        latent.check_batch(mixed, config.train, mesh_lib.make_mesh().size)
         pairs = config.train.batch // (2 if config.latent.mixup else 1)
         objective.check_batch(objective.from_config(config.loss), pairs)
     if sources is None:

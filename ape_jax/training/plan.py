@@ -35,6 +35,11 @@ class Span:
     stop: int
 
 
+def parts(train: Any) -> int:
+    """Into how many parts, embedded one after the other, `train.micro_batch` cuts a batch."""
+    return train.batch // (train.micro_batch or train.batch)
+
+
 def window_steps(batch: int) -> int:
     """Steps of a window: a power of two, fewer where its draws would fill the memory."""
     fits = max(_WINDOW_PAIRS // batch, 1)

@@ -77,6 +77,7 @@ class Resident:
       floor: tokens that the packed size has room for at the least (`Draws.floor`).
       mesh: the devices; each holds all features.
       positives: captions a record and step.
+      parts: groups of packed captions on each device.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Resident:
         floor: int,
         mesh: Mesh,
         positives: int = 1,
+        parts: int = 1,
     ):
         self._batch, self._floor, self._mesh = batch, floor, mesh
         self._records, self.block_steps = len(dataset.pairs), block_steps
@@ -97,7 +99,7 @@ class Resident:
         self._features = mesh_lib.place_replicated(features, mesh)
         self._epochs: collections.OrderedDict[int, Array] = collections.OrderedDict()
         whole, rows = mesh_lib.replicated(mesh), mesh_lib.over_steps(mesh)
-        shares, steps = mesh_lib.shares(mesh), self.block_steps
+        shares, steps = _parts_of(mesh_lib.shares(mesh), parts), self.block_steps
         self._permutation = jax.jit(
             partial(order_lib.permutation, self._records, xp=jnp), out_shardings=whole
         )
@@ -167,6 +169,11 @@ class Resident:
         return Clock(place=place, position=order_lib.words(position))
 
 
+def _parts_of(shares: Int[np.ndarray, "n"], parts: int) -> Int[np.ndarray, "G"]:
+    """`shares` where each falls into so many parts."""
+    return (shares[:, None] * parts + np.arange(parts, dtype=shares.dtype)).reshape(-1)
+
+
 def largest_group(
     tables: Tables,
     orders: Int[Array, "E n"],
@@ -204,7 +211,7 @@ def gather(
       bounds: its first and its last batch.
       batch: pairs of a batch, B.
       steps: K.
-      shares: which part of a batch lies on which device, G parts.
+      shares: which part of a batch each group is, G parts, those of a device after each other.
       sharding: of [K, G, ...].
       frame: T of `places`, 0 where the head does not want them.
       size: of the packed tokens of a part, S.

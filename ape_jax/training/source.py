@@ -9,7 +9,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from ape_jax.data.pipeline import Skipped
-from ape_jax.training import place
+from ape_jax.training import place, plan
 from ape_jax.training.input import TrainInput
 from ape_jax.training.plan import Span
 from ape_jax.training.resident import Resident
@@ -49,7 +49,9 @@ def open_source(run: Run) -> Source:
       UserError: where features have to live on the device and do not fit.
     """
     config, sides = run.config, (run.model.image, run.model.text)
-    host = TrainInput(run.dataset, *(side.tower for side in sides), config, run.mesh.size)
+    parts = plan.parts(config.train)
+    groups = run.mesh.size * parts
+    host = TrainInput(run.dataset, *(side.tower for side in sides), config, groups)
     # Hidden states and all tokens of images are far larger than vectors; they are streamed.
     large = any(side.frontier == "hidden" for side in sides) or run.model.image.pooling == "none"
     if large or not place.on_device(run.dataset, config.cache.place, config.train.batch, run.mesh):
@@ -62,5 +64,6 @@ def open_source(run: Run) -> Source:
         host.floor,
         run.mesh,
         config.loss.positives,
+        parts,
     )
     return Source(host, run.mesh, resident)

@@ -21,7 +21,7 @@ from ape_jax.align.latent import Latent
 from ape_jax.align.model import Batch, Model
 from ape_jax.align.objective import Objective
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.training import optim
+from ape_jax.training import optim, plan
 from ape_jax.training.optim import Schedule
 
 
@@ -65,8 +65,9 @@ def contrastive_loss(
 ) -> Float[Array, ""]:
     """The loss of one global batch; `batch` says which pairs share an image (`Objective.ids`).
 
-    Without `rng` there is no dropout and no augmentation. `chunks` is how many parts a side that
-    runs its tower is embedded in, one after the other; the loss is the same.
+    Without `rng` there is no dropout and no augmentation. `chunks` is how many parts either side
+    is embedded in, one after the other; the loss is the same. Packed captions then come in groups
+    of which each lies in one part (`Packed`).
     """
     image, text = model.image_features(frozen, batch), model.text_features(frozen, batch)
     objective = objective_lib.named(loss)
@@ -84,13 +85,10 @@ def contrastive_loss(
             ids = None if ids is None else latent_lib.mixed_ids(ids, weight)
 
     def embed(align: Callable[..., Array], features: Any, key: Array | None, mix: Any) -> Array:
-        # Packed captions have seen their tower, and cannot be cut.
-        parts = 1 if getattr(features, "packed", None) is not None else chunks
-
         def one(part: Any, rng: Array | None) -> Array:
             return align(trainable, frozen, part, rng, mix)
 
-        return embed_in_chunks(one, features, key, parts, mesh)
+        return embed_in_chunks(one, features, key, chunks, mesh)
 
     zimg = embed(model.align_images, image, keys[0], mixes[0])
     ztxt = embed(model.align_texts, text, keys[1], mixes[1])
@@ -173,7 +171,7 @@ def from_config(
         mesh,
         schedule=schedule,
         latent=latent_lib.from_config(config.latent),
-        chunks=config.train.batch // (config.train.micro_batch or config.train.batch),
+        chunks=plan.parts(config.train),
         ema=config.optim.ema,
     )
     return step, optimizer

@@ -9,6 +9,7 @@ from ape_jax import towers
 from ape_jax.align import heads
 from ape_jax.align.chunks import embed_in_chunks
 from ape_jax.align.model import Model, Side
+from ape_jax.features import ragged
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.training import step as step_lib
 
@@ -43,6 +44,37 @@ def batch():
     }
 
 
+@pytest.fixture(scope="module")
+def ape(tiny):
+    """Both towers frozen, a token MLP on packed captions."""
+    options = {"dtype": "float32"}
+    image = towers.load(str(tiny / "image"), kind="image", **options)
+    text = towers.load(str(tiny / "text"), kind="text", **options)
+    head = heads.TokenMLP(32, text.config, depth=4, width=96, dtype=jnp.float32)
+    return Model(
+        image=Side(tower=image, head=heads.Identity(), pooling="cls"),
+        text=Side(tower=text, head=head),
+    )
+
+
+@pytest.fixture(scope="module")
+def encoded():
+    """`encoded(groups)`: encoded images, and captions packed in so many groups."""
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(1, 17, size=BATCH)
+    tokens = ragged.from_rows([rng.normal(size=(n, 32)).astype(np.float32) for n in lengths])
+    fixed = {
+        "pooled": rng.normal(size=(BATCH, 32)).astype(np.float32),
+        "index": np.arange(BATCH, dtype=np.int32),
+    }
+
+    def make(groups):
+        rows = np.arange(BATCH)
+        return fixed | tokens.batch(rows, groups, tokens.largest_group(rows, groups))
+
+    return make
+
+
 def gradient(model, mesh, chunks):
     def loss(trainable, frozen, batch):
         return step_lib.contrastive_loss(
@@ -59,14 +91,33 @@ def test_loss_and_gradient_in_chunks_are_those_of_the_whole_batch(model, batch, 
     if mesh is not None:
         batch = mesh_lib.place_batch(batch, mesh)
         trainable = mesh_lib.place_replicated(trainable, mesh)
-    value, want = gradient(model, mesh, 1)(trainable, frozen, batch)
-    in_chunks, got = gradient(model, mesh, 4)(trainable, frozen, batch)
-    np.testing.assert_allclose(in_chunks, value, rtol=1e-6)
-    for ours, whole in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        assert np.abs(ours - whole).max() <= 1e-5 * np.abs(whole).max() + 1e-9
+    assert_same(
+        gradient(model, mesh, 4)(trainable, frozen, batch),
+        gradient(model, mesh, 1)(trainable, frozen, batch),
+    )
 
 
-def test_chunks_need_an_eighth_of_the_activation_memory(model, batch):
+def assert_same(in_chunks, whole):
+    np.testing.assert_allclose(in_chunks[0], whole[0], rtol=1e-6)
+    for got, want in zip(jax.tree.leaves(in_chunks[1]), jax.tree.leaves(whole[1]), strict=True):
+        assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max() + 1e-9
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_packed_captions_in_chunks_have_the_gradient_of_one_batch(ape, encoded, devices):
+    trainable, frozen = ape.init(0)
+    mesh = mesh_lib.make_mesh(devices)
+    trainable = mesh_lib.place_replicated(trainable, mesh)
+    cut, whole = (mesh_lib.place_batch(encoded(n * devices), mesh) for n in (4, 1))
+    assert_same(
+        gradient(ape, mesh, 4)(trainable, frozen, cut),
+        gradient(ape, mesh, 1)(trainable, frozen, whole),
+    )
+
+
+@pytest.mark.parametrize("which", ["towers", "token head"])
+def test_chunks_need_an_eighth_of_the_activation_memory(model, batch, ape, encoded, which):
+    model, batch = (model, batch) if which == "towers" else (ape, encoded(16))
     trainable, frozen = model.init(0)
 
     def temporary(chunks):

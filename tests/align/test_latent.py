@@ -200,9 +200,11 @@ def test_without_a_key_nothing_is_augmented(rng):
     assert contrastive_loss(*arguments, settings) == contrastive_loss(*arguments, None)
 
 
-def test_batch_that_cannot_be_mixed_names_one_that_can():
-    with pytest.raises(UserError, match=r"train.batch: .* 24 / 2 .* 8 devices; write 32"):
-        latent.check_batch(Latent(mixup=1.0), 24, 8)
-    latent.check_batch(Latent(mixup=1.0), 32, 8)
-    latent.check_batch(Latent(noise=1.0), 24, 8)
-    latent.check_batch(None, 24, 8)
+@pytest.mark.parametrize(("batch", "micro", "key"), [(24, 0, "batch"), (48, 24, "micro_batch")])
+def test_batch_that_cannot_be_mixed_names_one_that_can(batch, micro, key):
+    train = {"batch": batch, "micro_batch": micro}
+    with pytest.raises(UserError, match=rf"train.{key}: .* 24 / 2 .* 8 devices; write 32"):
+        latent.check_batch(Latent(mixup=1.0), train, 8)
+    latent.check_batch(Latent(mixup=1.0), {"batch": 64, "micro_batch": 32}, 8)
+    latent.check_batch(Latent(noise=1.0), train, 8)
+    latent.check_batch(None, train, 8)

@@ -50,11 +50,11 @@ CASES: dict[str, tuple[str, str, dict[str, Any], Captions, tuple[str, ...]]] = {
         f"tokens {batch:,}": (
             "configs/ape.py",
             "paper,pairs=x",
-            {"train.batch": batch},
+            {"train.batch": batch, "train.micro_batch": micro},
             Captions(mean=13, longest=64),
             ("v5e:16x16",),
         )
-        for batch in (2**20, 2**24)
+        for batch, micro in ((2**20, 0), (2**24, 2**19))
     },
 }
 

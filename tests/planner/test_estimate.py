@@ -12,22 +12,25 @@ from ape_jax.planner.shapes import Captions
 CAPTIONS = Captions(mean=13.0, longest=64)
 
 
-@pytest.mark.parametrize(("limit", "least"), [(100, 88), (4, 4), (3, 0), (70_000, 61_250)])
-def test_the_search_ends_just_below_what_does_not_fit(monkeypatch, limit, least):
+@pytest.mark.parametrize(
+    ("limit", "least", "micro"),
+    [(100, 88, 0), (4, 4, 0), (3, 0, 0), (70_000, 61_250, 0), (100, 88, 8), (7, 0, 8)],
+)
+def test_the_search_ends_just_below_what_does_not_fit(monkeypatch, limit, least, micro):
     tried = []
 
     def training(config, where, captions, made):
         tried.append(config.train.batch)
-        assert config.train.batch % 4 == 0 and config.train.micro_batch == 0
+        assert config.train.batch % (micro or 4) == 0 and config.train.micro_batch == micro
         return types.SimpleNamespace(fits=config.train.batch <= limit)
 
     monkeypatch.setattr(estimate, "training", training)
     monkeypatch.setattr(estimate, "assemble", lambda config, where: None)
     config = config_lib.default()
-    config.train.batch, config.train.micro_batch = 512, 8
+    config.train.batch, config.train.micro_batch = 512, micro
     said = []
     best = estimate.largest_batch(config, slices.parse("v5e:2x2"), CAPTIONS, said.append)
-    assert least <= best <= limit and best % 4 == 0
+    assert least <= best <= limit and best % (micro or 4) == 0
     assert len(tried) == len(set(tried)) == len(said)
     assert config.train.batch == 512
 

@@ -126,6 +126,22 @@ def test_steps_a_call_and_periods_change_nothing(tiny_config, tmp_path):
 
 
 @pytest.mark.usefixtures("quick_compile")
+def test_a_token_head_in_parts_trains_as_on_the_whole_batch(tiny_config, tmp_path):
+    tiny_config.train.steps, tiny_config.train.log_every = 4, 1
+
+    def losses(micro):
+        tiny_config.train.micro_batch = micro
+        path = tmp_path / str(micro)
+        loop.train_and_evaluate(config_lib.resolve(tiny_config), path)
+        lines = map(json.loads, (path / "metrics.jsonl").read_text().splitlines())
+        return [line["train/loss"] for line in lines if "train/loss" in line]
+
+    whole = losses(0)
+    assert len(whole) == 4
+    np.testing.assert_allclose(losses(8), whole, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("quick_compile")
 def test_kill_9_of_the_command_resumes_with_the_same_bits(tiny_config, tmp_path):
     tiny_config.train.steps, tiny_config.train.checkpoint_every = 30, 5
     flat = json.dumps(config_lib.flatten(config_lib.resolve(tiny_config)))

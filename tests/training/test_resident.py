@@ -68,12 +68,13 @@ def tower(kind):
     return FakeTower(config)
 
 
-def sources(dataset, mesh, *, batch=16, seed=3, calls=0, positives=1):
+def sources(dataset, mesh, *, batch=16, seed=3, calls=0, positives=1, parts=1):
     config = config_lib.default()
     config.loss.positives = positives
     config.train.batch, config.seed, config.train.steps_per_call = batch, seed, calls
-    host = TrainInput(dataset, tower("image"), tower("text"), config, mesh.size)
-    resident = Resident(dataset, seed, batch, host.block_steps, host.floor, mesh, positives)
+    host = TrainInput(dataset, tower("image"), tower("text"), config, mesh.size * parts)
+    steps, floor = host.block_steps, host.floor
+    resident = Resident(dataset, seed, batch, steps, floor, mesh, positives, parts)
     return Source(host, mesh, None), Source(host, mesh, resident)
 
 
@@ -104,6 +105,15 @@ def test_blocks_with_several_captions_an_image_are_those_of_the_host(devices):
     shapes = blocks[0][1]
     steps = streamed.host.block_steps
     assert shapes["text"] == (steps, 16, 3) and shapes["lengths"] == (steps, devices, 48 // devices)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_blocks_in_parts_are_those_of_the_host(devices):
+    mesh = mesh_lib.make_mesh(devices)
+    streamed, resident = sources(make_dataset(), mesh, batch=48, calls=24, parts=3)
+    blocks = gathered(resident, 41, 70)
+    assert blocks == gathered(streamed, 41, 70)
+    assert blocks[0][1]["lengths"] == (streamed.host.block_steps, 3 * devices, 16 // devices)
 
 
 def test_far_positions_are_drawn_alike():
