@@ -47,6 +47,7 @@ ruff check .
 say "tests"
 marks="not slow"
 if [ "${1:-}" = all ]; then marks="" && shift; fi
-# A process a core; the tests of a file stay together, since they share what it sets up. Pictures of the
-# pages are left in $APE_JAX_ARTIFACTS, by default build/artifacts.
-python -m pytest -m "$marks" --numprocesses auto --dist loadfile --durations=15 -rs "$@"
+# A process a core; the tests of a file stay together, since they share what it sets up. Files go out in
+# their order and not by their number of tests: few tests are often the long ones, which must not come
+# last. Pictures of the pages are left in $APE_JAX_ARTIFACTS, by default build/artifacts.
+python -m pytest -m "$marks" --numprocesses auto --dist loadfile --no-loadscope-reorder --durations=15 -rs "$@"

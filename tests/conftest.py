@@ -163,22 +163,31 @@ def _draw(colour, shape):
     return image
 
 
-@pytest.fixture
-def tiny_config(tiny, tmp_path_factory):
-    """A config that trains on the tiny world in seconds, in f32."""
+@pytest.fixture(scope="session")
+def new_tiny_config(tiny, tmp_path_factory):
+    """`new_tiny_config()`: a config that trains on the tiny world in seconds, in f32."""
     from ape_jax import config as config_lib
 
-    config = config_lib.default()
-    config.image.tower, config.text.tower = str(tiny / "image"), str(tiny / "text")
-    config.image.dtype = config.text.dtype = "float32"
-    config.data.pairs = str(tiny / "pairs.jsonl")
-    config.data.eval = {"train": str(tiny / "pairs.jsonl")}
-    config.text.head.depth, config.text.head.width = 3, 64
-    config.train.batch, config.train.steps, config.train.log_every = 16, 8, 2
-    config.train.checkpoint_every = 4
-    config.eval.batch = 8
-    config.cache.dir = str(tmp_path_factory.mktemp("features"))
-    return config
+    def make():
+        config = config_lib.default()
+        config.image.tower, config.text.tower = str(tiny / "image"), str(tiny / "text")
+        config.image.dtype = config.text.dtype = "float32"
+        config.data.pairs = str(tiny / "pairs.jsonl")
+        config.data.eval = {"train": str(tiny / "pairs.jsonl")}
+        config.text.head.depth, config.text.head.width = 3, 64
+        config.train.batch, config.train.steps, config.train.log_every = 16, 8, 2
+        config.train.checkpoint_every = 4
+        config.eval.batch = 8
+        config.cache.dir = str(tmp_path_factory.mktemp("features"))
+        return config
+
+    return make
+
+
+@pytest.fixture
+def tiny_config(new_tiny_config):
+    """One of them."""
+    return new_tiny_config()
 
 
 @pytest.fixture

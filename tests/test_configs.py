@@ -75,7 +75,7 @@ def test_ape_takes_given_vectors():
 
 
 def test_demo_on_real_towers_and_pairs_is_far_above_chance(tmp_path):
-    """Shrunk to seconds: clean images, one seed; on one device, as its users run it."""
+    """Shrunk to seconds: clean small images, one seed; on one device, as its users run it."""
     overrides = {
         "cache.dir": str(tmp_path / "features"),
         "cache.views": "1",
@@ -86,6 +86,7 @@ def test_demo_on_real_towers_and_pairs_is_far_above_chance(tmp_path):
         "study.methods": "('chance', 'ape')",
         "study.seeds": "1",
         "image.layer": "6",
+        "image.size": "70",
         "text.head.width": "384",
     }
     argv = [f"--config={ROOT}/configs/demo.py:runlocal", f"--workdir={tmp_path}/run"]

@@ -84,6 +84,7 @@ def gradient(model, mesh, chunks):
     return jax.jit(jax.value_and_grad(loss))
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("devices", [None, 8])
 def test_loss_and_gradient_in_chunks_are_those_of_the_whole_batch(model, batch, devices):
     trainable, frozen = model.init(0)
@@ -103,6 +104,7 @@ def assert_same(in_chunks, whole):
         assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max() + 1e-9
 
 
+@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("devices", [1, 8])
 def test_packed_captions_in_chunks_have_the_gradient_of_one_batch(ape, encoded, devices):
     trainable, frozen = ape.init(0)

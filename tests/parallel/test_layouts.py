@@ -14,16 +14,17 @@ import pytest
 
 from ape_jax import config as config_lib
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 LAYOUTS = ((1, 8), (2, 4), (4, 2))
 STEPS = 50
 
 
-@pytest.fixture
-def config_file(tiny_config, tmp_path):
+@pytest.fixture(scope="module")
+def config_file(new_tiny_config, tmp_path_factory):
     """A config of the tiny world as a file; cached features, dropout, evaluation, checkpoints."""
+    tiny_config, tmp_path = new_tiny_config(), tmp_path_factory.mktemp("config")
     tiny_config.cache.views, tiny_config.augment.flip = 2, True
     tiny_config.text.head.dropout = 0.1
     tiny_config.train.steps, tiny_config.train.log_every = STEPS, 1
@@ -39,6 +40,14 @@ def config_file(tiny_config, tmp_path):
         "    return config.resolve(config.unflatten(flat))\n"
     )
     return path
+
+
+@pytest.fixture(scope="module")
+def whole(quick_compiles, config_file, tmp_path_factory):
+    """The work directory of two processes that nothing disturbed."""
+    workdir = tmp_path_factory.mktemp("whole") / "2x2"
+    run((2, 2), config_file, workdir)
+    return workdir
 
 
 def start(layout, config_file, workdir, *flags):
@@ -122,13 +131,11 @@ def test_layouts_train_alike_and_take_up_each_others_checkpoints(config_file, tm
         assert_close(run(LAYOUTS[second], config_file, workdir), expected)
 
 
-def test_two_processes_train_as_one(config_file, tmp_path):
-    expected = run((1, 4), config_file, tmp_path / "one")
-    found = run((2, 2), config_file, tmp_path / "two")
-    assert_close(found, expected)
+def test_two_processes_train_as_one(config_file, whole, tmp_path):
+    assert_close(metrics(whole), run((1, 4), config_file, tmp_path / "one"))
 
 
-def test_a_lost_process_ends_the_others_and_the_run_resumes(config_file, tmp_path):
+def test_a_lost_process_ends_the_others_and_the_run_resumes(config_file, whole, tmp_path):
     workdir = tmp_path / "cut"
     process = start((2, 2), config_file, workdir)
     wait_for(workdir / "checkpoints" / str(STEPS // 2), process)
@@ -137,7 +144,7 @@ def test_a_lost_process_ends_the_others_and_the_run_resumes(config_file, tmp_pat
     code, out = finish(process, timeout=60)
     assert code != 0 and time.monotonic() - began < 60
     assert "ending the others" in out or "Traceback" in out
-    assert_same_end(config_file, workdir, tmp_path / "whole")
+    assert_same_end(config_file, workdir, whole)
 
 
 @pytest.mark.slow
@@ -179,7 +186,7 @@ def test_without_a_launcher_the_others_end_by_themselves_and_say_why(config_file
 
 
 @pytest.mark.slow
-def test_a_notice_to_one_process_saves_and_ends_all(config_file, tmp_path):
+def test_a_notice_to_one_process_saves_and_ends_all(config_file, whole, tmp_path):
     workdir = tmp_path / "cut"
     slow = ("--config.train.steps_per_call=1", "--config.train.log_every=1")
     process = start((2, 2), config_file, workdir, *slow)
@@ -189,13 +196,12 @@ def test_a_notice_to_one_process_saves_and_ends_all(config_file, tmp_path):
     assert code == 0, out
     if not (workdir / "summary.json").exists():  # Else it was at its end already.
         assert out.count("asked to end: step") == 2 and "goes on from there" in out
-    assert_same_end(config_file, workdir, tmp_path / "whole")
+    assert_same_end(config_file, workdir, whole)
 
 
 def assert_same_end(config_file, workdir, other):
     """Taken up, the run ends with the bits of one that was not disturbed."""
     run((2, 2), config_file, workdir)
-    run((2, 2), config_file, other)
     ours, theirs = (parameters(path) for path in (workdir, other))
     assert ours.keys() == theirs.keys()
     for name in ours:
