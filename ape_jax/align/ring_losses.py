@@ -1,7 +1,8 @@
 """Softmax and sigmoid losses by one pass round the ring, with derivatives written by hand.
 
-Of the [B, B] matrix only a log-sum-exp a row and a column is kept (nothing at all for sigmoid). The
-backward pass makes each tile again: four products of tiles in all, one forward and three backward.
+Of the [B, B] matrix softmax keeps only a log-sum-exp a row and a column, and its backward pass
+makes each tile again: four products of tiles in all, one forward and three backward. Sigmoid's
+terms do not wait for such sums: where its gradient is wanted, it comes with the value, in three.
 
 `losses.softmax_reference` and `losses.sigmoid_reference` are what these mean.
 """
@@ -148,10 +149,7 @@ def sigmoid(
     ids: tuple[Ids, Ids] | None,
 ) -> Float[Array, ""]:
     """As `losses.sigmoid`, its sum divided by `divisor`; other arguments as for `softmax`."""
-    return _sigmoid_forward(ring, divisor, zimg, ztxt, scale, bias, ids)[0]
 
-
-def _sigmoid_forward(ring, divisor, zimg, ztxt, scale, bias, ids):
     def on_device(sharded: PyTree, whole: tuple[Array, Array]) -> Array:
         scale, bias = whole
         home, guest = _sides(ring, *sharded)
@@ -165,32 +163,39 @@ def _sigmoid_forward(ring, divisor, zimg, ztxt, scale, bias, ids):
         alike = jax.nn.softplus(-(scale * home["positive"] + bias))
         return ring.total((unlike + alike).sum()) / divisor
 
-    loss = ring.spread(on_device, (zimg, ztxt, ids), (scale, bias), False)
-    return loss, (zimg, ztxt, scale, bias, ids)
+    return ring.spread(on_device, (zimg, ztxt, ids), (scale, bias), False)
 
 
-def _sigmoid_backward(ring, divisor, saved, cotangent):
-    zimg, ztxt, scale, bias, ids = saved
+def _sigmoid_forward(ring, divisor, zimg, ztxt, scale, bias, ids):
+    """Value and gradients in one pass: unlike softmax's, no term waits for the others' sum."""
 
-    def on_device(sharded: PyTree, whole: PyTree) -> tuple[Array, ...]:
-        (zimg, ztxt, ids), (scale, bias, cotangent) = sharded, whole
-        home, guest = _sides(ring, zimg, ztxt, ids)
+    def on_device(sharded: PyTree, whole: PyTree) -> tuple[Array, tuple[Array, ...]]:
+        scale, bias = whole
+        home, guest = _sides(ring, *sharded)
 
         def visit(tile: Tile, rows: PyTree, columns: PyTree) -> tuple[PyTree, PyTree]:
-            weights = jnp.where(tile.negative, jax.nn.sigmoid(scale * tile.cosines + bias), 0)
-            sums = {"with": weights * tile.cosines, "alone": weights}
+            logits = scale * tile.cosines + bias
+            weights = jnp.where(tile.negative, jax.nn.sigmoid(logits), 0)
+            unlike = jnp.where(tile.negative, jax.nn.softplus(logits), 0)
+            sums = {"with": weights * tile.cosines, "alone": weights, "loss": unlike}
             return _add_gradients(tile, weights, rows, columns, sums)
 
-        sums = ring.sweep(visit, _add, home, guest, _no_gradients(zimg, ("with", "alone")))
-        by_positive = -jax.nn.sigmoid(-(scale * home["positive"] + bias))
-        factor = cotangent / divisor
-        dimg, dtxt = _embedding_gradients(home, guest, sums, by_positive, scale * factor)
-        dscale = factor * (sums[0]["with"] + by_positive * home["positive"]).sum()
-        dbias = factor * (sums[0]["alone"] + by_positive).sum()
-        return dimg, dtxt, ring.total(dscale), ring.total(dbias)
+        nothing = _no_gradients(home["z"], ("with", "alone", "loss"))
+        sums = ring.sweep(visit, _add, home, guest, nothing)
+        logits = scale * home["positive"] + bias
+        by_positive = -jax.nn.sigmoid(-logits)
+        dimg, dtxt = _embedding_gradients(home, guest, sums, by_positive, scale / divisor)
+        dscale = (sums[0]["with"] + by_positive * home["positive"]).sum() / divisor
+        dbias = (sums[0]["alone"] + by_positive).sum() / divisor
+        loss = (sums[0]["loss"] + jax.nn.softplus(-logits)).sum() / divisor
+        return ring.total(loss), (dimg, dtxt, ring.total(dscale), ring.total(dbias))
 
-    whole, out = (scale, bias, cotangent), (True, True, False, False)
-    return (*ring.spread(on_device, (zimg, ztxt, ids), whole, out), None)
+    out = (False, (True, True, False, False))
+    return ring.spread(on_device, (zimg, ztxt, ids), (scale, bias), out)
+
+
+def _sigmoid_backward(ring, divisor, gradients, cotangent):
+    return (*((cotangent * g).astype(g.dtype) for g in gradients), None)
 
 
 sigmoid.defvjp(_sigmoid_forward, _sigmoid_backward)
