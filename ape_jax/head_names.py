@@ -8,7 +8,7 @@ KEYS: Mapping[str, frozenset[str]] = {
     "identity": frozenset(),
     "linear": frozenset(),
     "token_mlp": frozenset({"depth", "width", "activation", "dropout"}),
-    "pooled_mlp": frozenset({"depth", "width", "activation", "dropout"}),
+    "pooled_mlp": frozenset({"depth", "width", "activation", "dropout", "norm"}),
     "residual_mlp": frozenset({"depth", "expansion", "activation", "dropout"}),
     "star_mlp": frozenset({"expansion"}),
     "token_pool_mlp": frozenset({"dropout"}),

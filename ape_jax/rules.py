@@ -196,6 +196,13 @@ def _check_training(config: ml_collections.ConfigDict) -> None:
             f"config.train.micro_batch: {micro} does not divide train.batch "
             f"({config.train.batch}); write a divisor, or 0 for the whole batch"
         )
+    if micro not in (0, config.train.batch):
+        for side in ("image", "text"):
+            if config[side].head.norm == "batch":
+                raise UserError(
+                    f"config.{side}.head.norm: 'batch' is over a whole batch, and "
+                    f"train.micro_batch cuts it; write train.micro_batch=0 or norm='none'"
+                )
     if config.optim.warmup >= config.train.steps:
         raise UserError(
             f"config.optim.warmup: expected less than train.steps ({config.train.steps}), "

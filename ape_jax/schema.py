@@ -42,6 +42,7 @@ def _tower(side: str, name: Field) -> dict[str, Field]:
         f"{side}.head.expansion": integer(0, 0, 64),  # 0: the head's own.
         f"{side}.head.activation": choice("gelu", "gelu_new", "quick_gelu", "relu", "silu", "tanh"),
         f"{side}.head.dropout": number(0.0, 0.0, 0.99),
+        f"{side}.head.norm": choice("none", "batch"),
     }
 
 

@@ -1,13 +1,12 @@
 """ShareLock (arXiv 2410.07173): `sharelock.py:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
 
 Both towers stay frozen, the image side untouched; an MLP on the last token of a language model is
-trained. Theirs has batch norm in every hidden layer. It is NOT here: this head has no norm at all,
-so this is their recipe but for that, and their figures are not to be expected of it.
+trained.
 
-Published (paper and code): the head (4 layers of 4096, ReLU, dropout 0.2), the fixed scale 14.3,
-batch 16,384 (1,024 accumulated 16 times, negatives among 1,024), 5,000 steps, Adam at 1e-3 with
-weight decay 1e-4, 150 steps of warm-up, cosine, clipping at 1. Their towers are DINOv2 and
-Llama-3-8B, their pairs CC3M or 563 k others.
+Published (paper and code): the head (4 layers of 4096, batch norm, ReLU, dropout 0.2), the fixed
+scale 14.3, batch 16,384 (1,024 accumulated 16 times, negatives and batch norm among 1,024), 5,000
+steps, Adam at 1e-3 with weight decay 1e-4, 150 steps of warm-up, cosine, clipping at 1. Their
+towers are DINOv2 and Llama-3-8B, their pairs CC3M or 563 k others.
 Inferred: weight decay decoupled, on kernels only; the image side is not standardised, as in theirs;
 the loss is global over a batch of 1,024.
 """
@@ -22,6 +21,7 @@ def get_config(arg=""):
     config.text.head.name = "pooled_mlp"
     config.text.head.depth, config.text.head.width = 4, 4096
     config.text.head.activation, config.text.head.dropout = "relu", 0.2
+    config.text.head.norm = "batch"
 
     config.loss.scale, config.loss.learn_scale = 14.3, False
     config.optim.lr = 1e-3

@@ -52,6 +52,15 @@ def test_given_images_go_with_a_real_text_tower():
         ({"cache__place": "device", "cache__views": 0}, "config.cache.place"),
         ({"latent__mixup": 1.0, "text__tune": "full"}, "config.latent.mixup"),
         ({"train__micro_batch": 100}, "config.train.micro_batch: 100"),
+        (
+            {
+                "text__head__name": "pooled_mlp",
+                "text__head__norm": "batch",
+                "train__micro_batch": 64,
+            },
+            "config.text.head.norm: 'batch' is over a whole batch",
+        ),
+        ({"text__head__norm": "batch"}, "config.text.head.norm: .* no effect"),
         ({"train__remat": "blocks"}, "config.train.remat: .* no effect"),
         ({"text__tune": "full", "text__param_dtype": "bfloat16"}, "config.text.param_dtype"),
         ({"text__tune": "lora", "text__param_dtype": "int8"}, "config.text.param_dtype: 'int8' is"),

@@ -16,6 +16,7 @@ import flax.traverse_util
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from ape_jax.align.heads import batch_norm
 from ape_jax.towers.tower import Tower, slice_blocks
 from ape_jax.tune import Tune
 
@@ -166,24 +167,24 @@ def shares(trainable: Mapping[str, PyTree], frozen: Mapping[str, PyTree]) -> lis
     """The two trees of a model by side and group, in the order of the tables."""
     count: dict[tuple[str, str], list[int]] = {}
     for is_kept, tree in ((True, trainable), (False, frozen)):
-        for side, found, size in _sizes(tree):
+        for side, found, size, is_learned in _sizes(tree):
             entry = count.setdefault((side, found), [0, 0])
             entry[0] += size
-            entry[1] += size * is_kept
+            entry[1] += size * (is_kept and is_learned)
     return [Share(*key, *count[key]) for key in sorted(count, key=_place)]
 
 
-def _sizes(tree: Mapping[str, PyTree]) -> Iterator[tuple[str, str, int]]:
+def _sizes(tree: Mapping[str, PyTree]) -> Iterator[tuple[str, str, int, bool]]:
     for top, part in tree.items():
         side, _, kind = top.partition("_")
         for name, leaf in flatten(part).items():
             size = math.prod(leaf.shape)
             if kind == "tower":
-                yield side, group(name), size
-            elif kind == "head":
-                yield side, "head", size
+                yield side, group(name), size, True
+            elif kind == "head":  # Averages over batches are no parameters.
+                yield side, "head", size, not batch_norm.is_running(name)
             else:
-                yield "both" if top == "loss" else "image", top, size
+                yield "both" if top == "loss" else "image", top, size, True
 
 
 def _place(key: tuple[str, str]) -> tuple[int, int, str]:

@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 
 from ape_jax.align import heads
 from ape_jax.align.anchored import Anchored
+from ape_jax.align.heads import batch_norm
 from ape_jax.align.selection import flatten
 from ape_jax.errors import UserError
 from ape_jax.exporters.towers import Tensors
@@ -44,6 +45,8 @@ def export(head: nn.Module, width: int, embed: int, params: PyTree) -> tuple[Set
     for part, tree in parts.values():
         name, options = _described(part, width, embed)
         settings[name] = options
+        if name == "pooled_mlp":  # What has no batch norm stays as it is.
+            tree = batch_norm.folded(tree)
         tensors |= {f"{name}.{key}": leaf for key, leaf in _tensors(tree).items()}
     return settings, tensors
 

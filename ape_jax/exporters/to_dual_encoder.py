@@ -116,7 +116,8 @@ def _is_pooler(head: nn.Module) -> bool:
     """Whether a head is a dense layer of the tower's width, tanh and a projection."""
     head = _unwrapped(head)
     mlp = isinstance(head, flax_heads.PooledMLP)
-    return mlp and (head.depth, head.width, head.activation) == (2, 0, "tanh")
+    pooler = (2, 0, "tanh", "none")
+    return mlp and (head.depth, head.width, head.activation, head.norm) == pooler
 
 
 def _with_pooler(

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
+from ape_jax.align.heads import batch_norm
 from ape_jax.errors import UserError
 
 Schedule = Callable[[Any], Any]
@@ -40,7 +41,8 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Clipping by global norm, the optimizer, decoupled decay by name, multipliers by name.
 
-    The global norm is that of the trained parameters: nothing else has a gradient.
+    The global norm is that of the trained parameters: nothing else has a gradient. Running
+    statistics of batch norms are averaged, and have no part in any of this.
 
     Raises:
       UserError: for a regular expression in `decay_on` or `lr_mults` that no parameter matches,
@@ -65,7 +67,21 @@ def make_optimizer(
         _scale_by_name(optim["lr_mults"]),
         optax.scale_by_learning_rate(schedule),
     ]
-    return optax.chain(*chain)
+    labels = match_names(trainable, _label)
+    if "running" not in jax.tree.leaves(labels):
+        return optax.chain(*chain)
+    averaged = optax.sgd(batch_norm.RATE)
+    return optax.partition({"learned": optax.chain(*chain), "running": averaged}, labels)
+
+
+def learned(tree: PyTree) -> list[Any]:
+    """The leaves of a tree of gradients or updates that are no running statistics."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [leaf for path, leaf in leaves if _label(_name(path)) == "learned"]
+
+
+def _label(name: str) -> str:
+    return "running" if batch_norm.is_running(name) else "learned"
 
 
 def check_rules(optim: Mapping[str, Any], trainable: PyTree) -> None:

@@ -136,8 +136,8 @@ def make_step(
         trainable = model.clamp_scale(optax.apply_updates(state.trainable, updates))
         metrics = {
             "loss": value,
-            "grad_norm": optax.global_norm(grads),
-            "update_norm": optax.global_norm(updates),
+            "grad_norm": optax.global_norm(optim.learned(grads)),
+            "update_norm": optax.global_norm(optim.learned(updates)),
             "scale": model.logit_scale(state.trainable, frozen)[0],
         }
         if schedule is not None:

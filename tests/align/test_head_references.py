@@ -3,13 +3,18 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import torch
 from torch import nn
 
+from ape_jax import config as config_lib
 from ape_jax import head_names
 from ape_jax.align import heads
+from ape_jax.align.heads import batch_norm
+from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.towers.tower import TowerConfig
+from ape_jax.training import optim
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -25,6 +30,7 @@ TOWER = TowerConfig(
     norm_eps=1e-5,
 )
 D, E = 12, 8
+OPTIM = config_lib.default().optim
 
 
 def array(x):
@@ -95,6 +101,63 @@ def test_pooled_mlp_is_sharelock_without_its_batch_norm(pooled):
     assert_same(out, nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)(array(pooled)))
 
 
+def in_torch(params):
+    """ShareLock's `Projection` with these parameters."""
+    layers = []
+    for i in range(2):
+        normed = nn.BatchNorm1d(10)
+        values = params[f"norm_{i}"]
+        normed.weight.data, normed.bias.data = array(values["scale"]), array(values["bias"])
+        normed.running_mean = array(values["running_mean"])
+        normed.running_var = array(values["running_variance"])
+        layers += [linear(params[f"dense_{i}"]), normed, nn.ReLU()]
+    return nn.Sequential(*layers, linear(params["dense_2"]))
+
+
+BATCH_NORM = heads.PooledMLP(
+    E, depth=3, width=10, activation="relu", dtype=jnp.float32, norm="batch"
+)
+
+
+def test_pooled_mlp_with_batch_norm_is_sharelock(pooled):
+    params, out = made(BATCH_NORM, pooled)
+    assert_same(out, in_torch(params).eval()(array(pooled)))
+    trained = BATCH_NORM.apply({"params": params}, pooled, train=True)
+    assert_same(trained, in_torch(params).train()(array(pooled)))
+    plain = heads.PooledMLP(E, depth=3, width=10, activation="relu", dtype=jnp.float32)
+    assert_same(out, array(plain.apply({"params": batch_norm.folded(params)}, pooled)))
+
+
+def test_batch_norm_trains_as_torchs_does_statistics_included(rng):
+    batches = rng.normal(2.0, 3.0, size=(4, 16, D)).astype(np.float32)
+    params, _ = made(BATCH_NORM, batches[0])
+    theirs = in_torch(params).train()
+    descent = torch.optim.SGD(theirs.parameters(), lr=0.05)
+    settings = {**OPTIM, "name": "sgd", "b1": 0.0, "clip": 0.0, "weight_decay": 0.0}
+    ours = optim.make_optimizer(settings, lambda step: 0.05, params)
+    mesh = mesh_lib.make_mesh(8)
+    params = mesh_lib.place_replicated(params, mesh)
+    state = ours.init(params)
+
+    @jax.jit
+    def step(params, state, x):
+        def loss(params):
+            return (BATCH_NORM.apply({"params": params}, x, train=True) ** 2).mean()
+
+        updates, state = ours.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    for x in batches:
+        descent.zero_grad()
+        (theirs(array(x)) ** 2).mean().backward()
+        descent.step()
+        params, state = step(params, state, mesh_lib.place_batch(x, mesh))
+    after = in_torch(params)
+    for name, want in theirs.state_dict().items():
+        if "num_batches" not in name:
+            np.testing.assert_allclose(after.state_dict()[name], want, rtol=1e-4, atol=1e-5)
+
+
 def projector(params, x):
     """Freeze-Align's `Patch_Projection` behind its norm."""
     x = norm(params["norm"])(x)
@@ -150,7 +213,14 @@ def test_lookup_averages_the_vectors_of_the_real_tokens(captions, rng):
     assert_same(out, (bag * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
 
 
-SETTINGS = {"depth": 2, "width": 6, "expansion": 0, "activation": "gelu", "dropout": 0.0}
+SETTINGS = {
+    "depth": 2,
+    "width": 6,
+    "expansion": 0,
+    "activation": "gelu",
+    "dropout": 0.0,
+    "norm": "none",
+}
 TABLED = TowerConfig(**TOWER.__dict__)
 object.__setattr__(TABLED, "vocab_size", 9)
 

@@ -124,7 +124,7 @@ def _parameters(model):
     rng = np.random.default_rng(0)
 
     def drawn(name, leaf):
-        values = 0.1 * rng.normal(size=leaf.shape) + name.endswith("scale")
+        values = 0.1 * rng.normal(size=leaf.shape) + name.endswith(("scale", "variance"))
         return jnp.asarray(values, jnp.float32)
 
     def moved(tower):

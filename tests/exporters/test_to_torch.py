@@ -61,7 +61,12 @@ CASES = {
     "clip": ({**tuned("full", "full"), "loss.name": "sigmoid", "loss.bias": -3.0}, {}),
 }
 MORE = {  # Other families, and what differs little from the cases above.
-    "pooled_mlp": (head("pooled_mlp", "pooled_mlp", **{"image.pooling": "cls+mean"}), {}),
+    "pooled_mlp": (
+        head(
+            "pooled_mlp", "pooled_mlp", **{"image.pooling": "cls+mean", "text.head.norm": "batch"}
+        ),
+        {},
+    ),
     "identity": ({"text.head.name": "identity", "image.layer": 0, "image.pooling": "mean"}, {}),
     "bitfit and lora": (tuned("bitfit", "lora"), {}),
     "residual_mlp": (head("residual_mlp", "residual_mlp", **{"text.pooling": "last"}), {}),

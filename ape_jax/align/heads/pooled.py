@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ape_jax.align.heads.batch_norm import BatchNorm
 from ape_jax.align.heads.pooling import Mask, Text, last_kernel, pool_like, tokens_of
 from ape_jax.align.hidden import Hidden, hidden_layers
-from ape_jax.towers.layers import Dense, LayerNorm
+from ape_jax.towers.layers import ACTIVATIONS, Dense, LayerNorm
 from ape_jax.towers.tower import TowerConfig
 
 DType = Any
@@ -23,7 +24,7 @@ _NORM_EPS = 1e-5
 
 
 class PooledMLP(nn.Module):
-    """ShareLock's head: an MLP on the pooled vector. Theirs has batch norm too, this one none.
+    """ShareLock's head: an MLP on the pooled vector, with batch norm if asked for.
 
     Attributes:
       features: the joint width E.
@@ -33,6 +34,7 @@ class PooledMLP(nn.Module):
       dropout: rate after each activation, 0.2 in ShareLock.
       dtype: input dtype of the matrix products.
       zero: whether the last layer starts at zero.
+      norm: "batch" before each activation, as in ShareLock, or "none".
 
     References:
       Ruthardt et al., "Better Language Models Exhibit Higher Visual Alignment", arXiv 2410.07173.
@@ -45,16 +47,31 @@ class PooledMLP(nn.Module):
     dropout: float = 0.0
     dtype: DType = jnp.bfloat16
     zero: bool = False
+    norm: str = "none"
 
     @nn.compact
     def __call__(self, pooled: Float[Array, "B d"], *, train: bool = False) -> Float[Array, "B E"]:
         """Maps pooled features to the joint space."""
         width = self.width or pooled.shape[-1]
-        options = (self.depth - 1, width, self.activation, self.dropout, self.dtype)
-        x = hidden_layers(pooled, *options, train=train)
+        if self.norm == "batch":
+            x = self._normed_layers(pooled, width, train)
+        else:
+            options = (self.depth - 1, width, self.activation, self.dropout, self.dtype)
+            x = hidden_layers(pooled, *options, train=train)
         start = last_kernel(self.zero, nn.initializers.lecun_normal())
         last = f"dense_{self.depth - 1}"
         return Dense(self.features, dtype=self.dtype, kernel_init=start, name=last)(x)
+
+    def _normed_layers(
+        self, x: Float[Array, "B d"], width: int, train: bool
+    ) -> Float[Array, "B w"]:
+        start = nn.initializers.lecun_normal()
+        for i in range(self.depth - 1):
+            x = Dense(width, dtype=self.dtype, kernel_init=start, name=f"dense_{i}")(x)
+            x = BatchNorm(name=f"norm_{i}")(x, train=train)
+            x = ACTIVATIONS[self.activation](x)
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return x
 
 
 class ResidualMLP(nn.Module):
