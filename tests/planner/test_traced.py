@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from ape_jax.align import losses
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.planner import traced
 
@@ -18,8 +19,24 @@ def products(fn, *args):
 
 def test_a_product_and_its_gradients():
     assert products(jnp.dot, A, B).flops == ONE
-    both = jax.grad(lambda a, b: (a @ b).sum(), argnums=(0, 1))
+    both = jax.value_and_grad(lambda a, b: (a @ b).sum(), argnums=(0, 1))
     assert products(both, A, B).flops == 3 * ONE
+
+
+@pytest.mark.parametrize(("wanted", "count"), [((0, 1), 4), ((1,), 3)])
+def test_gradients_that_nobody_takes_are_not_counted(wanted, count):
+    z, scale, mesh = jnp.zeros((64, 16)), jnp.float32(1.0), mesh_lib.make_mesh()
+
+    def loss(zimg, ztxt):
+        return losses.softmax(zimg, ztxt, scale, mesh=mesh, impl="ring")
+
+    def steps(n, zimg, ztxt):  # As in the loop of a run.
+        def step(_, z):
+            return z + sum(jax.grad(loss, argnums=wanted)(zimg, z))
+
+        return jax.lax.fori_loop(0, n, step, ztxt)
+
+    assert products(steps, jnp.int32(3), z, z).flops == count * 2 * 64 * 64 * 16
 
 
 def test_batched_products_and_convolutions():
