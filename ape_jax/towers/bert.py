@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ape_jax.towers import layers, text_embed
+from ape_jax.towers import layers, stack, text_embed
 from ape_jax.towers.families import Family, Fields
 from ape_jax.towers.names import NameTable, Rule, linear, norm
 from ape_jax.towers.text_embed import TextConfig, TextEmbed
@@ -29,7 +29,7 @@ class Bert(nn.Module):
       dtype: input dtype of products.
       param_dtype: dtype of the parameters.
       unroll: unroll the scan over blocks.
-      remat: what the backward pass computes again, see layers.REMAT.
+      remat: what the backward pass computes again, see stack.REMAT.
     """
 
     config: TextConfig
@@ -60,7 +60,7 @@ class Bert(nn.Module):
     ) -> Float[Array, "b t d"]:
         """The `config.depth` blocks."""
         options = {"depth": self.config.depth, "unroll": self.unroll, "remat": self.remat}
-        return layers.run_stack(self.blocks, x, self.attention_bias(mask), **options)
+        return stack.run_stack(self.blocks, x, self.attention_bias(mask), **options)
 
     def attention_bias(self, mask: Bool[Array, "b t"]) -> Float[Array, "b #h #t t"]:
         """What is added to the attention logits of every block."""

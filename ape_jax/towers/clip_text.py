@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32
 
-from ape_jax.towers import layers, text_embed
+from ape_jax.towers import layers, stack, text_embed
 from ape_jax.towers.families import Family, Fields
 from ape_jax.towers.names import NameTable, Rule, linear, norm
 from ape_jax.towers.text_embed import TextConfig, TextEmbed
@@ -43,7 +43,7 @@ class ClipText(nn.Module):
       dtype: input dtype of products.
       param_dtype: dtype of the parameters.
       unroll: unroll the scan over blocks.
-      remat: what the backward pass computes again, see layers.REMAT.
+      remat: what the backward pass computes again, see stack.REMAT.
     """
 
     config: ClipTextConfig
@@ -77,7 +77,7 @@ class ClipText(nn.Module):
         """The `config.depth` blocks."""
         bias = layers.key_bias(mask, causal=True)
         options = {"depth": self.config.depth, "unroll": self.unroll, "remat": self.remat}
-        return layers.run_stack(self.blocks, x, bias, **options)
+        return stack.run_stack(self.blocks, x, bias, **options)
 
     def finish(self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"], pooling: str) -> Encoded:
         """The last norm and the pooling."""

@@ -1,4 +1,4 @@
-"""The pieces every tower is made of: products, dense, norm, attention, MLP, blocks, the stack.
+"""The pieces every tower is made of: products, dense, norm, attention, MLP, blocks.
 
 Products take inputs of `dtype` and accumulate in float32; everything between products (residual
 stream, norms, softmax, activations) is float32. `dtype=float32` asks for full float32 precision on
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from ape_jax.towers.inference import MOST_HEADS, attend_by_head, in_slices
+from ape_jax.towers.inference import MOST_HEADS, attend_by_head
 from ape_jax.towers.products import product
 from ape_jax.towers.weights import SCALE
 
@@ -33,7 +33,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 """By the names transformers uses; "gelu" is the exact one (erf)."""
 
-_PRODUCT = "product of a dense layer"  # See `REMAT`.
+PRODUCT = "product of a dense layer"  # See `stack.REMAT`.
 
 # Large enough to vanish in a softmax, small enough to stay finite in a sum.
 MASKED = -1e9
@@ -53,7 +53,7 @@ class Dense(nn.Module):
         """Apply the layer."""
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        y = checkpoint_name(product(x, kernel, self.dtype), _PRODUCT)
+        y = checkpoint_name(product(x, kernel, self.dtype), PRODUCT)
         if self.has_variable("params", SCALE):  # The kernel is in int8, see weights.py.
             y = y * self.get_variable("params", SCALE)
         if self.use_bias:
@@ -255,54 +255,3 @@ class PostNormBlock(nn.Module):
 
 def _identity(name: str) -> Callable[[Array], Array]:
     return lambda x: x
-
-
-REMAT: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
-    "none": lambda body: body,
-    "blocks": partial(nn.remat, prevent_cse=False),
-    "all_but_products": partial(
-        # By name: the rule of narrow products is by hand, and hides them from policies by kind.
-        nn.remat,
-        prevent_cse=False,
-        policy=jax.checkpoint_policies.save_only_these_names(_PRODUCT),
-    ),
-}
-"""What is kept of a block for its gradient: everything, its input, or its products with kernels."""
-
-
-def run_stack(
-    block: nn.Module,
-    x: Float[Array, "b t d"],
-    bias: Float[Array, "..."] | None,
-    *,
-    depth: int,
-    unroll: bool = False,
-    remat: str = "none",
-    inference: bool = False,
-) -> Float[Array, "b t d"]:
-    """Run `depth` copies of `block` (a submodule of the caller) whose parameters are [depth, ...].
-
-    Args:
-      block: `block(x, bias) -> x`; one module, its parameters get a leading layer axis.
-      x: the residual stream.
-      bias: the attention bias, the same for every layer.
-      depth: how many; 0 gives `x` back.
-      unroll: unroll the scan, so that cost analysis counts every block.
-      remat: what the backward pass computes again, a key of `REMAT`.
-      inference: see inference.py.
-    """
-    if depth == 0:
-        return x
-
-    def body(module: nn.Module, carry: Array, bias: Array | None) -> tuple[Array, None]:
-        return (in_slices(module, carry, bias) if inference else module(carry, bias)), None
-
-    scanned = nn.scan(
-        REMAT[remat](body),
-        variable_axes={"params": 0, "intermediates": 0},
-        split_rngs={"params": True, "dropout": True},
-        in_axes=nn.broadcast,
-        length=depth,
-        unroll=depth if unroll else 1,
-    )
-    return scanned(block, x, bias)[0]

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ape_jax.towers import layers, text_embed
+from ape_jax.towers import layers, stack, text_embed
 from ape_jax.towers.clip_text import NAMES as CLIP_NAMES
 from ape_jax.towers.families import Family, Fields
 from ape_jax.towers.names import NameTable
@@ -30,7 +30,7 @@ class SiglipText(nn.Module):
       dtype: input dtype of products.
       param_dtype: dtype of the parameters.
       unroll: unroll the scan over blocks.
-      remat: what the backward pass computes again, see layers.REMAT.
+      remat: what the backward pass computes again, see stack.REMAT.
     """
 
     config: TextConfig
@@ -63,7 +63,7 @@ class SiglipText(nn.Module):
         """The `config.depth` blocks; what the mask leaves out is not attended to, as in torch."""
         bias = layers.key_bias(mask)
         options = {"depth": self.config.depth, "unroll": self.unroll, "remat": self.remat}
-        return layers.run_stack(self.blocks, x, bias, **options)
+        return stack.run_stack(self.blocks, x, bias, **options)
 
     def finish(self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"], pooling: str) -> Encoded:
         """The last norm and the pooling."""

@@ -15,8 +15,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ape_jax.towers.layers import Attention, LayerNorm, Mlp, PreNormBlock, product, run_stack
+from ape_jax.towers.layers import Attention, LayerNorm, Mlp, PreNormBlock, product
 from ape_jax.towers.positions import resize_positions
+from ape_jax.towers.stack import run_stack
 from ape_jax.towers.tower import Encoded, TowerConfig, pool
 
 
@@ -135,7 +136,7 @@ class ViT(nn.Module):
       dtype: input dtype of products.
       param_dtype: dtype of the parameters.
       unroll: unroll the scan over blocks.
-      remat: what the backward pass computes again, see layers.REMAT.
+      remat: what the backward pass computes again, see stack.REMAT.
       inference: forward passes on a CPU, see inference.py.
     """
 

@@ -31,7 +31,7 @@ from ape_jax import towers
 from ape_jax.align import heads
 from ape_jax.align.model import Model, Side
 from ape_jax.evaluators import report
-from ape_jax.towers import layers
+from ape_jax.towers import stack
 from ape_jax.towers.tower import Tower
 from ape_jax.training import optim as optim_lib
 from ape_jax.training import step as step_lib
@@ -96,7 +96,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--remat", choices=tuple(layers.REMAT), default="none")
+    parser.add_argument("--remat", choices=tuple(stack.REMAT), default="none")
     parser.add_argument("--modes", default=",".join(MODES), help="IMAGE/TEXT, separated by commas")
     return parser.parse_args()
 

@@ -8,6 +8,7 @@ import pytest
 
 from ape_jax.towers import layers
 from ape_jax.towers.products import product
+from ape_jax.towers.stack import run_stack
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
@@ -80,7 +81,7 @@ class Stacked(nn.Module):
 
     def __call__(self, x):
         options = {"depth": self.depth, "unroll": self.unroll, "remat": self.remat}
-        return layers.run_stack(self.blocks, x, None, **options)
+        return run_stack(self.blocks, x, None, **options)
 
 
 @pytest.fixture(scope="module")
