@@ -174,6 +174,13 @@ def shares(trainable: Mapping[str, PyTree], frozen: Mapping[str, PyTree]) -> lis
     return [Share(*key, *count[key]) for key in sorted(count, key=_place)]
 
 
+def counts(trainable: Mapping[str, PyTree], frozen: Mapping[str, PyTree]) -> tuple[int, int]:
+    """How many parameters of a model are trained, and how many are not."""
+    found = shares(trainable, frozen)
+    trained = sum(share.trained for share in found)
+    return trained, sum(share.parameters for share in found) - trained
+
+
 def _sizes(tree: Mapping[str, PyTree]) -> Iterator[tuple[str, str, int, bool]]:
     for top, part in tree.items():
         side, _, kind = top.partition("_")

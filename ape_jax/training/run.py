@@ -284,7 +284,7 @@ def parameter_table(run: Run) -> str:
     table = parameter_overview.get_parameter_overview(
         jax.tree.map(jnp.asarray, run.trainable), include_stats=False
     )
-    trained, frozen = (sum(x.size for x in jax.tree.leaves(t)) for t in (run.trainable, run.frozen))
+    trained, frozen = selection.counts(run.trainable, run.frozen)
     share = 100 * trained / (trained + frozen)
     rows = [share.cells() for share in selection.shares(run.trainable, run.frozen)]
     groups = report.markdown(selection.SHARE_HEAD, rows)

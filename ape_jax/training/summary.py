@@ -6,8 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
+from ape_jax.align import selection
 from ape_jax.training import run as run_lib
 from ape_jax.training import workdir
 
@@ -32,9 +31,7 @@ def write(
       seconds: that this start took.
       skipped: images that could not be read in a step.
     """
-    trained, frozen = (
-        sum(x.size for x in jax.tree.leaves(tree)) for tree in (run.trainable, run.frozen)
-    )
+    trained, frozen = selection.counts(run.trainable, run.frozen)
     summary = {
         "step": step,
         "pairs": len(run.dataset.pairs),

@@ -113,3 +113,4 @@ def test_shares_count_each_group_of_each_side():
         ("text", "head", 7, 5),  # Running statistics are not trained.
         ("both", "loss", 1, 1),
     ]
+    assert selection.counts(trainable, {"image_tower": other, "text_tower": tower}) == (12, 40)
