@@ -117,6 +117,7 @@ def wait_for(path, process, seconds=180):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # Six runs, of up to four processes.
 def test_layouts_train_alike_and_take_up_each_others_checkpoints(config_file, tmp_path):
     expected = run(LAYOUTS[0], config_file, tmp_path / "1x8")
     for layout in LAYOUTS[1:]:
