@@ -113,8 +113,9 @@ def _data_source(builder: Any, split: str, spec: str, key: str) -> Any:
         return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
     except Exception as e:  # Not prepared, prepared as TFRecord, or a slice out of range.
         reason = " ".join(str(e).split(". ")[0].split())[:160]
-        advice = f"cannot be read by index ({reason}); prepare it with "
-        advice += "`tfds build --file_format=array_record`."
+        what = f"cannot be read by index ({reason})" if known else "is not on this machine"
+        advice = f"{what}; prepare it with `tfds build --file_format=array_record`, where "
+        advice += "TensorFlow is."
         if isinstance(e, ValueError) and "[" in split:
             advice = f"has no such slice ({reason}); write one such as {base}[:100]."
         raise UserError(f"{key}: {spec!r} {advice}") from e

@@ -98,8 +98,8 @@ config = json.load(open(DIR + "/config.json"))
 logits = config["logit_scale"] * zimg @ ztxt.T + (config["logit_bias"] or 0)
 ```
 
-Needs jax (made with JAXVERSION; later ones read the programs for at least six months) and
-safetensors, and for the processor transformers 5, without torch; `processing_ape.py` is all the
+Needs jax (made with JAXVERSION; later ones read the programs for at least six months), flatbuffers
+and safetensors, and for the processor transformers 5, without torch; `processing_ape.py` is all the
 code there is. The programs are lowered for CPU, TPU and CUDA, with products in f32 on each. Weights
 are arguments, under their names in the two safetensors files. Batch and text length are free, up to
 `longest_text` tokens of config.json. Each new size is compiled once, so a server pads to few:

@@ -106,14 +106,21 @@ def run(given: Sequence[str]) -> None:
       given: its arguments, as `arguments` takes them.
 
     Raises:
-      UserError: as `register` and `load`.
+      UserError: as `register` and `load`, and for what clip_benchmark cannot fetch or read.
     """
     # A linear probe trains a layer of f32 on the embeddings.
     register(double=not {"linear_probe", "--task=linear_probe"} & set(given))
     # Workers of a data loader open and transform images, with Pillow and numpy alone.
     warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
     sys.argv[1:] = arguments(given)
-    _import("clip_benchmark.cli").main()
+    main = _import("clip_benchmark.cli").main
+    try:
+        main()
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:  # No network, no such set.
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"clip_benchmark ended with: {said}") from error
 
 
 def _import(name: str) -> Any:

@@ -7,7 +7,6 @@ is served is thumbnails of what was found.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import ipaddress
 import os
 import signal
@@ -34,8 +33,10 @@ def check(host: str, port: int) -> None:
     Raises:
       UserError: where Gradio is missing, or the address cannot be listened at.
     """
-    if importlib.util.find_spec("gradio") is None:
-        raise UserError(f"the page needs gradio; {_INSTALL}")
+    try:
+        import gradio  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"the page needs {error.name or 'gradio'}; {_INSTALL}") from error
     try:
         with socket.create_server((host, port)):
             pass

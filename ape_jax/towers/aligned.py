@@ -109,6 +109,11 @@ def read(spec: str) -> Aligned:
     }
     model_type = config.get("model_type")
     if model_type not in readers:
+        if model_type == "ape":
+            raise UserError(
+                f"{label}: this is an export for PyTorch, which is not read back; load the run's "
+                "directory, or export it with --format jax"
+            )
         raise UserError(
             f"{label}: model_type {model_type!r} is no finished model of two towers, which are "
             f"{', '.join(sorted(readers))}; a single tower is named in image.tower or text.tower"

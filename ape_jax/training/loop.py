@@ -77,14 +77,15 @@ def train_and_evaluate(
     done = workdir.read_summary(path, config)
     if done is not None and done.get("digests") == digests:
         return done
-    workdir.claim(path, config)
+    fresh = workdir.claim(path, config)
     with workdir.held(path):
-        towers = build.load_towers(config)
-        meta = run_lib.meta(config, *towers, sources.train)
-        checkpoints = Checkpoints(path, config.train.keep, clean=True)
-        checkpoints.check(meta)  # Before anything is encoded.
-        solved = checkpoints.solved
-        run = run_lib.prepare(config, sources, towers, store or FeatureStore(), solved)
+        with workdir.given_back(path, fresh):
+            towers = build.load_towers(config)
+            meta = run_lib.meta(config, *towers, sources.train)
+            checkpoints = Checkpoints(path, config.train.keep, clean=True)
+            checkpoints.check(meta)  # Before anything is encoded.
+            solved = checkpoints.solved
+            run = run_lib.prepare(config, sources, towers, store or FeatureStore(), solved)
         if run.solved is not None:
             meta = {**meta, SOLVED: dict(run.solved)}
         if hosts.is_first():

@@ -57,10 +57,11 @@ def run_study(
     same = {"digests": digests, "config": config_lib.digest(config)}
     if done is not None and {key: done.get(key) for key in same} == same:
         return done
-    workdir.claim(path, config, "study")
+    fresh = workdir.claim(path, config, "study")
     with workdir.held(path):
         store = FeatureStore()
-        run = run_lib.prepare(config, sources, build.load_towers(config), store)
+        with workdir.given_back(path, fresh, "study"):
+            run = run_lib.prepare(config, sources, build.load_towers(config), store)
         shared = {"store": store, "sources": sources}  # Read and encoded once for all cells.
         sizes = {
             size: {m: _by_set(_cells(m, size, run, shared, path)) for m in config.study.methods}

@@ -48,16 +48,20 @@ def locate(workdir: str | os.PathLike[str], kind: Kind = "run") -> pathlib.Path:
     return path
 
 
-def claim(path: pathlib.Path, config: ml_collections.ConfigDict, kind: Kind = "run") -> None:
+def claim(path: pathlib.Path, config: ml_collections.ConfigDict, kind: Kind = "run") -> bool:
     """Makes the directory, or takes up what is in it if that has the same config.
 
     Writes `config.json` (`study.json`). Keys that do not change the result may differ.
+
+    Returns:
+      Whether it was nobody's before.
 
     Raises:
       UserError: where nothing can be written, or the directory holds another config's run.
     """
     record = path / _RECORDS[kind]
-    if record.exists():
+    fresh = not record.exists()
+    if not fresh:
         require_same(path, config, kind)
     elif (path / "checkpoints").exists():
         raise UserError(
@@ -70,6 +74,18 @@ def claim(path: pathlib.Path, config: ml_collections.ConfigDict, kind: Kind = "r
             write_json(record, config_lib.flatten(config))
     except OSError as error:
         raise UserError(f"--workdir: cannot write in {path}: {error.strerror}") from error
+    return fresh
+
+
+@contextlib.contextmanager
+def given_back(path: pathlib.Path, fresh: bool, kind: Kind = "run") -> Iterator[None]:
+    """While a run prepares: a mistake in its config leaves a fresh directory to the next config."""
+    try:
+        yield
+    except UserError:
+        if fresh and hosts.is_first():
+            (path / _RECORDS[kind]).unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

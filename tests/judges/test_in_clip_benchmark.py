@@ -2,6 +2,9 @@
 
 import doctest
 import importlib
+import sys
+import types
+from urllib.error import URLError
 
 import pytest
 
@@ -30,6 +33,25 @@ def test_what_is_not_for_us_is_left_alone(given):
 def test_other_weights_than_the_run_s_are_refused():
     with pytest.raises(UserError, match="--pretrained: a run has its own weights, found 'laion'"):
         in_clip_benchmark.load("runs/x", "laion")
+
+
+@pytest.mark.parametrize(
+    ("raised", "words"),
+    [
+        (URLError("no such host"), "clip_benchmark ended with: <urlopen error no such host>"),
+        (ValueError("Unsupported dataset:\nnosuch."), "ended with: Unsupported dataset: nosuch."),
+        (UserError("--model: our own words"), "^--model: our own words$"),
+    ],
+)
+def test_what_their_command_cannot_read_is_one_sentence(monkeypatch, raised, words):
+    def main():
+        raise raised
+
+    monkeypatch.setattr(in_clip_benchmark, "register", lambda double: None)
+    monkeypatch.setattr(in_clip_benchmark, "_import", lambda name: types.SimpleNamespace(main=main))
+    monkeypatch.setattr(sys, "argv", ["judge"])
+    with pytest.raises(UserError, match=words):
+        in_clip_benchmark.run(["eval", "--model=x"])
 
 
 def test_a_missing_package_is_named_with_the_file_that_has_it(monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 
 from ape_jax import config as config_lib
 from ape_jax.errors import Preempted, UserError
-from ape_jax.training import loop
+from ape_jax.training import loop, workdir
 from ape_jax.training.source import Source
 
 
@@ -258,3 +258,13 @@ def test_other_pairs_under_the_same_name_are_refused(tiny_config, tiny, tmp_path
     pairs.write_text(text.replace("a red square", "the red square"))
     with pytest.raises(UserError, match="another pairs"):
         loop.train_and_evaluate(config, tmp_path / "run")
+
+
+def test_a_mistake_before_training_leaves_the_directory_to_the_next_config(tiny_config, tmp_path):
+    tiny_config.image.tower = "no/such"
+    config = config_lib.resolve(tiny_config)
+    workdir.claim(tmp_path / "taken", config)  # What an earlier start has left stays.
+    for name, is_left in (("fresh", False), ("taken", True)):
+        with pytest.raises(UserError, match=r"image\.tower: .*no/such"):
+            loop.train_and_evaluate(config, tmp_path / name)
+        assert (tmp_path / name / "config.json").exists() == is_left
