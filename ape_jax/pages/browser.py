@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import re
 import signal
 import socket
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
 from ape_jax.data.records import printable
@@ -33,10 +35,8 @@ def check(host: str, port: int) -> None:
     Raises:
       UserError: where Gradio is missing, or the address cannot be listened at.
     """
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"the page needs {error.name or 'gradio'}; {_INSTALL}") from error
+    if missing := _missing():
+        raise UserError(f"the page needs {', '.join(missing)}; {_INSTALL}")
     try:
         with socket.create_server((host, port)):
             pass
@@ -45,6 +45,17 @@ def check(host: str, port: int) -> None:
         raise UserError(
             f"--port: cannot listen at {host}:{port} ({reason}); name another"
         ) from None
+
+
+def _missing() -> list[str]:
+    """Packages that Gradio needs and that are not there, without importing it: see `serve`."""
+    try:
+        lines = metadata.requires("gradio") or ()
+    except metadata.PackageNotFoundError:
+        return ["gradio"]
+    # Behind a semicolon stands for which systems or extras a package is.
+    names = [re.match(r"[\w.-]+", line)[0] for line in lines if ";" not in line]
+    return [name for name in names if not any(metadata.distributions(name=name))]
 
 
 def serve(desk: Desk, host: str, port: int) -> None:

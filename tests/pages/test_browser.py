@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from importlib import metadata
 
 import pytest
 from PIL import Image
@@ -57,6 +58,22 @@ def artifacts():
     path = pathlib.Path(os.environ.get("APE_JAX_ARTIFACTS") or _ROOT / "build/artifacts")
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+@pytest.mark.parametrize("missing", ["gradio", "jinja2"])
+def test_what_the_page_needs_is_named_before_a_model_is_loaded(monkeypatch, missing):
+    def distributions(name):
+        return () if name == missing else (name,)
+
+    def requires(name):
+        if missing == "gradio":
+            raise metadata.PackageNotFoundError
+        return ["jinja2<4.0", "numpy<3.0,>=1.0", "authlib; extra == 'oauth'"]
+
+    monkeypatch.setattr(metadata, "distributions", distributions)
+    monkeypatch.setattr(metadata, "requires", requires)
+    with pytest.raises(UserError, match=f"the page needs {missing}; pip install"):
+        browser_lib.check("127.0.0.1", 0)
 
 
 @pytest.fixture(scope="module")
