@@ -61,7 +61,7 @@ class BatchNorm(nn.Module):
 def folded(params: Mapping[str, Any]) -> PyTree:
     """The parameters of an MLP with each `norm_i` multiplied into the `dense_i` before it.
 
-    Without running statistics in training, that is the same function and has no norms.
+    Outside of training that is the same function, and it has no norms.
     """
     rest = {name: dict(tree) for name, tree in params.items() if not name.startswith("norm_")}
     for name, norm in params.items():
