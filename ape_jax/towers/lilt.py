@@ -15,20 +15,21 @@ from collections.abc import Callable, Collection, Mapping
 import numpy as np
 from jaxtyping import Float32
 
+from ape_jax.towers.names import linear, to_param_arrays
 from ape_jax.towers.tower import Kind
 
 NAMES = r".+\.adapter[12]?\.(down|up)_sampler\.(weight|bias)"
 """The tensors of adapters, by a regular expression over whole names."""
 
-# By our path inside a block.
+_TEXT = "text_encoder.encoder.layer.{i}"
 _PLACES: Mapping[Kind, Mapping[str, str]] = {
     "image": {
-        "norm1": "visual_encoder.blocks.{}.adapter1",
-        "norm2": "visual_encoder.blocks.{}.adapter2",
+        "visual_encoder.blocks.{i}.adapter1": "blocks/norm1",
+        "visual_encoder.blocks.{i}.adapter2": "blocks/norm2",
     },
     "text": {
-        "attention/out": "text_encoder.encoder.layer.{}.attention.output.adapter",
-        "mlp/fc2": "text_encoder.encoder.layer.{}.output.adapter",
+        f"{_TEXT}.attention.output.adapter": "blocks/attention/out",
+        f"{_TEXT}.output.adapter": "blocks/mlp/fc2",
     },
 }
 
@@ -47,13 +48,12 @@ def read_adapters(
       Leaves with the blocks along the first axis; none where the tower has no adapters.
     """
     found: dict[str, Float32[np.ndarray, "L ..."]] = {}
-    for path, place in _PLACES[kind].items():
-        pattern = re.escape(place).replace(r"\{\}", r"\d+") + r"\.down_sampler\.weight"
+    for theirs, ours in _PLACES[kind].items():
+        start, end = theirs.split("{i}")
+        pattern = rf"{re.escape(start)}\d+{re.escape(end)}\.down_sampler\.weight"
         depth = sum(bool(re.fullmatch(pattern, name)) for name in names)
-        for ours, theirs in (("down", "down_sampler"), ("up", "up_sampler")):
-            layers = [f"{place.format(i)}.{theirs}" for i in range(depth)]
-            if layers:
-                root = f"blocks/{path}/adapter/{ours}"
-                found[f"{root}/kernel"] = np.stack([read(f"{n}.weight").T for n in layers])
-                found[f"{root}/bias"] = np.stack([read(f"{n}.bias") for n in layers])
+        for part in ("down", "up") if depth else ():
+            for rule in linear(f"{theirs}.{part}_sampler", f"{ours}/adapter/{part}"):
+                layers = (read(rule.file.replace("{i}", str(i))) for i in range(depth))
+                found[rule.paths[0]] = np.stack([to_param_arrays(rule, x)[0] for x in layers])
     return found

@@ -13,8 +13,10 @@ import orbax.checkpoint as ocp
 import pytest
 
 from ape_jax import config as config_lib
+from ape_jax.align.chunks import embed_in_chunks
 from ape_jax.errors import Preempted, UserError
 from ape_jax.training import loop, workdir
+from ape_jax.training import step as step_lib
 from ape_jax.training.source import Source
 
 
@@ -126,8 +128,15 @@ def test_steps_a_call_and_periods_change_nothing(tiny_config, tmp_path):
 
 
 @pytest.mark.usefixtures("quick_compile")
-def test_a_token_head_in_parts_trains_as_on_the_whole_batch(tiny_config, tmp_path):
+def test_a_token_head_in_parts_trains_as_on_the_whole_batch(tiny_config, tmp_path, monkeypatch):
     tiny_config.train.steps, tiny_config.train.log_every = 4, 1
+    parts = []
+
+    def embed(embed, features, rng, chunks, mesh):
+        parts.append(chunks)
+        return embed_in_chunks(embed, features, rng, chunks, mesh)
+
+    monkeypatch.setattr(step_lib, "embed_in_chunks", embed)
 
     def losses(micro):
         tiny_config.train.micro_batch = micro
@@ -138,7 +147,10 @@ def test_a_token_head_in_parts_trains_as_on_the_whole_batch(tiny_config, tmp_pat
 
     whole = losses(0)
     assert len(whole) == 4
+    assert set(parts) == {1}
+    parts.clear()
     np.testing.assert_allclose(losses(8), whole, rtol=1e-5)
+    assert set(parts) == {2}
 
 
 @pytest.mark.usefixtures("quick_compile")
