@@ -82,6 +82,14 @@ def is_randaugment(value: Any) -> bool:
     return ok and isinstance(value[0], int) and 1 <= value[0] <= 16 and 0 <= value[1] <= 10
 
 
+def is_words(value: Any) -> bool:
+    """Whether it is () or (variants, rate)."""
+    if value == ():
+        return True
+    ok = isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
+    return ok and isinstance(value[0], int) and 1 <= value[0] <= 64 and 0 < value[1] < 1
+
+
 def is_colour(value: Any) -> bool:
     """Whether it is an RGB triple."""
     ok = isinstance(value, tuple) and len(value) == 3

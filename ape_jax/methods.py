@@ -29,6 +29,13 @@ def _solved(title: str, name: str) -> Method:
 
 _BOTH_LINEAR = {"image.head.name": "linear", "text.head.name": "linear"}
 
+_ONE_VIEW = {
+    "cache.views": 1,
+    "augment.crop": (),
+    "augment.flip": False,
+    "augment.randaugment": (),
+}
+
 # As `configs/few_pairs.py`.
 _FEW_PAIRS = {
     "start.method": "cca",
@@ -67,6 +74,18 @@ METHODS: Mapping[str, Method] = {
     "ape": Method(title="APE", overrides={}),
     "ape+linear_image": Method(
         title="APE, linear on the image side", overrides={"image.head.name": "linear"}
+    ),
+    **{
+        f"ape_{depth}x{width}": Method(
+            title=f"APE, {depth} layers of {width}",
+            overrides={"text.head.depth": depth, "text.head.width": width},
+        )
+        for depth in (2, 4, 6)
+        for width in (384, 1024)
+    },
+    "ape_one_view": Method(title="APE, one clean view an image", overrides=_ONE_VIEW),
+    "ape_words": Method(
+        title="APE, words left out of captions", overrides={"augment.words": (4, 0.2)}
     ),
     "cca_start": Method(
         title="linear on both sides, started from CCA",

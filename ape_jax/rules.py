@@ -150,6 +150,11 @@ def _check_features(config: ml_collections.ConfigDict) -> None:
             f"config.cache.views: {config.cache.views} views without augmentation are all the "
             "same; write 1 or set augment.crop, augment.flip or augment.randaugment"
         )
+    if config.augment.words and config.text.tower.startswith(VECTORS):
+        raise UserError(
+            f"config.augment.words: {config.text.tower!r} gives vectors, which have no words to "
+            "leave out; write ()"
+        )
     for side, found in frontier.items():
         if config.cache.place == "device" and found == "hidden":
             raise UserError(

@@ -20,6 +20,7 @@ from ape_jax.fields import (
     is_sizes,
     is_specs,
     is_steps,
+    is_words,
     number,
     regex,
     text,
@@ -96,6 +97,8 @@ SCHEMA: Mapping[str, Field] = {
     "augment.crop": Field((), "() or two areas, 0 < low <= high <= 1", is_crop),
     "augment.flip": flag(False),
     "augment.randaugment": Field((), "() or (operations, magnitude up to 10)", is_randaugment),
+    # Further training captions, with words left out: so many of each, and the rate.
+    "augment.words": Field((), "() or (variants from 1 to 64, rate between 0 and 1)", is_words),
     # How often a frozen image is encoded: 0 anew in every step, 1 clean, K augmented views.
     "cache.views": integer(1, 0, 1000),
     # Keys the views, apart from `seed`, so that runs share them.

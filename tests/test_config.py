@@ -58,6 +58,8 @@ def test_overrides_reach_nested_keys_and_new_eval_sets(config):
         ("augment.crop", "(0.0, 0.0)", ["augment.crop", "low"]),
         ("augment.crop", "(0.8, 0.2)", ["augment.crop", "low"]),
         ("augment.randaugment", "(2, 11)", ["augment.randaugment", "magnitude"]),
+        ("augment.words", "(4, 1.0)", ["augment.words", "rate"]),
+        ("augment.words", "(0, 0.2)", ["augment.words", "variants"]),
         ("augment.flip", "yes", ["augment.flip", "True or False"]),
         ("optim.decay_on", "(", ["optim.decay_on", "regular expression"]),
         ("data.on_error", "ignore", ["data.on_error", "skip"]),

@@ -47,6 +47,7 @@ def test_given_images_go_with_a_real_text_tower():
         ({**GIVEN, "image__size": 224}, "config.image: given vectors"),
         ({**GIVEN, "text__prefix": "query: "}, "config.text.prefix: .* no effect"),
         ({**GIVEN, "cache__text": False}, "config.cache.text: .* no effect"),
+        ({**GIVEN, "augment__words": (4, 0.2)}, "config.augment.words: .* no words"),
         ({"text__tune": "full", "cache__text": False}, "config.cache.text: .* no effect"),
         ({"cache__place": "device", "cache__text": False}, "config.cache.place"),
         ({"cache__place": "device", "cache__views": 0}, "config.cache.place"),

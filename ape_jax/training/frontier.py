@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 
 from ape_jax.align.model import Model
 from ape_jax.data.pairs import Pairs
+from ape_jax.data.words import leave_out_words
 from ape_jax.features.encode import FrozenTower
 from ape_jax.features.extract import Filled
 from ape_jax.features.store import FeatureStore
@@ -117,10 +118,13 @@ def make_readers(
 
 
 def training_part(config: ml_collections.ConfigDict, sources: Sources, readers: Readers) -> Part:
-    """The training pairs."""
+    """The training pairs, with the captions that augmentation adds."""
+    pairs = sources.train
+    if words := config.augment.words:
+        pairs = leave_out_words(pairs, *words, seed=config.cache.seed)
     return Part(
         name="training",
-        pairs=sources.train,
+        pairs=pairs,
         image=readers.image if config.cache.views else None,
         text=readers.text if config.cache.text else None,
         views=config.cache.views,

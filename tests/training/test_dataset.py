@@ -43,6 +43,15 @@ def test_losses_of_the_demo_towers_with_the_cache_are_those_without_it(tiny_conf
     test_losses_with_the_cache_are_those_without_it_at_every_step(tiny_config, tmp_path)
 
 
+def test_words_are_left_out_of_training_captions_alone(tiny_config):
+    plain = prepared(tiny_config)
+    tiny_config.augment.words = (4, 0.3)
+    made = prepared(tiny_config)
+    assert len(made.dataset.captions.texts) > len(plain.dataset.captions.texts)
+    assert len(made.dataset.tokens) == len(made.dataset.captions.texts)
+    assert made.tasks[0].dataset.captions.texts == plain.tasks[0].dataset.captions.texts
+
+
 def test_captions_encoded_in_the_step_are_cached_for_evaluation_only(tiny_config):
     tiny_config.cache.text = False
     made = prepared(tiny_config)

@@ -1,0 +1,51 @@
+"""Augmentation of captions: further ones, with words left out.
+
+Random deletion of Wei and Zou, "EDA: Easy Data Augmentation Techniques" (arXiv 1901.11196, section
+2). Variants are captions like any other, of which a step draws one an image, and so they are
+encoded once where the text tower is frozen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from ape_jax.data.pairs import Pair, Pairs
+from ape_jax.data.vectors import VectorPairs
+
+
+def leave_out_words(pairs: Pairs, variants: int, rate: float, seed: int) -> Pairs:
+    """The same images with up to `variants` more captions for each that they have.
+
+    Words are what white space separates. A caption of a single word has no variant, nor has any
+    language that is written without spaces.
+
+    Args:
+      pairs: images and captions.
+      variants: how often each caption is varied; what comes out twice is there once.
+      rate: the probability of a word to be left out; one word stays whatever happens.
+      seed: variants depend on it and on the caption, and not on what else there is.
+    """
+    varied = [_varied(pair, variants, rate, seed) for pair in pairs]
+    if isinstance(pairs, VectorPairs):
+        return VectorPairs(varied, pairs.spec, pairs.image, pairs.text)
+    return Pairs(varied, pairs.spec)
+
+
+def _varied(pair: Pair, variants: int, rate: float, seed: int) -> Pair:
+    captions = dict.fromkeys(pair.captions)
+    for caption in pair.captions:
+        captions |= dict.fromkeys(_variants(caption, variants, rate, seed))
+    return Pair(pair.image, tuple(captions), pair.id)
+
+
+def _variants(caption: str, variants: int, rate: float, seed: int) -> Iterator[str]:
+    words = np.array(caption.split(), object)
+    digest = hashlib.sha256(f"{seed} {caption}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:16], "little"))
+    for _ in range(variants):
+        kept = rng.random(len(words)) >= rate
+        kept[rng.integers(len(words))] |= not kept.any()
+        yield " ".join(words[kept])
