@@ -2,7 +2,10 @@
 
 * no argument: frozen towers on about a thousand emoji, tested on concepts that training never saw,
   in the same drawing style and in another;
-* `tuned`: the same with towers that are trained, for which images are 56 pixels wide;
+* `tuned`: the same with towers that are trained, for which images are 42 pixels wide;
+* `tuned,fewer`: frozen and trained towers as the pairs get fewer (in the work directory of `tuned`
+  its runs on all pairs are found);
+* `ape`: what APE's own head makes of depth, width and augmentation, over longer training;
 * `language=ja`, with `tuned` or without: names in that language, read by a multilingual tower;
 * `icons`: heads and closed forms on 1,024 to 61 thousand icons, tested on unseen names in the
   makers' sets of the training and in unseen sets.
@@ -17,7 +20,14 @@ from ape_jax import recipes
 
 def get_config(arg=""):
     args = config_lib.parse_arg(
-        arg, icons=False, tuned=False, language="en", validation=False, runlocal=False
+        arg,
+        icons=False,
+        tuned=False,
+        fewer=False,
+        ape=False,
+        language="en",
+        validation=False,
+        runlocal=False,
     )
     config = config_lib.default()
     config.study.seeds = 3
@@ -26,7 +36,14 @@ def get_config(arg=""):
     if args.icons:
         _icons(config, args.validation)
     else:
-        _emoji(config, args.validation, args.tuned, args.language)
+        _emoji(config, args.validation)
+        if args.tuned:
+            _tuned(config, args.language)
+        if args.fewer:
+            config.study.sizes = (128, 512, 0)
+            config.study.methods = ("cca", "ape", "few_pairs", "lit", "clip", "lilt_layernorm")
+        if args.ape:
+            _ape(config)
         if args.language != "en":
             _in_language(config, args.language)
 
@@ -41,28 +58,52 @@ def get_config(arg=""):
     return config
 
 
-def _emoji(config, validation, tuned, language):
+def _emoji(config, validation):
     recipes.emoji(config, validation=validation, views=10)
     config.train.log_every = 30
     config.train.checkpoint_every = 90
     config.optim.lr = 1e-3
-    if not tuned:  # Out of 3e-4, 1e-3 and 3e-3; few_pairs, flat over them, keeps its recipe's.
-        config.study.lrs = (("lookup", 3e-3), ("linear", 3e-3), ("cca_start", 3e-4))
+    # Out of 3e-4, 1e-3 and 3e-3; few_pairs, flat over them, keeps its recipe's.
+    config.study.lrs = (("lookup", 3e-3), ("linear", 3e-3), ("cca_start", 3e-4))
     config.study.methods = (
         *("chance", "ridge", "cca", "procrustes", "asif"),
         *("lookup", "transformer", "pooled_mlp", "linear", "ape", "ape+linear_image"),
         *("cca_start", "few_pairs"),
     )
-    if tuned:
-        config.image.size = 56  # 16 patches: a step of both towers takes seconds.
-        config.train.batch = 64
-        lilt = ("layernorm", "bitfit", "append", "adapter", "adapter+layernorm", "lora")
-        if language != "en":  # A tower twice as deep; English says what the others are worth.
-            lilt = ("layernorm", "adapter")
-        config.study.methods = (
-            *("chance", "cca", "ape", "few_pairs", "lit", "clip"),
-            *(f"lilt_{mode}" for mode in lilt),
+
+
+def _tuned(config, language):
+    config.image.size = 42  # Nine patches: a step of both towers takes a second or two.
+    config.image.dtype = config.text.dtype = "float32"  # Few processors have bf16 to train in.
+    config.train.batch, config.train.steps, config.optim.warmup = 64, 60, 6
+    config.train.log_every, config.train.checkpoint_every = 20, 60
+    # Out of 1e-4, the methods' own, and 3e-4, at which CLIP falls apart.
+    config.study.lrs = tuple(
+        (method, 3e-4)
+        for method in (
+            *("lit", "lilt_layernorm", "lilt_bitfit"),
+            *("lilt_adapter", "lilt_adapter+layernorm", "lilt_lora"),
         )
+    )
+    lilt = ("layernorm", "bitfit", "append", "adapter", "adapter+layernorm", "lora")
+    if language == "en":
+        config.text.max_length = 12  # No name is longer, and padding counts like any token.
+    else:  # A tower twice as deep; English says what the others are worth.
+        lilt = ("layernorm", "adapter")
+    config.study.methods = (
+        *("chance", "cca", "ape", "few_pairs", "lit", "clip"),
+        *(f"lilt_{mode}" for mode in lilt),
+    )
+
+
+def _ape(config):
+    config.train.steps, config.train.checkpoint_every, config.optim.warmup = 300, 300, 30
+    config.augment.crop, config.augment.randaugment = (0.25, 1.0), (2, 9)
+    config.study.methods = (
+        *("linear", "ape_2x384", "ape_4x384", "ape_6x384"),
+        *("ape_2x1024", "ape_4x1024", "ape_6x1024"),
+        *("ape_one_view", "ape_words"),
+    )
 
 
 def _in_language(config, language):

@@ -6,7 +6,8 @@
 runs `configs/study.py:BENCH,validation` with each learning rate and each factor on the learning
 rate of the temperature, and prints a Markdown table of R@10 (mean of both directions and of the
 sets), one JSON line, and the winners as `study.lrs` and `study.set` take them. What DIR holds
-already is not run again.
+already is not run again. Of `--bench tuned` only the rates are searched: its rows have factors of
+their own, on heads and temperature.
 """
 
 from __future__ import annotations
@@ -33,8 +34,7 @@ Point = tuple[float, float]  # Learning rate, factor of the temperature's.
 def main() -> None:
     """Runs every point and prints what was found."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    # Not 'tuned': the rows of its heads have multipliers of their own, which these would replace.
-    parser.add_argument("--bench", default="", choices=("", "icons"))
+    parser.add_argument("--bench", default="", choices=("", "icons", "tuned"))
     parser.add_argument("--size", type=int, default=0)
     parser.add_argument("--lrs", default="1e-3,3e-3")
     parser.add_argument("--temperatures", default="1,5")
@@ -43,15 +43,16 @@ def main() -> None:
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     flags, overrides = parser.parse_known_args()
     rates = [float(x) for x in flags.lrs.split(",")]
-    factors = [float(x) for x in flags.temperatures.split(",")]
+    factors = [float(x) for x in flags.temperatures.split(",") if flags.bench != "tuned"] or [1.0]
     found = {p: measure(flags, overrides, p) for p in itertools.product(rates, factors)}
     best = {m: max(found, key=lambda p: found[p][m]) for m in next(iter(found.values()))}
     print(table(found, best))
     rows = [{"lr": p[0], "temperature": p[1], "r10": r10} for p, r10 in found.items()]
     print(json.dumps({"benchmark": "search", "bench": flags.bench, "rows": rows}))
     print("study.lrs", tuple((m, p[0]) for m, p in best.items()))
-    mults = (((m, "optim.lr_mults", ((".*log_scale", p[1]),))) for m, p in best.items())
-    print("study.set", tuple(mults))
+    if flags.bench != "tuned":
+        mults = (((m, "optim.lr_mults", ((".*log_scale", p[1]),))) for m, p in best.items())
+        print("study.set", tuple(mults))
 
 
 def measure(flags: argparse.Namespace, overrides: list[str], point: Point) -> dict[str, float]:
@@ -65,9 +66,10 @@ def measure(flags: argparse.Namespace, overrides: list[str], point: Point) -> di
     config.study.methods = tuple(m for m in config.study.methods if m in chosen)
     config.study.lrs = tuple((m, point[0]) for m in config.study.methods)
     config.study.seeds, config.study.sizes = flags.seeds, (flags.size,)
-    config.study.set += tuple(
-        (m, "optim.lr_mults", ((".*log_scale", point[1]),)) for m in config.study.methods
-    )
+    if flags.bench != "tuned":
+        config.study.set += tuple(
+            (m, "optim.lr_mults", ((".*log_scale", point[1]),)) for m in config.study.methods
+        )
     pairs = (text.removeprefix("--config.").split("=", 1) for text in overrides)
     config_lib.override(config, dict(pairs))
     place = flags.workdir / f"lr{point[0]:g}-t{point[1]:g}"
