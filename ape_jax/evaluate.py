@@ -86,7 +86,8 @@ def _conservation() -> dict[str, float]:
     print(report.markdown(head, [[n, *(f"{v:.3f}" for v in f.values())] for n, f in found.items()]))
     moved = conservation.movement(start, end)
     rows = [[side, group, f"{100 * value:.2f}"] for (side, group), value in moved.items()]
-    print(report.markdown(["tower", "group", "moved, %"], rows) if rows else "no tower was trained")
+    nothing = "nothing that pretraining left was trained: the towers were frozen, or added to"
+    print(report.markdown(["tower", "group", "moved, %"], rows) if rows else nothing)
     metrics = {f"eval/{n}/{key}": value for n, f in found.items() for key, value in f.items()}
     return metrics | {f"moved/{side}/{group}": v for (side, group), v in moved.items()}
 
