@@ -86,7 +86,7 @@ def test_demo_on_real_towers_and_pairs_is_far_above_chance(tmp_path):
         "study.methods": "('chance', 'ape')",
         "study.seeds": "1",
         "image.layer": "6",
-        "image.size": "70",
+        "image.size": "42",
         "text.head.width": "384",
     }
     argv = [f"--config={ROOT}/configs/demo.py:runlocal", f"--workdir={tmp_path}/run"]

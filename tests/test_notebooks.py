@@ -48,8 +48,8 @@ def printed(notebook):
     return "".join(output.get("text", "") for output in outputs)
 
 
-# The largest tower takes a minute. The one that exports finds the run of the first.
-SLOW = {"your_own_captions": pytest.mark.slow}
+# A larger tower, and towers exported whole, take a minute. The last finds the run of the first.
+SLOW = {name: pytest.mark.slow for name in ("your_own_captions", "export_to_pytorch")}
 
 
 @pytest.mark.parametrize(

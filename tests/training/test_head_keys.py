@@ -48,7 +48,14 @@ def test_features_on_the_device_on_the_host_and_in_the_step_train_alike(config, 
 
 
 @pytest.mark.usefixtures("quick_compile")
-@pytest.mark.parametrize("name", ["pooled_mlp", "residual_mlp", "star_mlp"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pooled_mlp",
+        pytest.param("residual_mlp", marks=pytest.mark.slow),
+        pytest.param("star_mlp", marks=pytest.mark.slow),
+    ],
+)
 def test_both_sides_take_heads_on_pooled_features(config, name, tmp_path):
     keys = {"text.head.name": name, "image.head.name": name, "embed": 24}
     if name == "pooled_mlp":  # Its statistics are averaged, kept and read again.

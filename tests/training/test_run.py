@@ -48,7 +48,13 @@ def test_statistics_are_those_of_the_training_images(tiny_config):
     np.testing.assert_allclose(made.frozen["statistics"]["spread"], flat.std(0), rtol=1e-3)
 
 
-@pytest.mark.parametrize("cached", [True, False], ids=["cached", "in the step"])
+@pytest.mark.parametrize(
+    "cached",
+    [
+        pytest.param(True, id="cached", marks=pytest.mark.slow),
+        pytest.param(False, id="in the step"),
+    ],
+)
 def test_a_run_on_towers_in_int8_goes_as_one_in_f32(tiny_config, tmp_path, cached):
     tiny_config.cache.views, tiny_config.cache.text = int(cached), cached
     tiny_config.train.steps, tiny_config.train.log_every = 2, 1
