@@ -14,6 +14,7 @@ import numpy as np
 
 from ape_jax.data.pairs import Pair, Pairs
 from ape_jax.data.vectors import VectorPairs
+from ape_jax.errors import UserError
 
 
 def leave_out_words(pairs: Pairs, variants: int, rate: float, seed: int) -> Pairs:
@@ -27,11 +28,21 @@ def leave_out_words(pairs: Pairs, variants: int, rate: float, seed: int) -> Pair
       variants: how often each caption is varied; what comes out twice is there once.
       rate: the probability of a word to be left out; one word stays whatever happens.
       seed: variants depend on it and on the caption, and not on what else there is.
+
+    Raises:
+      UserError: where no caption has a variant.
     """
-    varied = [_varied(pair, variants, rate, seed) for pair in pairs]
+    made = [_varied(pair, variants, rate, seed) for pair in pairs]
     if isinstance(pairs, VectorPairs):
-        return VectorPairs(varied, pairs.spec, pairs.image, pairs.text)
-    return Pairs(varied, pairs.spec)
+        varied: Pairs = VectorPairs(made, pairs.spec, pairs.image, pairs.text)
+    else:
+        varied = Pairs(made, pairs.spec)
+    if varied.num_captions == pairs.num_captions:
+        raise UserError(
+            f"config.augment.words: no caption of {pairs.spec} has words to leave out, which are "
+            "what white space separates; write () or more variants and a higher rate"
+        )
+    return varied
 
 
 def _varied(pair: Pair, variants: int, rate: float, seed: int) -> Pair:
@@ -48,4 +59,5 @@ def _variants(caption: str, variants: int, rate: float, seed: int) -> Iterator[s
     for _ in range(variants):
         kept = rng.random(len(words)) >= rate
         kept[rng.integers(len(words))] |= not kept.any()
-        yield " ".join(words[kept])
+        if not kept.all():
+            yield " ".join(words[kept])

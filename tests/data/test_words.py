@@ -9,6 +9,7 @@ from ape_jax.data.images import ImageRef
 from ape_jax.data.pairs import Pair, Pairs
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.data.words import leave_out_words
+from ape_jax.errors import UserError
 
 
 def pairs_of(*captions):
@@ -54,10 +55,19 @@ def test_one_word_stays_whatever_happens():
 
 
 def test_a_single_word_has_no_variant():
-    assert leave_out_words(pairs_of(("boat", "猫の絵")), 4, 0.5, seed=0)[0].captions == (
-        "boat",
-        "猫の絵",
-    )
+    single = ("boat", "猫の絵")
+    found = leave_out_words(pairs_of(single, ("red boat",)), 4, 0.5, seed=0)
+    assert found[0].captions == single
+
+
+def test_captions_without_a_variant_are_one_sentence():
+    with pytest.raises(UserError, match=r"config\.augment\.words: no caption of some\.csv"):
+        leave_out_words(pairs_of(("boat", "猫の絵")), 4, 0.5, seed=0)
+
+
+def test_white_space_alone_makes_no_variant():
+    found = leave_out_words(pairs_of(("red  boat", "two cats")), 64, 0.1, seed=0)[0].captions
+    assert "red boat" not in found
 
 
 def test_a_caption_that_another_varies_into_is_there_once():
