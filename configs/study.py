@@ -101,7 +101,7 @@ def _ape(config):
     config.augment.crop, config.augment.randaugment = (0.25, 1.0), (2, 9)
     config.study.methods = (
         *("linear", "ape_2x384", "ape_4x384", "ape_6x384"),
-        *("ape_2x1024", "ape_4x1024", "ape_6x1024"),
+        *("ape_2x1024", "ape_4x1024"),
         *("ape_one_view", "ape_words"),
     )
 

@@ -20,6 +20,7 @@ from ape_jax.data import augment as augment_lib
 from ape_jax.data import pairs as pairs_lib
 from ape_jax.data import pipeline
 from ape_jax.data.vectors import VectorPairs
+from ape_jax.data.words import leave_out_words
 from ape_jax.errors import UserError
 from ape_jax.features import encode, extract
 from ape_jax.features.cache import say
@@ -121,6 +122,7 @@ def encode_pairs(
     *,
     name: str,
     views: int = 1,
+    words: tuple[int, float] | tuple[()] = (),
     dtype: str | None = None,
 ) -> Dataset:
     """What lies below the frontier: read from the cache, encoded where it is not there.
@@ -133,6 +135,7 @@ def encode_pairs(
       store: features that this process has already.
       name: for progress lines.
       views: 0 or 1 for the clean image, else that many augmented views.
+      words: further captions, see `augment.words`. Images are found in the cache without them.
       dtype: of the features, None for the config's.
 
     Raises:
@@ -144,6 +147,7 @@ def encode_pairs(
         job = _image_job(pairs, image, config, name, views, dtype)
         pooled, seen = store.get(job.fingerprint.digest, lambda: extract.images(job, place))
         pairs = _readable(pairs, seen, job.skipped, name)
+    pairs = _with_words(pairs, words, config)
     captions = captions_of(pairs)
     if isinstance(pairs, VectorPairs):
         pooled = pairs.image
@@ -170,6 +174,7 @@ def fill_pairs(
     *,
     name: str,
     views: int = 1,
+    words: tuple[int, float] | tuple[()] = (),
     dtype: str | None = None,
 ) -> list[tuple[str, extract.Filled]]:
     """Fills the caches that `encode_pairs` with the same arguments reads, and reads none.
@@ -186,6 +191,7 @@ def fill_pairs(
         job = _image_job(pairs, image, config, name, views, dtype)
         filled.append((job.what, extract.fill(job, place)))
         pairs = _readable(pairs, filled[0][1].seen, job.skipped, name)
+    pairs = _with_words(pairs, words, config)
     if text is not None:
         texts = _caption_job(pairs, captions_of(pairs), text, config, name, dtype)
         filled.append((texts.what, extract.fill(texts, place)))
@@ -256,6 +262,14 @@ def _readable(
             + (" ..." if left_out > len(ids) else "")
         )
     return pairs_lib.Pairs([pairs[int(i)] for i in np.flatnonzero(seen)], pairs.spec)
+
+
+def _with_words(
+    pairs: pairs_lib.Pairs,
+    words: tuple[int, float] | tuple[()],
+    config: ml_collections.ConfigDict,
+) -> pairs_lib.Pairs:
+    return leave_out_words(pairs, *words, seed=config.cache.seed) if words else pairs
 
 
 def make_augment(config: ml_collections.ConfigDict) -> augment_lib.Augment | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import ml_collections
@@ -13,7 +14,6 @@ from jaxtyping import PyTree
 
 from ape_jax.align.model import Model
 from ape_jax.data.pairs import Pairs
-from ape_jax.data.words import leave_out_words
 from ape_jax.features.encode import FrozenTower
 from ape_jax.features.extract import Filled
 from ape_jax.features.store import FeatureStore
@@ -62,6 +62,7 @@ class Part:
       image: the image tower, None where images are not encoded beforehand.
       text: the text tower, None where captions are not.
       views: of each image.
+      words: see `augment.words`; () adds no captions.
       dtype: of the features, None for the config's.
     """
 
@@ -70,17 +71,20 @@ class Part:
     image: FrozenTower | None
     text: FrozenTower | None
     views: int = 1
+    words: tuple[int, float] | tuple[()] = ()
     dtype: str | None = None
 
     def load(self, config: ml_collections.ConfigDict, store: FeatureStore) -> Dataset:
         """The pairs with their features; see `encode_pairs`."""
-        settings = {"name": self.name, "views": self.views, "dtype": self.dtype}
-        return encode_pairs(self.pairs, self.image, self.text, config, store, **settings)
+        return encode_pairs(self.pairs, self.image, self.text, config, store, **self._settings)
 
     def fill(self, config: ml_collections.ConfigDict) -> list[tuple[str, Filled]]:
         """The caches that `load` reads, filled; see `fill_pairs`."""
-        settings = {"name": self.name, "views": self.views, "dtype": self.dtype}
-        return fill_pairs(self.pairs, self.image, self.text, config, **settings)
+        return fill_pairs(self.pairs, self.image, self.text, config, **self._settings)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("name", "views", "words", "dtype")}
 
 
 def make_readers(
@@ -119,15 +123,13 @@ def make_readers(
 
 def training_part(config: ml_collections.ConfigDict, sources: Sources, readers: Readers) -> Part:
     """The training pairs, with the captions that augmentation adds."""
-    pairs = sources.train
-    if words := config.augment.words:
-        pairs = leave_out_words(pairs, *words, seed=config.cache.seed)
     return Part(
         name="training",
-        pairs=pairs,
+        pairs=sources.train,
         image=readers.image if config.cache.views else None,
         text=readers.text if config.cache.text else None,
         views=config.cache.views,
+        words=config.augment.words,
     )
 
 

@@ -44,9 +44,11 @@ def test_losses_of_the_demo_towers_with_the_cache_are_those_without_it(tiny_conf
 
 
 def test_words_are_left_out_of_training_captions_alone(tiny_config):
-    plain = prepared(tiny_config)
+    store = FeatureStore()
+    plain = prepared(tiny_config, store)
     tiny_config.augment.words = (4, 0.3)
-    made = prepared(tiny_config)
+    made = prepared(tiny_config, store)
+    assert made.dataset.pooled is plain.dataset.pooled  # Not encoded again.
     assert len(made.dataset.captions.texts) > len(plain.dataset.captions.texts)
     assert len(made.dataset.tokens) == len(made.dataset.captions.texts)
     assert made.tasks[0].dataset.captions.texts == plain.tasks[0].dataset.captions.texts
