@@ -26,7 +26,7 @@ def features(tmp_path_factory):
 
 
 # What is kept in configs/results, and the argument of configs/study.py that made it.
-RESULTS = {"emoji": "", "icons": "icons", "tuned": "tuned"}
+RESULTS = {"ape": "ape", "emoji": "", "icons": "icons", "tuned": "tuned"}
 
 
 def read(path, arg):
