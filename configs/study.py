@@ -41,7 +41,7 @@ def get_config(arg=""):
             _tuned(config, args.language)
         if args.fewer:
             config.study.sizes = (128, 512, 0)
-            config.study.methods = ("cca", "ape", "few_pairs", "lit", "clip", "lilt_layernorm")
+            config.study.methods = ("cca", "few_pairs", "ape", "lit", "clip")
         if args.ape:
             _ape(config)
         if args.language != "en":
