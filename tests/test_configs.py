@@ -26,7 +26,13 @@ def features(tmp_path_factory):
 
 
 # What is kept in configs/results, and the argument of configs/study.py that made it.
-RESULTS = {"ape": "ape", "emoji": "", "icons": "icons", "tuned": "tuned"}
+RESULTS = {
+    "ape": "ape",
+    "emoji": "",
+    "fewer": "tuned,fewer",
+    "icons": "icons",
+    "tuned": "tuned",
+}
 
 
 def read(path, arg):
