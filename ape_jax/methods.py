@@ -80,8 +80,7 @@ METHODS: Mapping[str, Method] = {
             title=f"APE, {depth} layers of {width}",
             overrides={"text.head.depth": depth, "text.head.width": width},
         )
-        for depth in (2, 4, 6)
-        for width in (384, 1024)
+        for depth, width in ((2, 384), (4, 384), (6, 384), (2, 1024), (4, 1024))
     },
     "ape_one_view": Method(title="APE, one clean view an image", overrides=_ONE_VIEW),
     "ape_words": Method(

@@ -43,7 +43,8 @@ def main() -> None:
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     flags, overrides = parser.parse_known_args()
     rates = [float(x) for x in flags.lrs.split(",")]
-    factors = [float(x) for x in flags.temperatures.split(",") if flags.bench != "tuned"] or [1.0]
+    temperatures = "1" if flags.bench == "tuned" else flags.temperatures
+    factors = [float(x) for x in temperatures.split(",")]
     found = {p: measure(flags, overrides, p) for p in itertools.product(rates, factors)}
     best = {m: max(found, key=lambda p: found[p][m]) for m in next(iter(found.values()))}
     print(table(found, best))
