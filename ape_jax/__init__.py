@@ -7,20 +7,27 @@ from typing import TYPE_CHECKING, Any
 from ape_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from ape_jax.inference import Aligner, load
+    from ape_jax.runs.inference import Aligner, load
 
 __all__ = ["Aligner", "UserError", "load"]
 __version__ = "0.1.0"
 
-_LAZY = {"load": "ape_jax.inference", "Aligner": "ape_jax.inference"}
+_LAZY = {"load": "ape_jax.runs.inference", "Aligner": "ape_jax.runs.inference"}
 _ROOMS = (
     "align",
+    "config",
     "data",
     "demo",
     "evaluators",
     "features",
+    "images",
     "judges",
+    "nn",
     "parallel",
+    "runs",
+    "search",
+    "storage",
+    "studies",
     "towers",
     "training",
 )

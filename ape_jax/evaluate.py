@@ -6,11 +6,13 @@ import json
 
 from absl import flags
 
-from ape_jax import command, inference
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import open_source
 from ape_jax.errors import UserError
-from ape_jax.evaluators import conservation, prompts, report, tasks
+from ape_jax.evaluators import conservation, prompts, tasks
+from ape_jax.runs import inference
+from ape_jax.terminal import command
+from ape_jax.terminal import tables as report
 
 _TASK = flags.DEFINE_enum(
     "task", "retrieval", ["retrieval", "zeroshot", "conservation"], "What to evaluate."

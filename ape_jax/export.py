@@ -10,16 +10,16 @@ from typing import Any
 import ml_collections
 from absl import flags
 
-from ape_jax import command, inference
 from ape_jax import config as config_lib
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import open_source
 from ape_jax.errors import UserError
 from ape_jax.exporters import card, place, to_dual_encoder, to_onnx, to_stablehlo, to_torch, verify
 from ape_jax.exporters.trained import Trained
+from ape_jax.runs import inference, portable, workdir
+from ape_jax.runs.checkpoint import SOLVED
+from ape_jax.terminal import command
 from ape_jax.towers import aligned, given
-from ape_jax.training import portable, workdir
-from ape_jax.training.checkpoint import SOLVED
 
 _OUT = flags.DEFINE_string("out", "", "The directory to write; it must not exist.")
 _FORMAT = flags.DEFINE_enum(

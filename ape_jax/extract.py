@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ape_jax import command
 from ape_jax.parallel import hosts
+from ape_jax.terminal import command
 from ape_jax.training import extraction
 
 

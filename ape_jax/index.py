@@ -11,10 +11,12 @@ import os
 
 from absl import flags
 
-from ape_jax import command, inference, search
+from ape_jax import search
 from ape_jax.data.records import printable
 from ape_jax.errors import UserError
+from ape_jax.runs import inference
 from ape_jax.search import items
+from ape_jax.terminal import command
 from ape_jax.towers import given
 
 _IMAGES = flags.DEFINE_string("images", "", "A folder of images or a pairs file, to be indexed.")

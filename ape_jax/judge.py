@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from ape_jax import command
 from ape_jax.judges import in_clip_benchmark
+from ape_jax.terminal import command
 
 
 def main() -> None:

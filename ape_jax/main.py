@@ -7,10 +7,11 @@ import sys
 import jax
 from absl import flags
 
-from ape_jax import command, pages
+from ape_jax import pages
 from ape_jax.errors import UserError
-from ape_jax.evaluators import report
 from ape_jax.parallel import hosts
+from ape_jax.terminal import command
+from ape_jax.terminal import tables as report
 from ape_jax.training import loop
 
 _REPORT = flags.DEFINE_bool("report", True, "Write DIR/report.html at the end.")

@@ -11,10 +11,10 @@ import sys
 import ml_collections
 from absl import flags
 
-from ape_jax import command
 from ape_jax.errors import UserError
 from ape_jax.planner import estimate, report, targets
 from ape_jax.planner.shapes import Captions
+from ape_jax.terminal import command
 
 _TOPOLOGY = flags.DEFINE_string(
     "topology", "", "TPU slice or GPUs, as in v5e:4x4, v5p:2x2x2 or h100:4x8."

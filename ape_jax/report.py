@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from absl import flags
 
-from ape_jax import command, pages
+from ape_jax import pages
 from ape_jax.evaluators import prompts, tasks
+from ape_jax.terminal import command
 
 _LABELLED = flags.DEFINE_string("labelled", "", "Labelled images, for a confusion matrix.")
 _CLASSNAMES = flags.DEFINE_string(

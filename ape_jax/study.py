@@ -6,9 +6,10 @@ import pathlib
 
 from absl import flags
 
-from ape_jax import command
 from ape_jax.parallel import hosts
-from ape_jax.training import study, study_tables
+from ape_jax.studies import study
+from ape_jax.studies import tables as study_tables
+from ape_jax.terminal import command
 
 _PLOTS = flags.DEFINE_bool("plots", False, "Draw DIR/<set>.png; needs requirements-study.txt.")
 

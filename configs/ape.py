@@ -9,7 +9,7 @@ The towers and the head's depth are the paper's; its width and the batch stand i
 gives in shares only.
 """
 
-from ape_jax import recipes
+from ape_jax.config import recipes
 
 
 def get_config(arg=""):

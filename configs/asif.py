@@ -8,7 +8,7 @@ pairs here; write `--config.closed.neighbours=K --config.closed.power=P` for oth
 Inferred: mean-pooled text, image features standardised, one clean view.
 """
 
-from ape_jax import recipes
+from ape_jax.config import recipes
 
 
 def get_config(arg=""):

@@ -5,7 +5,7 @@ Everything is trained, each tower from where its own pretraining left it (Radfor
 temperature from 0.07 with its bound of 100, linear projections. The rest is ours, for few pairs.
 """
 
-from ape_jax import recipes
+from ape_jax.config import recipes
 
 
 def get_config(arg=""):

@@ -5,7 +5,7 @@ another (OpenMoji). `validation` is for choosing hyper-parameters: `demo.py:vali
 """
 
 from ape_jax import config as config_lib
-from ape_jax import recipes
+from ape_jax.config import recipes
 
 
 def get_config(arg=""):

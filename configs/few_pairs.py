@@ -6,7 +6,7 @@ zero; they are then trained contrastively, gently: few steps, a low learning rat
 features. Both towers stay frozen.
 """
 
-from ape_jax import recipes
+from ape_jax.config import recipes
 
 
 def get_config(arg=""):

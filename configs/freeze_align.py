@@ -11,7 +11,7 @@ balanced concepts, which is what they credit most and what a recipe cannot bring
 of 0.1 in the heads, the scale's bound of 100, batch and steps here, which are for fewer pairs.
 """
 
-from ape_jax import recipes
+from ape_jax.config import recipes
 
 
 def get_config(arg=""):

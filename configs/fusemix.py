@@ -11,7 +11,7 @@ Inferred: decay on kernels only, image features standardised, no augmentation; o
 on one side only, at most 1000; steps count batches of pairs before they are mixed.
 """
 
-from ape_jax import recipes
+from ape_jax.config import recipes
 
 
 def get_config(arg=""):

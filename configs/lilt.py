@@ -15,7 +15,7 @@ captions of an image as negatives, weight decay on the temperature, dropout in f
 CLIP's mean and deviation for every tower. The upper bound of the scale is ours; theirs is 1000.
 """
 
-from ape_jax import recipes, tune
+from ape_jax.config import recipes, tune
 
 
 def get_config(arg=""):

@@ -11,7 +11,7 @@ locked, BERT-large trained, 16,384 pairs a step of 16 tokens each. That the grad
 parts is ours.
 """
 
-from ape_jax import recipes
+from ape_jax.config import recipes
 
 
 def get_config(arg=""):

@@ -16,7 +16,7 @@ Otherwise than there: the sentence ends in [SEP], which theirs leaves out, and R
 package's own set of operations. It has not been run here, for want of COCO and the weights.
 """
 
-from ape_jax import recipes
+from ape_jax.config import recipes
 
 
 def get_config(arg=""):

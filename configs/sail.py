@@ -11,7 +11,7 @@ Inferred: mean-pooled text, weight decay on kernels only, image features standar
 norm, no clipping. Give each record two captions, or write `--config.loss.positives=1`.
 """
 
-from ape_jax import recipes
+from ape_jax.config import recipes
 
 
 def get_config(arg=""):

@@ -11,7 +11,7 @@ Inferred: weight decay decoupled, on kernels only; the image side is not standar
 the loss is global over a batch of 1,024.
 """
 
-from ape_jax import recipes
+from ape_jax.config import recipes
 
 
 def get_config(arg=""):

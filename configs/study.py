@@ -15,7 +15,7 @@
 """
 
 from ape_jax import config as config_lib
-from ape_jax import recipes
+from ape_jax.config import recipes
 
 
 def get_config(arg=""):

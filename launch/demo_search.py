@@ -3,7 +3,7 @@
 import sys
 
 from ape_jax import load
-from ape_jax.demo import emoji
+from ape_jax.demo.emoji import pairs as emoji
 
 QUERIES = ("something sweet to eat", "an animal that lives in the sea", "public transport")
 

@@ -11,8 +11,9 @@ import zlib
 import numpy as np
 import pytest
 
-from ape_jax import command, evaluate, main
 from ape_jax import config as config_lib
+from ape_jax import evaluate, main
+from ape_jax.terminal import command
 
 
 @pytest.fixture

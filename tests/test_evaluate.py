@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from ape_jax import command, evaluate
 from ape_jax import config as config_lib
+from ape_jax import evaluate
+from ape_jax.terminal import command
 from ape_jax.training import loop
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")

@@ -12,9 +12,10 @@ import safetensors
 from safetensors.numpy import load_file, save_file
 
 import ape_jax
-from ape_jax import command, export
 from ape_jax import config as config_lib
+from ape_jax import export
 from ape_jax.exporters import files, to_onnx, verify
+from ape_jax.terminal import command
 from ape_jax.training import loop
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")

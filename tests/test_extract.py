@@ -8,10 +8,11 @@ import sys
 
 import pytest
 
-from ape_jax import command, extract
 from ape_jax import config as config_lib
+from ape_jax import extract
 from ape_jax.errors import UserError
 from ape_jax.features import jobs
+from ape_jax.terminal import command
 from ape_jax.training import extraction, loop
 
 # Starts the command again and again in forks, which saves importing everything anew, and kills each

@@ -11,7 +11,8 @@ import tarfile
 
 import pytest
 
-from ape_jax import command, evaluate
+from ape_jax import evaluate
+from ape_jax.terminal import command
 
 ROOT = pathlib.Path(__file__).parent.parent
 # Apart from the environment's packages: where torchvision is, transformers resizes with it.

@@ -26,11 +26,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ape_jax.align import heads, peft
+from ape_jax.align import heads
 from ape_jax.align.packing import Packed
-from ape_jax.align.tuned import Tuned
+from ape_jax.align.tuning import peft
+from ape_jax.align.tuning.tuned import Tuned
+from ape_jax.config.tune import Frontier
 from ape_jax.towers.tower import Encoded, Tower
-from ape_jax.tune import Frontier
 
 Batch = Mapping[str, Array]
 Mix = Callable[[Array], Array]
@@ -79,7 +80,7 @@ class Side:
     Attributes:
       tower: the pretrained encoder.
       head: a module of `align.heads`.
-      tune: the name of a tuning mode, see `ape_jax.tune`.
+      tune: the name of a tuning mode, see `ape_jax.config.tune`.
       layer: which hidden state is read (`Tower.apply`); -1 is the output.
       pooling: how an image's tokens become one vector; text heads pool for themselves.
       peft: the sizes of adapters and LoRA.

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, SupportsIndex
 
 from ape_jax.data.class_names import as_prose
-from ape_jax.data.images import ImageRef
 from ape_jax.data.records import Record, decode_text, shorten
 from ape_jax.data.sources import read_records
 from ape_jax.errors import UserError
+from ape_jax.images.decode import ImageRef
 
 
 class LabelledImage(NamedTuple):

@@ -11,11 +11,11 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from ape_jax.data.images import ImageRef, check_encoded
 from ape_jax.data.records import Record, record_captions, record_id
 from ape_jax.data.sources import read_records
 from ape_jax.errors import UserError
-from ape_jax.parallel.progress import track
+from ape_jax.images.decode import ImageRef, check_encoded
+from ape_jax.terminal.progress import track
 
 # Up to here a digest reads the images themselves; above, their names and sizes stand for them.
 _CONTENT_BYTES = 256 * 2**20

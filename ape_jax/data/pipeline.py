@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ape_jax.data.augment import Augment
-from ape_jax.data.images import ImageError, load_image
 from ape_jax.data.labelled import LabelledImage
 from ape_jax.data.order import Order, check_batch, generator, positions
 from ape_jax.data.pairs import Pair
-from ape_jax.data.transforms import ImageTransform
 from ape_jax.errors import UserError
+from ape_jax.images.augment import Augment
+from ape_jax.images.decode import ImageError, load_image
+from ape_jax.images.transforms import ImageTransform
 
 OnError = Literal["error", "skip"]
 _WHITE = (255, 255, 255)

@@ -12,8 +12,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ape_jax.data.images import ImageRef
 from ape_jax.errors import UserError
+from ape_jax.images.decode import ImageRef
 
 # No caption and no record of anyone's is that long; a file that claims so is something else.
 MAX_RECORD_BYTES = 10 * 2**20

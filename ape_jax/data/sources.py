@@ -8,14 +8,14 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
-from ape_jax.data.images import ImageError, check_encoded
-from ape_jax.data.jsonl import read_jsonl
+from ape_jax.data.formats.jsonl import read_jsonl
+from ape_jax.data.formats.tables import read_csv, read_parquet
+from ape_jax.data.formats.tfds_source import read_demo, read_tfds
+from ape_jax.data.formats.webdataset import read_tar
 from ape_jax.data.records import Record
-from ape_jax.data.tables import read_csv, read_parquet
-from ape_jax.data.tfds_source import read_demo, read_tfds
-from ape_jax.data.webdataset import read_tar
 from ape_jax.errors import UserError
-from ape_jax.parallel.progress import track
+from ape_jax.images.decode import ImageError, check_encoded
+from ape_jax.terminal.progress import track
 
 SUPPORTED = (
     "*.jsonl, *.csv, *.tsv, *.parquet, *.tar (or several, as in shard-{000..003}.tar), "

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ape_jax.data.images import ImageRef
+from ape_jax.data.formats.vector_tables import Columns, read_parquet_columns
 from ape_jax.data.pairs import Pair, Pairs, open_pairs
-from ape_jax.data.vector_tables import Columns, read_parquet_columns
 from ape_jax.errors import UserError
+from ape_jax.images.decode import ImageRef
 
 PREFIX = "features:"
 _FORMS = "features:IMAGE.npy,TEXT.npy, features:FILE.npz or features:FILE.parquet"

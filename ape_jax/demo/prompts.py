@@ -12,8 +12,9 @@ import json
 import shutil
 from pathlib import Path
 
-from ape_jax.demo import cache, fetch, manifest
+from ape_jax.demo.packages import fetch, manifest
 from ape_jax.errors import UserError
+from ape_jax.storage import build_once as cache
 
 _VERSION = "1"
 _WHEEL = "open-clip-torch"

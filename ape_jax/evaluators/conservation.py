@@ -17,7 +17,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float, PyTree
 
-from ape_jax.align import selection
+from ape_jax.align.tuning import selection
 from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import tasks

@@ -12,7 +12,7 @@ from ape_jax.data.labelled import Labelled, open_labelled
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.evaluators import prompts, retrieval, zeroshot
-from ape_jax.parallel.progress import Progress
+from ape_jax.terminal.progress import Progress
 
 _CHUNK = 512
 

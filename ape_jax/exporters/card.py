@@ -10,9 +10,9 @@ from pathlib import Path
 import jax
 
 from ape_jax.errors import UserError
-from ape_jax.evaluators import report
 from ape_jax.exporters.trained import Trained
-from ape_jax.towers import sources
+from ape_jax.terminal import tables as report
+from ape_jax.towers.files import sources
 
 TORCH = """\
 ```python

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ape_jax.align import heads
-from ape_jax.align.anchored import Anchored
 from ape_jax.align.heads import batch_norm
-from ape_jax.align.selection import flatten
+from ape_jax.align.heads.anchored import Anchored
+from ape_jax.align.tuning.selection import flatten
 from ape_jax.errors import UserError
 from ape_jax.exporters.towers import Tensors
 

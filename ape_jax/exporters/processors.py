@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ape_jax.data.preprocessor import INTERPOLATIONS
-from ape_jax.data.transforms import ImageTransform
 from ape_jax.errors import UserError
 from ape_jax.exporters.files import write_json
 from ape_jax.exporters.trained import Trained
-from ape_jax.towers.tokens import TextPrepare
+from ape_jax.images.preprocessor import INTERPOLATIONS
+from ape_jax.images.transforms import ImageTransform
+from ape_jax.towers.text.tokens import TextPrepare
 
 _CODE = "processing_ape.py"
 _IMAGE_PROCESSOR = {

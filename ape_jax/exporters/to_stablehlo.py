@@ -19,11 +19,11 @@ from jax import export
 from jaxtyping import Array, Float
 
 from ape_jax.align.model import Model
-from ape_jax.align.selection import flatten
+from ape_jax.align.tuning.selection import flatten
 from ape_jax.exporters import card, processors
 from ape_jax.exporters.files import write_json, write_tensors
 from ape_jax.exporters.trained import Trained
-from ape_jax.towers import mkl
+from ape_jax.nn import mkl
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _TREES = ("trainable", "frozen")

@@ -12,7 +12,7 @@ from ape_jax.exporters import card, heads, processors, towers
 from ape_jax.exporters.files import write_json, write_tensors
 from ape_jax.exporters.towers import Exported, Tensors
 from ape_jax.exporters.trained import Trained, width
-from ape_jax.towers.clip_text import ClipTextConfig
+from ape_jax.towers.text.clip_text import ClipTextConfig
 
 _MODELING = "modeling_ape.py"
 _CLASSES = {

@@ -11,14 +11,16 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ape_jax.align.model import Side
-from ape_jax.align.selection import flatten
+from ape_jax.align.tuning.selection import flatten
 from ape_jax.errors import UserError
-from ape_jax.towers import bert, clip_text, mpnet, names, vision_names
-from ape_jax.towers.names import NameTable
-from ape_jax.towers.text_embed import TextConfig
+from ape_jax.towers.files import names
+from ape_jax.towers.files.names import NameTable
+from ape_jax.towers.text import bert, clip_text, mpnet
+from ape_jax.towers.text.embed import TextConfig
 from ape_jax.towers.tower import TowerConfig
-from ape_jax.towers.vision import resize
-from ape_jax.towers.vit import ViTConfig
+from ape_jax.towers.vision import names as vision_names
+from ape_jax.towers.vision.families import resize
+from ape_jax.towers.vision.vit import ViTConfig
 
 Tensors = dict[str, np.ndarray]
 

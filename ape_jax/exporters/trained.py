@@ -10,9 +10,9 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from ape_jax.align.anchored import Anchored
+from ape_jax.align.heads.anchored import Anchored
 from ape_jax.align.model import Model, Side
-from ape_jax.towers import weights
+from ape_jax.nn import int8 as weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

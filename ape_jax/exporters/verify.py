@@ -14,11 +14,11 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Float
 
-from ape_jax.data.images import load_image
 from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
 from ape_jax.exporters import alone
 from ape_jax.exporters.trained import Trained
+from ape_jax.images.decode import load_image
 
 LEAST_COSINE = 0.99999
 MOST_DIFFERENCE = 1e-4

@@ -26,11 +26,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from ape_jax.errors import UserError
-from ape_jax.features import sealed, shards, siblings
+from ape_jax.features import shards, siblings
 from ape_jax.features.fingerprint import Fingerprint
 from ape_jax.features.shards import Shard
 from ape_jax.parallel import hosts
-from ape_jax.parallel.progress import track
+from ape_jax.storage import sealed
+from ape_jax.terminal.progress import track
 
 _READERS = 4  # Threads that verify and read; hashing lets the others run.
 

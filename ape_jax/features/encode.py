@@ -14,10 +14,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Int32, PyTree
 
+from ape_jax.nn import inference
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.parallel.progress import track
-from ape_jax.towers import inference
+from ape_jax.terminal.progress import track
 from ape_jax.towers.tower import Encoded, Tower
 
 T = TypeVar("T")

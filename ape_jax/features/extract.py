@@ -18,7 +18,7 @@ from ape_jax.features import shards
 from ape_jax.features.cache import Cache, say
 from ape_jax.features.jobs import CaptionJob, ImageJob, Job
 from ape_jax.features.ragged import RaggedTokens
-from ape_jax.parallel.progress import Progress
+from ape_jax.terminal.progress import Progress
 
 _ALIGNMENT = 64  # Bytes; what XLA asks of a buffer.
 

@@ -17,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ape_jax.data import pipeline
-from ape_jax.data.augment import Augment
 from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
 from ape_jax.features import encode, fingerprint
 from ape_jax.features.encode import FrozenTower
 from ape_jax.features.fingerprint import Fingerprint
+from ape_jax.images.augment import Augment
 from ape_jax.towers.tower import Encoded
 
 # Encoded images and captions a shard: some seconds of work, and tens of megabytes at most.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ape_jax.features import sealed
+from ape_jax.storage import sealed
 
 # Each record by itself, so that single ones can be read; features hardly compress.
 _OPTIONS = "group_size:1,uncompressed"

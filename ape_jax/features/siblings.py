@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ape_jax.errors import UserError
-from ape_jax.features import sealed
 from ape_jax.features.fingerprint import Fingerprint
+from ape_jax.storage import sealed
 
 _SHOWN = 4  # Differences in one line.
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from ape_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from ape_jax.inference import Aligner
     from ape_jax.judges.open_clip_model import OpenClipModel
+    from ape_jax.runs.inference import Aligner
 
 __all__ = ["as_open_clip"]
 
@@ -40,7 +40,7 @@ def as_open_clip(model: Aligner | str | os.PathLike[str]) -> OpenClipModel:
             "torch is not installed, which an open_clip model's tensors are of; "
             "run pip install -r requirements-judges.txt"
         )
-    from ape_jax import inference
     from ape_jax.judges.open_clip_model import OpenClipModel
+    from ape_jax.runs import inference
 
     return OpenClipModel(model if isinstance(model, inference.Aligner) else inference.load(model))

@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 
-from ape_jax.data.images import load_image
-from ape_jax.data.transforms import ImageTransform
 from ape_jax.errors import UserError
-from ape_jax.inference import Aligner
+from ape_jax.images.decode import load_image
+from ape_jax.images.transforms import ImageTransform
+from ape_jax.runs.embed import image_batches, token_id_batches
+from ape_jax.runs.inference import Aligner
 from ape_jax.towers.given import VectorPrepare
-from ape_jax.towers.tokens import TextPrepare
-from ape_jax.training.embed import image_batches, token_id_batches
+from ape_jax.towers.text.tokens import TextPrepare
 
 # At padded places of a token tensor. No tokenizer has it, so that the mask can be read off the ids;
 # a tower's own padding id may stand for a word as well (CLIP's, GPT-2's).

@@ -16,14 +16,15 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from ape_jax import inference, search
-from ape_jax.cache_folder import cache_dir
-from ape_jax.data.images import ImageError, ImageRef, load_image
+from ape_jax import search
 from ape_jax.data.records import printable
 from ape_jax.errors import UserError
 from ape_jax.features.cache import say
+from ape_jax.images.decode import ImageError, ImageRef, load_image
+from ape_jax.runs import inference
 from ape_jax.search import items
 from ape_jax.search.build import Tick
+from ape_jax.storage.cache_folder import cache_dir
 from ape_jax.towers import given
 
 MOST_CHARACTERS = 2000

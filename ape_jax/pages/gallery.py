@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from ape_jax.data.images import load_image
 from ape_jax.data.pairs import Pairs
 from ape_jax.evaluators import tasks
 from ape_jax.evaluators.ranks import first_hit_rank
+from ape_jax.images.decode import load_image
 from ape_jax.pages import html
 
 _SHOWN = 6

@@ -11,14 +11,15 @@ import ml_collections
 import numpy as np
 
 from ape_jax import config as config_lib
-from ape_jax import inference
-from ape_jax.align import selection
+from ape_jax.align.tuning import selection
 from ape_jax.data.labelled import Labelled
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import VectorPairs, open_source
-from ape_jax.evaluators import report, retrieval
+from ape_jax.evaluators import retrieval
 from ape_jax.pages import charts, confusion, gallery, html
-from ape_jax.training import metrics, workdir
+from ape_jax.runs import inference, workdir
+from ape_jax.terminal import tables as report
+from ape_jax.training import metrics
 
 _IMAGES = 400  # That are searched for the gallery.
 _QUERIES = 16

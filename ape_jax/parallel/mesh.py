@@ -11,9 +11,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ape_jax import placement
+from ape_jax.config import placement
+from ape_jax.config.placement import Rules
 from ape_jax.errors import UserError
-from ape_jax.placement import Rules
 
 DATA, FSDP = placement.AXES
 
@@ -113,7 +113,7 @@ def trained_shardings(
       tree: the parameters, or all that is kept beside them.
       mesh: the devices.
       min_size: of `by_size`.
-      rules: see `ape_jax.placement`.
+      rules: see `ape_jax.config.placement`.
       roots: the topmost names of the parameters, where the tree has more above them: an optimizer's
         state has `text_tower/...` somewhere under `opt_state/1/mu`.
     """

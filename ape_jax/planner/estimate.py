@@ -13,12 +13,13 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from ape_jax.errors import UserError
+from ape_jax.features import frontier
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.planner import program, shapes
 from ape_jax.planner import traced as traced_lib
 from ape_jax.planner.shapes import Captions
 from ape_jax.planner.target import Target
-from ape_jax.training import frontier, optim, plan, step
+from ape_jax.training import optim, plan, step
 from ape_jax.training.run import Assembly
 
 _LARGEST_BATCH = 2**26  # That a config takes.

@@ -9,11 +9,11 @@ from typing import Any
 
 import ml_collections
 
-from ape_jax.evaluators.report import markdown
 from ape_jax.planner import estimate
 from ape_jax.planner.estimate import Cost
 from ape_jax.planner.shapes import Captions
 from ape_jax.planner.target import Target
+from ape_jax.terminal.tables import markdown
 
 MIB = 2**20
 

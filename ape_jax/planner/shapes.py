@@ -12,15 +12,18 @@ import ml_collections
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from ape_jax import head_names, towers
+from ape_jax import towers
 from ape_jax.align.model import Model
+from ape_jax.config import head_names
 from ape_jax.errors import UserError
 from ape_jax.features.ragged import bucket
+from ape_jax.nn import int8 as weights
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.planner.known import KNOWN
-from ape_jax.towers import given, weights
+from ape_jax.runs import build
+from ape_jax.towers import given
 from ape_jax.towers.tower import Kind, Tower
-from ape_jax.training import build, plan
+from ape_jax.training import plan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

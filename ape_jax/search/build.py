@@ -14,11 +14,11 @@ from jaxtyping import Bool, Float
 from ape_jax.data.pipeline import Skipped
 from ape_jax.errors import UserError
 from ape_jax.features.cache import say
-from ape_jax.parallel.progress import Progress
 from ape_jax.search import graph as graph_lib
 from ape_jax.search import store
 from ape_jax.search.index import Index, open_index
 from ape_jax.search.items import Item, Source
+from ape_jax.terminal.progress import Progress
 
 _CHUNK = 4096  # Images whose vectors are in memory before they are written.
 

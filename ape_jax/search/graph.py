@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from ape_jax.parallel.progress import Progress
+from ape_jax.terminal.progress import Progress
 
 # Up to here every vector is compared: that is exact, and takes milliseconds.
 FROM = 50_000

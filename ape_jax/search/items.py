@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ape_jax.data.images import ImageError, ImageRef, check_encoded
 from ape_jax.data.pairs import Pairs, open_pairs
 from ape_jax.data.records import printable
 from ape_jax.errors import UserError
-from ape_jax.parallel.progress import track
+from ape_jax.images.decode import ImageError, ImageRef, check_encoded
+from ape_jax.terminal.progress import track
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 

@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ape_jax.errors import UserError
-from ape_jax.parallel.progress import track
+from ape_jax.terminal.progress import track
 
 ITEMS, VECTORS, GRAPH = "items.jsonl", "vectors.f32", "graph.usearch"
 RECORD, _FORMAT, _LOCK = "index.json", 1, ".lock"

@@ -18,8 +18,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from ape_jax.errors import UserError
-from ape_jax.towers import big_vision_text, halves, lilt, sources
-from ape_jax.towers.names import Tensors
+from ape_jax.towers.files import halves, lilt, sources
+from ape_jax.towers.files.names import Tensors
+from ape_jax.towers.text import big_vision as big_vision_text
 
 Dense = tuple[Float32[np.ndarray, "i o"], Float32[np.ndarray, " o"] | None]
 

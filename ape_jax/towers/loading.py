@@ -14,10 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from ape_jax.errors import UserError
-from ape_jax.towers import big_vision, big_vision_text, given, halves, names, sources, weights
-from ape_jax.towers.families import Family, families, find
+from ape_jax.nn import int8 as weights
+from ape_jax.towers import given
+from ape_jax.towers.family import Family
+from ape_jax.towers.files import halves, names, sources
+from ape_jax.towers.registry import families, find
 from ape_jax.towers.shapes import abstract_params
+from ape_jax.towers.text import big_vision as big_vision_text
 from ape_jax.towers.tower import Kind, Tower, TowerConfig
+from ape_jax.towers.vision import big_vision
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 INT8 = "int8"  # Of parameters only: what is no kernel of a block stays in float32.

@@ -10,10 +10,10 @@ from typing import Any
 import optax
 
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.runs.checkpoint import Checkpoints
+from ape_jax.runs.embed import Embedder
 from ape_jax.training import run as run_lib
 from ape_jax.training import summary
-from ape_jax.training.checkpoint import Checkpoints
-from ape_jax.training.embed import Embedder
 from ape_jax.training.evaluation import evaluate_all
 from ape_jax.training.metrics import MetricWriter
 from ape_jax.training.step import init_state

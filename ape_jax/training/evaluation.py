@@ -11,8 +11,8 @@ from jaxtyping import PyTree
 
 from ape_jax.data import pipeline
 from ape_jax.evaluators import retrieval
-from ape_jax.training import embed
-from ape_jax.training.dataset import Dataset
+from ape_jax.features.dataset import Dataset
+from ape_jax.runs import embed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

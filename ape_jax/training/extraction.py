@@ -10,10 +10,12 @@ from typing import Any
 import ml_collections
 
 from ape_jax.errors import UserError
-from ape_jax.evaluators import report
+from ape_jax.features import dataset, frontier
 from ape_jax.features.extract import Filled
 from ape_jax.parallel import hosts
-from ape_jax.training import build, dataset, frontier, run, workdir
+from ape_jax.runs import build, workdir
+from ape_jax.terminal import tables as report
+from ape_jax.training import run
 
 
 def extract(config: ml_collections.ConfigDict, directory: str | os.PathLike[str]) -> dict[str, Any]:

@@ -18,25 +18,28 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
-from ape_jax.align import latent, objective
+from ape_jax.align import latent
+from ape_jax.align.losses import objective
 from ape_jax.errors import Preempted, UserError
+from ape_jax.features.dataset import report_skipped
+from ape_jax.features.frontier import Sources
 from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.parallel.preemption import Preemption
-from ape_jax.parallel.progress import Progress
-from ape_jax.training import build, closed, summary, workdir
+from ape_jax.runs import build, provenance, workdir
+from ape_jax.runs.checkpoint import SOLVED, Checkpoints
+from ape_jax.runs.embed import Embedder
+from ape_jax.runs.state import State
+from ape_jax.terminal.progress import Progress
+from ape_jax.training import closed, summary
 from ape_jax.training import run as run_lib
 from ape_jax.training import step as step_lib
-from ape_jax.training.checkpoint import SOLVED, Checkpoints
-from ape_jax.training.dataset import report_skipped
-from ape_jax.training.embed import Embedder
 from ape_jax.training.evaluation import evaluate_all
-from ape_jax.training.frontier import Sources
+from ape_jax.training.input.source import open_source
 from ape_jax.training.metrics import MetricWriter
 from ape_jax.training.plan import Span, next_boundary
-from ape_jax.training.source import open_source
-from ape_jax.training.step import State, init_state, make_run
+from ape_jax.training.step import init_state, make_run
 
 
 def train_and_evaluate(
@@ -81,7 +84,7 @@ def train_and_evaluate(
     with workdir.held(path):
         with workdir.given_back(path, fresh):
             towers = build.load_towers(config)
-            meta = run_lib.meta(config, *towers, sources.train)
+            meta = provenance.meta(config, *towers, sources.train)
             checkpoints = Checkpoints(path, config.train.keep, clean=True)
             checkpoints.check(meta)  # Before anything is encoded.
             solved = checkpoints.solved

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 
 from ape_jax.parallel import hosts
-from ape_jax.training import workdir as workdir_lib
+from ape_jax.runs import workdir as workdir_lib
 
 
 class MetricWriter:

@@ -13,22 +13,23 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, PyTree
 
-from ape_jax.align import selection
 from ape_jax.align.model import Model
+from ape_jax.align.tuning import selection
 from ape_jax.data import order
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import VectorPairs, open_source
 from ape_jax.errors import UserError
-from ape_jax.evaluators import report
-from ape_jax.features.fingerprint import preparation
+from ape_jax.features import frontier
+from ape_jax.features.dataset import Dataset
+from ape_jax.features.frontier import Sources
 from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.runs import build, imported
+from ape_jax.terminal import tables as report
 from ape_jax.towers import given
 from ape_jax.towers.tower import Tower
-from ape_jax.training import build, frontier, imported, optim, solve
-from ape_jax.training.dataset import Dataset
+from ape_jax.training import optim, solve
 from ape_jax.training.evaluation import RetrievalTask
-from ape_jax.training.frontier import Sources
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -240,23 +241,6 @@ def _task(
         background=config.data.background,
         resumed=model.text.frontier == "hidden",
     )
-
-
-def meta(
-    config: ml_collections.ConfigDict, image: Tower, text: Tower, pairs: Pairs | None = None
-) -> dict[str, Any]:
-    """What a checkpoint holds instead of towers and data: their names and hashes."""
-    found = {
-        "image tower": {"spec": config.image.tower, "digest": image.digest},
-        "text tower": {"spec": config.text.tower, "digest": text.digest},
-        # The same tensors under another tokenizer or image size would be wrong without a word.
-        "image preparation": preparation(image.prepare.transform),
-        "text preparation": preparation(text.prepare),
-    }
-    if pairs is not None:
-        found["pairs"] = {"spec": config.data.pairs, "digest": pairs.digest}
-        found["order of the pairs"] = order.VERSION  # Another would resume to other bits.
-    return found
 
 
 def moments(pooled: Float[np.ndarray, "n V d"]) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from jaxtyping import Float, PyTree
 from ape_jax.align import closed_form
 from ape_jax.align.closed_form import Affine, Paired
 from ape_jax.errors import UserError
-from ape_jax.training.dataset import Dataset
+from ape_jax.features.dataset import Dataset
 
 # An embedding is as wide as there are anchors: 20,000 are 80 kB a caption.
 MOST_ANCHORS = 20_000

@@ -6,46 +6,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from ape_jax.align import latent as latent_lib
-from ape_jax.align import objective as objective_lib
-from ape_jax.align.chunks import embed_in_chunks
 from ape_jax.align.latent import Latent
+from ape_jax.align.losses import objective as objective_lib
+from ape_jax.align.losses.chunks import embed_in_chunks
+from ape_jax.align.losses.objective import Objective
 from ape_jax.align.model import Batch, Model
-from ape_jax.align.objective import Objective
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.runs.state import State
 from ape_jax.training import optim, plan
 from ape_jax.training.optim import Schedule
-
-
-@flax.struct.dataclass
-class State:
-    """What a step changes, and all that a checkpoint must hold of it.
-
-    Attributes:
-      step: i32 scalar, steps taken.
-      trainable: the trained parameters.
-      opt_state: the optimizer's.
-      average: the moving average of the trained parameters, None where none is kept.
-    """
-
-    step: Int[Array, ""]
-    trainable: PyTree
-    opt_state: PyTree
-    average: PyTree | None = None
-
-    @property
-    def evaluated(self) -> PyTree:
-        """The parameters that evaluation and inference use."""
-        return self.trainable if self.average is None else self.average
-
 
 Metrics = dict[str, Any]
 Step = Callable[[State, PyTree, Batch, Array], tuple[State, Metrics]]

@@ -6,9 +6,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from ape_jax.align import selection
+from ape_jax.align.tuning import selection
+from ape_jax.runs import workdir
 from ape_jax.training import run as run_lib
-from ape_jax.training import workdir
 
 
 def write(

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from ape_jax import config as config_lib
-from ape_jax import head_names
 from ape_jax.align import heads
 from ape_jax.align.heads import batch_norm
+from ape_jax.config import head_names
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.towers.tower import TowerConfig
 from ape_jax.training import optim

@@ -38,14 +38,14 @@ from ape_jax import config as config_lib
 from ape_jax.align import heads
 from ape_jax.align.model import Model, Side
 from ape_jax.features import ragged
+from ape_jax.features.dataset import Captions, Dataset
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.runs.checkpoint import Checkpoints
 from ape_jax.towers.tower import TowerConfig
 from ape_jax.training import optim
-from ape_jax.training.checkpoint import Checkpoints
-from ape_jax.training.dataset import Captions, Dataset
+from ape_jax.training.input.source import open_source
 from ape_jax.training.loop import Loop
 from ape_jax.training.run import Run
-from ape_jax.training.source import open_source
 from ape_jax.training.step import make_step
 
 TOKEN_WIDTH, IMAGE_WIDTH, VIEWS, CAPTIONS = 384, 768, 4, 5

@@ -30,8 +30,8 @@ from ape_jax import towers
 from ape_jax.data import pipeline
 from ape_jax.data.pairs import Pairs, open_pairs
 from ape_jax.features import encode, extract, jobs
+from ape_jax.features.dataset import captions_of
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.training.dataset import captions_of
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 

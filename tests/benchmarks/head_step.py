@@ -31,7 +31,7 @@ from ape_jax import config as config_lib
 from ape_jax.align import heads
 from ape_jax.align.model import Model, Side
 from ape_jax.features import ragged
-from ape_jax.towers.products import product
+from ape_jax.nn.matmul import product
 from ape_jax.towers.tower import Tower, TowerConfig
 from ape_jax.training import optim as optim_lib
 from ape_jax.training import step as step_lib

@@ -30,8 +30,8 @@ from ape_jax import config as config_lib
 from ape_jax import towers
 from ape_jax.align import heads
 from ape_jax.align.model import Model, Side
-from ape_jax.evaluators import report
-from ape_jax.towers import stack
+from ape_jax.nn import stack
+from ape_jax.terminal import tables as report
 from ape_jax.towers.tower import Tower
 from ape_jax.training import optim as optim_lib
 from ape_jax.training import step as step_lib

@@ -18,9 +18,9 @@ from absl import app, flags
 
 from ape_jax import config as config_lib
 from ape_jax.errors import UserError
-from ape_jax.evaluators.report import markdown
 from ape_jax.planner import estimate, targets
 from ape_jax.planner.shapes import Captions
+from ape_jax.terminal.tables import markdown
 
 _ONLY = flags.DEFINE_string("only", "", "Cases whose name begins so.")
 _SLICES = flags.DEFINE_list("slices", [], "In place of the usual ones.")

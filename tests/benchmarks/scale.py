@@ -30,8 +30,9 @@ import sys
 import tempfile
 import time
 
-from ape_jax.demo import assets, icons
-from ape_jax.evaluators import report
+from ape_jax.demo.icons import pairs as icons
+from ape_jax.demo.towers import assets
+from ape_jax.terminal import tables as report
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 _LIMIT_MIB = 1536

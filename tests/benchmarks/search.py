@@ -21,9 +21,10 @@ import sys
 import numpy as np
 
 from ape_jax import config as config_lib
-from ape_jax.evaluators import report
-from ape_jax.methods import METHODS
-from ape_jax.training import study, study_tables
+from ape_jax.config.methods import METHODS
+from ape_jax.studies import study
+from ape_jax.studies import tables as study_tables
+from ape_jax.terminal import tables as report
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT))

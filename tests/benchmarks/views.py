@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 
 from ape_jax import config as config_lib
-from ape_jax.evaluators import report
 from ape_jax.features.store import FeatureStore
+from ape_jax.terminal import tables as report
 from ape_jax.training import extraction, loop
 
 ROOT = pathlib.Path(__file__).parent.parent.parent

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from ape_jax.data import open_labelled, open_pairs
-from ape_jax.data.images import load_image
 from ape_jax.data.sources import expand_braces
 from ape_jax.errors import UserError
+from ape_jax.images.decode import load_image
 
 CAPTIONS = {"a.png": ("a cat", "eine Katze"), "sub/b.png": ('un perro, "grande"\nsí',)}
 
@@ -351,7 +351,7 @@ def test_tfds_with_plain_text_and_ids(folder, write_tfds):
 
 
 def test_demo_pairs_and_labels(monkeypatch):
-    from ape_jax.demo import emoji
+    from ape_jax.demo.emoji import pairs as emoji
 
     made = [(png(0), ("red apple", "apple"), "1f34e", "apple"), (png(1), ("cat",), "1f408", "cat")]
     asked = []

@@ -6,14 +6,14 @@ import threading
 import numpy as np
 import pytest
 
-from ape_jax.data.augment import Augment
-from ape_jax.data.images import ImageError, ImageRef, load_image
 from ape_jax.data.labelled import Labelled
 from ape_jax.data.order import Order, generator
 from ape_jax.data.pairs import Pair, Pairs
 from ape_jax.data.pipeline import Skipped, image_batches, train_batches
-from ape_jax.data.transforms import ImageTransform
 from ape_jax.errors import UserError
+from ape_jax.images.augment import Augment
+from ape_jax.images.decode import ImageError, ImageRef, load_image
+from ape_jax.images.transforms import ImageTransform
 
 TRANSFORM = ImageTransform(size=8, resize_size=8)
 AUGMENT = Augment(crop=(0.2, 1.0), flip=True, randaugment=(2, 7))

@@ -5,11 +5,11 @@ import collections
 import numpy as np
 import pytest
 
-from ape_jax.data.images import ImageRef
 from ape_jax.data.pairs import Pair, Pairs
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.data.words import leave_out_words
 from ape_jax.errors import UserError
+from ape_jax.images.decode import ImageRef
 
 
 def pairs_of(*captions):

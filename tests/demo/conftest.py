@@ -11,7 +11,9 @@ import tarfile
 
 import pytest
 
-from ape_jax.demo import fetch, icons, icons_plan, npm
+from ape_jax.demo.icons import pairs as icons
+from ape_jax.demo.icons import plan as icons_plan
+from ape_jax.demo.packages import fetch, npm
 
 # Does what `npm pack` does: puts the tarball into the folder after --pack-destination.
 NPM = """#!/bin/sh

@@ -8,7 +8,7 @@ from ape_jax import config as config_lib
 from ape_jax.data.vectors import open_source
 from ape_jax.errors import UserError
 from ape_jax.evaluators import conservation
-from ape_jax.inference import towers_before_and_after
+from ape_jax.runs.inference import towers_before_and_after
 from ape_jax.training import loop
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

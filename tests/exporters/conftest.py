@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from ape_jax import config as config_lib
-from ape_jax.align.selection import flatten, map_leaves
-from ape_jax.data.images import load_image
+from ape_jax.align.tuning.selection import flatten, map_leaves
 from ape_jax.exporters.trained import Trained
-from ape_jax.training import build
+from ape_jax.images.decode import load_image
+from ape_jax.runs import build
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 IMAGE = {**SIZES, "image_size": 32, "patch_size": 8}

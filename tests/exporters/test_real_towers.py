@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ape_jax.data.images import load_image
 from ape_jax.data.pairs import open_pairs
 from ape_jax.exporters import alone, to_onnx, to_torch
+from ape_jax.images.decode import load_image
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

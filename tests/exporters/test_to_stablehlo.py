@@ -7,7 +7,7 @@ import pytest
 from jax import export
 from safetensors.numpy import load_file
 
-from ape_jax.align.selection import flatten
+from ape_jax.align.tuning.selection import flatten
 from ape_jax.exporters import alone, to_stablehlo
 
 BATCHES = [3, 64]  # Rows that are encoded together.

@@ -11,8 +11,8 @@ from ape_jax.data.pairs import open_pairs
 from ape_jax.data.pipeline import image_batches
 from ape_jax.features import encode, extract
 from ape_jax.features.jobs import CaptionJob, ImageJob
+from ape_jax.nn import inference
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.towers import inference
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from ape_jax import towers
-from ape_jax.data.augment import Augment
-from ape_jax.data.images import ImageRef
 from ape_jax.data.pairs import Pairs, open_pairs
 from ape_jax.errors import UserError
 from ape_jax.features import extract, jobs
 from ape_jax.features.encode import FrozenTower
 from ape_jax.features.fingerprint import Fingerprint
+from ape_jax.images.augment import Augment
+from ape_jax.images.decode import ImageRef
 from ape_jax.parallel import mesh as mesh_lib
 
 F32, BF16 = np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)

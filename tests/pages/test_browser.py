@@ -94,7 +94,7 @@ def app(tiny_run, tmp_path_factory):
         "WATCHED": str(root / "watched"),
         "XLA_FLAGS": "",
     }
-    command = [sys.executable, "-m", "ape_jax.demo.app", f"--workdir={tiny_run}", f"--port={port}"]
+    command = [sys.executable, "-m", "ape_jax.page", f"--workdir={tiny_run}", f"--port={port}"]
     with (root / "log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=root)
     url = f"http://127.0.0.1:{port}/"

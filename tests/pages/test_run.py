@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 
 import ape_jax
-from ape_jax import command, main, pages
 from ape_jax import config as config_lib
+from ape_jax import main, pages
 from ape_jax.data.labelled import open_labelled
 from ape_jax.data.pairs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.pages import gallery
+from ape_jax.terminal import command
 from ape_jax.training import loop
 
 

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from ape_jax import config as config_lib
-from ape_jax.align.ring import TILE
+from ape_jax.align.losses.ring import TILE
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.planner import shapes
 from ape_jax.planner.shapes import Captions

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 
 from ape_jax import config as config_lib
-from ape_jax import head_names, towers
+from ape_jax import towers
+from ape_jax.config import head_names
 from ape_jax.errors import UserError
 from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.planner import shapes
 from ape_jax.planner.known import KNOWN
-from ape_jax.training import build, run
-from ape_jax.training.input import TrainInput
+from ape_jax.runs import build
+from ape_jax.training import run
+from ape_jax.training.input.host import TrainInput
 
 CASES = {
     "ape, cached": {"cache.views": 2, "augment.flip": True},

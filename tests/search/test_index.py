@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from ape_jax import search
-from ape_jax.data.images import ImageError, load_image
 from ape_jax.errors import UserError
+from ape_jax.images.decode import ImageError, load_image
 from ape_jax.search import build, graph, items, store
 
 IDENTITY = dict.fromkeys(

@@ -7,10 +7,10 @@ import torch
 import transformers
 
 from ape_jax import towers
-from ape_jax.data.images import load_image
 from ape_jax.data.pairs import open_pairs
-from ape_jax.demo import assets
+from ape_jax.demo.towers import assets
 from ape_jax.features.encode import FrozenTower
+from ape_jax.images.decode import load_image
 from ape_jax.parallel import mesh as mesh_lib
 
 

@@ -9,8 +9,8 @@ from safetensors.numpy import load_file, save_file
 
 from ape_jax import towers
 from ape_jax.errors import UserError
-from ape_jax.towers import names, sources
-from ape_jax.towers.vision_names import VIT_NAMES
+from ape_jax.towers.files import names, sources
+from ape_jax.towers.vision.names import VIT_NAMES
 
 CONFIG = {
     "model_type": "vit",

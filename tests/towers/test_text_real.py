@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from ape_jax import towers
-from ape_jax.demo import assets
+from ape_jax.demo.towers import assets
 
 CAPTIONS = [
     "a cat",

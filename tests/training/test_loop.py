@@ -13,11 +13,12 @@ import orbax.checkpoint as ocp
 import pytest
 
 from ape_jax import config as config_lib
-from ape_jax.align.chunks import embed_in_chunks
+from ape_jax.align.losses.chunks import embed_in_chunks
 from ape_jax.errors import Preempted, UserError
-from ape_jax.training import loop, workdir
+from ape_jax.runs import workdir
+from ape_jax.training import loop
 from ape_jax.training import step as step_lib
-from ape_jax.training.source import Source
+from ape_jax.training.input.source import Source
 
 
 class Killed(BaseException):

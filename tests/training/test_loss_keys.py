@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from ape_jax import config as config_lib
-from ape_jax.align import losses, objective
+from ape_jax.align import losses
+from ape_jax.align.losses import objective
 from ape_jax.errors import UserError
 from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.training import build, loop, run
-from ape_jax.training.input import TrainInput
+from ape_jax.runs import build
+from ape_jax.training import loop, run
+from ape_jax.training.input.host import TrainInput
 from ape_jax.training.step import contrastive_loss
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

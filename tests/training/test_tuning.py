@@ -11,8 +11,9 @@ import ape_jax
 from ape_jax import config as config_lib
 from ape_jax.errors import UserError
 from ape_jax.features.store import FeatureStore
-from ape_jax.training import build, loop, run
-from ape_jax.training.source import Source
+from ape_jax.runs import build
+from ape_jax.training import loop, run
+from ape_jax.training.input.source import Source
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

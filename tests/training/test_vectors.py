@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ape_jax import config as config_lib
-from ape_jax import inference
 from ape_jax.errors import UserError
+from ape_jax.runs import inference
 from ape_jax.training import loop
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

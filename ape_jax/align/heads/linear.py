@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ape_jax.align.heads.pooling import Mask, Text, last_kernel, pool_like, tokens_of
-from ape_jax.towers.layers import Dense
+from ape_jax.nn.layers import Dense
 from ape_jax.towers.tower import TowerConfig
 
 DType = Any

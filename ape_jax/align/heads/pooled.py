@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ape_jax.align.heads.batch_norm import BatchNorm
+from ape_jax.align.heads.hidden import Hidden, hidden_layers
 from ape_jax.align.heads.pooling import Mask, Text, last_kernel, pool_like, tokens_of
-from ape_jax.align.hidden import Hidden, hidden_layers
-from ape_jax.towers.layers import ACTIVATIONS, Dense, LayerNorm
+from ape_jax.nn.layers import ACTIVATIONS, Dense, LayerNorm
 from ape_jax.towers.tower import TowerConfig
 
 DType = Any

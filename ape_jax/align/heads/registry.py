@@ -7,7 +7,6 @@ from typing import Any
 
 import flax.linen as nn
 
-from ape_jax import head_names
 from ape_jax.align.heads.linear import Identity, Linear, PooledLinear
 from ape_jax.align.heads.lookup import Lookup
 from ape_jax.align.heads.pooled import OnPooledText, PooledMLP, ResidualMLP, StarMLP
@@ -15,6 +14,7 @@ from ape_jax.align.heads.summed import Summed
 from ape_jax.align.heads.token_mlp import TokenMLP
 from ape_jax.align.heads.token_pool import ImageTokenPool, TextTokenPool
 from ape_jax.align.heads.transformer import Transformer
+from ape_jax.config import head_names
 from ape_jax.towers.tower import TowerConfig
 
 DType = Any

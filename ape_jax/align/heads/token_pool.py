@@ -9,9 +9,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ape_jax.align.heads.hidden import Hidden
 from ape_jax.align.heads.pooling import Mask, Text, last_kernel, pool_like, tokens_of
-from ape_jax.align.hidden import Hidden
-from ape_jax.towers.layers import Dense, LayerNorm
+from ape_jax.nn.layers import Dense, LayerNorm
 from ape_jax.towers.tower import TowerConfig
 
 DType = Any

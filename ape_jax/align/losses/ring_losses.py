@@ -1,0 +1,243 @@
+"""Softmax and sigmoid losses by one pass round the ring, with derivatives written by hand.
+
+Of the [B, B] matrix softmax keeps only a log-sum-exp a row and a column, and its backward pass
+makes each tile again: four products of tiles in all, one forward and three backward. Sigmoid's
+terms do not wait for such sums: where its gradient is wanted, it comes with the value, in three.
+
+`losses.softmax_reference` and `losses.sigmoid_reference` are what these mean.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from ape_jax.align.losses.negatives import Ids
+from ape_jax.align.losses.ring import Ring, Side, Tile
+
+# What a maximum begins with: as good as -inf, and its difference from itself is a number.
+_LOWEST = -1e30
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def softmax(
+    ring: Ring,
+    smoothing: float,
+    zimg: Float[Array, "B e"],
+    ztxt: Float[Array, "B e"],
+    scale: Float[Array, ""],
+    ids: tuple[Ids, Ids] | None,
+) -> Float[Array, ""]:
+    """As `losses.softmax`.
+
+    Args:
+      ring: where the batch lies, and who is whose negative.
+      smoothing: of the labels.
+      zimg: unit-length image embeddings, f32 or bf16.
+      ztxt: of their texts.
+      scale: the inverse temperature.
+      ids: of the images and of the texts, i32 [B, c] each; None where all are different.
+    """
+    return _softmax_forward(ring, smoothing, zimg, ztxt, scale, ids)[0]
+
+
+def _softmax_forward(ring, smoothing, zimg, ztxt, scale, ids):
+    def on_device(sharded: PyTree, scale: Array) -> tuple[Array, PyTree]:
+        home, guest = _sides(ring, *sharded)
+        fresh = _no_negatives(len(home["z"]))
+
+        def visit(tile: Tile, rows: PyTree, columns: PyTree) -> tuple[PyTree, PyTree]:
+            of_rows, of_columns = _leads(tile)
+            return (
+                _add_exponentials(rows, scale, of_rows, tile.negative, axis=1),
+                _add_exponentials(columns, scale, of_columns, tile.negative, axis=0),
+            )
+
+        sums = ring.sweep(visit, _merge_exponentials, home, guest, (fresh, fresh))
+        # softplus(log-sum-exp of the negatives' lead over the pair) is the cross entropy.
+        entropies = [jax.nn.softplus(jnp.log(s["total"]) + s["top"]) for s in sums]
+        terms = sum(entropies)
+        if smoothing:
+            for s in sums:
+                terms -= smoothing * scale * s["lead"] / (s["count"] + 1)
+        counts = [s["count"] for s in sums]
+        loss = ring.total(terms.sum()) / (2 * len(zimg))
+        return loss, (entropies, counts)
+
+    kept = [True, True]
+    loss, found = ring.spread(on_device, (zimg, ztxt, ids), scale, (False, (kept, kept)))
+    return loss, (zimg, ztxt, scale, ids, found)
+
+
+def _leads(tile: Tile) -> tuple[Float[Array, "m n"], Float[Array, "m n"]]:
+    """How far each cosine lies above the pair's own: of the image's pair, and of the text's."""
+    own = tile.home["positive"][:, None], tile.guest["positive"][None, :]
+    return tile.cosines - own[0], tile.cosines - own[1]
+
+
+def _no_negatives(b: int) -> PyTree:
+    zeros = jnp.zeros(b, jnp.float32)
+    return {"top": zeros + _LOWEST, "total": zeros, "lead": zeros, "count": zeros}
+
+
+def _add_exponentials(sums: PyTree, scale: Array, lead: Array, negative: Array, axis: int):
+    """A running sum of exp(scale * lead) relative to its largest, of the lead, and a count."""
+    x = scale * lead
+    top = jnp.maximum(sums["top"], jnp.max(x, axis=axis, where=negative, initial=_LOWEST))
+    terms = jnp.where(negative, jnp.exp(x - jnp.expand_dims(top, axis)), 0)
+    return {
+        "top": top,
+        "total": sums["total"] * jnp.exp(sums["top"] - top) + terms.sum(axis=axis),
+        "lead": sums["lead"] + jnp.where(negative, lead, 0).sum(axis=axis),
+        "count": sums["count"] + negative.astype(jnp.float32).sum(axis=axis),
+    }
+
+
+def _merge_exponentials(a: PyTree, b: PyTree) -> PyTree:
+    top = jnp.maximum(a["top"], b["top"])
+    total = sum(s["total"] * jnp.exp(s["top"] - top) for s in (a, b))
+    return {"top": top, "total": total, **{k: a[k] + b[k] for k in ("lead", "count")}}
+
+
+def _softmax_backward(ring, smoothing, saved, cotangent):
+    zimg, ztxt, scale, ids, found = saved
+
+    def on_device(sharded: PyTree, whole: PyTree) -> tuple[Array, Array, Array]:
+        (zimg, ztxt, ids, (entropies, counts)), (scale, cotangent) = sharded, whole
+        home, guest = _sides(ring, zimg, ztxt, ids)
+        for side, entropy, count in zip((home, guest), entropies, counts):
+            side |= {"entropy": entropy, "share": smoothing / (count + 1)}
+
+        def visit(tile: Tile, rows: PyTree, columns: PyTree) -> tuple[PyTree, PyTree]:
+            (of_rows, of_columns), home, guest = _leads(tile), tile.home, tile.guest
+            # sigmoid(lse) exp(x - lse) = exp(x - softplus(lse)): a softmax over pair and negatives.
+            weights = jnp.exp(scale * of_rows - home["entropy"][:, None])
+            weights += jnp.exp(scale * of_columns - guest["entropy"][None, :])
+            if smoothing:
+                weights -= home["share"][:, None] + guest["share"][None, :]
+            weights = jnp.where(tile.negative, weights, 0)
+            return _add_gradients(tile, weights, rows, columns, {"with": weights * tile.cosines})
+
+        sums = ring.sweep(visit, _add, home, guest, _no_gradients(zimg, ("with",)))
+        by_positive = sum(jnp.expm1(-s["entropy"]) for s in (home, guest))
+        if smoothing:
+            by_positive += sum(s["share"] * n for s, n in zip((home, guest), counts))
+        factor = cotangent / (2 * ring.devices * len(zimg))
+        dimg, dtxt = _embedding_gradients(home, guest, sums, by_positive, scale * factor)
+        # Row by row: the two terms nearly cancel.
+        dscale = factor * (sums[0]["with"] + by_positive * home["positive"]).sum()
+        return dimg, dtxt, ring.total(dscale)
+
+    out = (True, True, False)
+    return (*ring.spread(on_device, (zimg, ztxt, ids, found), (scale, cotangent), out), None)
+
+
+softmax.defvjp(_softmax_forward, _softmax_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def sigmoid(
+    ring: Ring,
+    divisor: float,
+    zimg: Float[Array, "B e"],
+    ztxt: Float[Array, "B e"],
+    scale: Float[Array, ""],
+    bias: Float[Array, ""],
+    ids: tuple[Ids, Ids] | None,
+) -> Float[Array, ""]:
+    """As `losses.sigmoid`, its sum divided by `divisor`; other arguments as for `softmax`."""
+
+    def on_device(sharded: PyTree, whole: tuple[Array, Array]) -> Array:
+        scale, bias = whole
+        home, guest = _sides(ring, *sharded)
+
+        def visit(tile: Tile, rows: Array, columns: PyTree) -> tuple[Array, PyTree]:
+            unlike = jnp.where(tile.negative, jax.nn.softplus(scale * tile.cosines + bias), 0)
+            return rows + unlike.sum(axis=1), columns
+
+        nothing = jnp.zeros(len(home["z"]), jnp.float32)
+        unlike, _ = ring.sweep(visit, lambda a, b: a, home, guest, (nothing, ()))
+        alike = jax.nn.softplus(-(scale * home["positive"] + bias))
+        return ring.total((unlike + alike).sum()) / divisor
+
+    return ring.spread(on_device, (zimg, ztxt, ids), (scale, bias), False)
+
+
+def _sigmoid_forward(ring, divisor, zimg, ztxt, scale, bias, ids):
+    """Value and gradients in one pass: unlike softmax's, no term waits for the others' sum."""
+
+    def on_device(sharded: PyTree, whole: PyTree) -> tuple[Array, tuple[Array, ...]]:
+        scale, bias = whole
+        home, guest = _sides(ring, *sharded)
+
+        def visit(tile: Tile, rows: PyTree, columns: PyTree) -> tuple[PyTree, PyTree]:
+            logits = scale * tile.cosines + bias
+            weights = jnp.where(tile.negative, jax.nn.sigmoid(logits), 0)
+            unlike = jnp.where(tile.negative, jax.nn.softplus(logits), 0)
+            sums = {"with": weights * tile.cosines, "alone": weights, "loss": unlike}
+            return _add_gradients(tile, weights, rows, columns, sums)
+
+        nothing = _no_gradients(home["z"], ("with", "alone", "loss"))
+        sums = ring.sweep(visit, _add, home, guest, nothing)
+        logits = scale * home["positive"] + bias
+        by_positive = -jax.nn.sigmoid(-logits)
+        dimg, dtxt = _embedding_gradients(home, guest, sums, by_positive, scale / divisor)
+        dscale = (sums[0]["with"] + by_positive * home["positive"]).sum() / divisor
+        dbias = (sums[0]["alone"] + by_positive).sum() / divisor
+        loss = (sums[0]["loss"] + jax.nn.softplus(-logits)).sum() / divisor
+        return ring.total(loss), (dimg, dtxt, ring.total(dscale), ring.total(dbias))
+
+    out = (False, (True, True, False, False))
+    return ring.spread(on_device, (zimg, ztxt, ids), (scale, bias), out)
+
+
+def _sigmoid_backward(ring, divisor, gradients, cotangent):
+    return (*((cotangent * g).astype(g.dtype) for g in gradients), None)
+
+
+sigmoid.defvjp(_sigmoid_forward, _sigmoid_backward)
+
+
+def _sides(
+    ring: Ring, zimg: Array, ztxt: Array, ids: tuple[Array, Array] | None
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What meetings read of a device's images and texts."""
+    own = (zimg.astype(jnp.float32) * ztxt.astype(jnp.float32)).sum(axis=1)
+    place = ring.places(len(zimg))
+    both = {"positive": own, "place": place}
+    image_ids, text_ids = (place[:, None],) * 2 if ids is None else ids
+    return {"z": zimg, "ids": image_ids, **both}, {"z": ztxt, "ids": text_ids, **both}
+
+
+def _no_gradients(z: Array, scalars: tuple[str, ...]) -> tuple[PyTree, PyTree]:
+    """What the sums of a backward pass begin with, of the images and of the texts."""
+    zeros = jnp.zeros(z.shape, jnp.float32)
+    return {"z": zeros, **{name: jnp.zeros(len(z), jnp.float32) for name in scalars}}, {"z": zeros}
+
+
+def _add_gradients(
+    tile: Tile, weights: Array, rows: PyTree, columns: PyTree, summed: PyTree
+) -> tuple[PyTree, PyTree]:
+    """Adds a tile's gradients, and the sums over its columns."""
+    by_image, by_text = tile.gradients(weights)
+    rows = {"z": rows["z"] + by_image, **{k: rows[k] + x.sum(axis=1) for k, x in summed.items()}}
+    return rows, {"z": columns["z"] + by_text}
+
+
+def _add(a: PyTree, b: PyTree) -> PyTree:
+    return jax.tree.map(jnp.add, a, b)
+
+
+def _embedding_gradients(
+    home: Side, guest: Side, sums: tuple[PyTree, PyTree], by_positive: Array, factor: Array
+) -> tuple[Array, Array]:
+    """Adds the pairs' own part to that of their negatives; in the embeddings' types."""
+
+    def finished(side: Side, other: Side, total: Array) -> Array:
+        own = by_positive[:, None] * other["z"].astype(jnp.float32)
+        return (factor * (total + own)).astype(side["z"].dtype)
+
+    return finished(home, guest, sums[0]["z"]), finished(guest, home, sums[1]["z"])

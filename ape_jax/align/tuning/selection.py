@@ -1,0 +1,201 @@
+"""Which parameters of a tower are trained: every leaf in a group, every mode a set of groups.
+
+The table of groups is explicit, and a leaf that no rule covers is an error: a new kind of tower
+must not be trained, or left frozen, by accident.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import flax.traverse_util
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from ape_jax.align.heads import batch_norm
+from ape_jax.config.tune import Tune
+from ape_jax.towers.tower import Tower, slice_blocks
+
+_NORMS = "(pre_norm|norm|norm1|norm2)"
+_DENSE = "(attention/(query|key|value|out)|mlp/fc[12])"
+
+GROUPS: tuple[tuple[str, str], ...] = (
+    (r"appended/.+", "appended block"),
+    (r".+/adapter/(down|up)/(kernel|bias)", "adapter"),
+    (r".+/lora/(down|up)/kernel", "LoRA"),
+    (rf"(.+/)?{_NORMS}/scale", "norm scale"),
+    (rf"(.+/)?{_NORMS}/bias", "norm bias"),
+    (rf"(blocks|head)/{_DENSE}/bias|embed/bias", "bias"),
+    (rf"(blocks|head)/{_DENSE}/kernel(_scale)?", "kernel"),  # The scale of one in int8.
+    (r"blocks/scale[12]/scale", "layer scale"),
+    (r"embed/kernel", "patch embedding"),
+    (r"embed/(token|type)", "token embedding"),
+    (r"embed/position", "position embedding"),
+    (r"embed/(cls|distillation|registers)|head/probe", "class tokens"),
+    (r"relative_bias", "relative position"),
+)
+"""The first rule that matches the whole name of a leaf in a tower's tree says its group."""
+
+# By the parts of a mode; `append` trains the norm after its block too, see `is_trained`.
+_TRAINED = {
+    "layernorm": {"norm scale", "norm bias"},
+    "bitfit": {"norm bias", "bias"},
+    "adapter": {"adapter"},
+    "lora": {"LoRA"},
+    "append": {"appended block"},
+}
+
+
+def group(name: str) -> str:
+    """The group of a leaf, `blocks/norm1/scale` -> "norm scale".
+
+    Raises:
+      ValueError: for a leaf that no rule covers.
+    """
+    for pattern, found in GROUPS:
+        if re.fullmatch(pattern, name):
+            return found
+    raise ValueError(
+        f"the tower's parameter {name!r} is in no group; add a rule to align.selection.GROUPS"
+    )
+
+
+def is_trained(name: str, tune: Tune) -> bool:
+    """Whether a mode trains a leaf of the part of a tower that it reaches.
+
+    That part is, with `top`, what lies above the frontier; relative positions are shared with the
+    frozen blocks and stay.
+    """
+    found = group(name)
+    if tune.full:
+        return True
+    if tune.top:
+        return found != "relative position"
+    if "append" in tune.parts and name.startswith("norm/"):
+        return True
+    return any(found in _TRAINED[part] for part in tune.parts)
+
+
+def used(tower: Tower, layer: int, pooling: str) -> dict[str, Any]:
+    """The parameters that this layer and pooling read: nothing else is trained or kept."""
+    final, depth = layer == -1, blocks_read(tower, layer)
+    dropped = {"head"} if pooling != "map" else set()
+    dropped |= set() if final else {"norm"}
+    dropped |= set() if depth else {"blocks"}
+    kept = {name: value for name, value in tower.params.items() if name not in dropped}
+    if 0 < depth < tower.config.depth:
+        kept["blocks"] = slice_blocks(kept["blocks"], 0, depth)
+    return kept
+
+
+def blocks_read(tower: Tower, layer: int) -> int:
+    """How many blocks lie at or below a layer (`Tower.apply`)."""
+    depth = tower.config.depth
+    return depth if layer == -1 else layer % (depth + 1)
+
+
+def is_dead(name: str, tower: Tower, pooling: str) -> bool:
+    """Whether a leaf that the forward pass names changes nothing in what is read of it.
+
+    The last norm of CLIP's image tower is for the pooled vector and not for the tokens.
+    """
+    tokens_only = pooling == "none" and not getattr(tower.config, "norm_tokens", True)
+    return tokens_only and name.startswith("norm/")
+
+
+def flatten(tree: PyTree) -> dict[str, Any]:
+    """`{"blocks/norm1/scale": array, ...}`."""
+    return flax.traverse_util.flatten_dict(dict(tree), sep="/")
+
+
+def map_leaves(function: Callable[[str, Any], Any], tree: PyTree) -> PyTree:
+    """A tree of `function(name, leaf)`."""
+    flat = {name: function(name, leaf) for name, leaf in flatten(tree).items()}
+    return flax.traverse_util.unflatten_dict(flat, sep="/")
+
+
+def split(params: PyTree, keep: Callable[[str], bool]) -> tuple[PyTree, PyTree]:
+    """The leaves for which `keep(name)` holds, and the rest; both under their own names.
+
+    Trained leaves are float32 whatever the tower is kept in: in bfloat16 most updates would be
+    rounded away.
+    """
+    flat = flatten(params)
+    kept = {name: jnp.asarray(leaf, jnp.float32) for name, leaf in flat.items() if keep(name)}
+    rest = {name: leaf for name, leaf in flat.items() if name not in kept}
+    return tuple(flax.traverse_util.unflatten_dict(part, sep="/") for part in (kept, rest))
+
+
+def merge(*trees: PyTree) -> PyTree:
+    """One tree out of trees that have no leaf in common.
+
+    Raises:
+      ValueError: for a leaf that two of them have.
+    """
+    flat: dict[str, Any] = {}
+    for tree in trees:
+        leaves = flatten(tree)
+        if both := flat.keys() & leaves.keys():
+            raise ValueError(f"{min(both)} is in both trees")
+        flat.update(leaves)
+    return flax.traverse_util.unflatten_dict(flat, sep="/")
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """How much of a group of parameters is trained."""
+
+    side: str
+    group: str
+    parameters: int
+    trained: int
+
+    def cells(self) -> list[str]:
+        """Its row in a table under `SHARE_HEAD`."""
+        percent = f"{100 * self.trained / self.parameters:.4g}"
+        return [self.side, self.group, f"{self.parameters:,}", f"{self.trained:,}", percent]
+
+
+SHARE_HEAD = ("side", "parameters", "all", "trained", "%")
+
+
+def shares(trainable: Mapping[str, PyTree], frozen: Mapping[str, PyTree]) -> list[Share]:
+    """The two trees of a model by side and group, in the order of the tables."""
+    count: dict[tuple[str, str], list[int]] = {}
+    for is_kept, tree in ((True, trainable), (False, frozen)):
+        for side, found, size, is_learned in _sizes(tree):
+            entry = count.setdefault((side, found), [0, 0])
+            entry[0] += size
+            entry[1] += size * (is_kept and is_learned)
+    return [Share(*key, *count[key]) for key in sorted(count, key=_place)]
+
+
+def counts(trainable: Mapping[str, PyTree], frozen: Mapping[str, PyTree]) -> tuple[int, int]:
+    """How many parameters of a model are trained, and how many are not."""
+    found = shares(trainable, frozen)
+    trained = sum(share.trained for share in found)
+    return trained, sum(share.parameters for share in found) - trained
+
+
+def _sizes(tree: Mapping[str, PyTree]) -> Iterator[tuple[str, str, int, bool]]:
+    for top, part in tree.items():
+        side, _, kind = top.partition("_")
+        for name, leaf in flatten(part).items():
+            size = math.prod(leaf.shape)
+            if kind == "tower":
+                yield side, group(name), size, True
+            elif kind == "head":  # Averages over batches are no parameters.
+                yield side, "head", size, not batch_norm.is_running(name)
+            else:
+                yield "both" if top == "loss" else "image", top, size, True
+
+
+def _place(key: tuple[str, str]) -> tuple[int, int, str]:
+    groups = [found for _, found in GROUPS]
+    side, found = key
+    place = groups.index(found) if found in groups else len(groups)
+    return ("image", "text", "both").index(side), place, found

@@ -1,0 +1,140 @@
+"""The kinds of value that a config key can hold, each with its check and its words."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ape_jax.config.methods import METHODS
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One key: its default, a test for its value and the words that say what passes the test."""
+
+    default: Any
+    expects: str
+    check: Callable[[Any], bool]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def integer(default: int, low: int, high: int = 2**31 - 1) -> Field:
+    """An integer between two bounds; the step counter's by default."""
+
+    def check(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+    return Field(default, f"an integer from {low} to {high}", check)
+
+
+def number(default: float, low: float, high: float = math.inf) -> Field:
+    """A finite number between two bounds."""
+    bounds = f"from {low:g} to {high:g}" if high < math.inf else f">= {low:g}"
+    return Field(default, f"a number {bounds}", lambda v: _is_number(v) and low <= v <= high)
+
+
+def choice(*names: str) -> Field:
+    """One of some names; the first is the default."""
+    return Field(names[0], "one of " + ", ".join(map(repr, names)), lambda v: v in names)
+
+
+def text(default: str = "", expects: str = "a string") -> Field:
+    """Any string."""
+    return Field(default, expects, lambda v: isinstance(v, str))
+
+
+def flag(default: bool) -> Field:
+    """True or False."""
+    return Field(default, "True or False", lambda v: isinstance(v, bool))
+
+
+def regex(default: str) -> Field:
+    """A regular expression."""
+    return Field(default, "a regular expression", _is_regex)
+
+
+def _is_regex(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and re.compile(value) is not None
+    except re.error:
+        return False
+
+
+def is_crop(value: Any) -> bool:
+    """Whether it is () or a range of areas for RandomResizedCrop."""
+    if value == ():
+        return True
+    ok = isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
+    return ok and 0 < value[0] <= value[1] <= 1
+
+
+def is_randaugment(value: Any) -> bool:
+    """Whether it is () or (operations, magnitude)."""
+    if value == ():
+        return True
+    ok = isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
+    return ok and isinstance(value[0], int) and 1 <= value[0] <= 16 and 0 <= value[1] <= 10
+
+
+def is_words(value: Any) -> bool:
+    """Whether it is () or (variants, rate)."""
+    if value == ():
+        return True
+    ok = isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
+    return ok and isinstance(value[0], int) and 1 <= value[0] <= 64 and 0 < value[1] < 1
+
+
+def is_colour(value: Any) -> bool:
+    """Whether it is an RGB triple."""
+    ok = isinstance(value, tuple) and len(value) == 3
+    return ok and all(isinstance(v, int) and 0 <= v <= 255 for v in value)
+
+
+def is_specs(value: Any) -> bool:
+    """Whether it maps names, which become part of metric names, to pairs."""
+    name = re.compile(r"[A-Za-z0-9_.-]+")
+    if not isinstance(value, Mapping):
+        return False
+    texts = all(isinstance(x, str) for item in value.items() for x in item)
+    return texts and all(name.fullmatch(k) and v for k, v in value.items())
+
+
+def is_multipliers(value: Any) -> bool:
+    """Whether it lists (regular expression, factor)."""
+    ok = isinstance(value, tuple) and all(isinstance(v, tuple) and len(v) == 2 for v in value)
+    return ok and all(_is_regex(k) and _is_number(m) and m >= 0 for k, m in value)
+
+
+def is_methods(value: Any) -> bool:
+    """Whether it lists methods that a study knows."""
+    return isinstance(value, tuple) and all(isinstance(v, str) and v in METHODS for v in value)
+
+
+def is_rates(value: Any) -> bool:
+    """Whether it lists (method, learning rate)."""
+    ok = isinstance(value, tuple) and all(isinstance(v, tuple) and len(v) == 2 for v in value)
+    return ok and all(is_methods((m,)) and _is_number(lr) and 0 < lr <= 10 for m, lr in value)
+
+
+def is_sizes(value: Any) -> bool:
+    """Whether it lists different numbers of pairs, 0 for all."""
+    ok = isinstance(value, tuple) and all(type(v) is int and v >= 0 for v in value)
+    return ok and len(set(value)) == len(value)
+
+
+def is_steps(value: Any) -> bool:
+    """Whether it lists (pairs, steps)."""
+    ok = isinstance(value, tuple) and all(isinstance(v, tuple) and len(v) == 2 for v in value)
+    return ok and all(type(x) is int and x >= 0 for v in value for x in v)
+
+
+def is_settings(value: Any) -> bool:
+    """Whether it lists (method, config key, value)."""
+    ok = isinstance(value, tuple) and all(isinstance(v, tuple) and len(v) == 3 for v in value)
+    return ok and all(is_methods(v[:1]) and isinstance(v[1], str) for v in value)

@@ -1,0 +1,270 @@
+"""Rules that tie keys of a config together, each with the sentence that says how to get out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from ape_jax.config import head_names, start_rules, tune
+from ape_jax.errors import UserError
+
+# Of a tower or a pairs source: vectors that the user brings, see `data.vectors`.
+VECTORS = "features:"
+
+
+def check(config: ml_collections.ConfigDict, defaults: Mapping[str, Any]) -> None:
+    """Checks a config whose keys are right each by itself.
+
+    Args:
+      config: every key set.
+      defaults: the schema's, flat.
+
+    Raises:
+      UserError: naming a key that does not go with another.
+    """
+    _check_required(config)
+    _check_vectors(config)
+    start_rules.check(config)
+    _check_model(config)
+    _check_features(config)
+    _check_training(config)
+    _check_no_effect(config, defaults)
+
+
+def _check_required(config: ml_collections.ConfigDict) -> None:
+    for side in ("image", "text"):
+        if not config[side].tower:
+            raise UserError(f"config.{side}.tower: expected a tower such as 'demo:NAME', found ''")
+    if not config.data.pairs:
+        raise UserError("config.data.pairs: expected a pairs file, found ''")
+
+
+def _check_vectors(config: ml_collections.ConfigDict) -> None:
+    """Vectors that are given need a side that takes them, in every source alike."""
+    given = [side for side in ("image", "text") if config[side].tower.startswith(VECTORS)]
+    sources = {"data.pairs": config.data.pairs}
+    sources.update({f"data.eval.{name}": spec for name, spec in config.data.eval.items()})
+    for key, spec in sources.items():
+        if spec.startswith(VECTORS) and "image" not in given:
+            raise UserError(
+                f"config.{key}: {spec!r} gives vectors in the place of images; write "
+                "image.tower='features:WIDTH'"
+            )
+        if given and not spec.startswith(VECTORS):
+            raise UserError(
+                f"config.{key}: {given[0]}.tower={config[given[0]].tower!r} takes vectors; write "
+                f"'features:FILE', found {spec!r}"
+            )
+    if given == ["text"]:
+        raise UserError(
+            "config.text.tower: vectors for texts alone are not supported; give the images' too, "
+            "image.tower='features:WIDTH'"
+        )
+    for side in given:
+        if config[side].tune != "frozen" or config[side].layer != -1:
+            raise UserError(
+                f"config.{side}.tower: {config[side].tower!r} has no layers to choose from or to "
+                f"train; leave {side}.tune and {side}.layer at their defaults"
+            )
+    if "image" in given and config.cache.views != 1:
+        raise UserError(
+            f"config.cache.views: given vectors are not encoded; write 1, found "
+            f"{config.cache.views} (several views of an image are rows [V, d] of it)"
+        )
+    if "image" in given and (config.image.size or config.image.pooling != "own"):
+        raise UserError(
+            "config.image: given vectors are not prepared or pooled; leave image.size and "
+            "image.pooling out"
+        )
+
+
+def _check_model(config: ml_collections.ConfigDict) -> None:
+    if config.image.tune != "frozen" and config.image.standardize:
+        raise UserError(
+            "config.image.standardize: statistics are fixed before training, so they need "
+            "image.tune='frozen'; set it to False"
+        )
+    solved = config.method in ("cca", "procrustes")  # Their image side is linear.
+    if config.image.head.name == "identity" and config.embed and not solved:
+        raise UserError(
+            f"config.embed: with image.head.name='identity' the joint width is the image "
+            f"feature's; found {config.embed}, write 0 or use image.head.name='linear'"
+        )
+    _check_image_tokens(config)
+    _check_text_head(config)
+    if config.loss.negatives == "local" and config.loss.local_groups < 2:
+        raise UserError(
+            "config.loss.local_groups: with loss.negatives='local' write how many parts a batch "
+            f"has (in LilT, GPUs), 2 or more; found {config.loss.local_groups}"
+        )
+    if config.loss.scale > config.loss.scale_max:
+        raise UserError(
+            f"config.loss.scale: expected at most loss.scale_max ({config.loss.scale_max:g}), "
+            f"found {config.loss.scale:g}"
+        )
+
+
+def _check_image_tokens(config: ml_collections.ConfigDict) -> None:
+    """All tokens of an image go with the one head that takes them."""
+    takes = config.image.head.name == "token_pool_mlp"
+    if takes != (config.image.pooling == "none"):
+        raise UserError(
+            "config.image.pooling: 'none' and image.head.name='token_pool_mlp' go together; found "
+            f"{config.image.pooling!r} and {config.image.head.name!r}"
+        )
+    if takes and (config.image.standardize or config.method != "train"):
+        raise UserError(
+            "config.image.head.name: 'token_pool_mlp' has a norm of its own and is trained; write "
+            "image.standardize=False and method='train'"
+        )
+
+
+def _check_text_head(config: ml_collections.ConfigDict) -> None:
+    names = head_names.parts(config.text.head.name)
+    if "identity" in names[1:]:
+        raise UserError(
+            f"config.text.head.name: 'identity' cannot start at zero, so it can only be the first "
+            f"part of a sum; found {config.text.head.name!r}"
+        )
+    if "lookup" in names and config.text.tower.startswith(VECTORS):
+        raise UserError(
+            f"config.text.head.name: 'lookup' needs token ids, and {config.text.tower!r} gives "
+            f"vectors without any; leave it out of {config.text.head.name!r}"
+        )
+
+
+def _check_features(config: ml_collections.ConfigDict) -> None:
+    """What is encoded once, and what can be done with it."""
+    augmented = config.augment.crop or config.augment.flip or config.augment.randaugment
+    frontier = {side: tune.parse(config[side].tune).frontier for side in ("image", "text")}
+    frozen = {side: found == "output" for side, found in frontier.items()}
+    if augmented and config.cache.views == 1 and frontier["image"] != "input":
+        raise UserError(
+            "config.cache.views: 1 encodes each image once and clean, but augment asks for more; "
+            "write 0 (anew in every step) or the number of views"
+        )
+    if config.cache.views > 1 and not augmented:
+        raise UserError(
+            f"config.cache.views: {config.cache.views} views without augmentation are all the "
+            "same; write 1 or set augment.crop, augment.flip or augment.randaugment"
+        )
+    if config.augment.words and config.text.tower.startswith(VECTORS):
+        raise UserError(
+            f"config.augment.words: {config.text.tower!r} gives vectors, which have no words to "
+            "leave out; write ()"
+        )
+    for side, found in frontier.items():
+        if config.cache.place == "device" and found == "hidden":
+            raise UserError(
+                f"config.cache.place: with {side}.tune={config[side].tune!r} every token of a "
+                "hidden state is kept, which is streamed from the host; write 'auto' or 'host'"
+            )
+    cached = frozen["image"] and frozen["text"] and config.cache.views and config.cache.text
+    if config.cache.place == "device" and not cached:
+        raise UserError(
+            "config.cache.place: 'device' needs both sides encoded once: tune='frozen', "
+            "cache.views of at least 1 and cache.text=True; write 'auto'"
+        )
+    if config.latent.mixup and not (frozen["image"] and frozen["text"]):
+        raise UserError(
+            "config.latent.mixup: both sides are mixed, so both need tune='frozen'; write 0"
+        )
+    for key in ("noise", "dropout"):
+        if config.latent[key] and not any(frozen.values()):
+            raise UserError(
+                f"config.latent.{key}: it changes the features of a frozen tower and no tower is "
+                "frozen; write 0"
+            )
+
+
+def _check_training(config: ml_collections.ConfigDict) -> None:
+    for side in ("image", "text"):
+        if config[side].tune != "frozen" and config[side].param_dtype == "int8":
+            raise UserError(
+                f"config.{side}.param_dtype: 'int8' is for frozen towers, and {side}.tune is "
+                f"{config[side].tune!r}; write 'float32' or tune='frozen'"
+            )
+        if config[side].tune == "full" and config[side].param_dtype != "float32":
+            raise UserError(
+                f"config.{side}.param_dtype: with tune='full' the optimizer needs parameters in "
+                f"'float32' (products are in {side}.dtype), found {config[side].param_dtype!r}"
+            )
+    if config.optim.name == "adam" and config.optim.weight_decay:
+        raise UserError(
+            "config.optim.weight_decay: adam has none; write 0 or use optim.name='adamw'"
+        )
+    micro = config.train.micro_batch
+    if micro and config.train.batch % micro:
+        raise UserError(
+            f"config.train.micro_batch: {micro} does not divide train.batch "
+            f"({config.train.batch}); write a divisor, or 0 for the whole batch"
+        )
+    if micro not in (0, config.train.batch):
+        for side in ("image", "text"):
+            if config[side].head.norm == "batch":
+                raise UserError(
+                    f"config.{side}.head.norm: 'batch' is over a whole batch, and "
+                    f"train.micro_batch cuts it; write train.micro_batch=0 or norm='none'"
+                )
+    if config.optim.warmup >= config.train.steps:
+        raise UserError(
+            f"config.optim.warmup: expected less than train.steps ({config.train.steps}), "
+            f"found {config.optim.warmup}"
+        )
+
+
+def _check_no_effect(config: ml_collections.ConfigDict, defaults: Mapping[str, Any]) -> None:
+    """A key that was set and changes nothing is a misunderstanding, not a choice."""
+    unused = {}
+    for side in ("image", "text"):
+        head, why = config[side].head, f"{side}.head.name={config[side].head.name!r}"
+        for key in sorted(set(head) - {"name"} - head_names.keys(head.name)):
+            unused[f"{side}.head.{key}"] = (head[key], why)
+    if not head_names.POOLED & set(head_names.parts(config.text.head.name)):
+        unused["text.pooling"] = (config.text.pooling, why)
+    if config.image.tune == config.text.tune == "frozen":
+        unused["train.remat"] = (config.train.remat, "image.tune=text.tune='frozen'")
+    if config.loss.name == "softmax":
+        for key in ("bias", "normalize"):
+            unused[f"loss.{key}"] = (config.loss[key], "loss.name='softmax'")
+    else:
+        unused["loss.smoothing"] = (config.loss.smoothing, f"loss.name={config.loss.name!r}")
+    if config.start.model and config.loss.learn_scale:
+        unused["loss.scale"] = (config.loss.scale, f"start.model={config.start.model!r}")
+    if config.loss.negatives == "global":
+        unused["loss.local_groups"] = (config.loss.local_groups, "loss.negatives='global'")
+    if tune.parse(config.text.tune).frontier == "input":
+        unused["cache.text"] = (config.cache.text, f"text.tune={config.text.tune!r}")
+    closed = config.start.method if config.method == "train" else config.method
+    takes = {
+        "l2": ("ridge", "ridge_text", "cca"),
+        "power": ("cca", "asif"),
+        "neighbours": ("asif",),
+    }
+    for key, methods in takes.items():
+        if closed not in methods:
+            why = f"method={config.method!r} and start.method={config.start.method!r}"
+            unused[f"closed.{key}"] = (config.closed[key], why)
+    if config.text.tower.startswith(VECTORS):
+        for key in ("max_length", "prefix"):
+            unused[f"text.{key}"] = (config.text[key], f"text.tower={config.text.tower!r}")
+        unused["cache.text"] = (config.cache.text, f"text.tower={config.text.tower!r}")
+    unused |= _unused_peft(config)
+    for key, (value, reason) in unused.items():
+        if value != defaults[key]:
+            raise UserError(f"config.{key}: {value!r} has no effect with {reason}; leave it out")
+
+
+def _unused_peft(config: ml_collections.ConfigDict) -> dict[str, tuple[Any, str]]:
+    modes = [config[side].tune for side in ("image", "text")]
+    parts = frozenset[str]().union(*(tune.parse(mode).parts for mode in modes))
+    why = "image.tune={!r} and text.tune={!r}".format(*modes)
+    keys = {"adapter": ("adapter_reduction",), "lora": ("lora_rank", "lora_alpha", "lora_targets")}
+    return {
+        f"peft.{key}": (config.peft[key], why)
+        for part, names in keys.items()
+        if part not in parts
+        for key in names
+    }

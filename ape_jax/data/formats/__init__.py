@@ -1,0 +1,1 @@
+"""Formats of pairs files, one a file."""

@@ -1,0 +1,1 @@
+"""Emoji and their names as image-text pairs."""

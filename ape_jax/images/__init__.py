@@ -1,0 +1,1 @@
+"""Images: decoding, preparation for a tower, augmentation."""

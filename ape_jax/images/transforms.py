@@ -1,0 +1,142 @@
+"""What a tower's files say must happen between a decoded image and the tower's input.
+
+`ImageTransform` computes what the PIL-backed image processor of Hugging Face `transformers` does
+with the same `preprocessor_config.json`, bit for bit, without importing it. (The torchvision-backed
+"fast" processors resize differently, by up to a few levels of 255.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+from ape_jax.errors import UserError
+from ape_jax.images.preprocessor import INTERPOLATIONS, read_settings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageTransform:
+    """Resize, centre crop, rescale and normalise, as the tower's own image processor does.
+
+    Example:
+      >>> ImageTransform(size=4, resize_size=4)(np.full((9, 9, 3), 255, np.uint8))[0, 0]
+      array([1., 1., 1.], dtype=float32)
+
+    Attributes:
+      size: Side of the square that comes out.
+      resize_size: Side (`exact`) or shortest edge (`shortest`) before the centre crop to `size`.
+      resize: `exact` (to a square, changing the aspect ratio), `shortest`, or `none`.
+      mean, std: Per channel, applied after `rescale`.
+      interpolation: A PIL filter; reducing filters widen with the factor (antialiased).
+      rescale: What the 0-255 values are multiplied with.
+    """
+
+    size: int
+    resize_size: int
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    resize: Literal["exact", "shortest", "none"] = "exact"
+    interpolation: str = "bilinear"
+    rescale: float = 1 / 255
+
+    def __post_init__(self):
+        object.__setattr__(self, "mean", tuple(float(m) for m in self.mean))
+        object.__setattr__(self, "std", tuple(float(s) for s in self.std))
+        if self.size < 1 or self.resize_size < 1:
+            raise UserError(
+                f"Image size must be at least 1, found size {self.size} and resize_size "
+                f"{self.resize_size}; write for example 224."
+            )
+        if self.interpolation not in INTERPOLATIONS:
+            raise UserError(
+                f"Image interpolation {self.interpolation!r} is unknown; write one of "
+                f"{', '.join(INTERPOLATIONS)}."
+            )
+
+    @classmethod
+    def from_preprocessor_config(
+        cls,
+        config: Mapping[str, Any],
+        *,
+        size: int | None = None,
+        source: str = "preprocessor_config.json",
+    ) -> ImageTransform:
+        """Read the settings of a ViT, DeiT, Bit (DINOv2), CLIP or SigLIP image processor.
+
+        Args:
+          config: The parsed `preprocessor_config.json`.
+          size: Another input size; the resize before the crop is scaled with it.
+          source: The file to name in messages.
+
+        Raises:
+          UserError: An unknown processor class, a key of the wrong form, or settings whose output
+            is not one square size for every image.
+        """
+        return cls(**read_settings(config, size, source))
+
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "S S 3"]:
+        """The tower's input for one decoded image."""
+        return self.normalize(self.crop(image))
+
+    def crop(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "S S 3"]:
+        """Resize and centre crop (with black where the image is smaller), still in 0-255."""
+        height, width = image.shape[:2]
+        if self.resize == "exact":
+            image = self.resize_to(image, self.resize_size, self.resize_size)
+        elif self.resize == "shortest":
+            # int(), not round(): transformers.image_transforms.get_resize_output_image_size.
+            long = int(self.resize_size * max(height, width) / min(height, width))
+            tall = height >= width
+            image = self.resize_to(
+                image, long if tall else self.resize_size, self.resize_size if tall else long
+            )
+        return _center_crop(image, self.size)
+
+    def resize_to(
+        self, image: UInt8[np.ndarray, "H W 3"], height: int, width: int
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """Resize with this transform's filter."""
+        if image.shape[:2] == (height, width):
+            return image
+        resample = INTERPOLATIONS[self.interpolation]
+        return np.asarray(Image.fromarray(image).resize((width, height), resample=resample))
+
+    def normalize(self, image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "H W 3"]:
+        """`(image * rescale - mean) / std`, by table: exact in f64 as the reference, and faster."""
+        table = _normalize_table(self.rescale, self.mean, self.std)
+        out = np.empty(image.shape, np.float32)
+        for c in range(3):
+            np.take(table[c], image[..., c], out=out[..., c])
+        return out
+
+
+@functools.cache
+def _normalize_table(
+    rescale: float, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Float32[np.ndarray, "3 256"]:
+    # transformers rescales in f64, rounds to f32 and normalises in f32; so do we, once per level.
+    levels = (np.arange(256, dtype=np.float64) * rescale).astype(np.float32)
+    return (levels[None] - np.float32(mean)[:, None]) / np.float32(std)[:, None]
+
+
+def _center_crop(image: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "S S 3"]:
+    """The crop of transformers.image_transforms.center_crop, its rounding of odd pads included."""
+    height, width = image.shape[:2]
+    if (height, width) == (size, size):
+        return image
+    if height < size or width < size:
+        big = np.zeros((max(height, size), max(width, size), 3), np.uint8)
+        top, left = math.ceil((big.shape[0] - height) / 2), math.ceil((big.shape[1] - width) / 2)
+        big[top : top + height, left : left + width] = image
+        # Offsets of the reference: floor((H - S) / 2) of the small image, moved by the pad.
+        top, left = (height - size) // 2 + top, (width - size) // 2 + left
+        return big[max(0, top) : top + size, max(0, left) : left + size]
+    top, left = (height - size) // 2, (width - size) // 2
+    return image[top : top + size, left : left + size]

@@ -1,0 +1,1 @@
+"""A run as it is kept and used: its work directory, checkpoints, and the aligned model."""

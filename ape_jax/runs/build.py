@@ -1,0 +1,209 @@
+"""From a config to towers and a model; training and inference both start here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from ape_jax.config import head_names
+from ape_jax import towers
+from ape_jax.align.heads import anchored
+from ape_jax.align import heads
+from ape_jax.align.tuning import peft
+from ape_jax.align.model import Model, Side
+from ape_jax.errors import UserError
+from ape_jax.towers.tower import Tower, TowerConfig
+
+TOWERS = "towers"
+"""The folder in which an exported run brings its towers, `image` and `text`."""
+
+
+def load_towers(
+    config: ml_collections.ConfigDict, brought: Path | None = None
+) -> tuple[Tower, Tower]:
+    """The image and the text tower.
+
+    Args:
+      config: the resolved config.
+      brought: a folder that, if it is there, has the towers in the place of their specs.
+
+    Raises:
+      UserError: naming the config key, for a tower that cannot be loaded as what it is used for.
+    """
+    brought = brought if brought is not None and brought.is_dir() else None
+    return _load(config, "image", brought), _load(config, "text", brought)
+
+
+def make_model(
+    config: ml_collections.ConfigDict,
+    image: Tower,
+    text: Tower,
+    solved: Mapping[str, Any] | None = None,
+) -> Model:
+    """The model that the config describes, on these towers.
+
+    Args:
+      config: the resolved config.
+      image: the image tower.
+      text: the text tower.
+      solved: the record of a closed form that was solved (`solve.Solution`); without it, heads that
+        await one are of any size.
+
+    Raises:
+      UserError: naming the config key, for a layer or pooling that a tower does not have or a
+        tuning mode that it has nothing for.
+    """
+    pooling = image.config.pooling if config.image.pooling == "own" else config.image.pooling
+    for side, tower in (("image", image), ("text", text)):
+        if config[side].layer > tower.config.depth:
+            raise UserError(
+                f"config.{side}.layer: {config[side].tower} has {tower.config.depth} blocks, "
+                f"found {config[side].layer}"
+            )
+    _check_pooling(image, config.image.layer, pooling)
+    width = (solved or {}).get("width") or config.embed or image.config.pooled_width(pooling)
+    image, text = (_with_remat(config, tower) for tower in (image, text))
+    options = peft.Options(**config.peft)
+    model = Model(
+        image=Side(
+            tower=image,
+            head=_image_head(config, width, image.config, solved),
+            tune=config.image.tune,
+            layer=config.image.layer,
+            pooling=pooling,
+            peft=options,
+        ),
+        text=Side(
+            tower=text,
+            head=_text_head(config, width, text.config, solved),
+            tune=config.text.tune,
+            layer=config.text.layer,
+            peft=options,
+        ),
+        scale=config.loss.scale,
+        scale_max=config.loss.scale_max,
+        learn_scale=config.loss.learn_scale,
+        bias=config.loss.bias if config.loss.name == "sigmoid" else None,
+        standardize=config.image.standardize,
+    )
+    _check_tune("image", model.image)
+    _check_tune("text", model.text)
+    return model
+
+
+def _with_remat(config: ml_collections.ConfigDict, tower: Tower) -> Tower:
+    """The tower as it is trained; a frozen one keeps nothing for a backward pass."""
+    if config[tower.kind].tune == "frozen":
+        return tower
+    return dataclasses.replace(tower, module=tower.module.clone(remat=config.train.remat))
+
+
+def _load(config: ml_collections.ConfigDict, kind: str, brought: Path | None) -> Tower:
+    side = config[kind]
+    spec = side.tower
+    if brought is not None:  # A directory, or an .npz and perhaps a tokenizer.
+        files = brought.glob(f"{kind}.npz")
+        spec = next(files, brought / kind)
+    options: dict[str, Any] = {"dtype": side.dtype, "param_dtype": side.param_dtype}
+    if kind == "image" and side.size:
+        options["image_size"] = side.size
+    if kind == "text" and side.max_length:
+        options["max_length"] = side.max_length
+    if kind == "text" and side.prefix != "own":
+        options["prefix"] = side.prefix
+    try:
+        tower = towers.load(spec, kind=kind, **options)
+        if tower.apart and config.start.model != side.tower:
+            raise UserError(
+                f"{side.tower} has adapters, {tower.apart[0]!r} and others; write "
+                f"start.model={side.tower!r} and {kind}.tune='adapter' as well"
+            )
+        return dataclasses.replace(tower, spec=side.tower)
+    except UserError as error:
+        # The option at fault, if the message begins with it, has a key of its own.
+        keys = {"image_size": "image.size", "max_length": "text.max_length"}
+        key = keys.get(str(error).split(" ")[0], f"{kind}.tower")
+        raise UserError(f"config.{key}: {error}") from error
+
+
+def _check_pooling(tower: Tower, layer: int, pooling: str) -> None:
+    try:
+        towers.tower.check_pooling(pooling, tower.config)
+    except UserError as error:
+        raise UserError(f"config.image.pooling: {error}") from error
+    if pooling == "none" and not tower.config.prefix_tokens:
+        raise UserError(
+            "config.image.pooling: 'none' is for a head on CLS and patches, and this tower has no "
+            "CLS; write 'mean'"
+        )
+    if pooling == "map" and layer != -1:
+        raise UserError("config.image.pooling: 'map' belongs to image.layer=-1; write 'mean'")
+
+
+def _check_tune(name: str, side: Side) -> None:
+    try:
+        jax.eval_shape(side.tuned.init, jax.random.key(0))
+    except UserError as error:
+        is_size = hasattr(side.peft, str(error).partition(":")[0])
+        raise UserError(f"config.{'peft.' if is_size else f'{name}.tune: '}{error}") from error
+
+
+def _image_head(
+    config: ml_collections.ConfigDict,
+    width: int,
+    tower: TowerConfig,
+    solved: Mapping[str, Any] | None,
+) -> nn.Module:
+    head, dtype = config.image.head, jnp.dtype(config.image.dtype)
+    if config.method == "asif":
+        return anchored.Anchored(**_anchors(solved))
+    if config.method != "train":
+        head = {"name": "identity" if config.method == "ridge" else "linear"}
+    if head["name"] == "linear":
+        dtype = _linear_dtype(config, "image")
+    return heads.image_head(head, width, tower, dtype)
+
+
+def _text_head(
+    config: ml_collections.ConfigDict,
+    width: int,
+    tower: TowerConfig,
+    solved: Mapping[str, Any] | None,
+) -> nn.Module:
+    head, dtype = config.text.head, jnp.dtype(config.text.dtype)
+    if config.method == "asif":
+        relative = anchored.Anchored(**_anchors(solved))
+        return heads.OnPooledText(relative, tower, config.text.pooling)
+    if config.method != "train":
+        head = {"name": "linear"}
+    kept = tower.pooled_width(config.text.pooling)
+    if "identity" in head_names.parts(head["name"]) and kept != width:
+        raise UserError(
+            f"config.text.head.name: 'identity' keeps the {kept} dimensions of text.tower, but the "
+            f"joint width is {width}; write an image.head.name other than 'identity' and "
+            f"embed={kept}"
+        )
+    linear = _linear_dtype(config, "text")
+    return heads.text_head(head, width, tower, config.text.pooling, dtype, linear)
+
+
+def _linear_dtype(config: ml_collections.ConfigDict, side: str) -> jnp.dtype:
+    """Solved maps stay in f32: they take off a mean that may be much longer than what is left."""
+    trained = config.method == "train" and config.start.method == "none"
+    return jnp.dtype(config[side].dtype if trained else "float32")
+
+
+def _anchors(solved: Mapping[str, Any] | None) -> dict[str, Any]:
+    solved = solved or {"width": 1, "neighbours": 1, "power": 1.0}
+    return {
+        "anchors": solved["width"],
+        "neighbours": solved["neighbours"],
+        "power": float(solved["power"]),
+    }

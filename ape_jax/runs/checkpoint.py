@@ -1,0 +1,199 @@
+"""Checkpoints: what was trained, the optimizer, the step, and the towers' names and hashes.
+
+The towers themselves are not in it: they are pinned by digest and read from their own files. The
+data position is the step, since order and draws are functions of (seed, step).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+from ape_jax.errors import UserError
+from ape_jax.runs.state import State
+
+_STATE, _OPT, _FIXED, _META = "trainable", "opt_state", "fixed", "meta"
+SOLVED = "closed form"  # In `meta`.
+_AVERAGE = "average"  # Of the trained parameters; there only where one is kept.
+
+
+class Checkpoints:
+    """The checkpoints of one work directory.
+
+    Args:
+      workdir: the run's directory; checkpoints live in `workdir/checkpoints`.
+      keep: how many of the newest are kept.
+      clean: remove what saves that were killed have left; for whoever writes here.
+
+    Raises:
+      UserError: where there is a file in the place of the directory.
+    """
+
+    def __init__(self, workdir: pathlib.Path, keep: int = 2, clean: bool = False):
+        self._path = workdir.absolute() / "checkpoints"
+        if self._path.exists() and not self._path.is_dir():
+            raise UserError(f"--workdir: {self._path} is no directory; use a new work directory")
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, cleanup_tmp_directories=clean
+        )
+        self._manager = ocp.CheckpointManager(
+            self._path,
+            options=options,
+            item_names=(_STATE, _OPT, _FIXED, _AVERAGE, _META),
+        )
+
+    @property
+    def latest(self) -> int | None:
+        """The step of the newest finished checkpoint; one that was cut off does not count."""
+        # The manager counts a save that it has only begun; a finished one has its own name.
+        finished = (s for s in self._manager.all_steps() if (self._path / str(s)).is_dir())
+        return max(finished, default=None)
+
+    def save(self, state: State, fixed: PyTree, meta: Mapping[str, Any]) -> None:
+        """Writes in the background; a save that is killed leaves the previous one the latest.
+
+        Args:
+          state: the training state.
+          fixed: untrained parameters that belong to the model (the feature statistics).
+          meta: JSON: towers and data by name and hash.
+
+        Raises:
+          UserError: when the disk is full.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        args = {name: ocp.args.StandardSave(tree) for name, tree in _items(state, fixed).items()}
+        with self.disk_errors():
+            # Forced: asked whether to save, the manager would ask JAX whether a notice to end has
+            # come, and count its calls among those of `Preemption`.
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(**args, **{_META: ocp.args.JsonSave(dict(meta))}),
+                force=True,
+            )
+
+    def restore(self, like: State, fixed: PyTree) -> tuple[State, PyTree]:
+        """The newest state, placed like the arrays of `like` and `fixed`."""
+        items = _items(like, fixed)
+        args = {name: ocp.args.StandardRestore(_abstract(tree)) for name, tree in items.items()}
+        out = self._restore(**args)
+        count = jax.device_put(np.asarray(self.latest, like.step.dtype), like.step.sharding)
+        state = State(
+            step=count,
+            trainable=out[_STATE],
+            opt_state=out.get(_OPT, like.opt_state),
+            average=out[_AVERAGE] if _AVERAGE in items else None,
+        )
+        return state, out[_FIXED]["fixed"]
+
+    def restore_model(
+        self, trainable: PyTree, fixed: PyTree, *, average: bool = False
+    ) -> tuple[PyTree, PyTree]:
+        """Only what inference needs: the trained and the fixed parameters.
+
+        Args:
+          trainable: arrays like the trained parameters.
+          fixed: arrays like the fixed ones.
+          average: whether the moving average of the trained ones is wanted.
+        """
+        trained = _AVERAGE if average else _STATE
+        items = {trained: trainable, _FIXED: {"fixed": fixed}}
+        args = {name: ocp.args.StandardRestore(_abstract(tree)) for name, tree in items.items()}
+        out = self._restore(**args)
+        return out[trained], out[_FIXED]["fixed"]
+
+    @property
+    def solved(self) -> Mapping[str, Any] | None:
+        """The record of the closed form that the newest checkpoint's heads are or started from."""
+        return None if self.latest is None else self.meta.get(SOLVED)
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """What the newest checkpoint says of itself, see `save`."""
+        return self._restore(**{_META: ocp.args.JsonRestore()})[_META]
+
+    def check(self, meta: Mapping[str, Any]) -> None:
+        """Refuses checkpoints of other towers or pairs than `meta` names.
+
+        Raises:
+          UserError: naming what differs.
+        """
+        if self.latest is None:
+            return
+        found = self.meta
+        for key, value in meta.items():
+            if found.get(key) != value:
+                raise UserError(
+                    f"--workdir: the checkpoints in {self._path} were made with another {key} "
+                    f"({found.get(key)}), not with {value}; use a new work directory"
+                )
+
+    def _restore(self, **args: Any) -> Mapping[str, Any]:
+        """What a damaged checkpoint raises has a dozen types and a page of text."""
+        step = self.latest
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**args))
+        except Exception as error:
+            older = [s for s in self._manager.all_steps() if s < step]
+            left = f"it goes on from step {max(older)}" if older else "it starts anew"
+            raise UserError(
+                f"--workdir: the checkpoint {self._path / str(step)} cannot be read "
+                f"({type(error).__name__}); delete it and run the same command again: {left}"
+            ) from error
+
+    def wait(self) -> None:
+        """Blocks until the last save is on disk."""
+        with self.disk_errors():
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Finishes the last save and lets the directory go."""
+        self.wait()
+        self._manager.close()
+
+    @contextlib.contextmanager
+    def disk_errors(self) -> Iterator[None]:
+        """Turns "no space left", which TensorStore reports as text, into the user's sentence."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, UserError) or not _is_disk_full(error):
+                raise
+            raise UserError(
+                f"--workdir: no space left on the disk of {self._path.parent}; the last good "
+                f"checkpoint is step {self.latest}; free some space and run the same command"
+            ) from error
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Looks along the chain: a full disk shows first in one place and then in others."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error) or "quota exceeded" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _items(state: State, fixed: PyTree) -> dict[str, PyTree]:
+    """The trees that a checkpoint holds of a state."""
+    items = {_STATE: state.trainable, _FIXED: {"fixed": fixed}}
+    if jax.tree.leaves(state.opt_state):  # What is not trained has none.
+        items[_OPT] = state.opt_state
+    if state.average is not None:
+        items[_AVERAGE] = state.average
+    return items
+
+
+def _abstract(tree: PyTree) -> PyTree:
+    return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)

@@ -1,0 +1,80 @@
+"""A work directory that brings its towers: for `ape_jax.load` where they cannot be had otherwise.
+
+It is a run's directory with one checkpoint, without the optimizer's state, and with the towers'
+files under `towers/image` and `towers/text`. Specs and hashes stay as they were: the towers it
+brings are held to the same hashes as those it was trained on.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import ml_collections
+from jaxtyping import PyTree
+
+from ape_jax import config as config_lib
+from ape_jax.towers.text import big_vision as big_vision_text
+from ape_jax.towers.files import sources
+from ape_jax.runs import (build, workdir)
+from ape_jax.runs.checkpoint import Checkpoints
+from ape_jax.runs.state import State
+
+# Beside weights, configs and tokenizers: sentence-transformers' pooling, and what must stay with
+# the weights.
+_FILES = (*sources.HUB_FILES, "*_Pooling/config.json", "NOTICE*", "LICENSE*", "LICENCE*")
+
+
+def write(
+    directory: Path,
+    *,
+    config: ml_collections.ConfigDict,
+    trainable: PyTree,
+    frozen: PyTree,
+    step: int,
+    meta: Mapping[str, Any],
+    summary: Mapping[str, Any],
+) -> None:
+    """Fills an empty directory.
+
+    Args:
+      directory: where.
+      config: of the run.
+      trainable: the parameters that inference uses.
+      frozen: the others; of these the statistics are kept.
+      step: of the checkpoint.
+      meta: what the checkpoint says of itself.
+      summary: of the run.
+
+    Raises:
+      UserError: where a tower's files are gone, or the disk is full.
+    """
+    for side in ("image", "text"):
+        _bring(sources.resolve(config[side].tower), directory / build.TOWERS / side)
+    average = trainable if config.optim.ema > 0 else None
+    state = State(step=jnp.int32(step), trainable=trainable, opt_state=(), average=average)
+    checkpoints = Checkpoints(directory, config.train.keep)
+    checkpoints.save(state, {k: v for k, v in frozen.items() if k == "statistics"}, meta)
+    checkpoints.close()
+    workdir.write_json(directory / "config.json", config_lib.flatten(config))
+    workdir.write_summary(directory, summary)
+
+
+def _bring(source: Path, to: Path) -> None:
+    if source.is_file():
+        to.parent.mkdir(parents=True, exist_ok=True)
+        copy = to.with_name(to.name + source.suffix)
+        shutil.copyfile(source, copy)
+        files, copies = big_vision_text.beside(source), big_vision_text.beside(copy)
+        for kind, file in files.items():
+            if file.is_file():
+                shutil.copyfile(file, copies[kind])
+        return
+    for file in sorted({file for pattern in _FILES for file in source.glob(pattern)}):
+        if file.is_file():
+            copy = to / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)

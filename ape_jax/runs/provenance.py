@@ -1,0 +1,29 @@
+"""Provenance of a checkpoint: the names and hashes of its towers and pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_collections
+
+from ape_jax.data import order
+from ape_jax.data.pairs import Pairs
+from ape_jax.features.fingerprint import preparation
+from ape_jax.towers.tower import Tower
+
+
+def meta(
+    config: ml_collections.ConfigDict, image: Tower, text: Tower, pairs: Pairs | None = None
+) -> dict[str, Any]:
+    """What a checkpoint holds instead of towers and data: their names and hashes."""
+    found = {
+        "image tower": {"spec": config.image.tower, "digest": image.digest},
+        "text tower": {"spec": config.text.tower, "digest": text.digest},
+        # The same tensors under another tokenizer or image size would be wrong without a word.
+        "image preparation": preparation(image.prepare.transform),
+        "text preparation": preparation(text.prepare),
+    }
+    if pairs is not None:
+        found["pairs"] = {"spec": config.data.pairs, "digest": pairs.digest}
+        found["order of the pairs"] = order.VERSION  # Another would resume to other bits.
+    return found

@@ -1,0 +1,208 @@
+"""A work directory: whose run it is, and small files that are never half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import ml_collections
+
+from ape_jax import config as config_lib
+from ape_jax.config import schema
+from ape_jax.errors import UserError
+from ape_jax.parallel import hosts
+
+Kind = Literal["run", "study"]
+_RECORDS: Mapping[Kind, str] = {"run": "config.json", "study": "study.json"}
+_SUMMARY = "summary.json"
+
+
+def locate(workdir: str | os.PathLike[str], kind: Kind = "run") -> pathlib.Path:
+    """The directory's absolute path.
+
+    Raises:
+      UserError: for a directory of the other kind, or a path that would lose checkpoints: a bucket,
+        which would quietly become a local folder, or one with characters that the checkpoint
+        library reads as a pattern.
+    """
+    written = os.fspath(workdir)
+    if re.match(r"\w+://", written):
+        raise UserError(f"--workdir: {written} is not a local path; write a local or mounted one")
+    path = pathlib.Path(written).absolute()
+    if bad := set("*?[]") & set(str(path)):
+        raise UserError(
+            f"--workdir: {str(path)!r} holds {min(bad)!r}, which the checkpoint library reads as a "
+            "pattern; write a path without any of *?[]"
+        )
+    if kind == "run" and (path / _RECORDS["study"]).exists():
+        raise UserError(f"--workdir: {path} holds a study; name one of its runs, as in ape/seed0")
+    if kind == "study" and (path / _RECORDS["run"]).exists():
+        raise UserError(f"--workdir: {path} holds a run, not a study; use a new work directory")
+    return path
+
+
+def claim(path: pathlib.Path, config: ml_collections.ConfigDict, kind: Kind = "run") -> bool:
+    """Makes the directory, or takes up what is in it if that has the same config.
+
+    Writes `config.json` (`study.json`). Keys that do not change the result may differ.
+
+    Returns:
+      Whether it was nobody's before.
+
+    Raises:
+      UserError: where nothing can be written, or the directory holds another config's run.
+    """
+    record = path / _RECORDS[kind]
+    fresh = not record.exists()
+    if not fresh:
+        require_same(path, config, kind)
+    elif (path / "checkpoints").exists():
+        raise UserError(
+            f"--workdir: {path} holds checkpoints but no config.json that says what they are of; "
+            "put it back or use a new work directory"
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if hosts.is_first():
+            write_json(record, config_lib.flatten(config))
+    except OSError as error:
+        raise UserError(f"--workdir: cannot write in {path}: {error.strerror}") from error
+    return fresh
+
+
+@contextlib.contextmanager
+def given_back(path: pathlib.Path, fresh: bool, kind: Kind = "run") -> Iterator[None]:
+    """While a run prepares: a mistake in its config leaves a fresh directory to the next config."""
+    try:
+        yield
+    except UserError:
+        if fresh and hosts.is_first():
+            (path / _RECORDS[kind]).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def held(path: pathlib.Path) -> Iterator[None]:
+    """Keeps every other command out of the directory; the system lets go if this process dies.
+
+    Raises:
+      UserError: where another process holds it.
+    """
+    if not hosts.is_first():
+        yield
+        return
+    with (path / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"--workdir: another process is working in {path}; wait for it or use a new one"
+            ) from None
+        yield
+
+
+def read_config(path: pathlib.Path, kind: Kind = "run") -> ml_collections.ConfigDict:
+    """The resolved config that a work directory's run was started with.
+
+    Raises:
+      UserError: where there is none or it cannot be read.
+    """
+    record = path / _RECORDS[kind]
+    try:
+        flat = dict(json.loads(record.read_text(encoding="utf-8")))
+        return config_lib.resolve(config_lib.unflatten(flat))
+    except FileNotFoundError:
+        raise UserError(f"--workdir: {path} holds no {kind} (no {record.name})") from None
+    except UserError as error:
+        raise UserError(f"--workdir: {record} is not of this version: {error}") from None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"--workdir: {record} cannot be read: {error}") from None
+
+
+def read_summary(
+    path: pathlib.Path, config: ml_collections.ConfigDict, kind: Kind = "run"
+) -> dict[str, Any] | None:
+    """The summary of a run of this config that has come to its end, else None.
+
+    Raises:
+      UserError: where the directory holds another config's run.
+    """
+    if not (path / _RECORDS[kind]).exists() or not (path / _SUMMARY).exists():
+        return None
+    require_same(path, config, kind)
+    summary = _summary(path)
+    if summary is None:
+        print(f"{path / _SUMMARY} cannot be read and is made again", file=sys.stderr)
+    return summary
+
+
+def _summary(path: pathlib.Path) -> dict[str, Any] | None:
+    try:
+        summary = json.loads((path / _SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return summary if isinstance(summary, dict) and summary else None
+
+
+def finished(path: pathlib.Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The summary of a run that has come to its end.
+
+    Raises:
+      UserError: where it has not, or the directory holds another config's run.
+    """
+    require_same(path, config)
+    summary = _summary(path)
+    if summary is None:
+        found = "a damaged" if (path / _SUMMARY).exists() else "no"
+        raise UserError(
+            f"--workdir: {path} holds no run that has come to its end ({found} {_SUMMARY}); run "
+            "its training again, which goes on"
+        )
+    return summary
+
+
+def write_summary(path: pathlib.Path, summary: Mapping[str, Any]) -> None:
+    """Writes `summary.json`, on the first process: what a script reads at the end."""
+    if hosts.is_first():
+        write_json(path / _SUMMARY, summary)
+
+
+def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
+    """`write_text` of indented JSON."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes through a temporary name, so that a reader never sees half a file."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def require_same(path: pathlib.Path, config: ml_collections.ConfigDict, kind: Kind = "run") -> None:
+    """Refuses to go on with another config's run.
+
+    A study may have other methods, seeds and sizes: each of its cells is held to its own config.
+
+    Raises:
+      UserError: naming the first key that differs.
+    """
+    before, after = config_lib.flatten(read_config(path, kind)), config_lib.flatten(config)
+    for key in before:
+        if kind == "study" and key.startswith("study."):
+            continue
+        if before[key] != after[key] and key not in schema.HARMLESS:
+            raise UserError(
+                f"--workdir: {path} holds a {kind} of another config: {key} is {before[key]!r} "
+                f"there and {after[key]!r} here; use a new work directory or the old value"
+            )

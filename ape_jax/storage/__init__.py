@@ -1,0 +1,1 @@
+"""Files that are written once: the cache folder, sealed JSON, build-once directories."""

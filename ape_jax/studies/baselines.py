@@ -1,0 +1,76 @@
+"""What any head has to beat, without a tower: chance and raw pixels, on the same pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from PIL import Image
+
+from ape_jax.align import closed_form
+from ape_jax.data.pairs import Pair
+from ape_jax.evaluators import retrieval
+from ape_jax.features.dataset import Dataset
+from ape_jax.features.store import FeatureStore
+from ape_jax.images.decode import load_image
+from ape_jax.terminal.progress import Progress
+from ape_jax.training.run import Run
+
+_PIXELS = 16
+
+Metrics = dict[str, dict[str, float]]
+
+
+def chance(run: Run) -> Metrics:
+    """Expected metrics of a random ranking, by evaluation set."""
+    return {
+        task.name: retrieval.chance_metrics(len(task.dataset.pairs), task.dataset.captions.owner)
+        for task in run.tasks
+    }
+
+
+def pixels(run: Run, store: FeatureStore) -> Metrics:
+    """Ridge from 16 x 16 pixels to mean-pooled text: what colour and rough shape alone can tell."""
+    background = tuple(run.config.data.background)
+
+    def small(name: str, pairs: Sequence[Pair]) -> Float[np.ndarray, "n p"]:
+        key = ("pixels", name, background, tuple(pairs[i].id for i in range(len(pairs))))
+        return store.get(key, lambda: _pixels(pairs, background, name))
+
+    data = run.dataset
+    center = data.tokens.mean()[data.captions.rows].mean(axis=0)
+    means = _unit(data.tokens.mean() - center)[data.captions.rows]
+    owner = data.captions.owner
+    fit = _fit(small("training", data.pairs)[owner], means, owner)
+
+    def evaluate(name: str, test: Dataset) -> dict[str, float]:
+        # Predictions shrink towards the mean; what is left of it says nothing about the image.
+        zimg = _unit(fit(small(name, test.pairs)) - means.mean(axis=0))
+        ztxt = _unit(test.tokens.mean() - center)[test.captions.rows]
+        return retrieval.retrieval_metrics(zimg, ztxt, test.captions.owner)
+
+    return {task.name: evaluate(task.name, task.dataset) for task in run.tasks}
+
+
+def _fit(
+    x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n k"], owner: Int[np.ndarray, "n"]
+) -> closed_form.Ridge:
+    """Cross-validated ridge, all captions of an image on one side of a fold."""
+    return closed_form.ridge_cv(x, y, folds=min(5, int(owner[-1]) + 1), groups=owner)
+
+
+def _pixels(
+    pairs: Sequence[Pair], background: tuple[int, ...], name: str
+) -> Float[np.ndarray, "n p"]:
+    progress, rows = Progress(f"{name} pixels", len(pairs), "images"), []
+    for i in range(len(pairs)):
+        image = Image.fromarray(load_image(pairs[i].image, background=background))
+        small = image.resize((_PIXELS, _PIXELS), Image.Resampling.BOX)
+        rows.append(np.asarray(small, np.float32).ravel() / 255)
+        progress.update(i + 1)
+    return np.stack(rows)
+
+
+def _unit(x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:
+    return (x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)).astype(np.float32)

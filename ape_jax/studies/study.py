@@ -1,0 +1,225 @@
+"""One config, several methods, numbers of pairs and seeds: tables with mean and spread.
+
+Every cell that is a run has an ordinary work directory (`DIR/ape/seed0`, `DIR/ape/n1000/seed0`), so
+it can be resumed, loaded and evaluated like any other; features are encoded once for all cells.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import ml_collections
+
+from ape_jax import config as config_lib
+from ape_jax.config import schema
+from ape_jax.config.methods import METHODS
+from ape_jax.data.vectors import is_vectors
+from ape_jax.errors import UserError
+from ape_jax.features.store import FeatureStore
+from ape_jax.parallel import hosts
+from ape_jax.runs import build, workdir
+from ape_jax.studies import baselines
+from ape_jax.studies import tables as study_tables
+from ape_jax.terminal import tables as report
+from ape_jax.training import loop
+from ape_jax.training import run as run_lib
+
+_OWN_GROUPS = ("study.", "closed.", "start.", "method", "data.sample")  # Of a cell, not the study.
+
+
+def run_study(
+    config: ml_collections.ConfigDict, directory: str | os.PathLike[str]
+) -> dict[str, Any]:
+    """Runs every cell that is not done yet and writes `summary.json` and `table.md`.
+
+    Args:
+      config: the experiment; `study.methods`, `study.sizes` and `study.seeds` span the grid.
+      directory: where the cells go.
+
+    Returns:
+      `{"methods": {method: {set: {metric: [value a seed]}}}, "images": {set: n}, "digests": of the
+      pairs, "config": its digest, "costs": {method: {"trained": parameters, "share": of all,
+      "seconds": of a run}}}`; with sizes, these are of the last one and `sizes` holds
+      `{size: methods}` of all.
+
+    Raises:
+      UserError: for methods that the config cannot be run with.
+    """
+    path = workdir.locate(directory, "study")
+    _check(config)
+    sources = run_lib.open_sources(config)
+    _check_sizes(config, len(sources.train))
+    digests = sources.digests()
+    done = workdir.read_summary(path, config, "study")
+    same = {"digests": digests, "config": config_lib.digest(config)}
+    if done is not None and {key: done.get(key) for key in same} == same:
+        return done
+    fresh = workdir.claim(path, config, "study")
+    with workdir.held(path):
+        store = FeatureStore()
+        with workdir.given_back(path, fresh, "study"):
+            run = run_lib.prepare(config, sources, build.load_towers(config), store)
+        shared = {"store": store, "sources": sources}  # Read and encoded once for all cells.
+        sizes = {
+            size: {m: _by_set(_cells(m, size, run, shared, path)) for m in config.study.methods}
+            for size in config.study.sizes or (0,)
+        }
+        summary = {
+            "methods": list(sizes.values())[-1],
+            "images": {task.name: len(task.dataset.pairs) for task in run.tasks},
+            **same,
+            "costs": _costs(config, path) if hosts.is_first() else {},
+        }
+        if config.study.sizes:
+            pairs = len(run.dataset.pairs)
+            summary["sizes"] = {str(size or pairs): rows for size, rows in sizes.items()}
+        if hosts.is_first():
+            workdir.write_text(path / "table.md", study_tables.tables(summary) + "\n")
+        workdir.write_summary(path, summary)
+    return summary
+
+
+def cell_config(
+    method: str, seed: int, config: ml_collections.ConfigDict, size: int = 0
+) -> ml_collections.ConfigDict:
+    """The ordinary config of one cell.
+
+    Args:
+      method: a key of `METHODS` that is a run.
+      seed: of the cell, for the sample and the training.
+      config: the study's.
+      size: training pairs, 0 for all.
+
+    Raises:
+      UserError: naming the key, for settings that do not go together.
+    """
+    flat = {**config_lib.flatten(config), "seed": seed, "data.sample": size}
+    overrides = dict(METHODS[method].overrides)
+    if method in (lrs := dict(config.study.lrs)):
+        overrides["optim.lr"] = lrs[method]
+    overrides |= {key: value for name, key, value in config.study.set if name == method}
+    own = [key for key in flat if key.startswith(_OWN_GROUPS) and key != "data.sample"]
+    for side in ("image", "text"):  # A head of another name takes other keys.
+        if overrides.get(f"{side}.head.name", config[side].head.name) != config[side].head.name:
+            own += [key for key in flat if key.startswith(f"{side}.head.")]
+    flat |= {key: schema.SCHEMA[key].default for key in own}
+    flat |= _scaled(config, size)
+    return config_lib.resolve(config_lib.unflatten({**flat, **overrides}))
+
+
+def _scaled(config: ml_collections.ConfigDict, size: int) -> dict[str, Any]:
+    """The schedule on a sample of that size."""
+    if not size:
+        return {}
+    train, steps = config.train, dict(config.study.steps).get(size, config.train.steps)
+    share, devices = steps / train.steps, jax.device_count()
+    every = train.checkpoint_every and max(round(train.checkpoint_every * share), 1)
+    return {
+        "train.batch": min(train.batch, max(size // devices, 1) * devices),
+        "train.steps": steps,
+        "train.checkpoint_every": every,
+        "optim.warmup": min(round(config.optim.warmup * share), steps - 1),
+    }
+
+
+def _check(config: ml_collections.ConfigDict) -> None:
+    """Closed forms need features of both towers, encoded beforehand."""
+    frozen = config.image.tune == config.text.tune == "frozen"
+    if not (frozen and config.cache.views > 0 and config.cache.text):
+        raise UserError(
+            "config.study.methods: a study runs on encoded features; it needs image.tune and "
+            "text.tune='frozen', cache.views of at least 1 and cache.text=True"
+        )
+    if config.text.head.name != "token_mlp":
+        raise UserError(
+            "config.text.head.name: a study compares heads by itself; write 'token_mlp', found "
+            f"{config.text.head.name!r}"
+        )
+    for key, neutral in (("method", "train"), ("start.method", "none"), ("data.sample", 0)):
+        found = config_lib.flatten(config)[key]
+        if found != neutral:
+            raise UserError(
+                f"config.{key}: a study sets it in each of its runs; write {neutral!r}, found "
+                f"{found!r}"
+            )
+    if "pixels" in config.study.methods and is_vectors(config.data.pairs):
+        raise UserError("config.study.methods: given vectors have no pixels; leave 'pixels' out")
+    if not config.data.eval:
+        raise UserError("config.data.eval: a study needs at least one set to evaluate on")
+    if not config.study.methods:
+        raise UserError("config.study.methods: expected at least one method, found ()")
+    for method in config.study.methods:  # Hours before its first cell.
+        if METHODS[method].overrides is not None:
+            for size in config.study.sizes or (0,):
+                cell_config(method, config.seed, config, size)
+
+
+def _check_sizes(config: ml_collections.ConfigDict, pairs: int) -> None:
+    if too_many := [size for size in config.study.sizes if size > pairs]:
+        raise UserError(
+            f"config.study.sizes: there are {pairs} training pairs, found {too_many[0]}; "
+            "0 stands for all"
+        )
+
+
+def _cells(
+    name: str, size: int, run: run_lib.Run, shared: Mapping[str, Any], path: pathlib.Path
+) -> list[baselines.Metrics]:
+    """The results of one method on so many pairs, by seed; one where the seed plays no part."""
+    config, method = run.config, METHODS[name]
+    varies = method.seeded or (size and name != "chance")
+    seeds = range(config.seed, config.seed + (config.study.seeds if varies else 1))
+    if method.overrides is None:
+        return [_without_run(name, _sampled(run, size, seed), shared["store"]) for seed in seeds]
+    configs = {seed: cell_config(name, seed, config, size) for seed in seeds}
+    return [
+        _metrics(loop.train_and_evaluate(cell, _place(path, name, size, seed), **shared))
+        for seed, cell in configs.items()
+    ]
+
+
+def _place(path: pathlib.Path, name: str, size: int, seed: int) -> pathlib.Path:
+    return (path / name / f"n{size}" if size else path / name) / f"seed{seed}"
+
+
+def _costs(config: ml_collections.ConfigDict, path: pathlib.Path) -> dict[str, dict[str, float]]:
+    """What the runs of the last size cost, of the first seed each."""
+    size, costs = (config.study.sizes or (0,))[-1], {}
+    for name in config.study.methods:
+        if METHODS[name].overrides is not None:
+            place = _place(path, name, size, config.seed)
+            found = json.loads((place / "summary.json").read_text())
+            trained, frozen = found["parameters_trained"], found["parameters_frozen"]
+            share, seconds = trained / (trained + frozen), found["seconds_last_start"]
+            costs[name] = {"trained": trained, "share": share, "seconds": seconds}
+    return costs
+
+
+def _sampled(run: run_lib.Run, size: int, seed: int) -> run_lib.Run:
+    return dataclasses.replace(run, dataset=run.dataset.sample(size, seed)) if size else run
+
+
+def _without_run(name: str, run: run_lib.Run, store: FeatureStore) -> baselines.Metrics:
+    return baselines.pixels(run, store) if name == "pixels" else baselines.chance(run)
+
+
+def _metrics(summary: dict[str, Any]) -> baselines.Metrics:
+    metrics: baselines.Metrics = {}
+    for key, value in summary.items():
+        if key.startswith("eval/"):
+            _, name, metric = key.split("/")
+            metrics.setdefault(name, {})[metric] = value
+    return metrics
+
+
+def _by_set(cells: list[baselines.Metrics]) -> dict[str, dict[str, list[float]]]:
+    return {
+        name: {metric: [float(cell[name][metric]) for cell in cells] for metric in report.RETRIEVAL}
+        for name in cells[0]
+    }

@@ -1,0 +1,150 @@
+"""What a study found, as Markdown tables and as plots."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ape_jax.config.methods import METHODS
+from ape_jax.errors import UserError
+from ape_jax.terminal import tables as report
+
+Rows = Mapping[str, Mapping[str, Mapping[str, list[float]]]]
+
+
+def tables(summary: Mapping[str, Any]) -> str:
+    """A Markdown table for each evaluation set: percent, mean and standard deviation over seeds.
+
+    With several sizes, first one of R@10 by size for each set, then those of every size. The last
+    table says what the runs cost.
+    """
+    images, sizes = summary["images"], summary.get("sizes")
+    if sizes is None:
+        parts = [_table(name, count, summary["methods"]) for name, count in images.items()]
+        return "\n\n".join([*parts, _cost_table(summary["costs"])])
+    parts = [_by_size(name, count, sizes) for name, count in images.items()]
+    for size, rows in sizes.items():
+        for name, count in images.items():
+            parts.append(f"{size} training pairs\n\n{_table(name, count, rows)}")
+    return "\n\n".join([*parts, _cost_table(summary["costs"])])
+
+
+def require_matplotlib() -> None:
+    """Fails before a study that is to be plotted, and not after it.
+
+    Raises:
+      UserError: where matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UserError("--plots: needs matplotlib; run pip install -r requirements-study.txt")
+
+
+def plots(summary: Mapping[str, Any], directory: pathlib.Path) -> list[pathlib.Path]:
+    """Draws R@10, the mean of both ways, for each evaluation set: lines by size, else bars.
+
+    Args:
+      summary: a study's.
+      directory: where `<set>.png` go.
+
+    Returns:
+      The files.
+
+    Raises:
+      UserError: where matplotlib is not installed.
+    """
+    require_matplotlib()
+    from matplotlib.figure import Figure  # Without pyplot: no window, no state.
+
+    files = []
+    for name, count in summary["images"].items():
+        # Beside lines, and not over them, stands what they are.
+        figure = Figure(figsize=(10 if "sizes" in summary else 7, 4.5), layout="constrained")
+        axes = figure.subplots()
+        if "sizes" in summary:
+            _draw_lines(axes, name, summary["sizes"])
+        else:
+            _draw_bars(axes, name, summary["methods"])
+        axes.set_title(f"{name} ({count} images)")
+        files.append(directory / f"{name}.png")
+        figure.savefig(files[-1], dpi=150)
+    return files
+
+
+def recall(rows: Rows, method: str, name: str) -> Float[np.ndarray, "s"]:
+    """R@10 by seed, the mean of both ways, in percent."""
+    found = rows[method][name]
+    return 50 * (np.asarray(found["i2t_r10"]) + np.asarray(found["t2i_r10"]))
+
+
+def _table(name: str, images: int, rows: Rows) -> str:
+    head = [f"{name} ({images} images)", *map(report.metric_title, report.RETRIEVAL)]
+    body = [
+        [METHODS[method].title, *(_cell(m, sets[name][m]) for m in report.RETRIEVAL)]
+        for method, sets in rows.items()
+    ]
+    return report.markdown(head, body)
+
+
+def _cost_table(costs: Mapping[str, Mapping[str, float]]) -> str:
+    head = ["a run", "trained parameters", "of all, %", "seconds"]
+    body = [
+        [METHODS[m].title, f"{c['trained']:,}", f"{100 * c['share']:.2f}", f"{c['seconds']:.0f}"]
+        for m, c in costs.items()
+    ]
+    return report.markdown(head, body)
+
+
+def _by_size(name: str, images: int, sizes: Mapping[str, Rows]) -> str:
+    head = [f"{name} ({images} images): R@10, mean of both ways", *(f"{s} pairs" for s in sizes)]
+    methods = next(iter(sizes.values()))
+    body = [
+        [
+            METHODS[m].title,
+            *(_cell("r10", list(recall(rows, m, name) / 100)) for rows in sizes.values()),
+        ]
+        for m in methods
+    ]
+    return report.markdown(head, body)
+
+
+def _cell(metric: str, values: list[float]) -> str:
+    text = report.cell(metric, float(np.mean(values)))
+    if len(values) == 1:
+        return text
+    return f"{text} ± {report.cell(metric, float(np.std(values, ddof=1)))}"
+
+
+def _draw_lines(axes: Any, name: str, sizes: Mapping[str, Rows]) -> None:
+    from matplotlib import colormaps
+
+    pairs = sorted(sizes, key=int)
+    methods = list(sizes[pairs[0]])
+    shades = colormaps["nipy_spectral"](np.linspace(0.05, 0.95, len(methods)))
+    for method, shade in zip(methods, shades):
+        found = [recall(sizes[size], method, name) for size in pairs]
+        spread = [values.std(ddof=1) if len(values) > 1 else 0.0 for values in found]
+        axes.errorbar(
+            [int(size) for size in pairs],
+            [values.mean() for values in found],
+            spread,
+            label=METHODS[method].title,
+            color=shade,
+            marker="o",
+            markersize=3,
+            capsize=2,
+        )
+    axes.set(xscale="log", xlabel="training pairs", ylabel="R@10, mean of both ways (%)")
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def _draw_bars(axes: Any, name: str, rows: Rows) -> None:
+    found = [recall(rows, method, name) for method in rows]
+    spread = [values.std(ddof=1) if len(values) > 1 else 0.0 for values in found]
+    axes.barh([METHODS[m].title for m in rows], [values.mean() for values in found], xerr=spread)
+    axes.invert_yaxis()
+    axes.set_xlabel("R@10, mean of both ways (%)")

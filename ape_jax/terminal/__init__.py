@@ -1,0 +1,1 @@
+"""What commands share: flags and exit codes, progress lines, tables."""

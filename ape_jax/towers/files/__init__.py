@@ -1,0 +1,1 @@
+"""Files that hold towers: their formats, and their names for tensors."""

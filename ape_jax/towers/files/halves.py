@@ -1,0 +1,125 @@
+"""Directories of two towers, each whole under a name of its own: which half is which.
+
+`VisionTextDualEncoderModel` keeps two models of any kind, and what LilT saves is laid out likewise
+(`convert_torch`). CLIP and SigLIP are families with both halves in their tables, and not here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ape_jax.errors import UserError
+from ape_jax.towers.files import lilt
+from ape_jax.towers.files.names import Shape, Tensors
+from ape_jax.towers.tower import Kind
+
+DUAL_ENCODER = "vision-text-dual-encoder"
+LILT = "lilt"
+
+# By model_type and kind: the section of config.json, and what stands before the tensors' names.
+HALVES: Mapping[str, Mapping[Kind, tuple[str, str]]] = {
+    DUAL_ENCODER: {
+        "image": ("vision_config", "vision_model."),
+        "text": ("text_config", "text_model."),
+    },
+    LILT: {
+        "image": ("vision_config", "visual_encoder."),
+        "text": ("text_config", "text_encoder."),
+    },
+}
+
+
+# What stands among the tensors of a half and is none of its tower's, as a regular expression.
+_APART: Mapping[str, str] = {LILT: lilt.NAMES}
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """What describes one tower.
+
+    Attributes:
+      config: the content of a config.json.
+      label: where it is from.
+      prefix: what stands before the names of its tensors.
+      apart: see `Under`.
+    """
+
+    config: Mapping[str, Any]
+    label: str
+    prefix: str = ""
+    apart: str = ""
+
+    def within(self, whole: Tensors) -> Tensors:
+        """Its tensors out of those of the file."""
+        return Under(whole, self.prefix, self.apart) if self.prefix else whole
+
+    def left_out(self, whole: Tensors) -> tuple[str, ...]:
+        """The tensors of the file that stand among its own and are not."""
+        mine = (name for name in whole.shapes if name.startswith(self.prefix))
+        return tuple(name for name in mine if re.fullmatch(self.apart, name))
+
+
+def take(config: Mapping[str, Any], label: str, kind: Kind | None) -> Described:
+    """One half of a config.json, or the whole of one that describes no halves.
+
+    Args:
+      config: the content of the file.
+      label: its path.
+      kind: which half.
+
+    Raises:
+      UserError: two halves without `kind`, or a section that is not there.
+    """
+    model_type = config.get("model_type")
+    halves = HALVES.get(model_type) if isinstance(model_type, str) else None
+    if halves is None:
+        return Described(config, label)
+    if kind is None:
+        raise UserError(
+            f"{label}: model_type {model_type!r} holds an image and a text tower; "
+            "write kind='image' or kind='text'"
+        )
+    section, prefix = halves[kind]
+    values = config.get(section)
+    if not isinstance(values, Mapping):
+        raise UserError(f"{label}: {section!r} is {type(values).__name__}; write an object")
+    name = f"{label}, section {section!r}"
+    return Described(values, name, prefix, _APART.get(model_type, ""))
+
+
+@dataclasses.dataclass(frozen=True)
+class Under:
+    """The tensors of a file whose names begin with a prefix, without it; see names.Tensors.
+
+    Attributes:
+      whole: those of the file.
+      prefix: what is taken off.
+      apart: a regular expression over whole names, of tensors that are left out.
+    """
+
+    whole: Tensors
+    prefix: str
+    apart: str = ""
+
+    @property
+    def label(self) -> str:
+        """That of the file."""
+        return self.whole.label
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Shapes by the names without the prefix."""
+        return {
+            name.removeprefix(self.prefix): shape
+            for name, shape in self.whole.shapes.items()
+            if name.startswith(self.prefix) and not re.fullmatch(self.apart, name)
+        }
+
+    def read(self, name: str) -> np.ndarray:
+        """One tensor, as it lies in the file."""
+        return self.whole.read(self.prefix + name)

@@ -1,0 +1,1 @@
+"""Text towers, one family a file, and their tokenizers."""

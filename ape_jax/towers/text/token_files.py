@@ -1,0 +1,235 @@
+"""What a text tower's directory says of its tokenizer, lengths, prompts and pooling."""
+
+from __future__ import annotations
+
+import re
+import string
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ape_jax.errors import UserError
+from ape_jax.towers.files import sources
+
+if TYPE_CHECKING:
+    import tokenizers
+
+_VOCABULARY_FILES = (
+    "vocab.txt",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.model",
+)
+# XLM-R's tokenizer.json, the largest of the supported families', has 17 MB.
+_MAX_TOKENIZER_BYTES = 128 * 2**20
+# sentence-transformers' names, of one switch a mode and of the newer single key.
+_POOLINGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "last",
+    "cls": "cls",
+    "mean": "mean",
+    "lasttoken": "last",
+}
+
+
+def default_pooling(directory: Path, default: str) -> str:
+    """The pooling that the directory's sentence-transformers files declare, else `default`.
+
+    Returns:
+        `"mean"`, `"cls"`, `"last"`, or `default` where the files say nothing, or something that
+        only sentence-transformers knows (max, weighted mean; with a warning). Its Dense modules
+        are not read: they are heads, not towers.
+    """
+    path = next(iter(sorted(directory.glob("*_Pooling/config.json"))), None)
+    settings = _read(path) if path else {}
+    if isinstance(settings.get("pooling_mode"), str):
+        found = [settings["pooling_mode"]]
+    else:
+        found = [k for k, on in settings.items() if k.startswith("pooling_mode_") and on is True]
+    if len(found) == 1 and found[0] in _POOLINGS:
+        return _POOLINGS[found[0]]
+    if found:
+        message = f"{path}: {'+'.join(found)} is not supported; using {default!r}"
+        warnings.warn(message, stacklevel=2)
+    return default
+
+
+def load_backend(directory: Path) -> tokenizers.Tokenizer:
+    """The Rust tokenizer, without truncation and padding of its own.
+
+    Raises:
+        UserError: No tokenizer files, or broken ones.
+    """
+    path = directory / "tokenizer.json"
+    if path.is_file():
+        backend = json_backend(path)
+    elif any((directory / name).is_file() for name in _VOCABULARY_FILES):
+        backend = _auto_backend(directory)
+    else:
+        raise UserError(
+            f"{directory}: found no tokenizer.json and none of {', '.join(_VOCABULARY_FILES)}; "
+            "put the text tower's tokenizer files beside its config.json"
+        )
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
+
+
+def pad_id(directory: Path, backend: tokenizers.Tokenizer) -> int:
+    """The padding token's id; 0 where none is declared (the mask hides it anyway)."""
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        token = _read(directory / name).get("pad_token")
+        token = token.get("content") if isinstance(token, Mapping) else token
+        if isinstance(token, str) and backend.token_to_id(token) is not None:
+            return backend.token_to_id(token)
+    config = _read(directory / "config.json")
+    for section in (config, config.get("text_config")):  # Of one tower, or of two.
+        declared = section.get("pad_token_id") if isinstance(section, Mapping) else None
+        if isinstance(declared, int) and backend.id_to_token(declared) is not None:
+            return declared
+    known = (backend.token_to_id(token) for token in ("[PAD]", "<pad>"))
+    return next((index for index in known if index is not None), 0)
+
+
+def max_length(directory: Path, *, least: int, positions: int) -> int:
+    """The declared longest sequence, special tokens included.
+
+    sentence_bert_config.json's `max_seq_length`, else tokenizer_config.json's `model_max_length`;
+    `positions`, what the tower's tables allow, where neither is given or fits `least`..`positions`.
+    """
+    declared = (
+        _read(directory / "sentence_bert_config.json").get("max_seq_length"),
+        # transformers writes 1e30 where a tokenizer has no limit.
+        _read(directory / "tokenizer_config.json").get("model_max_length"),
+    )
+    lengths = (int(n) for n in declared if isinstance(n, int | float) and least <= n <= positions)
+    return next(lengths, positions)
+
+
+def default_prefix(directory: Path) -> str:
+    """sentence-transformers' default prompt ("query: " for E5); "" where none is declared."""
+    settings = _read(directory / "config_sentence_transformers.json")
+    prompts = settings.get("prompts")
+    prompt = prompts.get(settings.get("default_prompt_name")) if isinstance(prompts, dict) else ""
+    return prompt if isinstance(prompt, str) else ""
+
+
+def json_backend(path: Path) -> tokenizers.Tokenizer:
+    """A tokenizer.json, read as the tokenizer_config.json beside it says."""
+    import tokenizers
+
+    if path.stat().st_size > _MAX_TOKENIZER_BYTES:
+        raise UserError(
+            f"{path}: {path.stat().st_size} bytes is too large for a tokenizer; "
+            f"use one of at most {_MAX_TOKENIZER_BYTES} bytes"
+        )
+    try:
+        backend = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the Rust library raises plain Exception
+        raise UserError(
+            f"{path}: not a tokenizer ({_one_line(error)}); download it again"
+        ) from error
+    settings = _read(path.with_name("tokenizer_config.json"))
+    _apply_bert_settings(backend, settings)
+    _split_at_spaces(backend, settings)
+    if settings.get("tokenizer_class") == "SiglipTokenizer":
+        canonical(backend, lower=settings.get("do_lower_case") is not False)
+    return backend
+
+
+def vocabulary_backend(path: Path) -> tokenizers.Tokenizer:
+    """BERT's tokenizer of lower case, from its vocabulary: a token a line.
+
+    Raises:
+        UserError: No such vocabulary.
+    """
+    import tokenizers
+
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({_one_line(error)}); fetch it again") from error
+    vocabulary = {line.rstrip("\r"): index for index, line in enumerate(lines) if line.strip()}
+    if "[UNK]" not in vocabulary:
+        raise UserError(f"{path} has no [UNK]; it must be a vocabulary of BERT, a token a line")
+    backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    return backend
+
+
+def _apply_bert_settings(backend: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> None:
+    """Case, accents and Chinese characters: transformers lets tokenizer_config.json overrule."""
+    import tokenizers
+
+    normalizer = backend.normalizer
+    if not isinstance(normalizer, tokenizers.normalizers.BertNormalizer):
+        return
+    for key, name in (
+        ("do_lower_case", "lowercase"),
+        ("strip_accents", "strip_accents"),
+        ("tokenize_chinese_chars", "handle_chinese_chars"),
+    ):
+        if isinstance(settings.get(key), bool):
+            setattr(normalizer, name, settings[key])
+    backend.normalizer = normalizer
+
+
+def _split_at_spaces(backend: tokenizers.Tokenizer, settings: Mapping[str, Any]) -> None:
+    """XLM-R's tokenizer drops spaces round a text; some tokenizer.json (E5's) make a token of them.
+
+    Sentencepiece did drop them when these towers were trained, and so does transformers 5.
+    """
+    import tokenizers
+
+    split = tokenizers.pre_tokenizers
+    named = str(settings.get("tokenizer_class")).startswith(("XLMRoberta", "Camembert"))
+    if named and isinstance(backend.pre_tokenizer, split.Metaspace):
+        parts = [split.WhitespaceSplit(), backend.pre_tokenizer]
+        backend.pre_tokenizer = split.Sequence(parts)
+
+
+def canonical(backend: tokenizers.Tokenizer, *, lower: bool) -> None:
+    """Text as SigLIP saw it: lower case, without punctuation, one space between words.
+
+    Transformers' SiglipTokenizer does so before sentencepiece (big_vision's `canonicalize_text`);
+    where tokenizer.json does it too, it makes no difference.
+    """
+    import tokenizers
+
+    normalizers = tokenizers.normalizers
+    punctuation = tokenizers.Regex("[" + re.escape(string.punctuation) + "]")
+    parts = [normalizers.Lowercase()] if lower else []
+    parts += [
+        normalizers.Replace(punctuation, ""),
+        normalizers.Replace(tokenizers.Regex(r"\s+"), " "),
+    ]
+    parts += [normalizers.Strip(), *([backend.normalizer] if backend.normalizer else [])]
+    backend.normalizer = normalizers.Sequence(parts)
+
+
+def _auto_backend(directory: Path) -> tokenizers.Tokenizer:
+    import transformers  # slow to import, and rarely needed
+
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            str(directory), local_files_only=True, trust_remote_code=False
+        )
+        return tokenizer.backend_tokenizer
+    except Exception as error:  # whatever a tokenizer class raises on files it does not expect
+        raise UserError(
+            f"{directory}: transformers cannot read the tokenizer ({_one_line(error)}); "
+            "save it as tokenizer.json with transformers' save_pretrained"
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one where the file is absent."""
+    return sources.read_json(path) if path.is_file() else {}
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

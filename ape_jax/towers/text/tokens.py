@@ -1,0 +1,254 @@
+"""Text to token ids: the `prepare` of every text tower."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Int32, Int64
+
+from ape_jax.errors import UserError
+from ape_jax.towers.text import token_files
+
+if TYPE_CHECKING:
+    import tokenizers
+
+# Lengths are rounded up to this, so that a jitted tower meets few shapes.
+_LENGTH_STEP = 8
+
+Encode = Callable[[list[str]], list[list[int]]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextPrepare:
+    """Texts to the batch of a text tower.
+
+    Truncation cuts the text and keeps the special tokens round it, as transformers does with
+    `truncation=True`; what tokenizer.json says of truncation and padding is not used. Calls keep no
+    state, so threads may share one object.
+
+    Example:
+        `tower.prepare(["a cat", "two dogs"])["ids"].shape == (2, 8)`
+
+    Attributes:
+        encode: Texts to ids without special tokens, unpadded and untruncated.
+        before: Special ids in front of a text, `[CLS]`.
+        after: Special ids behind a text, `[SEP]`.
+        pad_id: The id at padded positions.
+        max_length: The longest sequence given to the tower, special tokens included.
+        prefix: Put in front of each text, such as E5's "query: ".
+        fills: Every text is padded to `max_length`, and padding is not masked: for towers that
+            attend to it.
+    """
+
+    encode: Encode = dataclasses.field(repr=False)
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    pad_id: int
+    max_length: int
+    prefix: str = ""
+    fills: bool = False
+
+    def __call__(
+        self, texts: Sequence[str], length: int | None = None
+    ) -> dict[str, Int32[np.ndarray, "B T"] | Bool[np.ndarray, "B T"]]:
+        """Tokenise, truncate and pad on the right.
+
+        Args:
+            texts: The texts, at least one.
+            length: T; longer texts are cut. None: the longest text's length rounded up to a
+                multiple of 8, at most `max_length`. With `fills`, T is `max_length`.
+
+        Returns:
+            `{"ids": i32 [B, T], "mask": bool [B, T]}`; the mask is True at real tokens, with
+            `fills` everywhere.
+
+        Raises:
+            UserError: No texts, something that is not a text or of which the tokenizer leaves
+                nothing, or a length out of range.
+        """
+        return self.pad(self.bodies(texts), length)
+
+    def bodies(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text before any truncation, without special ones.
+
+        Raises:
+            UserError: As the call itself does.
+        """
+        texts = _checked_texts(texts)
+        bodies = self.encode([self.prefix + text for text in texts])
+        if not self.before and not self.after and not all(bodies):
+            empty = texts[[bool(body) for body in bodies].index(False)]
+            raise UserError(
+                f"the tokenizer leaves nothing of the text {empty[:80]!r}; leave it out"
+            )
+        return bodies
+
+    def pad(
+        self, bodies: Sequence[Sequence[int]], length: int | None = None
+    ) -> dict[str, Int32[np.ndarray, "B T"] | Bool[np.ndarray, "B T"]]:
+        """The batch of texts that are tokenised already: the call with `bodies` for texts."""
+        limit = self.max_length if self.fills else self._checked_length(length)
+        room = limit - self.special
+        if self.fills:
+            length = limit
+        elif length is None:
+            longest = min(max(map(len, bodies)), room) + self.special
+            length = min(-(-max(longest, 1) // _LENGTH_STEP) * _LENGTH_STEP, limit)
+        ids = np.full((len(bodies), length), self.pad_id, np.int32)
+        mask = np.full((len(bodies), length), self.fills)
+        for row, body in enumerate(bodies):
+            tokens = (*self.before, *body[:room], *self.after)
+            ids[row, : len(tokens)] = tokens
+            mask[row, : len(tokens)] = True
+        return {"ids": ids, "mask": mask}
+
+    @property
+    def special(self) -> int:
+        """How many special tokens a text gets."""
+        return len(self.before) + len(self.after)
+
+    def lengths(self, texts: Sequence[str]) -> Int64[np.ndarray, "B"]:
+        """Tokens of each text, special ones included, before any truncation: i64 [B]."""
+        bodies = self.encode([self.prefix + text for text in _checked_texts(texts)])
+        least = self.max_length if self.fills else 0
+        return np.array([max(len(body) + self.special, least) for body in bodies])
+
+    def _checked_length(self, length: int | None) -> int:
+        if length is None:
+            return self.max_length
+        least = self.special + 1
+        if not least <= length <= self.max_length:
+            raise UserError(
+                f"a text length of {length} tokens is not possible with this text tower; "
+                f"write a length from {least} to {self.max_length}"
+            )
+        return length
+
+
+def load_prepare(
+    directory: str | Path,
+    *,
+    vocab_size: int,
+    max_length: int,
+    prefix: str | None = None,
+    fills: bool = False,
+) -> TextPrepare:
+    """The tokenizer of a text tower's directory.
+
+    `tokenizer.json` is read with the tokenizers library; a directory that has only the vocabulary
+    (SimCSE's) is read through transformers.AutoTokenizer, and never runs code from the directory.
+
+    Args:
+        directory: The tower's directory.
+        vocab_size: Rows of the tower's token table.
+        max_length: The longest sequence to make.
+        prefix: None: the default prompt of config_sentence_transformers.json, else "".
+        fills: See `TextPrepare`.
+
+    Raises:
+        UserError: No or a broken tokenizer, a tokenizer that has ids beyond `vocab_size`, or a
+            `max_length` that leaves no room for text.
+    """
+    directory = Path(directory)
+    backend = token_files.load_backend(directory)
+    before, after = _special_ids(backend, directory)
+    return make_prepare(
+        backend,
+        str(directory),
+        before=before,
+        after=after,
+        pad_id=token_files.pad_id(directory, backend),
+        vocab_size=vocab_size,
+        max_length=max_length,
+        prefix=token_files.default_prefix(directory) if prefix is None else prefix,
+        fills=fills,
+    )
+
+
+def make_prepare(
+    backend: tokenizers.Tokenizer, label: str, *, vocab_size: int, **options: Any
+) -> TextPrepare:
+    """What a tokenizer makes of texts for a tower.
+
+    Args:
+        backend: The tokenizer.
+        label: Where it is from, for messages.
+        vocab_size: Rows of the tower's token table.
+        **options: Of `TextPrepare`.
+
+    Raises:
+        UserError: A tokenizer that has ids beyond `vocab_size`, or a `max_length` that leaves no
+            room for text.
+    """
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    if not vocabulary or max(vocabulary.values()) >= vocab_size:
+        raise UserError(
+            f"{label}: the tokenizer has ids up to {max(vocabulary.values(), default=-1)} but "
+            f"the weights have a table of {vocab_size} tokens; put the tokenizer and the weights "
+            "of one model together"
+        )
+    prepare = TextPrepare(encode=_BackendEncode(backend), **options)
+    if prepare.max_length <= prepare.special:
+        raise UserError(
+            f"{label}: max_length {prepare.max_length} leaves no room for text beside "
+            f"{prepare.special} special tokens; write a larger max_length"
+        )
+    return prepare
+
+
+@dataclasses.dataclass(frozen=True)
+class _BackendEncode:
+    """A class, not a closure, so that a worker process can be sent one."""
+
+    backend: tokenizers.Tokenizer
+
+    def __call__(self, texts: list[str]) -> list[list[int]]:
+        try:
+            encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        except Exception as error:  # The library knows no other type.
+            reason = " ".join(str(error).split())
+            raise UserError(f"the text tower's tokenizer failed ({reason})") from error
+        return [encoding.ids for encoding in encodings]
+
+
+def _special_ids(
+    backend: tokenizers.Tokenizer, directory: Path
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The ids that the post-processor puts before and after a text.
+
+    Known once, they let a text be cut without the library's truncation, whose setting is state
+    that threads would share.
+    """
+    body = backend.encode("a", add_special_tokens=False).ids
+    whole = backend.encode("a").ids
+    for start in range(len(whole) - len(body) + 1):
+        if body and whole[start : start + len(body)] == body:
+            return tuple(whole[:start]), tuple(whole[start + len(body) :])
+    raise UserError(
+        f"{directory}: the tokenizer does not put special tokens only before and after a text; "
+        "use a tokenizer of the BERT, RoBERTa or CLIP kind"
+    )
+
+
+def _checked_texts(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise UserError(f"expected a list of texts, found the text {texts[:40]!r}; write [text]")
+    if not isinstance(texts, Iterable):
+        raise UserError(f"expected a list of texts, found {texts!r}; write [text]")
+    texts = list(texts)
+    if not texts:
+        raise UserError("expected a list of texts, found an empty list; give at least one text")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(
+                f"text {index} is {type(text).__name__} {str(text)[:40]!r}; give texts as str"
+            )
+        if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+            raise UserError(
+                f"text {index} {text[:40]!r} holds half of a surrogate pair; give valid Unicode"
+            )
+    return texts

@@ -1,0 +1,1 @@
+"""Image towers, one family a file, and their preparation of images."""

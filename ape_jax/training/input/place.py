@@ -1,0 +1,106 @@
+"""Where the features of a run live: on every device, or on the host."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from ape_jax.errors import UserError
+from ape_jax.features.dataset import Dataset
+from ape_jax.parallel import hosts
+from ape_jax.training.input.resident import host_features
+
+# Of what is free: training, evaluation and, on a CPU, everything else need memory too.
+_SHARE = {"cpu": 0.25}
+_USUAL_SHARE = 0.5
+_MOST = 0.9  # 'device' is taken at its word up to here.
+_WORDS = 2**31  # Positions on the device have 32 bits.
+
+
+def on_device(dataset: Dataset, place: str, batch: int, mesh: Mesh) -> bool:
+    """Whether features live on the devices; says so.
+
+    Args:
+      dataset: the pairs.
+      place: the config's `cache.place`.
+      batch: pairs a step.
+      mesh: the devices.
+
+    Raises:
+      UserError: where they must and cannot.
+    """
+    if place == "host":
+        return False
+    if dataset.pooled is None or dataset.tokens is None:
+        if place == "device":
+            raise UserError(
+                "config.cache.place: 'device' keeps encoded features, and here images or captions "
+                "are encoded in the step; write 'auto'"
+            )
+        return False
+    need = feature_bytes(dataset)
+    countable = max(len(dataset.pairs), len(dataset.tokens.flat), batch) < _WORDS
+    free = _agreed(free_bytes(mesh))
+    platform = mesh.devices.flat[0].platform
+    allowed = _MOST if place == "device" else _SHARE.get(platform, _USUAL_SHARE)
+    fits = countable and free is not None and need <= allowed * free
+    sizes = f"{_mib(need)} of features" + ("" if free is None else f", {_mib(free)} free a device")
+    if place == "device" and not fits:
+        raise UserError(
+            f"config.cache.place: 'device' does not fit ({sizes}, of which {allowed:.0%} may be "
+            "used); write 'host', or fewer cache.views"
+        )
+    if hosts.is_first():
+        print(f"features live on the {'device' if fits else 'host'} ({sizes})", file=sys.stderr)
+    return fits
+
+
+def feature_bytes(dataset: Dataset) -> int:
+    """What one device would hold."""
+    return sum(x.nbytes for x in jax.tree.leaves(host_features(dataset, seed=0)))
+
+
+def free_bytes(mesh: Mesh) -> int | None:
+    """Free memory of a device of this process, None where nothing is known."""
+    mine = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    if mine[0].platform == "cpu":  # Devices share the memory of the host.
+        free = _host_bytes()
+        return None if free is None else free // len(mine)
+    known = [stats for device in mine if (stats := device.memory_stats())]
+    limits = [s["bytes_limit"] - s.get("bytes_in_use", 0) for s in known if "bytes_limit" in s]
+    return min(limits) if limits else None
+
+
+def _host_bytes() -> int | None:
+    """Memory that this machine, or the container around this process, has left."""
+    found = []
+    try:
+        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+        limit, used = (
+            pathlib.Path(f"/sys/fs/cgroup/memory.{name}").read_text() for name in ("max", "current")
+        )
+        found.append(max(int(limit) - int(used), 0))
+    except (OSError, ValueError, IndexError):  # Not Linux, or "max": no limit.
+        pass
+    return min(found) if found else None
+
+
+def _agreed(free: int | None) -> int | None:
+    """The least of all processes: they have to decide alike."""
+    if jax.process_count() == 1:
+        return free
+    from jax.experimental import multihost_utils
+
+    # In MiB, as a device has no 64-bit integers.
+    mib = np.int32(-1 if free is None else min(free >> 20, 2**31 - 1))
+    least = int(np.min(multihost_utils.process_allgather(mib)))
+    return None if least < 0 else least << 20
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"

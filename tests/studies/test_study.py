@@ -1,0 +1,190 @@
+"""The grid of methods and seeds, on the tiny world."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ape_jax import config as config_lib
+from ape_jax.config.methods import METHODS
+from ape_jax.errors import UserError
+from ape_jax.studies import study
+from ape_jax.studies import tables as study_tables
+from ape_jax.terminal.tables import RETRIEVAL
+from ape_jax.training import loop, run
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+
+@pytest.fixture
+def config(tiny_config):
+    tiny_config.study.methods = ("chance", "pixels", "ridge", "linear", "ape")
+    tiny_config.study.seeds = 2
+    return config_lib.resolve(tiny_config)
+
+
+def test_study_fills_every_cell_and_does_not_repeat_itself(config, tmp_path, monkeypatch):
+    summary = study.run_study(config, tmp_path)
+    assert list(summary["methods"]) == list(config.study.methods)
+    for method, sets in summary["methods"].items():
+        seeds = 2 if METHODS[method].seeded else 1
+        assert {len(sets["train"][metric]) for metric in RETRIEVAL} == {seeds}
+    assert summary["methods"]["chance"]["train"]["i2t_r1"][0] == pytest.approx(2 / 48, rel=0.2)
+    # 24 drawings whose colour is their name: ridge from their own pixels must know them.
+    assert summary["methods"]["pixels"]["train"]["i2t_r10"][0] > 0.8
+    assert (tmp_path / "table.md").read_text().count("±") == 14
+    monkeypatch.setattr(study.run_lib, "prepare", None)
+    assert study.run_study(config, tmp_path) == summary
+
+
+def test_a_cell_is_the_run_that_main_would_make(config, tmp_path):
+    with config.unlocked():
+        config.study.methods = ("ape",)
+    study.run_study(config, tmp_path / "study")
+    cell = study.cell_config("ape", 1, config)
+    alone = loop.train_and_evaluate(cell, tmp_path / "alone")
+    drop = "seconds_last_start"
+    within = json.loads((tmp_path / "study/ape/seed1/summary.json").read_text())
+    assert {k: v for k, v in within.items() if k != drop} == {
+        k: v for k, v in alone.items() if k != drop
+    }
+
+
+def test_linear_is_a_token_mlp_of_one_layer(config):
+    assert study.cell_config("linear", 0, config).text.head.depth == 1
+    assert study.cell_config("ape", 3, config).seed == 3
+
+
+COSTS = {"ape": {"trained": 1000, "share": 0.25, "seconds": 3.2}}
+
+
+def test_table_gives_percent_with_mean_and_standard_deviation():
+    values = {key: [0.1, 0.2] for key in RETRIEVAL} | {"median_rank_t2i": [3.0, 5.0]}
+    table = study_tables.tables(
+        {"methods": {"ape": {"t": values}}, "images": {"t": 7}, "costs": COSTS}
+    )
+    assert "t (7 images)" in table and " 1,000 " in table and "25.00" in table
+    assert "15.0 ± 7.1" in table and "4.0 ± 1.4" in table
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"study.methods": ()}, "study.methods"),
+        ({"data.eval": {}}, "data.eval"),
+        ({"text.tune": "full"}, "tune"),
+        ({"method": "cca"}, "config.method: a study sets it"),
+        ({"study.sizes": (25,)}, "config.study.sizes: there are 24 training pairs, found 25"),
+        ({"study.set": (("ape", "optim.lrr", 1.0),)}, "config.optim.lrr: no such key"),
+    ],
+)
+def test_a_config_that_makes_no_study_is_one_sentence(config, tmp_path, changes, words):
+    flat = {**config_lib.flatten(config), **changes}
+    with pytest.raises(UserError, match=words):
+        study.run_study(config_lib.resolve(config_lib.unflatten(flat)), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_ridge_is_scikit_learns_on_the_same_features(config, tmp_path):
+    from sklearn.linear_model import Ridge
+
+    from ape_jax.align import closed_form
+    from ape_jax.evaluators.retrieval import retrieval_metrics
+    from ape_jax.features.store import FeatureStore
+    from ape_jax.runs import build
+    from ape_jax.training import run
+
+    with config.unlocked():
+        config.study.methods = ("ridge",)
+    made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
+    data = made.dataset
+    flat = data.pooled[:, 0]
+    zimg = (flat - flat.mean(0)) / np.maximum(flat.std(0), 1e-6)
+    zimg /= np.linalg.norm(zimg, axis=1, keepdims=True)
+    rows, owner = data.captions.rows, data.captions.owner
+    text = data.tokens.mean()
+    l2 = closed_form.ridge_cv(text[rows], zimg[owner], groups=owner).l2
+    fit = Ridge(alpha=l2).fit(text[rows].astype(np.float64), zimg[owner])
+    ztxt = fit.predict(text)[rows].astype(np.float32)
+    ztxt /= np.linalg.norm(ztxt, axis=1, keepdims=True)
+    expected = retrieval_metrics(zimg.astype(np.float32), ztxt, owner)
+    found = study.run_study(config, tmp_path)["methods"]["ridge"]["train"]
+    assert {metric: values[0] for metric, values in found.items()} == pytest.approx(expected)
+    assert (tmp_path / "ridge/seed0/config.json").exists()  # A run like any other.
+
+
+@pytest.mark.slow
+def test_sizes_are_one_more_axis(config, tmp_path):
+    flat = config_lib.flatten(config)
+    flat |= {
+        "study.methods": ("chance", "cca", "ape", "cca_start"),
+        "study.sizes": (12, 0),
+        "study.steps": ((12, 4),),
+        "study.set": (("cca_start", "optim.lr", 1e-4), ("cca_start", "text.pooling", "cls")),
+    }
+    config = config_lib.resolve(config_lib.unflatten(flat))
+    summary = study.run_study(config, tmp_path)
+    assert list(summary["sizes"]) == ["12", "24"]
+    assert summary["methods"] == summary["sizes"]["24"]
+    assert len(summary["sizes"]["12"]["cca"]["train"]["i2t_r1"]) == 2  # Two samples.
+    assert len(summary["sizes"]["24"]["cca"]["train"]["i2t_r1"]) == 1
+    cell = json.loads((tmp_path / "cca_start/n12/seed1/config.json").read_text())
+    assert (cell["data.sample"], cell["train.batch"], cell["train.steps"]) == (12, 8, 4)
+    assert (cell["optim.lr"], cell["text.pooling"], cell["text.head.width"]) == (1e-4, "cls", 0)
+    assert json.loads((tmp_path / "ape/n12/seed1/summary.json").read_text())["pairs"] == 12
+    table = (tmp_path / "table.md").read_text()
+    assert "R@10, mean of both ways | 12 pairs | 24 pairs" in " ".join(table.split())
+    files = study_tables.plots(summary, tmp_path)
+    assert [f.name for f in files] == ["train.png"]
+    assert files[0].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_study_takes_more_methods_and_keeps_the_cells_that_it_has(config, tmp_path, monkeypatch):
+    with config.unlocked():
+        config.study.methods = ("ridge",)
+    before = study.run_study(config, tmp_path)
+    with config.unlocked():
+        config.study.methods = ("chance", "ridge")
+    monkeypatch.setattr(loop.closed, "finish", None)  # Nothing is solved again.
+    after = study.run_study(config, tmp_path)
+    assert list(after["methods"]) == ["chance", "ridge"]
+    assert after["methods"]["ridge"] == before["methods"]["ridge"]
+
+
+def test_a_killed_study_goes_on_cell_by_cell(config, tmp_path, monkeypatch):
+    with config.unlocked():
+        config.study.methods, config.study.seeds = ("ridge", "ape"), 1
+    whole = study.run_study(config, tmp_path / "whole")
+    original = loop.train_and_evaluate
+
+    def dies(cell, directory, **shared):
+        if "ape" in str(directory):
+            raise KeyboardInterrupt
+        return original(cell, directory, **shared)
+
+    monkeypatch.setattr(loop, "train_and_evaluate", dies)
+    with pytest.raises(KeyboardInterrupt):
+        study.run_study(config, tmp_path / "cut")
+    monkeypatch.setattr(loop, "train_and_evaluate", original)
+    assert study.run_study(config, tmp_path / "cut")["methods"] == whole["methods"]
+
+
+def test_pairs_are_read_once_for_all_cells(config, tmp_path, monkeypatch):
+    with config.unlocked():
+        config.study.methods, config.study.seeds = ("ridge", "procrustes"), 1
+    opened, original = [], run.open_sources
+    monkeypatch.setattr(run, "open_sources", lambda c: opened.append(c) or original(c))
+    study.run_study(config, tmp_path)
+    assert len(opened) == 1
+
+
+def test_plots_without_sizes_are_bars(tmp_path):
+    values = {key: [0.1, 0.2] for key in RETRIEVAL}
+    summary = {"methods": {"ape": {"t": values}}, "images": {"t": 7}}
+    assert study_tables.plots(summary, tmp_path)[0].read_bytes().startswith(b"\x89PNG")
+
+
+def test_plots_without_matplotlib_say_what_to_install(monkeypatch):
+    monkeypatch.setattr(study_tables.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"requirements-study.txt"):
+        study_tables.require_matplotlib()

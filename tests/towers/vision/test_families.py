@@ -1,0 +1,218 @@
+"""Every vision family against transformers' torch model, through files that it saved."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.numpy import load_file
+
+from ape_jax import towers
+from ape_jax.towers.files import names
+from ape_jax.towers.registry import families
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
+VIT = SIZES | {"intermediate_size": 48, "image_size": 32, "patch_size": 8}
+DINO = SIZES | {"mlp_ratio": 2, "image_size": 32, "patch_size": 8}
+TEXT = SIZES | {"intermediate_size": 48, "vocab_size": 99, "max_position_embeddings": 16}
+TEXT |= {"bos_token_id": 1, "eos_token_id": 2}
+
+MODELS = {
+    "vit": lambda: transformers.ViTModel(transformers.ViTConfig(**VIT)),
+    "vit, no qkv bias": lambda: transformers.ViTModel(
+        transformers.ViTConfig(**VIT, qkv_bias=False), add_pooling_layer=False
+    ),
+    "vit with classifier": lambda: transformers.ViTForImageClassification(
+        transformers.ViTConfig(**VIT)
+    ),
+    "deit": lambda: transformers.DeiTModel(transformers.DeiTConfig(**VIT)),
+    "deit with classifiers": lambda: transformers.DeiTForImageClassificationWithTeacher(
+        transformers.DeiTConfig(**VIT)
+    ),
+    "dinov2": lambda: transformers.Dinov2Model(transformers.Dinov2Config(**DINO)),
+    "dinov2 with classifier": lambda: transformers.Dinov2ForImageClassification(
+        transformers.Dinov2Config(**DINO)
+    ),
+    "dinov2, SwiGLU": lambda: transformers.Dinov2Model(
+        transformers.Dinov2Config(**DINO, use_swiglu_ffn=True)
+    ),
+    "dinov2, registers": lambda: transformers.Dinov2WithRegistersModel(
+        transformers.Dinov2WithRegistersConfig(**DINO, num_register_tokens=3)
+    ),
+    "clip": lambda: transformers.CLIPModel(
+        transformers.CLIPConfig(text_config=TEXT, vision_config=VIT, projection_dim=16)
+    ),
+    "clip vision": lambda: transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**VIT)),
+    "clip vision with projection": lambda: transformers.CLIPVisionModelWithProjection(
+        transformers.CLIPVisionConfig(**VIT, projection_dim=16)
+    ),
+    "siglip": lambda: transformers.SiglipModel(
+        transformers.SiglipConfig(text_config=TEXT, vision_config=VIT)
+    ),
+    "siglip vision": lambda: transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**VIT)),
+    "siglip vision, no head": lambda: transformers.SiglipVisionModel(
+        transformers.SiglipVisionConfig(**VIT, vision_use_head=False)
+    ),
+}
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+COMPARED = (
+    "vit, no qkv bias",
+    "vit with classifier",
+    "deit",
+    "dinov2",
+    "dinov2, SwiGLU",
+    "dinov2, registers",
+    "clip",
+    "siglip",
+)
+
+
+def save(name, path):
+    """A saved model in which every parameter is random: zero biases would hide mistakes."""
+    model = MODELS[name]()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+            if parameter.ndim == 1:
+                parameter.add_(0.5)
+    model.save_pretrained(path, safe_serialization=True)
+    return model.eval()
+
+
+def backbone(model):
+    for name in ("vision_model", "vit", "deit", "dinov2"):
+        model = getattr(model, name, model)
+    return model
+
+
+def run(model, image):
+    model = backbone(model)
+    # The DINOv2 classes always interpolate; the others must be asked to.
+    asks = {} if "Dinov2" in type(model).__name__ else {"interpolate_pos_encoding": True}
+    with torch.inference_mode():
+        pixels = torch.tensor(image).permute(0, 3, 1, 2)
+        return model(pixels, output_hidden_states=True, **asks)
+
+
+def relative(got, want):
+    want = want.numpy()
+    assert got.shape == want.shape
+    return np.abs(np.asarray(got) - want).max() / np.abs(want).max()
+
+
+def encode(tower, image, **options):
+    """`tower.apply`, compiled without optimisation: compiling is what these tests cost."""
+    run = jax.jit(lambda params, batch: tower.apply(params, batch, **options))
+    run = run.lower(tower.params, {"image": image}).compile(QUICK)
+    return run(tower.params, {"image": image})
+
+
+@pytest.fixture(scope="module")
+def pair(request, tmp_path_factory):
+    """(the model, the tower loaded from what it saved, its directory)."""
+    path = tmp_path_factory.mktemp("model")
+    model = save(request.param, path)
+    return model, towers.load(path, kind="image", dtype="float32"), path
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("pair", COMPARED, indirect=True)
+def test_outputs_equal_transformers_at_native_and_other_sizes(pair, rng):
+    model, tower, _ = pair
+    for height, width in ((32, 32), (40, 24)):
+        image = rng.normal(size=(2, height, width, 3)).astype(np.float32)
+        want, got = run(model, image), encode(tower, image)
+        assert relative(got.tokens, want.last_hidden_state) < 2e-5
+        if tower.config.family in ("dinov2", "clip", "siglip"):
+            assert relative(got.pooled, want.pooler_output) < 2e-5
+        assert got.mask.all() and got.mask.shape == got.tokens.shape[:2]
+    inner = encode(tower, image, layer=2, pooling="none")
+    assert relative(inner.tokens, want.hidden_states[2]) < 2e-5
+
+
+@pytest.mark.parametrize("pair", MODELS, indirect=True)
+def test_every_saved_form_loads_and_goes_back_to_the_same_file(pair):
+    _, tower, path = pair
+    in_file = load_file(path / "model.safetensors")
+    family = next(f for f in families() if f.name == tower.config.family and f.kind == "image")
+    written = [
+        names.to_file(table, tower.params, heads=tower.config.heads, prefix=prefix)
+        for table in family.tables
+        for prefix in table.prefixes
+    ]
+    best = max(written, key=lambda arrays: len(arrays.keys() & in_file.keys()))
+    for key, array in best.items():
+        np.testing.assert_array_equal(array, in_file[key], err_msg=key)
+
+
+def test_image_size_gives_the_tower_that_interpolation_gives(tmp_path, rng):
+    model = save("dinov2, registers", tmp_path)
+    tower = towers.load(tmp_path, dtype="float32", image_size=24)
+    assert tower.params["embed"]["position"].shape == (1 + 9, 32)
+    assert tower.prepare.transform.size == 24
+    image = rng.normal(size=(2, 24, 24, 3)).astype(np.float32)
+    assert relative(encode(tower, image).tokens, run(model, image).last_hidden_state) < 2e-5
+
+
+def test_a_remainder_of_pixels_is_cut_off_as_in_torch(tmp_path, rng):
+    model = save("dinov2", tmp_path)
+    image = rng.normal(size=(2, 37, 35, 3)).astype(np.float32)
+    tower = towers.load(tmp_path, dtype="float32")
+    want = run(model, image).last_hidden_state
+    assert relative(encode(tower, image).tokens, want) < 2e-5
+
+
+def test_mean_pooling_leaves_prefix_tokens_out(tmp_path, rng):
+    save("dinov2, registers", tmp_path)
+    tower = towers.load(tmp_path, dtype="float32")
+    image = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
+    out = encode(tower, image, pooling="cls+mean")
+    tokens = np.asarray(out.tokens)
+    want = np.concatenate([tokens[:, 0], tokens[:, 4:].mean(1)], axis=-1)
+    np.testing.assert_allclose(out.pooled, want, rtol=1e-5, atol=1e-5)
+
+
+def test_bfloat16_parameters_and_products_stay_close(tmp_path, rng):
+    model = save("dinov2", tmp_path)
+    tower = towers.load(tmp_path, param_dtype="bfloat16")
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(tower.params)} == {"bfloat16"}
+    image = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
+    out = encode(tower, image)
+    assert out.tokens.dtype == np.float32
+    assert relative(out.tokens, run(model, image).last_hidden_state) < 0.05
+
+
+def test_clip_pools_normed_tokens_but_returns_them_as_transformers_does(tmp_path, rng):
+    model = save("clip vision", tmp_path)
+    tower = towers.load(tmp_path, dtype="float32")
+    image = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
+    out, want = encode(tower, image, pooling="mean"), run(model, image)
+    with torch.inference_mode():
+        mean = model.post_layernorm(want.last_hidden_state)[:, 1:].mean(1)
+    assert relative(out.tokens, want.last_hidden_state) < 2e-5
+    assert relative(out.pooled, mean) < 2e-5
+
+
+def test_defaults_are_those_of_the_transformers_configs():
+    """A config.json leaves out what is default, so the defaults must agree."""
+    classes = {
+        "vit": transformers.ViTConfig,
+        "deit": transformers.DeiTConfig,
+        "dinov2": transformers.Dinov2Config,
+        "dinov2_with_registers": transformers.Dinov2WithRegistersConfig,
+        "clip_vision_model": transformers.CLIPVisionConfig,
+        "siglip_vision_model": transformers.SiglipVisionConfig,
+    }
+    for model_type, config_class in classes.items():
+        full = config_class().to_dict()
+        full["model_type"] = model_type
+        _, ours = towers.build({"model_type": model_type})
+        _, theirs = towers.build(full)
+        assert dataclasses.asdict(ours) == dataclasses.asdict(theirs), model_type
