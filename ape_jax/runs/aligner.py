@@ -9,17 +9,16 @@ import ml_collections
 import numpy as np
 from jaxtyping import Bool, Float, PyTree
 
-from ape_jax.config import head_names
 from ape_jax.align.tuning import selection
+from ape_jax.config import head_names
 from ape_jax.data import pipeline
-from ape_jax.images.decode import (ImageRef, load_image)
 from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import prompts, zeroshot
-from ape_jax.features import ragged
-from ape_jax.towers.given import VectorPrepare
-from ape_jax.features import dataset
+from ape_jax.features import dataset, ragged
+from ape_jax.images.decode import ImageRef, load_image
 from ape_jax.runs import embed
+from ape_jax.towers.given import VectorPrepare
 
 
 class Aligner:

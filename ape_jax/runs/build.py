@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from ape_jax.config import head_names
 from ape_jax import towers
-from ape_jax.align.heads import anchored
 from ape_jax.align import heads
-from ape_jax.align.tuning import peft
+from ape_jax.align.heads import anchored
 from ape_jax.align.model import Model, Side
+from ape_jax.align.tuning import peft
+from ape_jax.config import head_names
 from ape_jax.errors import UserError
 from ape_jax.towers.tower import Tower, TowerConfig
 

@@ -20,14 +20,14 @@ from jaxtyping import PyTree
 
 from ape_jax import config as config_lib
 from ape_jax import towers
-from ape_jax.config import tune
 from ape_jax.align.model import Model
 from ape_jax.align.tuning.selection import flatten
+from ape_jax.config import tune
 from ape_jax.errors import UserError
+from ape_jax.runs import build
 from ape_jax.towers import aligned
 from ape_jax.towers.aligned import Aligned, Top
 from ape_jax.towers.tower import Tower
-from ape_jax.runs import build
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

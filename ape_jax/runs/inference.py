@@ -18,14 +18,14 @@ from ape_jax import config as config_lib
 from ape_jax import search
 from ape_jax.align import heads
 from ape_jax.align.model import Model
-from ape_jax.runs.aligner import Aligner
 from ape_jax.errors import UserError
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.runs import build, imported, provenance, workdir
+from ape_jax.runs.aligner import Aligner
+from ape_jax.runs.checkpoint import SOLVED, Checkpoints
+from ape_jax.runs.embed import Embedder
 from ape_jax.towers import aligned
 from ape_jax.towers.tower import Tower
-from ape_jax.runs import build, imported, provenance, workdir
-from ape_jax.runs.checkpoint import (SOLVED, Checkpoints)
-from ape_jax.runs.embed import Embedder
 
 
 def load(directory: str | os.PathLike[str]) -> Aligner:

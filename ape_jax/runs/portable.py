@@ -17,11 +17,11 @@ import ml_collections
 from jaxtyping import PyTree
 
 from ape_jax import config as config_lib
-from ape_jax.towers.text import big_vision as big_vision_text
-from ape_jax.towers.files import sources
-from ape_jax.runs import (build, workdir)
+from ape_jax.runs import build, workdir
 from ape_jax.runs.checkpoint import Checkpoints
 from ape_jax.runs.state import State
+from ape_jax.towers.files import sources
+from ape_jax.towers.text import big_vision as big_vision_text
 
 # Beside weights, configs and tokenizers: sentence-transformers' pooling, and what must stay with
 # the weights.

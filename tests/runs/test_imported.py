@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 import ape_jax
-from ape_jax import (UserError, evaluate)
-from ape_jax.terminal import command
+from ape_jax import UserError, evaluate
 from ape_jax import config as config_lib
+from ape_jax.runs import build, imported
+from ape_jax.terminal import command
 from ape_jax.towers import aligned
-from ape_jax.runs import (build, imported)
 from ape_jax.training import run as run_lib
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -74,9 +74,9 @@ def test_embeddings_and_logits_are_those_of_torch_for_every_family(finished, ima
 
 def test_two_towers_of_big_vision_have_their_heads(finished, images, tmp_path):
     """Towers of transformers in big_vision's names; their own tests hold them to torch."""
-    from ape_jax.towers.vision import big_vision
-    from ape_jax.towers.text import big_vision as big_vision_text
     from ape_jax.towers.files import names
+    from ape_jax.towers.text import big_vision as big_vision_text
+    from ape_jax.towers.vision import big_vision
 
     path = finished("siglip")[1]
     arrays = {"params/t": np.float32([2.5]), "params/b": np.float32([-3.0])}
