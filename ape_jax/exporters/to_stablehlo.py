@@ -23,7 +23,7 @@ from ape_jax.align.tuning.selection import flatten
 from ape_jax.exporters import card, processors
 from ape_jax.exporters.files import write_json, write_tensors
 from ape_jax.exporters.trained import Trained
-from ape_jax.nn import mkl
+from ape_jax.nn import matmul
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _TREES = ("trainable", "frozen")
@@ -41,7 +41,7 @@ def write(trained: Trained, directory: Path) -> None:
     """
     for name, (function, *inputs) in _halves(trained).items():
         weights = _weights(trained, name)
-        with mkl.left_out(), _no_locations():
+        with matmul.xla_only(), _no_locations():
             program = export.export(jax.jit(function), platforms=PLATFORMS)(weights, *inputs)
         write_tensors(directory / f"{name}.safetensors", weights, form="np")
         (directory / f"{name}.stablehlo").write_bytes(program.serialize())

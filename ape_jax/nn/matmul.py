@@ -1,8 +1,15 @@
-"""Matrix products: narrow inputs, float32 accumulation, forward and backward."""
+"""Matrix products: narrow inputs, float32 accumulation, forward and backward.
+
+They are XLA's. `register` puts another library's in their place, where that library takes them.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import dataclasses
 import math
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -11,7 +18,46 @@ import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
-from ape_jax.nn import mkl
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlugIn:
+    """Another library's matrix products.
+
+    Attributes:
+      takes: `takes(n, k, m)` tells whether the library multiplies an [n, k] by a [k, m] matrix.
+      matmul: `matmul(a, b, transpose_a=False, transpose_b=False)`, of two bf16 or two f32 matrices,
+        accumulates and returns f32.
+    """
+
+    takes: Callable[[int, int, int], bool]
+    matmul: Callable[..., Array]
+
+
+_plug_in: PlugIn | None = None
+_xla_only = contextvars.ContextVar("XLA's products only", default=False)
+
+
+def register(plug_in: PlugIn) -> None:
+    """Products go to `plug_in` where it takes them, from now on."""
+    global _plug_in
+    _plug_in = plug_in
+
+
+@contextlib.contextmanager
+def xla_only() -> Iterator[None]:
+    """Keeps to XLA's own products in all that is traced inside: for programs that run elsewhere."""
+    token = _xla_only.set(True)
+    try:
+        yield
+    finally:
+        _xla_only.reset(token)
+
+
+def _plug_in_for(n: int, k: int, m: int) -> PlugIn | None:
+    # `_xla_only` comes first: sizes may then be symbols, which a plug-in could not compare.
+    if _plug_in is None or _xla_only.get() or not _plug_in.takes(n, k, m):
+        return None
+    return _plug_in
 
 
 def product(a: Array, b: Array, dtype: Any) -> Float[Array, "..."]:
@@ -22,14 +68,14 @@ def product(a: Array, b: Array, dtype: Any) -> Float[Array, "..."]:
       b: [k, m], or [..., k, m] with the batch axes of `a`.
       dtype: of the inputs, forward and backward.
     """
-    if dtype == jnp.float32 and not _goes_to_mkl(a, b):
+    if dtype == jnp.float32 and _plug_in_for_rows(a, b) is None:
         exact = jax.lax.Precision.HIGHEST
         return jnp.matmul(a.astype(dtype), b.astype(dtype), precision=exact)
     return _mixed_product(a, b, dtype)
 
 
-def _goes_to_mkl(a: Array, b: Array) -> bool:
-    return b.ndim == 2 and mkl.takes(math.prod(a.shape[:-1]), *b.shape)
+def _plug_in_for_rows(a: Array, b: Array) -> PlugIn | None:
+    return _plug_in_for(math.prod(a.shape[:-1]), *b.shape) if b.ndim == 2 else None
 
 
 # Left to itself, the backward pass multiplies the float32 cotangent with the narrow operand, which
@@ -37,9 +83,9 @@ def _goes_to_mkl(a: Array, b: Array) -> bool:
 # rounded before the product and the gradient comes out in full.
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _mixed_product(a: Array, b: Array, dtype: Any) -> Array:
-    if _goes_to_mkl(a, b):
+    if plug_in := _plug_in_for_rows(a, b):
         rows = a.reshape(-1, a.shape[-1]).astype(dtype)
-        return mkl.matmul(rows, b.astype(dtype)).reshape(*a.shape[:-1], b.shape[1])
+        return plug_in.matmul(rows, b.astype(dtype)).reshape(*a.shape[:-1], b.shape[1])
     return jnp.matmul(a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)
 
 
@@ -70,8 +116,8 @@ def transposed_product(
 ) -> Float[Array, "k m"]:
     """`a.T @ b` with inputs in `dtype`, accumulated in f32; has no derivative of its own."""
     a, b = a.astype(dtype), b.astype(dtype)
-    if mkl.takes(a.shape[1], *b.shape):
-        return mkl.matmul(a, b, transpose_a=True)
+    if plug_in := _plug_in_for(a.shape[1], *b.shape):
+        return plug_in.matmul(a, b, transpose_a=True)
     if dtype == jnp.float32:
         return jnp.matmul(a.T, b, precision=jax.lax.Precision.HIGHEST)
     return jnp.matmul(_transposed(a), b, preferred_element_type=jnp.float32)
@@ -89,8 +135,8 @@ def product_transposed(
 ) -> Float[Array, "n m"]:
     """`a @ b.T` with inputs in `dtype`, accumulated in f32; has no derivative of its own."""
     a, b = a.astype(dtype), b.astype(dtype)
-    if mkl.takes(*a.shape, b.shape[0]):
-        return mkl.matmul(a, b, transpose_b=True)
+    if plug_in := _plug_in_for(*a.shape, b.shape[0]):
+        return plug_in.matmul(a, b, transpose_b=True)
     if dtype == jnp.float32:
         return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
     return jnp.matmul(a, _transposed(b), preferred_element_type=jnp.float32)

@@ -1,8 +1,9 @@
 """Matrix products by Intel's MKL inside XLA's CPU programs, where it is installed.
 
 XLA:CPU leaves much of an x86 processor unused: half to two thirds of MKL's pace in f32 and in bf16
-(`tests/benchmarks/head_step.py` prints both). `pip install -r requirements-cpu.txt` brings MKL and
-`products.product` then calls it. `APE_JAX_MKL=0` keeps to XLA.
+(`tests/benchmarks/head_step.py` prints both). `pip install -r requirements-cpu.txt` brings MKL;
+importing this module, as `ape_jax.nn` then does, makes the products of `nn.matmul` call it.
+`APE_JAX_MKL=0` keeps to XLA.
 
 Nothing changes on accelerators. On several CPU devices XLA's own products are used, since XLA
 cannot split a foreign call over a mesh.
@@ -10,14 +11,11 @@ cannot split a foreign call over a mesh.
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import ctypes as ct
 import ctypes.util
 import functools
 import importlib.metadata
 import os
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -25,24 +23,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ape_jax.errors import UserError
-from ape_jax.nn import foreign
+from ape_jax.nn import matmul as products
+from ape_jax.nn import mkl_ffi
 
 _TARGET = "ape_jax_mkl_gemm"
 _ROW_MAJOR, _AS_IS, _TRANSPOSED = 101, 111, 112  # CBLAS.
 _GNU_THREADS = 3  # PyTorch's too: with Intel's beside them products came out wrong.
 # Waking MKL's threads and packing cost more than they bring under so many multiply-adds.
 _WORTHWHILE = 1 << 28
-_left_out = contextvars.ContextVar("left out", default=False)
-
-
-@contextlib.contextmanager
-def left_out() -> Iterator[None]:
-    """What is traced in here has XLA's own products alone: for programs that run elsewhere."""
-    token = _left_out.set(True)
-    try:
-        yield
-    finally:
-        _left_out.reset(token)
 
 
 def takes(n: int, k: int, m: int) -> bool:
@@ -51,8 +39,6 @@ def takes(n: int, k: int, m: int) -> bool:
     Raises:
       UserError: where MKL is there and its products are wrong.
     """
-    if _left_out.get():  # First: the sizes may be symbols, which cannot be compared.
-        return False
     alone = jax.default_backend() == "cpu" and jax.device_count() == 1
     return n * k * m >= _WORTHWHILE and alone and _registered()
 
@@ -87,7 +73,7 @@ def _registered() -> bool:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     library = _load(path)
     _check(library)
-    foreign.register(_TARGET, functools.partial(_execute, library))
+    mkl_ffi.register(_TARGET, functools.partial(_execute, library))
     return True
 
 
@@ -127,12 +113,15 @@ def _check(library: ct.CDLL) -> None:
             raise UserError("MKL's products are wrong in this process; set APE_JAX_MKL=0")
 
 
-def _execute(library: ct.CDLL, frame: foreign.CallFrame) -> None:
+def _execute(library: ct.CDLL, frame: mkl_ffi.CallFrame) -> None:
     a, b = (frame.args.values[i].contents for i in range(2))
     out = frame.rets.values[0].contents
     transpose_a, transpose_b = (frame.attrs.values[i].contents.value[0] for i in range(2))
-    gemm = library.cblas_gemm_bf16bf16f32 if a.dtype == foreign.BF16 else library.cblas_sgemm
+    gemm = library.cblas_gemm_bf16bf16f32 if a.dtype == mkl_ffi.BF16 else library.cblas_sgemm
     form = [_TRANSPOSED if t else _AS_IS for t in (transpose_a, transpose_b)]
     n, m, k = out.dims[0], out.dims[1], a.dims[0 if transpose_a else 1]
     rows = (a.data, a.dims[1]), (b.data, b.dims[1])  # Each with its leading dimension.
     gemm(_ROW_MAJOR, *form, n, m, k, 1.0, *rows[0], *rows[1], 0.0, out.data, m)
+
+
+products.register(products.PlugIn(takes=takes, matmul=matmul))

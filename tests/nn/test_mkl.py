@@ -15,8 +15,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ape_jax.towers import mkl
-from ape_jax.towers.products import product
+from ape_jax.nn.matmul import product
 
 rng = np.random.default_rng(0)
 a, b, g = (rng.normal(size=s) for s in ((2, 2000, 300), (300, 512), (2, 2000, 512)))
