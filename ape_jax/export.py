@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_collections
 from absl import flags
 
-from ape_jax import config as config_lib
+from ape_jax.config import Config
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import open_source
 from ape_jax.errors import UserError
@@ -50,7 +49,7 @@ def main() -> None:
             f"--format: {source} is a finished model, which ape_jax.load takes as it is; write "
             "torch, dual_encoder, onnx or stablehlo"
         )
-    config = config_lib.default() if path is None else workdir.read_config(path)
+    config = Config() if path is None else workdir.read_config(path)
     pairs = _pairs(config)  # They fail in no time, a model takes seconds to load.
     run, trained = _finished(source) if path is None else _restore(path, config)
     if config.data.on_error == "skip":
@@ -65,12 +64,13 @@ def main() -> None:
     print(f"{out} holds the run for {target}")
 
 
-def _pairs(config: ml_collections.ConfigDict) -> Pairs:
+def _pairs(config: Config) -> Pairs:
     """What the export is checked with."""
     for side in ("image", "text"):
-        if given.is_given(config[side].tower):
+        tower = config.side(side).tower
+        if given.is_given(tower):
             raise UserError(
-                f"config.{side}.tower: {config[side].tower!r} stands for vectors that are made "
+                f"config.{side}.tower: {tower!r} stands for vectors that are made "
                 f"elsewhere, so there is no model from {side}s on to export"
             )
     if _INPUTS.value:
@@ -82,7 +82,7 @@ def _pairs(config: ml_collections.ConfigDict) -> Pairs:
     return open_source(spec, key=key)
 
 
-def _restore(path: Path, config: ml_collections.ConfigDict) -> tuple[inference.Restored, Trained]:
+def _restore(path: Path, config: Config) -> tuple[inference.Restored, Trained]:
     """The run with products in f32, and as the exporters take it."""
     summary = workdir.finished(path, config)
     run = inference.restore(path, _EXACT)
@@ -97,7 +97,7 @@ def _finished(source: str) -> tuple[inference.Restored, Trained]:
 
 def _trained(
     run: inference.Restored,
-    config: ml_collections.ConfigDict,
+    config: Config,
     summary: Mapping[str, Any],
     imported: str = "",
 ) -> Trained:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import sys
 
-import ml_collections
 from absl import flags
 
+from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.planner import estimate, report, targets
 from ape_jax.planner.shapes import Captions
@@ -36,16 +36,14 @@ def main() -> None:
     config = command.load_config()
     where = targets.parse(_TOPOLOGY.value, thorough=_THOROUGH.value)
     if _BATCH.value:
-        with config.unlocked():
-            config.train.batch = _BATCH.value
+        config = config.replace({"train.batch": _BATCH.value})
     longest = _LONGEST.value
     captions = Captions(mean=min(_TOKENS.value, longest), longest=longest)
     if _SEARCH.value:
         best = estimate.largest_batch(config, where, captions, lambda s: print(s, file=sys.stderr))
         if not best:
             raise UserError(f"--topology: not even the smallest batch fits on {where.name}")
-        with config.unlocked():
-            config.train.batch = best
+        config = config.replace({"train.batch": best})
     planned = estimate.assemble(config, where)
     step = estimate.training(config, where, captions, planned)
     # Whoever has to write another config need not wait for more.
@@ -59,7 +57,7 @@ def main() -> None:
             )
 
 
-def _remedy(config: ml_collections.ConfigDict, what: str) -> str:
+def _remedy(config: Config, what: str) -> str:
     if what in ("images", "captions"):
         return "a smaller eval.batch"
     if config.image.tune == config.text.tune == "frozen":

@@ -66,9 +66,8 @@ def test_first_steps_of_a_recipe_bring_the_loss_down(path, tmp_path, features, m
     mesh = mesh_lib.make_mesh(1)
     monkeypatch.setattr(mesh_lib, "make_mesh", lambda devices=None, fsdp=1: mesh)
     config = read(path, "runlocal")
-    with config.unlocked():
-        config.cache.dir = str(features)
-    loop.train_and_evaluate(config_lib.resolve(config), tmp_path)
+    config = config.replace({"cache.dir": str(features)})
+    loop.train_and_evaluate(config, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = [line["train/loss"] for line in lines if "train/loss" in line]
     assert len(losses) == 20

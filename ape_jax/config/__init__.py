@@ -1,13 +1,18 @@
-"""The config of an experiment: its keys, their checks, and the rules that tie them together."""
+"""The config of an experiment: its keys, their checks, and the rules that tie them together.
 
-from ape_jax.config.experiment import (
-    default,
-    digest,
-    flatten,
-    override,
-    parse_arg,
-    resolve,
-    unflatten,
-)
+Users write `Config`s (`border`); the code reads a typed `Config`.
+"""
 
-__all__ = ["default", "digest", "flatten", "override", "parse_arg", "resolve", "unflatten"]
+from ape_jax.config.border import default, override, parse_arg, resolve
+from ape_jax.config.experiment import Config, digest, flatten, unflatten
+
+__all__ = [
+    "Config",
+    "default",
+    "digest",
+    "flatten",
+    "override",
+    "parse_arg",
+    "resolve",
+    "unflatten",
+]

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import ml_collections
-
 from ape_jax.config import head_names, start_rules, tune
+from ape_jax.config.experiment import Config
 from ape_jax.errors import UserError
 
 # Of a tower or a pairs source: vectors that the user brings, see `data.vectors`.
 VECTORS = "features:"
 
 
-def check(config: ml_collections.ConfigDict, defaults: Mapping[str, Any]) -> None:
+def check(config: Config, defaults: Mapping[str, Any]) -> None:
     """Checks a config whose keys are right each by itself.
 
     Args:
@@ -33,17 +32,18 @@ def check(config: ml_collections.ConfigDict, defaults: Mapping[str, Any]) -> Non
     _check_no_effect(config, defaults)
 
 
-def _check_required(config: ml_collections.ConfigDict) -> None:
+def _check_required(config: Config) -> None:
     for side in ("image", "text"):
-        if not config[side].tower:
+        if not config.side(side).tower:
             raise UserError(f"config.{side}.tower: expected a tower such as 'demo:NAME', found ''")
     if not config.data.pairs:
         raise UserError("config.data.pairs: expected a pairs file, found ''")
 
 
-def _check_vectors(config: ml_collections.ConfigDict) -> None:
+def _check_vectors(config: Config) -> None:
     """Vectors that are given need a side that takes them, in every source alike."""
-    given = [side for side in ("image", "text") if config[side].tower.startswith(VECTORS)]
+    towers = {side: config.side(side).tower for side in ("image", "text")}
+    given = [side for side, tower in towers.items() if tower.startswith(VECTORS)]
     sources = {"data.pairs": config.data.pairs}
     sources.update({f"data.eval.{name}": spec for name, spec in config.data.eval.items()})
     for key, spec in sources.items():
@@ -54,7 +54,7 @@ def _check_vectors(config: ml_collections.ConfigDict) -> None:
             )
         if given and not spec.startswith(VECTORS):
             raise UserError(
-                f"config.{key}: {given[0]}.tower={config[given[0]].tower!r} takes vectors; write "
+                f"config.{key}: {given[0]}.tower={towers[given[0]]!r} takes vectors; write "
                 f"'features:FILE', found {spec!r}"
             )
     if given == ["text"]:
@@ -63,9 +63,9 @@ def _check_vectors(config: ml_collections.ConfigDict) -> None:
             "image.tower='features:WIDTH'"
         )
     for side in given:
-        if config[side].tune != "frozen" or config[side].layer != -1:
+        if config.side(side).tune != "frozen" or config.side(side).layer != -1:
             raise UserError(
-                f"config.{side}.tower: {config[side].tower!r} has no layers to choose from or to "
+                f"config.{side}.tower: {towers[side]!r} has no layers to choose from or to "
                 f"train; leave {side}.tune and {side}.layer at their defaults"
             )
     if "image" in given and config.cache.views != 1:
@@ -80,7 +80,7 @@ def _check_vectors(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _check_model(config: ml_collections.ConfigDict) -> None:
+def _check_model(config: Config) -> None:
     if config.image.tune != "frozen" and config.image.standardize:
         raise UserError(
             "config.image.standardize: statistics are fixed before training, so they need "
@@ -106,7 +106,7 @@ def _check_model(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _check_image_tokens(config: ml_collections.ConfigDict) -> None:
+def _check_image_tokens(config: Config) -> None:
     """All tokens of an image go with the one head that takes them."""
     takes = config.image.head.name == "token_pool_mlp"
     if takes != (config.image.pooling == "none"):
@@ -121,7 +121,7 @@ def _check_image_tokens(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _check_text_head(config: ml_collections.ConfigDict) -> None:
+def _check_text_head(config: Config) -> None:
     names = head_names.parts(config.text.head.name)
     if "identity" in names[1:]:
         raise UserError(
@@ -135,10 +135,10 @@ def _check_text_head(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _check_features(config: ml_collections.ConfigDict) -> None:
+def _check_features(config: Config) -> None:
     """What is encoded once, and what can be done with it."""
     augmented = config.augment.crop or config.augment.flip or config.augment.randaugment
-    frontier = {side: tune.parse(config[side].tune).frontier for side in ("image", "text")}
+    frontier = {side: tune.parse(config.side(side).tune).frontier for side in ("image", "text")}
     frozen = {side: found == "output" for side, found in frontier.items()}
     if augmented and config.cache.views == 1 and frontier["image"] != "input":
         raise UserError(
@@ -158,7 +158,7 @@ def _check_features(config: ml_collections.ConfigDict) -> None:
     for side, found in frontier.items():
         if config.cache.place == "device" and found == "hidden":
             raise UserError(
-                f"config.cache.place: with {side}.tune={config[side].tune!r} every token of a "
+                f"config.cache.place: with {side}.tune={config.side(side).tune!r} every token of a "
                 "hidden state is kept, which is streamed from the host; write 'auto' or 'host'"
             )
     cached = frozen["image"] and frozen["text"] and config.cache.views and config.cache.text
@@ -179,17 +179,17 @@ def _check_features(config: ml_collections.ConfigDict) -> None:
             )
 
 
-def _check_training(config: ml_collections.ConfigDict) -> None:
+def _check_training(config: Config) -> None:
     for side in ("image", "text"):
-        if config[side].tune != "frozen" and config[side].param_dtype == "int8":
+        if config.side(side).tune != "frozen" and config.side(side).param_dtype == "int8":
             raise UserError(
                 f"config.{side}.param_dtype: 'int8' is for frozen towers, and {side}.tune is "
-                f"{config[side].tune!r}; write 'float32' or tune='frozen'"
+                f"{config.side(side).tune!r}; write 'float32' or tune='frozen'"
             )
-        if config[side].tune == "full" and config[side].param_dtype != "float32":
+        if config.side(side).tune == "full" and config.side(side).param_dtype != "float32":
             raise UserError(
                 f"config.{side}.param_dtype: with tune='full' the optimizer needs parameters in "
-                f"'float32' (products are in {side}.dtype), found {config[side].param_dtype!r}"
+                f"'float32' (products are in {side}.dtype), found {config.side(side).param_dtype!r}"
             )
     if config.optim.name == "adam" and config.optim.weight_decay:
         raise UserError(
@@ -203,7 +203,7 @@ def _check_training(config: ml_collections.ConfigDict) -> None:
         )
     if micro not in (0, config.train.batch):
         for side in ("image", "text"):
-            if config[side].head.norm == "batch":
+            if config.side(side).head.norm == "batch":
                 raise UserError(
                     f"config.{side}.head.norm: 'batch' is over a whole batch, and "
                     f"train.micro_batch cuts it; write train.micro_batch=0 or norm='none'"
@@ -215,12 +215,13 @@ def _check_training(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _check_no_effect(config: ml_collections.ConfigDict, defaults: Mapping[str, Any]) -> None:
+def _check_no_effect(config: Config, defaults: Mapping[str, Any]) -> None:
     """A key that was set and changes nothing is a misunderstanding, not a choice."""
     unused = {}
     for side in ("image", "text"):
-        head, why = config[side].head, f"{side}.head.name={config[side].head.name!r}"
-        for key in sorted(set(head) - {"name"} - head_names.keys(head.name)):
+        head = config.side(side).head
+        why = f"{side}.head.name={head.name!r}"
+        for key in sorted(set(head.keys()) - {"name"} - head_names.keys(head.name)):
             unused[f"{side}.head.{key}"] = (head[key], why)
     if not head_names.POOLED & set(head_names.parts(config.text.head.name)):
         unused["text.pooling"] = (config.text.pooling, why)
@@ -257,8 +258,8 @@ def _check_no_effect(config: ml_collections.ConfigDict, defaults: Mapping[str, A
             raise UserError(f"config.{key}: {value!r} has no effect with {reason}; leave it out")
 
 
-def _unused_peft(config: ml_collections.ConfigDict) -> dict[str, tuple[Any, str]]:
-    modes = [config[side].tune for side in ("image", "text")]
+def _unused_peft(config: Config) -> dict[str, tuple[Any, str]]:
+    modes = [config.side(side).tune for side in ("image", "text")]
     parts = frozenset[str]().union(*(tune.parse(mode).parts for mode in modes))
     why = "image.tune={!r} and text.tune={!r}".format(*modes)
     keys = {"adapter": ("adapter_reduction",), "lora": ("lora_rank", "lora_alpha", "lora_targets")}

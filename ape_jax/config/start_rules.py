@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ml_collections
-
+from ape_jax.config.experiment import Config
 from ape_jax.errors import UserError
 
 
-def check(config: ml_collections.ConfigDict) -> None:
+def check(config: Config) -> None:
     """Raises UserError naming a key that does not go with where the heads come from."""
     _check_model(config)
     _check_closed(config)
 
 
-def _check_model(config: ml_collections.ConfigDict) -> None:
+def _check_model(config: Config) -> None:
     """Heads that come from a finished model take what its towers give, and are trained."""
     if not config.start.model:
         return
@@ -30,7 +29,7 @@ def _check_model(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _check_closed(config: ml_collections.ConfigDict) -> None:
+def _check_closed(config: Config) -> None:
     """A closed form is solved on features of both towers; a start from one needs its heads."""
     key = "start.method" if config.method == "train" else "method"
     chosen = config.start.method if key == "start.method" else config.method

@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import ml_collections
 import numpy as np
 from jaxtyping import Float, PyTree
 
 from ape_jax.align.heads.anchored import Anchored
 from ape_jax.align.model import Model, Side
+from ape_jax.config import Config
 from ape_jax.nn import int8 as weights
 
 
@@ -33,7 +33,7 @@ class Trained:
       unread: of a finished model, tensors of its file that no output depends on.
     """
 
-    config: ml_collections.ConfigDict
+    config: Config
     model: Model
     trainable: PyTree
     frozen: PyTree

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ape_jax.config import head_names
+from ape_jax.config import Config, head_names
 from ape_jax.data import pairs as pairs_lib
 from ape_jax.data import pipeline
 from ape_jax.data.vectors import VectorPairs
@@ -117,7 +116,7 @@ def encode_pairs(
     pairs: pairs_lib.Pairs,
     image: FrozenTower | None,
     text: FrozenTower | None,
-    config: ml_collections.ConfigDict,
+    config: Config,
     store: FeatureStore,
     *,
     name: str,
@@ -170,7 +169,7 @@ def fill_pairs(
     pairs: pairs_lib.Pairs,
     image: FrozenTower | None,
     text: FrozenTower | None,
-    config: ml_collections.ConfigDict,
+    config: Config,
     *,
     name: str,
     views: int = 1,
@@ -198,7 +197,7 @@ def fill_pairs(
     return filled
 
 
-def cache_place(config: ml_collections.ConfigDict) -> extract.Place:
+def cache_place(config: Config) -> extract.Place:
     """Where the config keeps features."""
     chosen = config.cache.dir
     if chosen == "none":
@@ -210,7 +209,7 @@ def cache_place(config: ml_collections.ConfigDict) -> extract.Place:
 def _image_job(
     pairs: pairs_lib.Pairs,
     image: FrozenTower,
-    config: ml_collections.ConfigDict,
+    config: Config,
     name: str,
     views: int,
     dtype: str | None,
@@ -232,7 +231,7 @@ def _caption_job(
     pairs: pairs_lib.Pairs,
     captions: Captions,
     text: FrozenTower,
-    config: ml_collections.ConfigDict,
+    config: Config,
     name: str,
     dtype: str | None,
 ) -> CaptionJob:
@@ -267,21 +266,23 @@ def _readable(
 def _with_words(
     pairs: pairs_lib.Pairs,
     words: tuple[int, float] | tuple[()],
-    config: ml_collections.ConfigDict,
+    config: Config,
 ) -> pairs_lib.Pairs:
     return leave_out_words(pairs, *words, seed=config.cache.seed) if words else pairs
 
 
-def make_augment(config: ml_collections.ConfigDict) -> augment_lib.Augment | None:
+def make_augment(config: Config) -> augment_lib.Augment | None:
     """The config's augmentation, None where it is off altogether."""
-    crop, flip, randaugment = (config.augment[k] for k in ("crop", "flip", "randaugment"))
-    if not (crop or flip or randaugment):
+    asked = config.augment
+    if not (asked.crop or asked.flip or asked.randaugment):
         return None
-    return augment_lib.Augment(crop=crop or None, flip=flip, randaugment=randaugment or None)
+    return augment_lib.Augment(
+        crop=asked.crop or None, flip=asked.flip, randaugment=asked.randaugment or None
+    )
 
 
 def leave_out_unreadable(
-    pairs: pairs_lib.Pairs, transform: Any, config: ml_collections.ConfigDict, name: str
+    pairs: pairs_lib.Pairs, transform: Any, config: Config, name: str
 ) -> pairs_lib.Pairs:
     """The records whose image can be read; for images that are not encoded beforehand."""
     skipped = pipeline.Skipped()

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from ape_jax.align.model import Model
+from ape_jax.config import Config
 from ape_jax.data.pairs import Pairs
 from ape_jax.features.dataset import (
     Dataset,
@@ -74,11 +74,11 @@ class Part:
     words: tuple[int, float] | tuple[()] = ()
     dtype: str | None = None
 
-    def load(self, config: ml_collections.ConfigDict, store: FeatureStore) -> Dataset:
+    def load(self, config: Config, store: FeatureStore) -> Dataset:
         """The pairs with their features; see `encode_pairs`."""
         return encode_pairs(self.pairs, self.image, self.text, config, store, **self._settings)
 
-    def fill(self, config: ml_collections.ConfigDict) -> list[tuple[str, Filled]]:
+    def fill(self, config: Config) -> list[tuple[str, Filled]]:
         """The caches that `load` reads, filled; see `fill_pairs`."""
         return fill_pairs(self.pairs, self.image, self.text, config, **self._settings)
 
@@ -87,9 +87,7 @@ class Part:
         return {name: getattr(self, name) for name in ("name", "views", "words", "dtype")}
 
 
-def make_readers(
-    config: ml_collections.ConfigDict, model: Model, frozen: PyTree, mesh: Mesh
-) -> Readers:
+def make_readers(config: Config, model: Model, frozen: PyTree, mesh: Mesh) -> Readers:
     """The frozen towers, ready to encode.
 
     Processes that fill a cache on disk share its shards and work apart, each on its own devices;
@@ -121,7 +119,7 @@ def make_readers(
     return Readers(**readers)
 
 
-def training_part(config: ml_collections.ConfigDict, sources: Sources, readers: Readers) -> Part:
+def training_part(config: Config, sources: Sources, readers: Readers) -> Part:
     """The training pairs, with the captions that augmentation adds."""
     return Part(
         name="training",
@@ -143,7 +141,7 @@ def statistics_part(sources: Sources, readers: Readers) -> Part:
 
 
 def evaluation_parts(
-    config: ml_collections.ConfigDict, model: Model, sources: Sources, readers: Readers
+    config: Config, model: Model, sources: Sources, readers: Readers
 ) -> Iterator[Part]:
     """The evaluation sets; clean images, one view.
 
@@ -157,9 +155,7 @@ def evaluation_parts(
         yield Part(name=name, pairs=pairs, image=readers.image, text=readers.text, dtype="float32")
 
 
-def all_parts(
-    config: ml_collections.ConfigDict, model: Model, sources: Sources, readers: Readers
-) -> Iterator[Part]:
+def all_parts(config: Config, model: Model, sources: Sources, readers: Readers) -> Iterator[Part]:
     """Everything that a run has encoded beforehand."""
     yield training_part(config, sources, readers)
     if model.standardize and not config.cache.views:

@@ -66,7 +66,7 @@ class Desk:
     def __init__(self, directory: str, index: str = ""):
         run = inference.restore(directory, _SETTINGS)
         for side in ("image", "text"):
-            if given.is_given(run.config[side].tower):
+            if given.is_given(run.config.side(side).tower):
                 raise UserError(
                     f"--workdir: {run.path} takes vectors for {side}s, made elsewhere; a page "
                     "needs a run with two real towers"

@@ -7,11 +7,11 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ml_collections
 import numpy as np
 
 from ape_jax import config as config_lib
 from ape_jax.align.tuning import selection
+from ape_jax.config import Config
 from ape_jax.data.labelled import Labelled
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import VectorPairs, open_source
@@ -60,7 +60,7 @@ def write(
     return file
 
 
-def _overview(config: ml_collections.ConfigDict, summary: Mapping[str, Any]) -> html.Section:
+def _overview(config: Config, summary: Mapping[str, Any]) -> html.Section:
     rows = [
         ["image tower", f"{config.image.tower} ({config.image.tune})"],
         ["text tower", f"{config.text.tower} ({config.text.tune})"],
@@ -125,8 +125,8 @@ def _parameters(shares: Sequence[selection.Share]) -> html.Section:
     return html.Section("What was trained", html.table(selection.SHARE_HEAD, rows))
 
 
-def _config(config: ml_collections.ConfigDict) -> html.Section:
-    values, usual = config_lib.flatten(config), config_lib.flatten(config_lib.default())
+def _config(config: Config) -> html.Section:
+    values, usual = config_lib.flatten(config), config_lib.flatten(Config())
     changed = [[key, repr(value)] for key, value in values.items() if value != usual.get(key)]
     every = [[key, repr(value)] for key, value in values.items()]
     body = html.table(["set by the run", ""], changed)

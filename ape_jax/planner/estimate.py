@@ -8,10 +8,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
+from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.features import frontier
 from ape_jax.parallel import mesh as mesh_lib
@@ -59,7 +59,7 @@ class Cost:
     rows: int = 0
 
 
-def assemble(config: ml_collections.ConfigDict, where: Target) -> Assembly:
+def assemble(config: Config, where: Target) -> Assembly:
     """A run's model and frozen parameters on a slice, as shapes.
 
     Raises:
@@ -77,9 +77,7 @@ def assemble(config: ml_collections.ConfigDict, where: Target) -> Assembly:
     return Assembly(model=model, mesh=mesh, trainable=trainable, frozen=frozen, readers=readers)
 
 
-def training(
-    config: ml_collections.ConfigDict, where: Target, captions: Captions, made: Assembly
-) -> Cost:
+def training(config: Config, where: Target, captions: Captions, made: Assembly) -> Cost:
     """A training step of what `assemble` gives."""
     one, optimizer = step.from_config(config, made.model, made.trainable, made.mesh)
     state = jax.eval_shape(
@@ -102,7 +100,7 @@ def training(
 
 
 def extraction(
-    config: ml_collections.ConfigDict, where: Target, captions: Captions, made: Assembly
+    config: Config, where: Target, captions: Captions, made: Assembly
 ) -> dict[str, Cost]:
     """A batch of images and one of captions through the frozen towers, where they are encoded."""
     found = {}
@@ -130,7 +128,7 @@ def _raw(config: Any, rows: int, captions: Captions, sharding: Any) -> dict[str,
 
 
 def largest_batch(
-    config: ml_collections.ConfigDict,
+    config: Config,
     where: Target,
     captions: Captions,
     say: Callable[[str], None],
@@ -144,9 +142,7 @@ def largest_batch(
     unit = config.train.micro_batch or where.devices
 
     def fits(batch: int) -> bool:
-        tried = config.copy_and_resolve_references()
-        with tried.unlocked():
-            tried.train.batch = batch
+        tried = dataclasses.replace(config, train=dataclasses.replace(config.train, batch=batch))
         found = training(tried, where, captions, assemble(tried, where)).fits
         say(f"global batch {batch:,}: {'fits' if found else 'does not fit'}")
         return found

@@ -7,8 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import ml_collections
-
+from ape_jax.config import Config
 from ape_jax.planner import estimate
 from ape_jax.planner.estimate import Cost
 from ape_jax.planner.shapes import Captions
@@ -19,7 +18,7 @@ MIB = 2**20
 
 
 def record(
-    config: ml_collections.ConfigDict,
+    config: Config,
     where: Target,
     captions: Captions,
     step: Cost,

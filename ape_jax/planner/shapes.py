@@ -8,13 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from ape_jax import towers
 from ape_jax.align.model import Model
-from ape_jax.config import head_names
+from ape_jax.config import Config, head_names
 from ape_jax.errors import UserError
 from ape_jax.features.ragged import bucket
 from ape_jax.nn import int8 as weights
@@ -39,7 +38,7 @@ class Captions:
     longest: int
 
 
-def abstract_towers(config: ml_collections.ConfigDict) -> tuple[Tower, Tower]:
+def abstract_towers(config: Config) -> tuple[Tower, Tower]:
     """The image and the text tower, their parameters being shapes.
 
     Raises:
@@ -48,8 +47,8 @@ def abstract_towers(config: ml_collections.ConfigDict) -> tuple[Tower, Tower]:
     return _tower(config, "image"), _tower(config, "text")
 
 
-def _tower(config: ml_collections.ConfigDict, kind: Kind) -> Tower:
-    spec, side = config[kind].tower, config[kind]
+def _tower(config: Config, kind: Kind) -> Tower:
+    spec, side = config.side(kind).tower, config.side(kind)
     if given.is_given(spec):
         return given.load(spec, kind)
     options: dict[str, Any] = {"dtype": side.dtype, "param_dtype": side.param_dtype}
@@ -83,9 +82,7 @@ def _description(spec: str) -> Any:
     )
 
 
-def abstract_model(
-    config: ml_collections.ConfigDict, image: Tower, text: Tower
-) -> tuple[Model, PyTree, PyTree]:
+def abstract_model(config: Config, image: Tower, text: Tower) -> tuple[Model, PyTree, PyTree]:
     """The model, and its trainable and frozen trees as shapes."""
     made: list[Model] = []
 
@@ -110,7 +107,7 @@ def _like(made: Tower, plain: Tower) -> Tower:
 
 
 def batch(
-    config: ml_collections.ConfigDict, model: Model, mesh: Mesh, captions: Captions
+    config: Config, model: Model, mesh: Mesh, captions: Captions
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """One training batch, as `training.input.TrainInput.batches` makes them.
 
@@ -149,7 +146,7 @@ def _given(tower: Tower) -> bool:
 
 
 def _images(
-    config: ml_collections.ConfigDict, model: Model, count: int, stored: Any
+    config: Config, model: Model, count: int, stored: Any
 ) -> dict[str, tuple[tuple[int, ...], Any]]:
     side, tower = model.image, model.image.tower.config
     if side.frontier == "input" or not (config.cache.views or _given(side.tower)):
@@ -162,7 +159,7 @@ def _images(
 
 
 def _packed(
-    config: ml_collections.ConfigDict,
+    config: Config,
     rows: int,
     groups: int,
     captions: Captions,

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
-import ml_collections
 import numpy as np
 from jaxtyping import Bool, Float, PyTree
 
 from ape_jax.align.tuning import selection
-from ape_jax.config import head_names
+from ape_jax.config import Config, head_names
 from ape_jax.data import pipeline
 from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
@@ -39,7 +38,7 @@ class Aligner:
 
     def __init__(
         self,
-        config: ml_collections.ConfigDict,
+        config: Config,
         trainable: PyTree,
         frozen: PyTree,
         embedder: embed.Embedder,

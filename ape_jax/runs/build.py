@@ -10,14 +10,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 
 from ape_jax import towers
 from ape_jax.align import heads
 from ape_jax.align.heads import anchored
 from ape_jax.align.model import Model, Side
 from ape_jax.align.tuning import peft
-from ape_jax.config import head_names
+from ape_jax.config import Config, head_names
 from ape_jax.errors import UserError
 from ape_jax.towers.tower import Tower, TowerConfig
 
@@ -25,9 +24,7 @@ TOWERS = "towers"
 """The folder in which an exported run brings its towers, `image` and `text`."""
 
 
-def load_towers(
-    config: ml_collections.ConfigDict, brought: Path | None = None
-) -> tuple[Tower, Tower]:
+def load_towers(config: Config, brought: Path | None = None) -> tuple[Tower, Tower]:
     """The image and the text tower.
 
     Args:
@@ -42,7 +39,7 @@ def load_towers(
 
 
 def make_model(
-    config: ml_collections.ConfigDict,
+    config: Config,
     image: Tower,
     text: Tower,
     solved: Mapping[str, Any] | None = None,
@@ -62,10 +59,10 @@ def make_model(
     """
     pooling = image.config.pooling if config.image.pooling == "own" else config.image.pooling
     for side, tower in (("image", image), ("text", text)):
-        if config[side].layer > tower.config.depth:
+        if config.side(side).layer > tower.config.depth:
             raise UserError(
-                f"config.{side}.layer: {config[side].tower} has {tower.config.depth} blocks, "
-                f"found {config[side].layer}"
+                f"config.{side}.layer: {config.side(side).tower} has {tower.config.depth} blocks, "
+                f"found {config.side(side).layer}"
             )
     _check_pooling(image, config.image.layer, pooling)
     width = (solved or {}).get("width") or config.embed or image.config.pooled_width(pooling)
@@ -98,15 +95,15 @@ def make_model(
     return model
 
 
-def _with_remat(config: ml_collections.ConfigDict, tower: Tower) -> Tower:
+def _with_remat(config: Config, tower: Tower) -> Tower:
     """The tower as it is trained; a frozen one keeps nothing for a backward pass."""
-    if config[tower.kind].tune == "frozen":
+    if config.side(tower.kind).tune == "frozen":
         return tower
     return dataclasses.replace(tower, module=tower.module.clone(remat=config.train.remat))
 
 
-def _load(config: ml_collections.ConfigDict, kind: str, brought: Path | None) -> Tower:
-    side = config[kind]
+def _load(config: Config, kind: str, brought: Path | None) -> Tower:
+    side = config.side(kind)
     spec = side.tower
     if brought is not None:  # A directory, or an .npz and perhaps a tokenizer.
         files = brought.glob(f"{kind}.npz")
@@ -156,7 +153,7 @@ def _check_tune(name: str, side: Side) -> None:
 
 
 def _image_head(
-    config: ml_collections.ConfigDict,
+    config: Config,
     width: int,
     tower: TowerConfig,
     solved: Mapping[str, Any] | None,
@@ -172,7 +169,7 @@ def _image_head(
 
 
 def _text_head(
-    config: ml_collections.ConfigDict,
+    config: Config,
     width: int,
     tower: TowerConfig,
     solved: Mapping[str, Any] | None,
@@ -194,10 +191,10 @@ def _text_head(
     return heads.text_head(head, width, tower, config.text.pooling, dtype, linear)
 
 
-def _linear_dtype(config: ml_collections.ConfigDict, side: str) -> jnp.dtype:
+def _linear_dtype(config: Config, side: str) -> jnp.dtype:
     """Solved maps stay in f32: they take off a mean that may be much longer than what is left."""
     trained = config.method == "train" and config.start.method == "none"
-    return jnp.dtype(config[side].dtype if trained else "float32")
+    return jnp.dtype(config.side(side).dtype if trained else "float32")
 
 
 def _anchors(solved: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import flax.traverse_util
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jaxtyping import PyTree
 
@@ -22,7 +21,7 @@ from ape_jax import config as config_lib
 from ape_jax import towers
 from ape_jax.align.model import Model
 from ape_jax.align.tuning.selection import flatten
-from ape_jax.config import tune
+from ape_jax.config import Config, tune
 from ape_jax.errors import UserError
 from ape_jax.runs import build
 from ape_jax.towers import aligned
@@ -43,7 +42,7 @@ class Imported:
       unread: see `Aligned`.
     """
 
-    config: ml_collections.ConfigDict
+    config: Config
     model: Model
     image: Tower
     text: Tower
@@ -64,11 +63,10 @@ def load(spec: str | os.PathLike[str], settings: Mapping[str, Any] | None = None
     """
     spec = os.fspath(spec)
     found = aligned.read(spec)
-    config = config_lib.default()
     own = {"image.tower": spec, "text.tower": spec, "image.dtype": "float32"}
     own |= {"text.dtype": "float32", **config_settings(found), **(settings or {})}
-    config.update_from_flattened_dict(own)
-    image, text = (towers.load(spec, kind=k, dtype=config[k].dtype) for k in ("image", "text"))
+    config = Config().replace(own)
+    image, text = (towers.load(spec, kind=k, dtype=config.side(k).dtype) for k in ("image", "text"))
     model = build.make_model(config, image, text)
     trainable, frozen = model.init(config.seed)
     return Imported(
@@ -82,7 +80,7 @@ def load(spec: str | os.PathLike[str], settings: Mapping[str, Any] | None = None
     )
 
 
-def start(config: ml_collections.ConfigDict, trainable: PyTree) -> PyTree:
+def start(config: Config, trainable: PyTree) -> PyTree:
     """Fresh parameters of a run with the heads, scale and bias of `start.model`.
 
     Args:

@@ -9,7 +9,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
@@ -18,6 +17,7 @@ from ape_jax import config as config_lib
 from ape_jax import search
 from ape_jax.align import heads
 from ape_jax.align.model import Model
+from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build, imported, provenance, workdir
@@ -101,7 +101,7 @@ class Restored:
     """
 
     path: pathlib.Path
-    config: ml_collections.ConfigDict
+    config: Config
     model: Model
     image: Tower
     text: Tower

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-import ml_collections
 from jaxtyping import PyTree
 
 from ape_jax import config as config_lib
+from ape_jax.config import Config
 from ape_jax.runs import build, workdir
 from ape_jax.runs.checkpoint import Checkpoints
 from ape_jax.runs.state import State
@@ -31,7 +31,7 @@ _FILES = (*sources.HUB_FILES, "*_Pooling/config.json", "NOTICE*", "LICENSE*", "L
 def write(
     directory: Path,
     *,
-    config: ml_collections.ConfigDict,
+    config: Config,
     trainable: PyTree,
     frozen: PyTree,
     step: int,
@@ -53,7 +53,7 @@ def write(
       UserError: where a tower's files are gone, or the disk is full.
     """
     for side in ("image", "text"):
-        _bring(sources.resolve(config[side].tower), directory / build.TOWERS / side)
+        _bring(sources.resolve(config.side(side).tower), directory / build.TOWERS / side)
     average = trainable if config.optim.ema > 0 else None
     state = State(step=jnp.int32(step), trainable=trainable, opt_state=(), average=average)
     checkpoints = Checkpoints(directory, config.train.keep)

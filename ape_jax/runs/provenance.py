@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import ml_collections
-
+from ape_jax.config import Config
 from ape_jax.data import order
 from ape_jax.data.pairs import Pairs
 from ape_jax.features.fingerprint import preparation
 from ape_jax.towers.tower import Tower
 
 
-def meta(
-    config: ml_collections.ConfigDict, image: Tower, text: Tower, pairs: Pairs | None = None
-) -> dict[str, Any]:
+def meta(config: Config, image: Tower, text: Tower, pairs: Pairs | None = None) -> dict[str, Any]:
     """What a checkpoint holds instead of towers and data: their names and hashes."""
     found = {
         "image tower": {"spec": config.image.tower, "digest": image.digest},

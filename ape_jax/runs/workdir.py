@@ -12,10 +12,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-import ml_collections
-
 from ape_jax import config as config_lib
-from ape_jax.config import schema
+from ape_jax.config import Config, schema
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
 
@@ -48,7 +46,7 @@ def locate(workdir: str | os.PathLike[str], kind: Kind = "run") -> pathlib.Path:
     return path
 
 
-def claim(path: pathlib.Path, config: ml_collections.ConfigDict, kind: Kind = "run") -> bool:
+def claim(path: pathlib.Path, config: Config, kind: Kind = "run") -> bool:
     """Makes the directory, or takes up what is in it if that has the same config.
 
     Writes `config.json` (`study.json`). Keys that do not change the result may differ.
@@ -108,7 +106,7 @@ def held(path: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def read_config(path: pathlib.Path, kind: Kind = "run") -> ml_collections.ConfigDict:
+def read_config(path: pathlib.Path, kind: Kind = "run") -> Config:
     """The resolved config that a work directory's run was started with.
 
     Raises:
@@ -126,9 +124,7 @@ def read_config(path: pathlib.Path, kind: Kind = "run") -> ml_collections.Config
         raise UserError(f"--workdir: {record} cannot be read: {error}") from None
 
 
-def read_summary(
-    path: pathlib.Path, config: ml_collections.ConfigDict, kind: Kind = "run"
-) -> dict[str, Any] | None:
+def read_summary(path: pathlib.Path, config: Config, kind: Kind = "run") -> dict[str, Any] | None:
     """The summary of a run of this config that has come to its end, else None.
 
     Raises:
@@ -151,7 +147,7 @@ def _summary(path: pathlib.Path) -> dict[str, Any] | None:
     return summary if isinstance(summary, dict) and summary else None
 
 
-def finished(path: pathlib.Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
+def finished(path: pathlib.Path, config: Config) -> dict[str, Any]:
     """The summary of a run that has come to its end.
 
     Raises:
@@ -189,7 +185,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def require_same(path: pathlib.Path, config: ml_collections.ConfigDict, kind: Kind = "run") -> None:
+def require_same(path: pathlib.Path, config: Config, kind: Kind = "run") -> None:
     """Refuses to go on with another config's run.
 
     A study may have other methods, seeds and sizes: each of its cells is held to its own config.
@@ -201,7 +197,7 @@ def require_same(path: pathlib.Path, config: ml_collections.ConfigDict, kind: Ki
     for key in before:
         if kind == "study" and key.startswith("study."):
             continue
-        if before[key] != after[key] and key not in schema.HARMLESS:
+        if before[key] != after[key] and key not in schema.harmless(Config):
             raise UserError(
                 f"--workdir: {path} holds a {kind} of another config: {key} is {before[key]!r} "
                 f"there and {after[key]!r} here; use a new work directory or the old value"

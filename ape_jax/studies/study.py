@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import ml_collections
 
 from ape_jax import config as config_lib
-from ape_jax.config import schema
+from ape_jax.config import Config, schema
 from ape_jax.config.methods import METHODS
 from ape_jax.data.vectors import is_vectors
 from ape_jax.errors import UserError
@@ -33,9 +32,7 @@ from ape_jax.training import run as run_lib
 _OWN_GROUPS = ("study.", "closed.", "start.", "method", "data.sample")  # Of a cell, not the study.
 
 
-def run_study(
-    config: ml_collections.ConfigDict, directory: str | os.PathLike[str]
-) -> dict[str, Any]:
+def run_study(config: Config, directory: str | os.PathLike[str]) -> dict[str, Any]:
     """Runs every cell that is not done yet and writes `summary.json` and `table.md`.
 
     Args:
@@ -85,9 +82,7 @@ def run_study(
     return summary
 
 
-def cell_config(
-    method: str, seed: int, config: ml_collections.ConfigDict, size: int = 0
-) -> ml_collections.ConfigDict:
+def cell_config(method: str, seed: int, config: Config, size: int = 0) -> Config:
     """The ordinary config of one cell.
 
     Args:
@@ -104,16 +99,18 @@ def cell_config(
     if method in (lrs := dict(config.study.lrs)):
         overrides["optim.lr"] = lrs[method]
     overrides |= {key: value for name, key, value in config.study.set if name == method}
+    known = schema.keys(Config)
     own = [key for key in flat if key.startswith(_OWN_GROUPS) and key != "data.sample"]
     for side in ("image", "text"):  # A head of another name takes other keys.
-        if overrides.get(f"{side}.head.name", config[side].head.name) != config[side].head.name:
+        name = config.side(side).head.name
+        if overrides.get(f"{side}.head.name", name) != name:
             own += [key for key in flat if key.startswith(f"{side}.head.")]
-    flat |= {key: schema.SCHEMA[key].default for key in own}
+    flat |= {key: known[key].default for key in own}
     flat |= _scaled(config, size)
     return config_lib.resolve(config_lib.unflatten({**flat, **overrides}))
 
 
-def _scaled(config: ml_collections.ConfigDict, size: int) -> dict[str, Any]:
+def _scaled(config: Config, size: int) -> dict[str, Any]:
     """The schedule on a sample of that size."""
     if not size:
         return {}
@@ -128,7 +125,7 @@ def _scaled(config: ml_collections.ConfigDict, size: int) -> dict[str, Any]:
     }
 
 
-def _check(config: ml_collections.ConfigDict) -> None:
+def _check(config: Config) -> None:
     """Closed forms need features of both towers, encoded beforehand."""
     frozen = config.image.tune == config.text.tune == "frozen"
     if not (frozen and config.cache.views > 0 and config.cache.text):
@@ -160,7 +157,7 @@ def _check(config: ml_collections.ConfigDict) -> None:
                 cell_config(method, config.seed, config, size)
 
 
-def _check_sizes(config: ml_collections.ConfigDict, pairs: int) -> None:
+def _check_sizes(config: Config, pairs: int) -> None:
     if too_many := [size for size in config.study.sizes if size > pairs]:
         raise UserError(
             f"config.study.sizes: there are {pairs} training pairs, found {too_many[0]}; "
@@ -188,7 +185,7 @@ def _place(path: pathlib.Path, name: str, size: int, seed: int) -> pathlib.Path:
     return (path / name / f"n{size}" if size else path / name) / f"seed{seed}"
 
 
-def _costs(config: ml_collections.ConfigDict, path: pathlib.Path) -> dict[str, dict[str, float]]:
+def _costs(config: Config, path: pathlib.Path) -> dict[str, dict[str, float]]:
     """What the runs of the last size cost, of the first seed each."""
     size, costs = (config.study.sizes or (0,))[-1], {}
     for name in config.study.methods:

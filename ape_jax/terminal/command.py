@@ -15,6 +15,7 @@ import ml_collections
 from absl import app, flags, logging
 
 from ape_jax import config as config_lib
+from ape_jax.config import Config
 from ape_jax.errors import Preempted, UserError
 from ape_jax.parallel import hosts
 from ape_jax.storage import cache_folder
@@ -120,7 +121,7 @@ def workdir(otherwise: str = "") -> str:
     return _WORKDIR.value or otherwise
 
 
-def load_config() -> ml_collections.ConfigDict:
+def load_config() -> Config:
     """The checked config of `--config FILE.py[:ARG]` with the command line's overrides applied.
 
     Raises:

@@ -7,8 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import ml_collections
-
+from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.features import dataset, frontier
 from ape_jax.features.extract import Filled
@@ -18,7 +17,7 @@ from ape_jax.terminal import tables as report
 from ape_jax.training import run
 
 
-def extract(config: ml_collections.ConfigDict, directory: str | os.PathLike[str]) -> dict[str, Any]:
+def extract(config: Config, directory: str | os.PathLike[str]) -> dict[str, Any]:
     """Encodes whatever a run of this config reads from the cache and is not there yet.
 
     Killed and started again, it goes on with the first shard that was not finished.

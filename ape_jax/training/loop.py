@@ -13,13 +13,13 @@ from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 from jaxtyping import PyTree
 
 from ape_jax.align import latent
 from ape_jax.align.losses import objective
+from ape_jax.config import Config
 from ape_jax.errors import Preempted, UserError
 from ape_jax.features.dataset import report_skipped
 from ape_jax.features.frontier import Sources
@@ -43,7 +43,7 @@ from ape_jax.training.step import init_state, make_run
 
 
 def train_and_evaluate(
-    config: ml_collections.ConfigDict,
+    config: Config,
     directory: str | os.PathLike[str],
     store: FeatureStore | None = None,
     sources: Sources | None = None,

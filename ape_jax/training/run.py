@@ -8,13 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, PyTree
 
 from ape_jax.align.model import Model
 from ape_jax.align.tuning import selection
+from ape_jax.config import Config
 from ape_jax.data import order
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import VectorPairs, open_source
@@ -47,7 +47,7 @@ class Run:
       solved: the record of the closed form that the heads are or start from, None without one.
     """
 
-    config: ml_collections.ConfigDict
+    config: Config
     model: Model
     mesh: Mesh
     trainable: PyTree
@@ -57,7 +57,7 @@ class Run:
     solved: Mapping[str, Any] | None = None
 
 
-def open_sources(config: ml_collections.ConfigDict) -> Sources:
+def open_sources(config: Config) -> Sources:
     """Opens the training and evaluation pairs.
 
     Raises:
@@ -72,7 +72,7 @@ def open_sources(config: ml_collections.ConfigDict) -> Sources:
     return sources
 
 
-def check_sources(config: ml_collections.ConfigDict, sources: Sources) -> None:
+def check_sources(config: Config, sources: Sources) -> None:
     """Raises UserError for fewer training pairs than the config needs."""
     train = sources.train
     if len(train) < 2:
@@ -89,7 +89,7 @@ def check_sources(config: ml_collections.ConfigDict, sources: Sources) -> None:
         order.check_batch(config.data.sample or len(train), config.train.batch)
 
 
-def _open(config: ml_collections.ConfigDict, spec: str, key: str) -> Pairs:
+def _open(config: Config, spec: str, key: str) -> Pairs:
     """Opens a source; vectors must be as wide as the sides that take them."""
     pairs = open_source(spec, key=key)
     if not isinstance(pairs, VectorPairs):
@@ -104,10 +104,10 @@ def _open(config: ml_collections.ConfigDict, spec: str, key: str) -> Pairs:
     if pairs.text is not None:
         widths["text"] = pairs.text.flat.shape[-1]
     for side, width in widths.items():
-        if config[side].tower != f"{given.PREFIX}{width}":
+        if config.side(side).tower != f"{given.PREFIX}{width}":
             raise UserError(
                 f"config.{side}.tower: the {side} vectors of {spec!r} are {width} wide; write "
-                f"'{given.PREFIX}{width}', found {config[side].tower!r}"
+                f"'{given.PREFIX}{width}', found {config.side(side).tower!r}"
             )
     return pairs
 
@@ -131,7 +131,7 @@ class Assembly:
     readers: frontier.Readers
 
 
-def assemble(config: ml_collections.ConfigDict, towers: tuple[Tower, Tower]) -> Assembly:
+def assemble(config: Config, towers: tuple[Tower, Tower]) -> Assembly:
     """Makes the model and places it on the mesh.
 
     Raises:
@@ -160,7 +160,7 @@ def assemble(config: ml_collections.ConfigDict, towers: tuple[Tower, Tower]) -> 
 
 
 def prepare(
-    config: ml_collections.ConfigDict,
+    config: Config,
     sources: Sources,
     towers: tuple[Tower, Tower],
     store: FeatureStore,
@@ -214,7 +214,7 @@ def prepare(
 
 
 def _solved(
-    config: ml_collections.ConfigDict,
+    config: Config,
     towers: tuple[Tower, Tower],
     dataset: Dataset,
     frozen: PyTree,
@@ -230,9 +230,7 @@ def _solved(
     return model, trainable if solution is None else solve.install(trainable, solution), record
 
 
-def _task(
-    config: ml_collections.ConfigDict, model: Model, name: str, dataset: Dataset
-) -> RetrievalTask:
+def _task(config: Config, model: Model, name: str, dataset: Dataset) -> RetrievalTask:
     return RetrievalTask(
         name=name,
         dataset=dataset,

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 from jaxtyping import Float, PyTree
 
 from ape_jax.align import closed_form
 from ape_jax.align.closed_form import Affine, Paired
+from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.features.dataset import Dataset
 
@@ -34,16 +34,14 @@ class Solution:
     heads: Mapping[str, PyTree]
 
 
-def method(config: ml_collections.ConfigDict) -> str:
+def method(config: Config) -> str:
     """The closed form that the heads are solved by, or start from; '' for none."""
     if config.method != "train":
         return config.method
     return "" if config.start.method == "none" else config.start.method
 
 
-def solve(
-    config: ml_collections.ConfigDict, dataset: Dataset, statistics: Mapping[str, Any] | None
-) -> Solution:
+def solve(config: Config, dataset: Dataset, statistics: Mapping[str, Any] | None) -> Solution:
     """Solves the heads on the training pairs.
 
     Args:
@@ -83,7 +81,7 @@ def _replace(head: PyTree, solved: PyTree) -> PyTree:
     return {**head, "part_linear": {**head["part_linear"], **solved}}
 
 
-def _ridge(config: ml_collections.ConfigDict, paired: Paired) -> Solution:
+def _ridge(config: Config, paired: Paired) -> Solution:
     """From texts to directions of images: the squared loss then speaks of the cosine.
 
     With a squared loss the average over an image's views says as much as one target a view.
@@ -100,7 +98,7 @@ def _ridge(config: ml_collections.ConfigDict, paired: Paired) -> Solution:
     return Solution(record=record, heads={"text_head": _linear(fit)})
 
 
-def _ridge_text(config: ml_collections.ConfigDict, paired: Paired) -> Solution:
+def _ridge_text(config: Config, paired: Paired) -> Solution:
     """From images to texts, both about their means: no direction that texts lack counts."""
     fit = closed_form.ridge_pairs(paired, l2=config.closed.l2 or None, towards="text")
     # The fit maps the mean image to the mean text, which both sides then leave out.
@@ -110,7 +108,7 @@ def _ridge_text(config: ml_collections.ConfigDict, paired: Paired) -> Solution:
     return _both(text, image, {"method": "ridge_text", "l2": fit.l2, "width": len(mean)})
 
 
-def _cca(config: ml_collections.ConfigDict, paired: Paired) -> Solution:
+def _cca(config: Config, paired: Paired) -> Solution:
     grids: dict[str, Any] = {}
     width = _width(config, paired)
     if width:
@@ -129,13 +127,13 @@ def _cca(config: ml_collections.ConfigDict, paired: Paired) -> Solution:
     return _both(fit.text, fit.image, {"method": "cca", **record})
 
 
-def _procrustes(config: ml_collections.ConfigDict, paired: Paired) -> Solution:
+def _procrustes(config: Config, paired: Paired) -> Solution:
     width = _width(config, paired)
     fit = closed_form.procrustes(paired, dim=width) if width else closed_form.procrustes_cv(paired)
     return _both(fit.text, fit.image, {"method": "procrustes", "width": fit.dim})
 
 
-def _asif(config: ml_collections.ConfigDict, paired: Paired) -> Solution:
+def _asif(config: Config, paired: Paired) -> Solution:
     if len(paired) > MOST_ANCHORS:
         raise UserError(
             f"config.method: 'asif' describes everything by its likeness to each training image, "
@@ -170,7 +168,7 @@ def _linear(fit: Affine) -> PyTree:
     return {"projection": {name: value.astype(np.float32) for name, value in arrays.items()}}
 
 
-def _width(config: ml_collections.ConfigDict, paired: Paired) -> int:
+def _width(config: Config, paired: Paired) -> int:
     """The joint width that is asked for, 0 to choose; training starts with all that there is.
 
     What a start leaves out cannot be learned again, and what it weights low does no harm.
@@ -184,9 +182,7 @@ def _width(config: ml_collections.ConfigDict, paired: Paired) -> int:
     return config.embed or (most if config.method == "train" else 0)
 
 
-def _paired(
-    config: ml_collections.ConfigDict, dataset: Dataset, statistics: Mapping[str, Any] | None
-) -> Paired:
+def _paired(config: Config, dataset: Dataset, statistics: Mapping[str, Any] | None) -> Paired:
     return Paired(
         text=_pooled(dataset, config.text.pooling),
         image=dataset.pooled,

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
@@ -19,6 +18,7 @@ from ape_jax.align.losses import objective as objective_lib
 from ape_jax.align.losses.chunks import embed_in_chunks
 from ape_jax.align.losses.objective import Objective
 from ape_jax.align.model import Batch, Model
+from ape_jax.config import Config
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs.state import State
 from ape_jax.training import optim, plan
@@ -129,7 +129,7 @@ def make_step(
 
 
 def from_config(
-    config: ml_collections.ConfigDict, model: Model, trainable: PyTree, mesh: Mesh
+    config: Config, model: Model, trainable: PyTree, mesh: Mesh
 ) -> tuple[Step, optax.GradientTransformation]:
     """The step that a run takes, and its optimizer.
 

@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from ape_jax import config as config_lib
+from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.planner import estimate, report, slices
 from ape_jax.planner.shapes import Captions
@@ -26,8 +26,7 @@ def test_the_search_ends_just_below_what_does_not_fit(monkeypatch, limit, least,
 
     monkeypatch.setattr(estimate, "training", training)
     monkeypatch.setattr(estimate, "assemble", lambda config, where: None)
-    config = config_lib.default()
-    config.train.batch, config.train.micro_batch = 512, micro
+    config = Config().replace({"train.batch": 512, "train.micro_batch": micro})
     said = []
     best = estimate.largest_batch(config, slices.parse("v5e:2x2"), CAPTIONS, said.append)
     assert least <= best <= limit and best % (micro or 4) == 0
@@ -50,16 +49,14 @@ def test_the_slowest_of_products_memory_and_links_counts(passes, memory, sent, s
 
 
 def test_closed_forms_are_not_planned():
-    config = config_lib.default()
-    config.method = "cca"
+    config = Config().replace({"method": "cca"})
     with pytest.raises(UserError, match=r"config\.method: 'cca' is solved and not trained"):
         estimate.assemble(config, slices.parse("v5e:2x2"))
 
 
 def test_the_time_to_encode_counts_views_and_whole_batches():
     cost = estimate.Cost(fits=True, arguments={}, flops=1.0, passes=1.0, seconds=3.6, rows=64)
-    config = config_lib.default()
-    config.cache.views = 3
+    config = Config().replace({"cache.views": 3})
     made = report.record(
         config, slices.parse("v5e:2x2"), CAPTIONS, cost, {"images": cost, "captions": cost}, 65
     )

@@ -38,8 +38,7 @@ def test_study_fills_every_cell_and_does_not_repeat_itself(config, tmp_path, mon
 
 
 def test_a_cell_is_the_run_that_main_would_make(config, tmp_path):
-    with config.unlocked():
-        config.study.methods = ("ape",)
+    config = config.replace({"study.methods": ("ape",)})
     study.run_study(config, tmp_path / "study")
     cell = study.cell_config("ape", 1, config)
     alone = loop.train_and_evaluate(cell, tmp_path / "alone")
@@ -94,8 +93,7 @@ def test_ridge_is_scikit_learns_on_the_same_features(config, tmp_path):
     from ape_jax.runs import build
     from ape_jax.training import run
 
-    with config.unlocked():
-        config.study.methods = ("ridge",)
+    config = config.replace({"study.methods": ("ridge",)})
     made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
     data = made.dataset
     flat = data.pooled[:, 0]
@@ -140,11 +138,9 @@ def test_sizes_are_one_more_axis(config, tmp_path):
 
 
 def test_a_study_takes_more_methods_and_keeps_the_cells_that_it_has(config, tmp_path, monkeypatch):
-    with config.unlocked():
-        config.study.methods = ("ridge",)
+    config = config.replace({"study.methods": ("ridge",)})
     before = study.run_study(config, tmp_path)
-    with config.unlocked():
-        config.study.methods = ("chance", "ridge")
+    config = config.replace({"study.methods": ("chance", "ridge")})
     monkeypatch.setattr(loop.closed, "finish", None)  # Nothing is solved again.
     after = study.run_study(config, tmp_path)
     assert list(after["methods"]) == ["chance", "ridge"]
@@ -152,8 +148,7 @@ def test_a_study_takes_more_methods_and_keeps_the_cells_that_it_has(config, tmp_
 
 
 def test_a_killed_study_goes_on_cell_by_cell(config, tmp_path, monkeypatch):
-    with config.unlocked():
-        config.study.methods, config.study.seeds = ("ridge", "ape"), 1
+    config = config.replace({"study.methods": ("ridge", "ape"), "study.seeds": 1})
     whole = study.run_study(config, tmp_path / "whole")
     original = loop.train_and_evaluate
 
@@ -170,8 +165,7 @@ def test_a_killed_study_goes_on_cell_by_cell(config, tmp_path, monkeypatch):
 
 
 def test_pairs_are_read_once_for_all_cells(config, tmp_path, monkeypatch):
-    with config.unlocked():
-        config.study.methods, config.study.seeds = ("ridge", "procrustes"), 1
+    config = config.replace({"study.methods": ("ridge", "procrustes"), "study.seeds": 1})
     opened, original = [], run.open_sources
     monkeypatch.setattr(run, "open_sources", lambda c: opened.append(c) or original(c))
     study.run_study(config, tmp_path)

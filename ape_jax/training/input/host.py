@@ -8,12 +8,11 @@ from functools import partial
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int
 
-from ape_jax.config import tune
+from ape_jax.config import Config, tune
 from ape_jax.data import order as order_lib
 from ape_jax.data import pipeline
 from ape_jax.features import encode
@@ -52,7 +51,7 @@ class TrainInput:
         dataset: Dataset,
         image: Tower,
         text: Tower,
-        config: ml_collections.ConfigDict,
+        config: Config,
         groups: int,
     ):
         self._dataset, self._image, self._config = dataset, image, config

@@ -1,0 +1,103 @@
+"""What a user writes: config files, their arguments and `--config.key=value`.
+
+A config file is Python with `get_config(arg="") -> ml_collections.ConfigDict`; it starts from
+`default()` and sets what it changes. `resolve` turns anything a user can write into either a
+checked `Config` or one `UserError` that names the key.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import ml_collections
+
+from ape_jax.config import rules, schema
+from ape_jax.config.experiment import Config, flatten, unflatten
+from ape_jax.config.fields import Field
+from ape_jax.errors import UserError
+
+
+def default() -> ml_collections.ConfigDict:
+    """Every key of the schema at its default, locked: a key outside the schema cannot be set."""
+    defaults = {key: field.default for key, field in schema.keys(Config).items()}
+    return ml_collections.ConfigDict(unflatten(defaults)).lock()
+
+
+def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
+    """Reads the part after the colon of `--config file.py:key=value,flag`.
+
+    Args:
+      arg: `"image=demo:vit_s14,runlocal"`; a bare name means True.
+      **defaults: the names that the file knows, with their defaults, which set the types.
+
+    Raises:
+      UserError: for a name that the file does not know, or a value of another type.
+    """
+    values = dict(defaults)
+    for part in filter(None, (arg or "").split(",")):
+        name, equals, value = part.partition("=")
+        if name not in defaults:
+            hint = schema.nearest(name, defaults)
+            raise UserError(f"--config: the file takes no argument {name!r}{hint}")
+        like = defaults[name]
+        field = Field(like, f"a value like {like!r}", partial(_is_like, like))
+        what = f"--config argument {name!r}"
+        values[name] = _parse(what, value if equals else "True", field)
+        if not field.check(values[name]):
+            raise UserError(f"{what}: expected {field.expects}, found {value!r}")
+    return ml_collections.ConfigDict(values)
+
+
+def override(config: ml_collections.ConfigDict, assignments: Mapping[str, str]) -> None:
+    """Applies `--config.key=value` texts in place.
+
+    Raises:
+      UserError: for a key outside the schema or a text that is no value of the key's type.
+    """
+    known = schema.keys(Config)
+    for key, value in assignments.items():
+        group, _, name = key.rpartition(".")
+        if group == "data.eval" and name:
+            config.data.eval.unlock()
+            config.data.eval[name] = value
+            continue
+        if key not in known:
+            raise UserError(f"config.{key}: no such key{schema.nearest(key, known)}")
+        field = known[key]
+        parsed = schema.normalised(_parse(f"config.{key}", value, field), field.default)
+        if not field.check(parsed):
+            raise UserError(f"config.{key}: expected {field.expects}, found {value!r}")
+        node = config[group] if group else config
+        with node.ignore_type():
+            node[name] = parsed
+
+
+def resolve(config: Config | Mapping[str, Any]) -> Config:
+    """Checks every key and value, and that they go together.
+
+    Args:
+      config: as a config file gives it, flat or nested; what is left out has its default.
+
+    Raises:
+      UserError: naming the first key that is unknown, missing, out of range or at odds with others.
+    """
+    resolved = schema.checked(Config, flatten(config))
+    rules.check(resolved, {key: field.default for key, field in schema.keys(Config).items()})
+    return resolved
+
+
+def _parse(what: str, written: str, field: Field) -> Any:
+    """`written` as a value of the type of the field's default; its range is checked later."""
+    if isinstance(field.default, str):
+        return written
+    try:
+        return ast.literal_eval(written)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        raise UserError(f"{what}: expected {field.expects}, found {written!r}") from None
+
+
+def _is_like(like: Any, value: Any) -> bool:
+    return isinstance(value, type(like)) and isinstance(value, bool) == isinstance(like, bool)
