@@ -22,7 +22,9 @@ _CLASSNAMES = flags.DEFINE_string(
     "classnames", "", "zeroshot: a file with one name a line, imagenet or clip_benchmark:NAME."
 )
 _TEMPLATES = flags.DEFINE_string(
-    "templates", "simple", "zeroshot: none, simple, openai, clip_benchmark:NAME or a file."
+    "templates",
+    "simple",
+    "zeroshot: none, simple, openai, open_clip_simple, clip_benchmark:NAME or a file.",
 )
 
 

@@ -13,7 +13,9 @@ _CLASSNAMES = flags.DEFINE_string(
     "classnames", "", "A file with one class name a line, imagenet or clip_benchmark:NAME."
 )
 _TEMPLATES = flags.DEFINE_string(
-    "templates", "simple", "none, simple, openai, clip_benchmark:NAME or a file."
+    "templates",
+    "simple",
+    "none, simple, openai, open_clip_simple, clip_benchmark:NAME or a file.",
 )
 
 

@@ -19,7 +19,10 @@ from ape_jax.storage import build_once as cache
 _VERSION = "1"
 _WHEEL = "open-clip-torch"
 _MEMBER = "open_clip/zero_shot_metadata.py"
-_TEMPLATES = {"openai": "OPENAI_IMAGENET_TEMPLATES", "simple": "SIMPLE_IMAGENET_TEMPLATES"}
+_TEMPLATES = {
+    "openai": "OPENAI_IMAGENET_TEMPLATES",
+    "open_clip_simple": "SIMPLE_IMAGENET_TEMPLATES",
+}
 _CLASSNAMES = "IMAGENET_CLASSNAMES"
 
 
@@ -33,7 +36,7 @@ def imagenet_classnames() -> tuple[str, ...]:
 
 
 def templates(name: str) -> tuple[str, ...]:
-    """Returns prompt templates with "{}" for the class name: the 80 of `openai`, 7 of `simple`.
+    """Returns prompt templates with "{}" for the class name: `openai` has 80, `open_clip_simple` 7.
 
     Raises:
       UserError: unknown name, no network on first use, or a cache that cannot be written.

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ape_jax.errors import UserError
 from ape_jax.evaluators import clip_benchmark_tables
 
 PLACE = "{}"
-_NAMES = ("none", "openai", "simple")
+# "simple": this package's own wording, for things in photos and in drawings.
+_SIMPLE = (
+    "a photo of a {}.",
+    "a picture that shows a {}.",
+    "this is what the {} looks like.",
+    "a {} seen from close by.",
+    "a {} in front of a plain background.",
+    "a drawing of a {}.",
+    "one {} among other things.",
+)
+_SHIPPED = {"none": (PLACE,), "simple": _SIMPLE}
+_OPEN_CLIP = ("openai", "open_clip_simple")
 # ImageNet's 1000 names take 14 kB. A larger file than this is not a list of names.
 _MAX_BYTES = 16 << 20
 
@@ -32,18 +44,23 @@ def fill(template: str, classname: str) -> str:
     return template.replace(PLACE, classname)
 
 
-def resolve_templates(name_or_path: str | Path, *, key: str = "templates") -> tuple[str, ...]:
-    """The templates of that name, or those in that file.
+def resolve_templates(
+    templates: str | Path | Sequence[str], *, key: str = "templates"
+) -> tuple[str, ...]:
+    """Templates from a name, a file or a list.
 
     Example:
       >>> resolve_templates("none")
       ('{}',)
+      >>> resolve_templates(["a {}", "the {}"])
+      ('a {}', 'the {}')
 
     Args:
-      name_or_path: "none" (the bare class name), "openai" (the 80 of CLIP), "simple" (7 of them),
-        "clip_benchmark:NAME[/LANGUAGE]" (those of that data set, where clip_benchmark is installed)
-        or a UTF-8 text file with one template a line, each with exactly one "{}". A file that bears
-        one of these names is written "./none".
+      templates: "none" (the bare class name), "simple" (7 general ones), "openai" (the 80 of CLIP),
+        "open_clip_simple" (7 of these, as open_clip chose them), "clip_benchmark:NAME[/LANGUAGE]"
+        (those of that data set, where clip_benchmark is installed), a UTF-8 text file with one
+        template a line, or a list of templates, each with exactly one "{}". A file that bears one
+        of these names is written "./none".
       key: the flag or config key to name in messages.
 
     Returns:
@@ -52,28 +69,36 @@ def resolve_templates(name_or_path: str | Path, *, key: str = "templates") -> tu
     Raises:
       UserError: there is no such name or file, or a line is not a template.
     """
-    if name_or_path == "none":
-        return (PLACE,)
-    if name_or_path in _NAMES:
+    if not isinstance(templates, str | Path):
+        if not len(templates):
+            raise UserError(f'{key}: the list is empty; write at least one such as "{PLACE}"')
+        return _checked(templates, where=f"{key}, item ")
+    if templates in _SHIPPED:
+        return _SHIPPED[str(templates)]
+    if templates in _OPEN_CLIP:
         from ape_jax.demo import prompts  # reads a wheel; only for those who ask
 
-        return tuple(prompts.templates(str(name_or_path)))
-    if str(name_or_path).startswith(clip_benchmark_tables.PREFIX):
-        return clip_benchmark_tables.read(str(name_or_path), "templates", key=key)
-    if not Path(name_or_path).is_file():
+        return prompts.templates(str(templates))
+    if str(templates).startswith(clip_benchmark_tables.PREFIX):
+        return clip_benchmark_tables.read(str(templates), "templates", key=key)
+    if not Path(templates).is_file():
         raise UserError(
-            f'{key}="{name_or_path}" is neither one of {", ".join(_NAMES)} nor a file; write one '
-            "of these names, or the path of a text file with one template a line such as "
-            f'"a photo of {PLACE}".'
+            f'{key}="{templates}" is neither one of {", ".join([*_SHIPPED, *_OPEN_CLIP])} nor a '
+            "file; write one of these names, or the path of a text file with one template a line "
+            f'such as "a photo of {PLACE}".'
         )
-    lines = _lines(name_or_path, what="templates")
-    for number, line in enumerate(lines, 1):
-        if line.count(PLACE) != 1:
+    return _checked(_lines(templates, what="templates"), where=f"{templates}:")
+
+
+def _checked(templates: Iterable[str], *, where: str) -> tuple[str, ...]:
+    templates = tuple(str(template) for template in templates)
+    for number, template in enumerate(templates, 1):
+        if template.count(PLACE) != 1:
             raise UserError(
-                f'{name_or_path}:{number}: the template "{line[:80]}" has "{PLACE}" '
-                f"{line.count(PLACE)} times; write it exactly once, where the class name goes."
+                f'{where}{number}: the template "{template[:80]}" has "{PLACE}" '
+                f"{template.count(PLACE)} times; write it exactly once, where the class name goes."
             )
-    return lines
+    return templates
 
 
 def resolve_classnames(name_or_path: str | Path, *, key: str = "classnames") -> tuple[str, ...]:

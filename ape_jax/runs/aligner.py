@@ -105,14 +105,18 @@ class Aligner:
         return run(self._trainable, self._frozen, batches, count)
 
     def classify(
-        self, images: Sequence[Any], classnames: Sequence[str], templates: str = "none"
+        self,
+        images: Sequence[Any],
+        classnames: Sequence[str],
+        templates: str | Sequence[str] = "none",
     ) -> Float[np.ndarray, "n c"]:
         """Zero-shot probabilities: softmax over scaled similarities to the classes.
 
         Args:
           images: as in `encode_image`.
           classnames: c names.
-          templates: `none`, `simple`, `openai` or a file with one `{}` a line.
+          templates: a name or a file as `--templates` takes it (`none`, `simple`, `openai`, ...),
+            or a list of texts, each with one `{}`.
 
         Returns:
           f32 [n, c], rows summing to 1.

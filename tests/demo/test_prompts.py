@@ -25,16 +25,22 @@ def test_classnames_are_those_of_open_clip(zero_shot_metadata):
     assert names == tuple(zero_shot_metadata.IMAGENET_CLASSNAMES)
 
 
-@pytest.mark.parametrize("name, count", [("openai", 80), ("simple", 7)])
-def test_templates_give_what_the_lambdas_give(zero_shot_metadata, name, count):
+@pytest.mark.parametrize(
+    "name, count, constant",
+    [
+        ("openai", 80, "OPENAI_IMAGENET_TEMPLATES"),
+        ("open_clip_simple", 7, "SIMPLE_IMAGENET_TEMPLATES"),
+    ],
+)
+def test_templates_give_what_the_lambdas_give(zero_shot_metadata, name, count, constant):
     templates = prompts.templates(name)
     assert len(templates) == count
-    lambdas = getattr(zero_shot_metadata, f"{name.upper()}_IMAGENET_TEMPLATES")
+    lambdas = getattr(zero_shot_metadata, constant)
     assert [t.format("{cat}") for t in templates] == [function("{cat}") for function in lambdas]
 
 
 def test_unknown_templates_are_a_user_error():
-    with pytest.raises(UserError, match="'x'; write one of openai, simple"):
+    with pytest.raises(UserError, match="'x'; write one of openai, open_clip_simple"):
         prompts.templates("x")
 
 

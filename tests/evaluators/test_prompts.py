@@ -4,6 +4,7 @@ import doctest
 
 import pytest
 
+from ape_jax.demo import prompts as fetched
 from ape_jax.errors import UserError
 from ape_jax.evaluators import prompts
 
@@ -17,7 +18,36 @@ def test_none_is_the_bare_name():
     assert prompts.resolve_templates("none") == ("{}",)
 
 
-@pytest.mark.parametrize("name, count", [("openai", 80), ("simple", 7)])
+@pytest.fixture
+def no_cache(monkeypatch):
+    """Nothing that has to be fetched can be had."""
+
+    def refuse(*_):
+        raise UserError("asked for a package")
+
+    monkeypatch.setattr(fetched, "prepare", refuse)
+
+
+def test_simple_needs_no_network_and_open_clips_own_do(no_cache):
+    assert len(set(prompts.resolve_templates("simple"))) == 7
+    with pytest.raises(UserError, match="asked for a package"):
+        prompts.resolve_templates("open_clip_simple")
+
+
+def test_a_list_of_templates_is_taken_as_it_is():
+    assert prompts.resolve_templates(["a {}", "{} {c}"]) == ("a {}", "{} {c}")
+
+
+@pytest.mark.parametrize(
+    "templates, message",
+    [([], "templates: the list is empty"), (["{}", "cat"], "item 2: .*0 times"), ([3], "0 times")],
+)
+def test_a_wrong_list_is_one_sentence(templates, message):
+    with pytest.raises(UserError, match=message):
+        prompts.resolve_templates(templates)
+
+
+@pytest.mark.parametrize("name, count", [("openai", 80), ("simple", 7), ("open_clip_simple", 7)])
 def test_named_templates_have_one_place_each(name, count):
     templates = prompts.resolve_templates(name)
     assert len(templates) == count
@@ -38,7 +68,9 @@ def test_a_template_without_exactly_one_place_is_refused_with_its_line(tmp_path,
 
 
 def test_an_unknown_name_lists_what_there_is():
-    with pytest.raises(UserError, match=r'--templates="opena" is neither one of none, openai'):
+    with pytest.raises(
+        UserError, match=r'--templates="opena" is neither one of none, simple, openai'
+    ):
         prompts.resolve_templates("opena", key="--templates")
 
 

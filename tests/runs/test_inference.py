@@ -70,6 +70,13 @@ def test_classify_gives_probabilities(model, tiny):
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
 
 
+def test_classify_takes_a_list_of_templates(model, tiny):
+    image, names = [str(tiny / "red-bar.png")], ["red bar", "blue circle"]
+    np.testing.assert_array_equal(
+        model.classify(image, names, templates=["{}"]), model.classify(image, names)
+    )
+
+
 def test_retrieve_finds_the_best_first(model, tiny):
     paths = sorted(tiny.glob("*.png"))
     z, t = model.encode_image(paths), model.encode_text(["a red bar"])
