@@ -17,10 +17,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -34,7 +33,6 @@ from ape_jax.config.tune import Frontier
 from ape_jax.towers.tower import Encoded, Tower
 
 Batch = Mapping[str, Array]
-Mix = Callable[[Array], Array]
 
 
 @flax.struct.dataclass
@@ -87,7 +85,7 @@ class Side:
     """
 
     tower: Tower
-    head: nn.Module
+    head: heads.Head
     tune: str = "frozen"
     layer: int = -1
     pooling: str = "none"
@@ -139,9 +137,10 @@ class Model:
         pooled, mask = jnp.zeros(shape), jnp.ones((1, 2), bool)
         tokens = jnp.zeros((1, 2, self.text.tower.config.width))
         ids = jnp.zeros((1, 2), jnp.int32)
+        text = heads.TextInput(tokens=tokens, mask=mask, ids=ids)
         trainable = {
             "image_head": self.image.head.init(key_image, pooled).get("params", {}),
-            "text_head": self.text.head.init(key_text, tokens, mask, ids).get("params", {}),
+            "text_head": self.text.head.init(key_text, text).get("params", {}),
         }
         frozen: dict[str, Any] = {}
         for name, key, side in (
@@ -218,7 +217,7 @@ class Model:
         frozen: PyTree,
         features: ImageFeatures,
         rng: Array | None = None,
-        mix: Mix | None = None,
+        mix: heads.Mix | None = None,
     ) -> Float[Array, "B E"]:
         """Unit-length image embeddings; `rng` turns training behaviour (dropout) on.
 
@@ -232,7 +231,7 @@ class Model:
         elif features.hidden is not None:
             mask = jnp.ones(features.hidden.shape[:2], bool)
             pooled = _read(side.tuned.resume(*parts, features.hidden, mask))
-        return _head(side.head, trainable.get("image_head", {}), rng, mix, pooled)
+        return heads.embed(side.head, trainable.get("image_head", {}), pooled, rng, mix)
 
     def align_texts(
         self,
@@ -240,20 +239,18 @@ class Model:
         frozen: PyTree,
         features: TextFeatures,
         rng: Array | None = None,
-        mix: Mix | None = None,
+        mix: heads.Mix | None = None,
     ) -> Float[Array, "B E"]:
         """Unit-length text embeddings; `rng` and `mix` as for images."""
         side, tokens, mask = self.text, features.tokens, features.mask
-        if features.packed is not None:
-            return _head(side.head, trainable.get("text_head", {}), rng, mix, features.packed)
         parts = trainable.get("text_tower", {}), frozen.get("text_tower", {})
         if features.hidden is not None:
             tokens = side.tuned.resume(*parts, features.hidden, mask).tokens
-        elif tokens is None:
+        elif tokens is None and features.packed is None:
             out = side.tuned.apply(*parts, {"ids": features.ids, "mask": mask})
             tokens, mask = out.tokens, out.mask
-        params = trainable.get("text_head", {})
-        return _head(side.head, params, rng, mix, tokens, mask, features.ids)
+        text = heads.TextInput(tokens=tokens, mask=mask, ids=features.ids, packed=features.packed)
+        return heads.embed(side.head, trainable.get("text_head", {}), text, rng, mix)
 
     def logit_scale(self, trainable: PyTree, frozen: PyTree) -> tuple[Array, Array | None]:
         """The scale (inverse temperature) and the sigmoid loss's bias, None for softmax."""
@@ -274,20 +271,3 @@ class Model:
 def _read(out: Encoded) -> Array:
     """What is kept of an image: one vector, or all tokens where nothing is pooled."""
     return out.tokens if out.pooled is None else out.pooled
-
-
-def _head(
-    head: nn.Module,
-    params: PyTree,
-    rng: Array | None,
-    mix: Mix | None,
-    *inputs: Array | Packed | None,
-) -> Float[Array, "B E"]:
-    settings: dict[str, Any] = {"train": rng is not None}
-    settings["rngs"] = None if rng is None else {"dropout": rng}
-    if mix is not None and isinstance(head, heads.OnPooledText):
-        settings["mix"], mix = mix, None
-    elif mix is not None and isinstance(head, heads.ON_POOLED):
-        inputs, mix = (mix(inputs[0]),), None
-    z = head.apply({"params": params}, *inputs, **settings)
-    return heads.normalize(z if mix is None else mix(z))

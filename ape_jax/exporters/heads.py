@@ -101,7 +101,6 @@ def _transformer(head: heads.Transformer, width: int, embed: int) -> Settings:
 _DESCRIBE: Mapping[type, tuple[str, Callable[..., Settings]]] = {
     heads.Identity: ("identity", lambda head, width, embed: {}),
     heads.Linear: ("linear", _sized),
-    heads.PooledLinear: ("linear", lambda h, *sizes: {**_sized(h, *sizes), "pooling": h.pooling}),
     heads.TokenMLP: ("token_mlp", _mlp),
     heads.PooledMLP: ("pooled_mlp", _mlp),
     heads.ResidualMLP: ("residual_mlp", _residual_mlp),

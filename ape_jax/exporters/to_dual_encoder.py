@@ -140,7 +140,7 @@ def _linear(trained: Trained, name: str, side: Side, params: Any) -> Map:
     head, width = _unwrapped(side.head), side.tower.config.width
     if isinstance(head, flax_heads.Identity):
         weight, constant = np.eye(width), np.zeros(width)
-    elif isinstance(head, flax_heads.Linear | flax_heads.PooledLinear):
+    elif isinstance(head, flax_heads.Linear):
         projection = params["projection"]
         weight = np.asarray(projection["kernel"], np.float64).T
         constant = np.asarray(projection["bias"], np.float64)

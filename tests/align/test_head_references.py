@@ -71,7 +71,8 @@ def pooled(rng):
 @pytest.fixture
 def captions(rng):
     mask = np.arange(6) < np.array([6, 3, 1, 4])[:, None]
-    return rng.normal(size=(4, 6, D)).astype(np.float32), mask
+    tokens = rng.normal(size=(4, 6, D)).astype(np.float32)
+    return heads.TextInput(tokens=tokens, mask=mask)
 
 
 def test_residual_mlp_is_fusemix(pooled):
@@ -165,8 +166,8 @@ def projector(params, x):
 
 
 def test_token_pool_is_freeze_align_on_texts(captions):
-    params, out = made(heads.TextTokenPool(E, TOWER, dtype=jnp.float32), *captions)
-    tokens, mask = map(array, captions)
+    params, out = made(heads.TextTokenPool(E, TOWER, dtype=jnp.float32), captions)
+    tokens, mask = array(captions.tokens), array(captions.mask)
     x = projector(params["tokens"], tokens) * mask[..., None]
     projected = linear(params["projection"])(x.sum(1) / mask.sum(1, keepdim=True))
     x = linear(params["fc"])(nn.GELU()(projected)) + projected
@@ -197,8 +198,8 @@ def torch_layer(params):
 
 def test_transformer_layers_are_torchs(captions):
     head = heads.Transformer(E, TOWER, depth=2, expansion=2, dtype=jnp.float32)
-    params, out = made(head, *captions)
-    x, mask = map(array, captions)
+    params, out = made(head, captions)
+    x, mask = array(captions.tokens), array(captions.mask)
     for i in range(2):
         x = torch_layer(params[f"layer_{i}"])(x, src_key_padding_mask=~mask)
     x = norm(params["norm"])(x) * mask[..., None]
@@ -207,9 +208,9 @@ def test_transformer_layers_are_torchs(captions):
 
 def test_lookup_averages_the_vectors_of_the_real_tokens(captions, rng):
     ids = rng.integers(0, 9, (4, 6)).astype(np.int32)
-    params, out = made(heads.Lookup(E, TOWER, 9), *captions, ids)
+    params, out = made(heads.Lookup(E, TOWER, 9), captions.replace(ids=ids))
     bag = nn.functional.embedding(array(ids).long(), array(params["table"]))
-    mask = array(captions[1])
+    mask = array(captions.mask)
     assert_same(out, (bag * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
 
 
@@ -230,12 +231,12 @@ def test_every_part_of_a_sum_but_the_first_starts_at_zero(captions, rng, name):
     ids = rng.integers(0, 9, (4, 6)).astype(np.int32)
     settings = {**SETTINGS, "name": f"identity+{name}"}
     head = heads.text_head(settings, D, TABLED, "mean", jnp.float32)
-    params = head.init(jax.random.key(0), *captions, ids)["params"]
-    tokens, mask = captions
+    params = head.init(jax.random.key(0), captions.replace(ids=ids))["params"]
+    tokens, mask = captions.tokens, captions.mask
     mean = (tokens * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
 
     def loss(params):
-        z = head.apply({"params": params}, *captions, ids)
+        z = head.apply({"params": params}, captions.replace(ids=ids))
         return (z * np.arange(1.0, 13.0)).sum(), z
 
     gradient, z = jax.jit(jax.grad(loss, has_aux=True))(params)

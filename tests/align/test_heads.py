@@ -26,13 +26,13 @@ TOWER = TowerConfig(
 def captions(rng):
     tokens = rng.normal(size=(4, 6, 12)).astype(np.float32)
     mask = np.arange(6) < np.array([6, 3, 1, 4])[:, None]
-    return tokens, mask
+    return heads.TextInput(tokens=tokens, mask=mask)
 
 
 def test_token_mlp_equals_mlp_on_each_token_then_masked_mean(captions):
-    tokens, mask = captions
+    tokens, mask = captions.tokens, captions.mask
     head = heads.TokenMLP(8, TOWER, depth=4, width=16, dtype=jnp.float32)
-    params = head.init(jax.random.key(0), tokens, mask)["params"]
+    params = head.init(jax.random.key(0), captions)["params"]
     x = torch.tensor(tokens)
     for i in range(4):
         kernel, bias = (
@@ -42,27 +42,26 @@ def test_token_mlp_equals_mlp_on_each_token_then_masked_mean(captions):
         x = torch.nn.functional.gelu(x) if i < 3 else x
     weight = torch.tensor(mask)[..., None].float()
     expected = (x * weight).sum(1) / weight.sum(1)
-    out = head.apply({"params": params}, tokens, mask)
+    out = head.apply({"params": params}, captions)
     np.testing.assert_allclose(out, expected.numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_padding_does_not_change_a_caption(captions):
-    tokens, mask = captions
     head = heads.TokenMLP(8, TOWER, width=16, dtype=jnp.float32)
-    params = head.init(jax.random.key(0), tokens, mask)
-    noisy = np.where(mask[..., None], tokens, 1e3).astype(np.float32)
-    np.testing.assert_array_equal(head.apply(params, tokens, mask), head.apply(params, noisy, mask))
+    params = head.init(jax.random.key(0), captions)
+    noise = np.where(captions.mask[..., None], captions.tokens, 1e3).astype(np.float32)
+    noisy = captions.replace(tokens=noise)
+    np.testing.assert_array_equal(head.apply(params, captions), head.apply(params, noisy))
 
 
 def test_token_mlp_of_one_layer_is_linear_on_mean_pooled_text(captions):
-    tokens, mask = captions
     mlp = heads.TokenMLP(8, TOWER, depth=1, dtype=jnp.float32)
-    params = mlp.init(jax.random.key(0), tokens, mask)["params"]
-    linear = heads.PooledLinear(8, TOWER, dtype=jnp.float32)
+    params = mlp.init(jax.random.key(0), captions)["params"]
+    linear = heads.OnPooledText(heads.Linear(8, jnp.float32), TOWER)
     same = {"projection": params["dense_0"]}
     np.testing.assert_allclose(
-        mlp.apply({"params": params}, tokens, mask),
-        linear.apply({"params": same}, tokens, mask),
+        mlp.apply({"params": params}, captions),
+        linear.apply({"params": same}, captions),
         rtol=1e-6,
     )
 
@@ -72,10 +71,11 @@ def test_parameter_counts_of_the_ape_paper():
     large = TowerConfig(**{**TOWER.__dict__, "width": 1024, "heads": 16})
     tokens = jax.ShapeDtypeStruct((1, 2, 1024), jnp.float32)
     mask = jax.ShapeDtypeStruct((1, 2), bool)
+    text = heads.TextInput(tokens=tokens, mask=mask)
 
     def count(depth, width):
         head = heads.TokenMLP(1024, large, depth=depth, width=width)
-        shapes = jax.eval_shape(head.init, jax.random.key(0), tokens, mask)
+        shapes = jax.eval_shape(head.init, jax.random.key(0), text)
         return sum(x.size for x in jax.tree.leaves(shapes))
 
     bert_large = 335_141_888  # transformers' BertModel with bert-large-uncased's config.
@@ -84,12 +84,11 @@ def test_parameter_counts_of_the_ape_paper():
 
 
 def test_dropout_only_in_training(captions):
-    tokens, mask = captions
     head = heads.TokenMLP(8, TOWER, width=16, dropout=0.5, dtype=jnp.float32)
-    params = head.init(jax.random.key(0), tokens, mask)
-    quiet = head.apply(params, tokens, mask)
-    loud = head.apply(params, tokens, mask, train=True, rngs={"dropout": jax.random.key(1)})
-    np.testing.assert_array_equal(quiet, head.apply(params, tokens, mask))
+    params = head.init(jax.random.key(0), captions)
+    quiet = head.apply(params, captions)
+    loud = head.apply(params, captions, train=True, rngs={"dropout": jax.random.key(1)})
+    np.testing.assert_array_equal(quiet, head.apply(params, captions))
     assert np.abs(quiet - loud).max() > 1e-3
 
 

@@ -104,7 +104,7 @@ def test_lambda_is_beta_distributed(alpha):
 
 def test_mixed_training_is_training_on_mixed_vectors_with_one_lambda(rng):
     # With a linear head on mean-pooled text, what is mixed are the towers' own pooled features.
-    model = make_model(heads.PooledLinear(WIDTH, tower("text").config, dtype=jnp.float32))
+    model = make_model(heads.OnPooledText(heads.Linear(WIDTH, jnp.float32), tower("text").config))
     trainable, frozen = model.init(0)
     batch, key, settings = make_batch(rng), jax.random.key(4), Latent(mixup=1.0)
     got = contrastive_loss(model, "softmax", None, trainable, frozen, batch, key, settings)

@@ -27,7 +27,7 @@ def side(config, tune, **options):
         digest="",
     )
     image = config.kind == "image"
-    head = heads.Linear(256) if image else heads.PooledLinear(256, config, pooling="cls")
+    head = heads.Linear(256) if image else heads.OnPooledText(heads.Linear(256), config, "cls")
     pooling = "cls" if image else "none"
     return Side(tower=tower, head=head, tune=tune, pooling=pooling)
 

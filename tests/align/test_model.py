@@ -54,7 +54,10 @@ def test_only_the_head_and_the_scale_are_trainable_in_ape(model):
 
 def test_a_trained_tower_moves_its_frontier_to_the_input(pair, batch):
     model = make_model(
-        pair, text=Side(tower=pair[1], head=heads.PooledLinear(32, pair[1].config), tune="full")
+        pair,
+        text=Side(
+            tower=pair[1], head=heads.OnPooledText(heads.Linear(32), pair[1].config), tune="full"
+        ),
     )
     trainable, frozen = model.init(0)
     assert "text_tower" in trainable and "text_tower" not in frozen

@@ -124,9 +124,9 @@ def test_padding_is_not_read():
 HEADS = {
     "mlp": heads.TokenMLP(8, TOWER, depth=3, width=16, dtype=jnp.float32),
     "one layer": heads.TokenMLP(8, TOWER, depth=1, dtype=jnp.float32),
-    "mean": heads.PooledLinear(8, TOWER, dtype=jnp.float32),
-    "cls": heads.PooledLinear(8, TOWER, pooling="cls", dtype=jnp.float32),
-    "last": heads.PooledLinear(8, TOWER, pooling="last", dtype=jnp.float32),
+    "mean": heads.OnPooledText(heads.Linear(8, jnp.float32), TOWER),
+    "cls": heads.OnPooledText(heads.Linear(8, jnp.float32), TOWER, "cls"),
+    "last": heads.OnPooledText(heads.Linear(8, jnp.float32), TOWER, "last"),
     "identity": heads.OnPooledText(heads.Identity(), TOWER, "cls"),
     "pooled mlp": heads.OnPooledText(heads.PooledMLP(8, 3, 16, dtype=jnp.float32), TOWER, "last"),
     "residual mlp": heads.OnPooledText(heads.ResidualMLP(8, 2, dtype=jnp.float32), TOWER),
@@ -138,12 +138,17 @@ HEADS = {
 HEADS["sum"] = heads.Summed({name: HEADS[name] for name in ("mean", "mlp", "lookup")})
 
 
+def padded_input(padded):
+    """Padded captions as a text head takes them."""
+    return heads.TextInput(**dict(zip(("tokens", "mask", "ids"), padded, strict=True)))
+
+
 @functools.cache
 def program(name):
     """What a head gives and a gradient of it, compiled once for each form."""
 
     def loss(params, text):
-        z = HEADS[name].apply(params, *text)
+        z = HEADS[name].apply(params, text)
         return (heads.normalize(z) * jnp.arange(1.0, 1.0 + z.shape[1])).sum(), z
 
     return jax.jit(jax.grad(loss, has_aux=True))
@@ -152,16 +157,16 @@ def program(name):
 @functools.cache
 def parameters(name):
     """Fresh ones of a head, which no shape of captions changes."""
-    _, padded = both_forms(LENGTHS)
-    return jax.jit(lambda *padded: HEADS[name].init(jax.random.key(0), *padded))(*padded)
+    text = padded_input(both_forms(LENGTHS)[1])
+    return jax.jit(lambda text: HEADS[name].init(jax.random.key(0), text))(text)
 
 
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("groups", [1, 8])
 def test_heads_give_the_same_on_packed_captions_forward_and_backward(name, groups):
     packed, padded = both_forms(LENGTHS, groups)
-    packed_grads, packed_z = program(name)(parameters(name), (packed,))
-    padded_grads, padded_z = program(name)(parameters(name), padded)
+    packed_grads, packed_z = program(name)(parameters(name), heads.TextInput(packed=packed))
+    padded_grads, padded_z = program(name)(parameters(name), padded_input(padded))
     assert packed_z.shape == (8, 12 if name == "identity" else 8)
     close(packed_z, padded_z)
     close(packed_grads, padded_grads, rtol=5e-6)
@@ -174,7 +179,8 @@ def test_any_captions_are_the_same_packed(name, lengths):
     # The same shapes whatever is drawn: groups of two captions in 24 places, frames of 12.
     spare = 24 - max(sum(lengths[:2]), sum(lengths[2:]))
     packed, padded = both_forms(lengths, 2, spare, length=12)
-    found = (program(name)(parameters(name), text) for text in ((packed,), padded))
+    forms = heads.TextInput(packed=packed), padded_input(padded)
+    found = (program(name)(parameters(name), text) for text in forms)
     close(*found, rtol=1e-5)
 
 
@@ -190,30 +196,32 @@ def test_framing_is_undone():
 def test_what_a_head_wants_beside_tokens_is_not_guessed(name):
     packed, _ = both_forms(LENGTHS)
     with pytest.raises(ValueError, match="needs the"):
-        HEADS[name].apply(parameters(name), packed.replace(ids=None, places=None))
+        text = heads.TextInput(packed=packed.replace(ids=None, places=None))
+        HEADS[name].apply(parameters(name), text)
 
 
 def test_tokens_stored_in_bfloat16_are_computed_in_the_heads_type():
     packed, (tokens, mask, _) = both_forms(LENGTHS, dtype=ml_dtypes.bfloat16)
     assert packed.tokens.dtype == jnp.bfloat16
     head = HEADS["mlp"]
-    params = head.init(jax.random.key(0), tokens.astype(np.float32), mask)
-    z = head.apply(params, packed)
+    padded = heads.TextInput(tokens=tokens.astype(np.float32), mask=mask)
+    params = head.init(jax.random.key(0), padded)
+    z = head.apply(params, heads.TextInput(packed=packed))
     assert z.dtype == jnp.float32
-    close(z, head.apply(params, tokens.astype(np.float32), mask))
+    close(z, head.apply(params, padded))
 
 
 def test_dropout_is_keyed_and_only_in_training():
-    packed, _ = both_forms(LENGTHS)
+    text = heads.TextInput(packed=both_forms(LENGTHS)[0])
     head = heads.TokenMLP(8, TOWER, width=16, dropout=0.5, dtype=jnp.float32)
-    params = head.init(jax.random.key(0), packed)
+    params = head.init(jax.random.key(0), text)
 
     def drop(seed):
-        return head.apply(params, packed, train=True, rngs={"dropout": jax.random.key(seed)})
+        return head.apply(params, text, train=True, rngs={"dropout": jax.random.key(seed)})
 
     np.testing.assert_array_equal(drop(1), drop(1))
     assert np.abs(drop(1) - drop(2)).max() > 1e-3
-    assert np.abs(drop(1) - head.apply(params, packed)).max() > 1e-3
+    assert np.abs(drop(1) - head.apply(params, text)).max() > 1e-3
 
 
 COLLECTIVES = re.compile(r"all-(reduce|gather|to-all)|reduce-scatter|collective-permute")
@@ -222,7 +230,7 @@ COLLECTIVES = re.compile(r"all-(reduce|gather|to-all)|reduce-scatter|collective-
 def on_eight_devices(name, packed):
     mesh = mesh_lib.make_mesh()
     params = mesh_lib.place_replicated(parameters(name), mesh)
-    return mesh, params, mesh_lib.place_batch(packed, mesh)
+    return mesh, params, mesh_lib.place_batch(heads.TextInput(packed=packed), mesh)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -233,20 +241,20 @@ def test_groups_on_eight_devices_never_talk_to_each_other(name):
     assert not COLLECTIVES.search(compiled.as_text())
     z = compiled(params, placed)
     assert z.sharding.is_equivalent_to(mesh_lib.over_batch(mesh), 2)
-    close(z, jax.jit(head.apply)(parameters(name), *padded))
+    close(z, jax.jit(head.apply)(parameters(name), padded_input(padded)))
 
 
 def test_the_gradient_on_eight_devices_gathers_no_tokens():
     head, (packed, _) = HEADS["mlp"], both_forms(LENGTHS, 8)
     _, params, placed = on_eight_devices("mlp", packed)
 
-    def loss(params, packed):
-        return (head.apply(params, packed) ** 2).sum()
+    def loss(params, text):
+        return (head.apply(params, text) ** 2).sum()
 
     compiled = jax.jit(jax.grad(loss)).lower(params, placed).compile()
     # What the parameters' gradient needs: sums over the devices, and nothing else.
     assert {match[0] for match in COLLECTIVES.finditer(compiled.as_text())} == {"all-reduce"}
-    expected = jax.jit(jax.grad(loss))(parameters("mlp"), packed)
+    expected = jax.jit(jax.grad(loss))(parameters("mlp"), heads.TextInput(packed=packed))
     close(compiled(params, placed), expected, rtol=5e-6)
 
 

@@ -139,7 +139,7 @@ def make_model(mode: str, args: argparse.Namespace) -> tuple[Model, tuple[PyTree
             for side, tower in (("image", image), ("text", text))
         }
         head = heads.Linear(JOINT, dtype=dtype)
-        text_head = heads.PooledLinear(JOINT, text.config, pooling="cls", dtype=dtype)
+        text_head = heads.OnPooledText(heads.Linear(JOINT, dtype), text.config, "cls")
         return Model(
             image=Side(tower=towers["image"], head=head, tune=image_tune, pooling="cls"),
             text=Side(tower=towers["text"], head=text_head, tune=text_tune),

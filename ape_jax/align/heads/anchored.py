@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ape_jax.align.heads.head import Head
 
-class Anchored(nn.Module):
+
+class Anchored(Head):
     """Relative coordinates of pooled features; see `closed_form.asif.relative`.
 
     Attributes:
@@ -24,6 +26,11 @@ class Anchored(nn.Module):
     anchors: int
     neighbours: int
     power: float
+
+    @property
+    def mixes_input(self) -> bool:
+        """As `Head`: the head is not linear."""
+        return True
 
     @nn.compact
     def __call__(self, pooled: Float[Array, "B d"], *, train: bool = False) -> Float[Array, "B a"]:

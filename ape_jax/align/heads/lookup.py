@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from ape_jax.align.heads.pooling import Mask, Text, last_kernel, pool_like
-from ape_jax.align.packing import Packed
+from ape_jax.align.heads.head import Head, last_kernel
+from ape_jax.align.heads.text_input import TextInput
 from ape_jax.towers.tower import TowerConfig
 
 
-class Lookup(nn.Module):
+class Lookup(Head):
     """A table of vectors; what the tower says of the tokens is not used, only which they are.
 
     Attributes:
@@ -30,22 +30,12 @@ class Lookup(nn.Module):
     zero: bool = False
 
     @nn.compact
-    def __call__(
-        self,
-        text: Text,
-        mask: Mask = None,
-        ids: Int[Array, "B T"] | None = None,
-        *,
-        train: bool = False,
-    ) -> Float[Array, "B E"]:
+    def __call__(self, text: TextInput, *, train: bool = False) -> Float[Array, "B E"]:
         """Looks the ids up and averages over the real tokens.
 
         Raises:
           ValueError: where the batch has no ids.
         """
-        ids = text.ids if isinstance(text, Packed) else ids
-        if ids is None:
-            raise ValueError("a lookup head needs the ids of the tokens beside them")
         start = last_kernel(self.zero, nn.initializers.normal(0.02))
         table = self.param("table", start, (self.vocabulary, self.features), jnp.float32)
-        return pool_like(table[ids], text, mask, "mean", self.tower)
+        return text.pool(table[text.row_ids], "mean", self.tower)

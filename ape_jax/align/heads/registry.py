@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
-
-from ape_jax.align.heads.linear import Identity, Linear, PooledLinear
+from ape_jax.align.heads.head import DType, Head
+from ape_jax.align.heads.linear import Identity, Linear
 from ape_jax.align.heads.lookup import Lookup
-from ape_jax.align.heads.pooled import OnPooledText, PooledMLP, ResidualMLP, StarMLP
+from ape_jax.align.heads.on_pooled import OnPooledText
+from ape_jax.align.heads.pooled_mlp import PooledMLP
+from ape_jax.align.heads.residual_mlp import ResidualMLP
+from ape_jax.align.heads.star_mlp import StarMLP
 from ape_jax.align.heads.summed import Summed
 from ape_jax.align.heads.token_mlp import TokenMLP
 from ape_jax.align.heads.token_pool import ImageTokenPool, TextTokenPool
 from ape_jax.align.heads.transformer import Transformer
 from ape_jax.config import head_names
 from ape_jax.towers.tower import TowerConfig
-
-DType = Any
 
 _ON_POOLED = {"pooled_mlp": PooledMLP, "residual_mlp": ResidualMLP, "star_mlp": StarMLP}
 _ON_TOKENS = {
@@ -29,7 +29,7 @@ _ON_TOKENS = {
 
 def image_head(
     settings: Mapping[str, Any], features: int, tower: TowerConfig, dtype: DType
-) -> nn.Module:
+) -> Head:
     """The head of the image side.
 
     Args:
@@ -56,7 +56,7 @@ def text_head(
     pooling: str,
     dtype: DType,
     linear_dtype: DType | None = None,
-) -> nn.Module:
+) -> Head:
     """The head of the text side, or the sum of several.
 
     Args:
@@ -91,11 +91,11 @@ def _text_head(
     pooling: str,
     dtype: DType,
     zero: bool,
-) -> nn.Module:
+) -> Head:
     if name == "identity":
         return OnPooledText(Identity(), tower, pooling)
     if name == "linear":
-        return PooledLinear(features, tower, pooling, dtype, zero)
+        return OnPooledText(Linear(features, dtype, zero), tower, pooling)
     if name == "lookup":
         return Lookup(features, tower, tower.vocab_size, zero)
     options = {"dtype": dtype, "zero": zero, **_options(name, settings)}

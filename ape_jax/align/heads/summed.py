@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import flax.linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from ape_jax.align.heads.pooling import Mask, Text
+from ape_jax.align.heads.head import Head
+from ape_jax.align.heads.text_input import TextInput
 
 
-class Summed(nn.Module):
+class Summed(Head):
     """The sum of text heads, before it is brought to unit length.
 
     The first is where training starts from; the others start at zero (`zero=True`) and learn what
@@ -18,17 +19,10 @@ class Summed(nn.Module):
       part: the heads by name; the parameters of each are under `part_NAME`.
     """
 
-    part: dict[str, nn.Module]
+    part: dict[str, Head]
 
     @nn.compact
-    def __call__(
-        self,
-        text: Text,
-        mask: Mask = None,
-        ids: Int[Array, "B T"] | None = None,
-        *,
-        train: bool = False,
-    ) -> Float[Array, "B E"]:
+    def __call__(self, text: TextInput, *, train: bool = False) -> Float[Array, "B E"]:
         """Adds what the heads give."""
-        parts = [head(text, mask, ids, train=train) for head in self.part.values()]
+        parts = [head(text, train=train) for head in self.part.values()]
         return sum(parts[1:], parts[0])

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from ape_jax.align.heads.head import DType, Head, last_kernel
 from ape_jax.align.heads.hidden import hidden_layers
-from ape_jax.align.heads.pooling import Mask, Text, last_kernel, pool_like, tokens_of
+from ape_jax.align.heads.text_input import TextInput
 from ape_jax.nn.layers import Dense
 from ape_jax.towers.tower import TowerConfig
 
-DType = Any
 
-
-class TokenMLP(nn.Module):
+class TokenMLP(Head):
     """APE's head: an MLP on every token's encoding, then the mean over the real tokens.
 
     The last layer is linear and so is the mean, so the layer acts after the pooling: the same
@@ -48,18 +46,11 @@ class TokenMLP(nn.Module):
     zero: bool = False
 
     @nn.compact
-    def __call__(
-        self,
-        text: Text,
-        mask: Mask = None,
-        ids: Int[Array, "B T"] | None = None,
-        *,
-        train: bool = False,
-    ) -> Float[Array, "B E"]:
+    def __call__(self, text: TextInput, *, train: bool = False) -> Float[Array, "B E"]:
         """Encodes the tokens, pools, and maps to the joint space."""
         options = (self.depth - 1, self.width, self.activation, self.dropout, self.dtype)
-        x = hidden_layers(tokens_of(text), *options, train=train)
-        pooled = pool_like(x, text, mask, "mean", self.tower)
+        x = hidden_layers(text.rows, *options, train=train)
+        pooled = text.pool(x, "mean", self.tower)
         start = last_kernel(self.zero, nn.initializers.lecun_normal())
         last = partial(Dense, dtype=self.dtype, kernel_init=start)
         return last(self.features, name=f"dense_{self.depth - 1}")(pooled)

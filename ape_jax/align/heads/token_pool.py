@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from ape_jax.align.heads.head import DType, Head, last_kernel
 from ape_jax.align.heads.hidden import Hidden
-from ape_jax.align.heads.pooling import Mask, Text, last_kernel, pool_like, tokens_of
+from ape_jax.align.heads.text_input import TextInput
 from ape_jax.nn.layers import Dense, LayerNorm
 from ape_jax.towers.tower import TowerConfig
-
-DType = Any
 
 _NORM_EPS = 1e-5  # torch's default
 
@@ -52,7 +50,7 @@ class PooledProjector(nn.Module):
         return linear(pool(x)) + fc2(pool(hidden))
 
 
-class TextTokenPool(nn.Module):
+class TextTokenPool(Head):
     """Freeze-Align's text side: token projector, mean, and an MLP with a residual and a norm.
 
     Attributes:
@@ -74,21 +72,14 @@ class TextTokenPool(nn.Module):
     zero: bool = False
 
     @nn.compact
-    def __call__(
-        self,
-        text: Text,
-        mask: Mask = None,
-        ids: Int[Array, "B T"] | None = None,
-        *,
-        train: bool = False,
-    ) -> Float[Array, "B E"]:
+    def __call__(self, text: TextInput, *, train: bool = False) -> Float[Array, "B E"]:
         """Encodes the tokens, pools, and maps to the joint space."""
 
         def mean(x: Array) -> Array:
-            return pool_like(x, text, mask, "mean", self.tower)
+            return text.pool(x, "mean", self.tower)
 
         projector = PooledProjector(self.features, self.dropout, self.dtype, name="tokens")
-        x = projector(tokens_of(text), mean, train=train)
+        x = projector(text.rows, mean, train=train)
         lecun = nn.initializers.lecun_normal()
         dense = {"dtype": self.dtype, "kernel_init": lecun}
         projected = Dense(self.features, **dense, name="projection")(x)
@@ -100,7 +91,7 @@ class TextTokenPool(nn.Module):
         return x * self.param("gate", nn.initializers.zeros, (self.features,), jnp.float32)
 
 
-class ImageTokenPool(nn.Module):
+class ImageTokenPool(Head):
     """Freeze-Align's image side: CLS and the mean patch, each through a projector, added.
 
     Attributes:

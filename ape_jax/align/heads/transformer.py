@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from ape_jax.align.heads.head import DType, Head, last_kernel
 from ape_jax.align.heads.hidden import Hidden
-from ape_jax.align.heads.pooling import Mask, Text, last_kernel, pool_like, tokens_of
-from ape_jax.align.packing import Packed
+from ape_jax.align.heads.text_input import TextInput
 from ape_jax.nn.layers import Dense, LayerNorm, attend, key_bias
 from ape_jax.towers.tower import TowerConfig
 
-DType = Any
 Attend = Callable[[Array, Array, Array], Array]
 
 
@@ -52,7 +50,7 @@ class Layer(nn.Module):
         return x + drop()(dense(name="fc2")(y))
 
 
-class Transformer(nn.Module):
+class Transformer(Head):
     """Small pre-norm transformer layers on the tokens, a norm, the mean, a linear map.
 
     Packed tokens stay packed for all but the attention itself, which sees each caption padded.
@@ -78,35 +76,29 @@ class Transformer(nn.Module):
     zero: bool = False
 
     @nn.compact
-    def __call__(
-        self,
-        text: Text,
-        mask: Mask = None,
-        ids: Int[Array, "B T"] | None = None,
-        *,
-        train: bool = False,
-    ) -> Float[Array, "B E"]:
+    def __call__(self, text: TextInput, *, train: bool = False) -> Float[Array, "B E"]:
         """Encodes the tokens, pools, and maps to the joint space."""
-        x, eps = tokens_of(text).astype(jnp.float32), self.tower.norm_eps
-        width, within = self.expansion * self.tower.width, _within(text, mask, self)
+        x, eps = text.rows.astype(jnp.float32), self.tower.norm_eps
+        width, within = self.expansion * self.tower.width, _within(text, self)
         for i in range(self.depth):
             settings = (width, self.activation, self.dropout, eps, self.dtype)
             x = Layer(*settings, name=f"layer_{i}")(x, within, train=train)
         x = LayerNorm(eps, name="norm")(x)
-        pooled = pool_like(x, text, mask, "mean", self.tower)
+        pooled = text.pool(x, "mean", self.tower)
         start = last_kernel(self.zero, nn.initializers.lecun_normal())
         return Dense(self.features, dtype=self.dtype, kernel_init=start, name="projection")(pooled)
 
 
-def _within(text: Text, mask: Mask, head: Transformer) -> Attend:
+def _within(text: TextInput, head: Transformer) -> Attend:
     """Attention within each caption, however its tokens lie."""
     heads, dtype = head.tower.heads, head.dtype
-    if not isinstance(text, Packed):
-        return lambda q, k, v: attend(q, k, v, key_bias(mask), heads, dtype)
-    bias = key_bias(text.frame_mask())
+    captions = text.packed
+    if captions is None:
+        return lambda q, k, v: attend(q, k, v, key_bias(text.mask), heads, dtype)
+    bias = key_bias(captions.frame_mask())
 
     def packed(*qkv: Array) -> Array:
-        framed = (text.replace(tokens=x).framed() for x in qkv)
-        return text.unframed(attend(*framed, bias, heads, dtype))
+        framed = (captions.replace(tokens=x).framed() for x in qkv)
+        return captions.unframed(attend(*framed, bias, heads, dtype))
 
     return packed

@@ -25,7 +25,9 @@ def model(tiny):
     return Model(
         image=Side(tower=image, head=heads.Linear(16, jnp.float32), tune="full", pooling="cls"),
         text=Side(
-            tower=text, head=heads.PooledLinear(16, text.config, dtype=jnp.float32), tune="full"
+            tower=text,
+            head=heads.OnPooledText(heads.Linear(16, jnp.float32), text.config),
+            tune="full",
         ),
     )
 

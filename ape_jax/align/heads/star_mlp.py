@@ -1,0 +1,50 @@
+"""SAIL's head on one vector an image or a caption: two layers that are multiplied."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ape_jax.align.heads.head import DType, Head, last_kernel
+from ape_jax.nn.layers import Dense, LayerNorm
+
+# torch's default, with which the paper's code ran.
+_NORM_EPS = 1e-5
+
+
+class StarMLP(Head):
+    """SAIL's head: `linear(relu6(fc1(y)) * fc2(y))` with `y = norm(x)`.
+
+    Attributes:
+      features: the joint width E, 1024 in SAIL.
+      expansion: width of the hidden layers in widths of the input, 8 in SAIL.
+      dtype: input dtype of the matrix products.
+      zero: whether the last layer starts at zero.
+
+    References:
+      Zhang et al., "Assessing and Learning Alignment of Unimodal Vision and Language Models",
+      arXiv 2412.04616; initialised as their code does.
+    """
+
+    features: int
+    expansion: int = 8
+    dtype: DType = jnp.bfloat16
+    zero: bool = False
+
+    @property
+    def mixes_input(self) -> bool:
+        """As `Head`: the head is not linear."""
+        return True
+
+    @nn.compact
+    def __call__(self, pooled: Float[Array, "B d"], *, train: bool = False) -> Float[Array, "B E"]:
+        """Maps pooled features to the joint space."""
+        width, xavier = self.expansion * pooled.shape[-1], nn.initializers.xavier_uniform()
+        x = LayerNorm(_NORM_EPS, name="norm")(pooled)
+        gate = Dense(width, dtype=self.dtype, kernel_init=xavier, name="fc1")(x)
+        value = Dense(width, dtype=self.dtype, kernel_init=xavier, name="fc2")(x)
+        x = jax.nn.relu6(gate) * value
+        start = last_kernel(self.zero, xavier)
+        return Dense(self.features, dtype=self.dtype, kernel_init=start, name="projection")(x)
