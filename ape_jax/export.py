@@ -13,10 +13,11 @@ from ape_jax.config import Config
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import open_source
 from ape_jax.errors import UserError
-from ape_jax.exporters import card, place, to_dual_encoder, to_onnx, to_stablehlo, to_torch, verify
+from ape_jax.exporters import card, to_dual_encoder, to_onnx, to_stablehlo, to_torch, verify
 from ape_jax.exporters.trained import Trained
 from ape_jax.runs import inference, portable, workdir
 from ape_jax.runs.checkpoint import SOLVED
+from ape_jax.storage import atomic, disk
 from ape_jax.terminal import command
 from ape_jax.towers import aligned, given
 
@@ -37,12 +38,12 @@ _EXACT = {"image.dtype": "float32", "text.dtype": "float32", "eval.batch": verif
 
 
 def main() -> None:
-    """Writes OUT and checks it with inputs of the run; nothing is left of an OUT that is wrong."""
+    """Writes OUT and verifies it with inputs of the run; an OUT that fails is removed."""
     source = command.workdir()  # Named before anything is opened.
     finished = aligned.is_model(source)
     path = None if finished else workdir.locate(source)
     command.refuse_config()
-    out, target = place.check(_OUT.value), _FORMAT.value
+    out, target = atomic.check_new(_OUT.value, "--out"), _FORMAT.value
     verify.require(target)
     if finished and target == "jax":
         raise UserError(
@@ -56,7 +57,7 @@ def main() -> None:
         aligner = run.aligner(run.model, run.trainable, run.frozen)
         pairs = aligner.leave_out_unreadable(pairs, "the inputs")
     inputs = verify.choose(pairs, run.text.prepare.max_length)
-    with place.written_whole(out) as partial:
+    with disk.write_errors(f"--out: {out}"), atomic.directory(out) as partial:
         written = _write(run, trained, partial, inputs)
         ours = verify.ours(trained, inputs)
         for name, theirs in written.items():

@@ -19,8 +19,10 @@ from ape_jax.training import extraction, loop
 # but the last at a random moment after it began to encode. Every shard that is begun is noted.
 KILLED = """
 import os, random, signal, sys, time
-from ape_jax import command, extract
-from ape_jax.features import jobs, sealed
+from ape_jax import extract
+from ape_jax.features import jobs
+from ape_jax.storage import atomic
+from ape_jax.terminal import command
 
 config, root, kills, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 jobs.SHARD_VIEWS, jobs.SHARD_CAPTIONS = 8, 8
@@ -43,7 +45,7 @@ def slowly(step):
 
 jobs.ImageJob.encode = note(jobs.ImageJob.encode)
 jobs.CaptionJob.encode = note(jobs.CaptionJob.encode)
-sealed.place, sealed.Path.replace = slowly(sealed.place), slowly(sealed.Path.replace)
+atomic.write, atomic.Path.replace = slowly(atomic.write), slowly(atomic.Path.replace)
 
 def size():
     return os.path.getsize(begun) if os.path.exists(begun) else 0

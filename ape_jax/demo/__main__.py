@@ -11,12 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ape_jax.demo import prompts
+from ape_jax.demo import cache, prompts
 from ape_jax.demo.emoji import pairs as emoji
 from ape_jax.demo.icons import pairs as icons
 from ape_jax.demo.towers import assets
 from ape_jax.errors import UserError
-from ape_jax.storage import build_once as cache
 
 _ASSETS: dict[str, Callable[[], Path]] = {
     **{name: lambda name=name: assets.tower_dir(name) for name in assets.TOWERS},

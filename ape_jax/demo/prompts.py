@@ -12,9 +12,9 @@ import json
 import shutil
 from pathlib import Path
 
+from ape_jax.demo import cache
 from ape_jax.demo.packages import fetch, manifest
 from ape_jax.errors import UserError
-from ape_jax.storage import build_once as cache
 
 _VERSION = "1"
 _WHEEL = "open-clip-torch"
@@ -48,9 +48,7 @@ def templates(name: str) -> tuple[str, ...]:
 
 def prepare() -> Path:
     """Makes the cached file unless it is there; returns its directory."""
-    return cache.make_once(
-        cache.cache_dir() / "prompts", _build, lambda path: manifest.matches(path, _VERSION)
-    )
+    return cache.make_once("prompts", _build, lambda path: manifest.matches(path, _VERSION))
 
 
 def parse_constants(source: str) -> dict[str, tuple[str, ...]]:

@@ -13,9 +13,7 @@ and nothing that looks like one.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +28,7 @@ from ape_jax.features import shards, siblings
 from ape_jax.features.fingerprint import Fingerprint
 from ape_jax.features.shards import Shard
 from ape_jax.parallel import hosts
-from ape_jax.storage import sealed
+from ape_jax.storage import disk, lock, sealed
 from ape_jax.terminal.progress import track
 
 _READERS = 4  # Threads that verify and read; hashing lets the others run.
@@ -177,22 +175,23 @@ class Cache:
         Raises:
           UserError: where the disk is full or the directory cannot be written.
         """
-        try:
+        with self._write_errors():
             self.path.mkdir(parents=True, exist_ok=True)
             shard = shards.write(self.file(k), rows)
             value = {"cache": self.fingerprint.digest, "number": k, "shard": shard.to_json()}
             sealed.write(self._record(k), value)
-        except (OSError, RuntimeError) as error:
-            raise sealed.not_writable(self.path, error) from error
 
     def require_space(self, need: int, what: str) -> None:
         """Raises UserError unless so many bytes are free."""
-        free = shutil.disk_usage(self.path).free
-        if free < need:
-            raise UserError(
-                f"cache.dir: {what} need {need / 1e6:,.0f} MB but only {free / 1e6:,.0f} MB are "
-                f"free in {self.path}; free some, name another directory, or write 'none'"
-            )
+        remedy = "name another directory ('none' for memory only)"
+        disk.require_space(self.path, need, f"cache.dir: {what} need", remedy)
+
+    def _write_errors(self) -> contextlib.AbstractContextManager[None]:
+        return disk.write_errors(
+            f"cache.dir: {self.path}",
+            "name another directory ('none' for memory only), and run again: what was finished is "
+            "kept",
+        )
 
     def _record(self, k: int) -> Path:
         return self.path / f"shard-{k:05d}.json"
@@ -222,17 +221,11 @@ class Cache:
     @contextlib.contextmanager
     def _locked(self, say: Callable[[str], None]) -> Iterator[bool]:
         """Holds the directory against other extractions; gives False if one has just filled it."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("a")
-        except OSError as error:
-            raise sealed.not_writable(self.path, error) from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say(f"another process is filling {self.path}; waiting for it")
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        busy = f"another process is filling {self.path}; waiting for it"
+        with contextlib.ExitStack() as stack:
+            with self._write_errors():
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(lock.exclusive(self.path / ".lock", busy, say))
             if self.is_complete():
                 yield False
                 return
@@ -244,10 +237,8 @@ class Cache:
             return
         if stale := siblings.describe(self._root, self.fingerprint):
             say(stale)
-        try:
+        with self._write_errors():
             sealed.write(self.path / "cache.json", siblings.contents(self.fingerprint))
-        except OSError as error:
-            raise sealed.not_writable(self.path, error) from error
 
     def _finish(self) -> None:
         """Puts the records of all shards into one file, once every process is done."""
@@ -256,13 +247,11 @@ class Cache:
             found = self.finished()
             self._require_all(k for k in range(len(self.blocks)) if k not in found)
             values = [found[k].to_json() for k in sorted(found)]
-            try:
+            with self._write_errors():
                 value = {"cache": self.fingerprint.digest, "shards": values}
                 sealed.write(self.path / "shards.json", value)
                 for left_over in [*self.path.glob("shard-*.json"), *self.path.glob(".*.partial")]:
                     left_over.unlink()
-            except OSError as error:
-                raise sealed.not_writable(self.path, error) from error
         _meet("recorded")
         if not (self.path / "shards.json").exists():
             self._require_all(range(len(self.blocks)))

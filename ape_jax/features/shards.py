@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ape_jax.storage import sealed
+from ape_jax.storage import atomic, sealed
 
 # Each record by itself, so that single ones can be read; features hardly compress.
 _OPTIONS = "group_size:1,uncompressed"
@@ -51,18 +51,21 @@ def write(path: Path, rows: Sequence[np.ndarray | None]) -> Shard:
     The bytes of the file follow from the rows alone.
 
     Raises:
-      OSError, RuntimeError: where the disk is full or the folder cannot be written.
+      OSError: the disk is full or the folder cannot be written.
     """
     from array_record.python import array_record_module
 
     def fill(partial: Path) -> None:
         partial.touch()  # Which says what is wrong with a folder; the writer does not.
-        writer = array_record_module.ArrayRecordWriter(str(partial), _OPTIONS)
         try:
-            for row in rows:
-                writer.write(b"" if row is None else row.tobytes())
-        finally:
-            writer.close()
+            writer = array_record_module.ArrayRecordWriter(str(partial), _OPTIONS)
+            try:
+                for row in rows:
+                    writer.write(b"" if row is None else row.tobytes())
+            finally:
+                writer.close()
+        except RuntimeError as error:  # It hides what the system said.
+            raise OSError(str(error).split(";")[0]) from error
         # Once more from the file: what goes on record from here on is true.
         back = array_record_module.ArrayRecordReader(str(partial))
         expected = (b"" if row is None else row.tobytes() for row in rows)
@@ -70,7 +73,7 @@ def write(path: Path, rows: Sequence[np.ndarray | None]) -> Shard:
             raise OSError(None, "the bytes read back are not those written")
         back.close()
 
-    sealed.place(path, fill)
+    atomic.write(path, fill)
     return Shard(
         records=len(rows),
         payload=sum(row.nbytes for row in rows if row is not None),

@@ -18,6 +18,7 @@ from ape_jax.data.vectors import VectorPairs, open_source
 from ape_jax.evaluators import retrieval
 from ape_jax.pages import charts, confusion, gallery, html
 from ape_jax.runs import inference, workdir
+from ape_jax.storage import atomic, disk
 from ape_jax.terminal import tables as report
 from ape_jax.training import metrics
 
@@ -56,7 +57,8 @@ def write(
         parts.append(confusion.section(model, labelled, templates))
     parts += [_parameters(model.shares()), _config(config)]
     file = path / "report.html"
-    workdir.write_text(file, html.document(f"ape_jax: {path.name}", parts))
+    with disk.write_errors(f"--workdir: {file}", "make room for it there"):
+        atomic.write_text(file, html.document(f"ape_jax: {path.name}", parts))
     return file
 
 

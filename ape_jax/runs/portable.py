@@ -1,4 +1,4 @@
-"""A work directory that brings its towers: for `ape_jax.load` where they cannot be had otherwise.
+"""Writes a work directory with its towers in it, for `ape_jax.load` on a machine without them.
 
 It is a run's directory with one checkpoint, without the optimizer's state, and with the towers'
 files under `towers/image` and `towers/text`. Specs and hashes stay as they were: the towers it
@@ -20,6 +20,7 @@ from ape_jax.config import Config
 from ape_jax.runs import build, workdir
 from ape_jax.runs.checkpoint import Checkpoints
 from ape_jax.runs.state import State
+from ape_jax.storage import atomic
 from ape_jax.towers.files import sources
 from ape_jax.towers.text import big_vision as big_vision_text
 
@@ -59,7 +60,7 @@ def write(
     checkpoints = Checkpoints(directory, config.train.keep)
     checkpoints.save(state, {k: v for k, v in frozen.items() if k == "statistics"}, meta)
     checkpoints.close()
-    workdir.write_json(directory / "config.json", config_lib.flatten(config))
+    atomic.write_json(directory / "config.json", config_lib.flatten(config))
     workdir.write_summary(directory, summary)
 
 

@@ -1,9 +1,8 @@
-"""A work directory: whose run it is, and small files that are never half-written."""
+"""A work directory: the run or study that it belongs to, its config and its summary."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -16,6 +15,7 @@ from ape_jax import config as config_lib
 from ape_jax.config import Config, schema
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
+from ape_jax.storage import atomic, disk, lock
 
 Kind = Literal["run", "study"]
 _RECORDS: Mapping[Kind, str] = {"run": "config.json", "study": "study.json"}
@@ -47,15 +47,15 @@ def locate(workdir: str | os.PathLike[str], kind: Kind = "run") -> pathlib.Path:
 
 
 def claim(path: pathlib.Path, config: Config, kind: Kind = "run") -> bool:
-    """Makes the directory, or takes up what is in it if that has the same config.
+    """Creates a work directory, or continues one that was made with the same config.
 
     Writes `config.json` (`study.json`). Keys that do not change the result may differ.
 
     Returns:
-      Whether it was nobody's before.
+      Whether the directory was newly created.
 
     Raises:
-      UserError: where nothing can be written, or the directory holds another config's run.
+      UserError: nothing can be written, or the directory holds a run of another config.
     """
     record = path / _RECORDS[kind]
     fresh = not record.exists()
@@ -66,18 +66,16 @@ def claim(path: pathlib.Path, config: Config, kind: Kind = "run") -> bool:
             f"--workdir: {path} holds checkpoints but no config.json that says what they are of; "
             "put it back or use a new work directory"
         )
-    try:
+    with disk.write_errors(f"--workdir: {path}"):
         path.mkdir(parents=True, exist_ok=True)
         if hosts.is_first():
-            write_json(record, config_lib.flatten(config))
-    except OSError as error:
-        raise UserError(f"--workdir: cannot write in {path}: {error.strerror}") from error
+            atomic.write_json(record, config_lib.flatten(config))
     return fresh
 
 
 @contextlib.contextmanager
 def given_back(path: pathlib.Path, fresh: bool, kind: Kind = "run") -> Iterator[None]:
-    """While a run prepares: a mistake in its config leaves a fresh directory to the next config."""
+    """Removes the config of a new directory if the block, which prepares a run, refuses it."""
     try:
         yield
     except UserError:
@@ -88,21 +86,16 @@ def given_back(path: pathlib.Path, fresh: bool, kind: Kind = "run") -> Iterator[
 
 @contextlib.contextmanager
 def held(path: pathlib.Path) -> Iterator[None]:
-    """Keeps every other command out of the directory; the system lets go if this process dies.
+    """Keeps all other commands out of the directory, as `lock.exclusive` does.
 
     Raises:
-      UserError: where another process holds it.
+      UserError: another process works in it.
     """
     if not hosts.is_first():
         yield
         return
-    with (path / ".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"--workdir: another process is working in {path}; wait for it or use a new one"
-            ) from None
+    busy = f"--workdir: another process is working in {path}; wait for it or use a new one"
+    with lock.exclusive(path / ".lock", busy):
         yield
 
 
@@ -167,22 +160,8 @@ def finished(path: pathlib.Path, config: Config) -> dict[str, Any]:
 def write_summary(path: pathlib.Path, summary: Mapping[str, Any]) -> None:
     """Writes `summary.json`, on the first process: what a script reads at the end."""
     if hosts.is_first():
-        write_json(path / _SUMMARY, summary)
-
-
-def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
-    """`write_text` of indented JSON."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes through a temporary name, so that a reader never sees half a file."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        with disk.write_errors(f"--workdir: {path}"):
+            atomic.write_json(path / _SUMMARY, summary)
 
 
 def require_same(path: pathlib.Path, config: Config, kind: Kind = "run") -> None:

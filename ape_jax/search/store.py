@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -28,6 +26,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ape_jax.errors import UserError
+from ape_jax.storage import atomic, disk, lock
 from ape_jax.terminal.progress import track
 
 ITEMS, VECTORS, GRAPH = "items.jsonl", "vectors.f32", "graph.usearch"
@@ -162,11 +161,11 @@ def writing(path: pathlib.Path, key: str) -> Iterator[pathlib.Path]:
         someone's own.
     """
     made = not path.exists()
-    try:
+    busy = f"{key}: another process is writing {path}; wait for it"
+    with disk.write_errors(f"{key}: {path}"):
         path.mkdir(parents=True, exist_ok=True)
         _refuse_foreign(path, key)
-        with (path / _LOCK).open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with lock.exclusive(path / _LOCK, busy):
             _remove_left(path)
             try:
                 yield _new_folder(path)
@@ -174,12 +173,6 @@ def writing(path: pathlib.Path, key: str) -> Iterator[pathlib.Path]:
                 _remove_left(path)
                 if made and not (path / RECORD).exists():
                     shutil.rmtree(path, ignore_errors=True)
-    except BlockingIOError:
-        raise UserError(f"{key}: another process is writing {path}; wait for it") from None
-    except OSError as error:
-        raise UserError(
-            f"{key}: {path} cannot be written ({error.strerror or error}); name another directory"
-        ) from error
 
 
 def publish(path: pathlib.Path, folder: pathlib.Path, record: Mapping[str, Any]) -> None:
@@ -188,11 +181,10 @@ def publish(path: pathlib.Path, folder: pathlib.Path, record: Mapping[str, Any])
     for file in sorted(folder.iterdir()):
         with file.open("rb") as content:
             sha256[file.name] = hashlib.file_digest(content, "sha256").hexdigest()
-            os.fsync(content.fileno())
+        atomic.sync(file)
+    atomic.sync(folder)
     found = {**record, "format": _FORMAT, "folder": folder.name, "sha256": sha256}
-    partial = path / f".{RECORD}"
-    partial.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    partial.replace(path / RECORD)
+    atomic.write_json(path / RECORD, found)
 
 
 def _refuse_foreign(path: pathlib.Path, key: str) -> None:
@@ -200,7 +192,8 @@ def _refuse_foreign(path: pathlib.Path, key: str) -> None:
         return
     names = {p.name for p in path.iterdir()}
     # What a killed first start has left has our lock; a folder that is merely called so has none.
-    ours = {name for name in names if name == _LOCK or _FOLDER.fullmatch(name)}
+    record = f".{RECORD}."  # Of one that was being written.
+    ours = {n for n in names if n == _LOCK or _FOLDER.fullmatch(n) or n.startswith(record)}
     other = sorted(names - ours if _LOCK in names else names)
     if other:
         raise UserError(

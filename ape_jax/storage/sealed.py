@@ -1,68 +1,43 @@
-"""Small JSON files of a cache: written whole or not at all, and any changed byte is noticed."""
+"""Checksummed JSON: small files written atomically, in which any changed byte is noticed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ape_jax.errors import UserError
+from ape_jax.storage import atomic
 
 _SEAL = "sha256 of the rest"
 
 
 def damaged(path: Path, why: str) -> UserError:
-    """The error for a file of a cache that is not what was written."""
+    """The error for a file of a cache whose bytes are not those that were written."""
     return UserError(
         f"cache: {path} {why}; delete the directory {path.parent} and run again, which encodes it "
         "anew"
     )
 
 
-def not_writable(folder: Path, error: Exception) -> UserError:
-    """The error for a cache that cannot be written or not to the end."""
-    reason = getattr(error, "strerror", None) or str(error).split(";")[0] or type(error).__name__
-    return UserError(
-        f"cache.dir: {folder} cannot be written ({reason}); what was finished is kept: free some "
-        "space or name another directory ('none' for memory only) and run again"
-    )
-
-
-def place(path: Path, write: Callable[[Path], None]) -> None:
-    """Makes a file under a temporary name and renames it when it is on the disk.
-
-    Args:
-      path: the final name; a file of that name is replaced.
-      write: writes the file that it is given.
+def write(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes a JSON object with its checksum, atomically.
 
     Raises:
-      OSError: whatever `write` raises too; nothing is left then.
+      OSError: the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        write(partial)
-        _sync(partial, os.O_RDONLY)
-        partial.replace(path)
-        _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)  # The name, too.
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes a JSON object and its checksum."""
     text = _dump({**value, _SEAL: _digest(value)})
-    place(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    atomic.write_text(path, text)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What `write` wrote.
+    """Reads a JSON object that `write` wrote.
 
     Raises:
-      FileNotFoundError: where there is no such file.
-      UserError: where a single byte is not as it was written.
+      FileNotFoundError: there is no such file.
+      UserError: a byte is not as it was written.
     """
     try:
         content = path.read_bytes()
@@ -86,11 +61,3 @@ def _dump(value: Mapping[str, Any]) -> str:
 
 def _digest(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(_dump(value).encode()).hexdigest()
-
-
-def _sync(path: Path, flags: int) -> None:
-    handle = os.open(path, flags)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

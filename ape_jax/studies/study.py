@@ -23,6 +23,7 @@ from ape_jax.errors import UserError
 from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import hosts
 from ape_jax.runs import build, workdir
+from ape_jax.storage import atomic
 from ape_jax.studies import baselines
 from ape_jax.studies import tables as study_tables
 from ape_jax.terminal import tables as report
@@ -77,7 +78,7 @@ def run_study(config: Config, directory: str | os.PathLike[str]) -> dict[str, An
             pairs = len(run.dataset.pairs)
             summary["sizes"] = {str(size or pairs): rows for size, rows in sizes.items()}
         if hosts.is_first():
-            workdir.write_text(path / "table.md", study_tables.tables(summary) + "\n")
+            atomic.write_text(path / "table.md", study_tables.tables(summary) + "\n")
         workdir.write_summary(path, summary)
     return summary
 

@@ -13,6 +13,7 @@ from ape_jax.features import dataset, frontier
 from ape_jax.features.extract import Filled
 from ape_jax.parallel import hosts
 from ape_jax.runs import build, workdir
+from ape_jax.storage import atomic, disk
 from ape_jax.terminal import tables as report
 from ape_jax.training import run
 
@@ -44,10 +45,8 @@ def extract(config: Config, directory: str | os.PathLike[str]) -> dict[str, Any]
     made = run.assemble(config, build.load_towers(config))
     if made.readers.image is None and made.readers.text is None:
         raise UserError("config.image.tune: both towers are trained, so there is nothing to encode")
-    try:
+    with disk.write_errors(f"--workdir: {path}"):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--workdir: cannot write in {path}: {error.strerror}") from error
     caches = [
         _entry(what, filled)
         for part in frontier.all_parts(config, made.model, sources, made.readers)
@@ -55,10 +54,8 @@ def extract(config: Config, directory: str | os.PathLike[str]) -> dict[str, Any]
     ]
     summary = {"caches": caches, "seconds": round(time.monotonic() - start, 3)}
     if hosts.is_first():
-        try:
-            workdir.write_json(path / "extract.json", summary)
-        except OSError as error:
-            raise UserError(f"--workdir: cannot write in {path}: {error.strerror}") from error
+        with disk.write_errors(f"--workdir: {path}"):
+            atomic.write_json(path / "extract.json", summary)
     return summary
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 
 from ape_jax.parallel import hosts
-from ape_jax.runs import workdir as workdir_lib
+from ape_jax.storage import atomic
 
 
 class MetricWriter:
@@ -28,7 +28,7 @@ class MetricWriter:
         from tensorboardX import SummaryWriter  # Half a second that `import ape_jax` need not pay.
 
         path = workdir / "metrics.jsonl"
-        workdir_lib.write_text(path, "".join(_lines(path, resume_step)))
+        atomic.write_text(path, "".join(_lines(path, resume_step)))
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=resume_step + 1)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import os
 import shutil
 import threading
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from ape_jax.errors import UserError
-from ape_jax.features import cache, extract
+from ape_jax.features import extract
 from ape_jax.features.fingerprint import Fingerprint
 
 
@@ -197,7 +198,7 @@ def test_missing_error_says_that_a_cache_is_not_finished(place):
 
 def test_too_little_space_is_said_before_anything_is_encoded(place, monkeypatch):
     usage = shutil.disk_usage(place.root.parent)._replace(free=100_000)
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     job = Job()
     with pytest.raises(UserError, match=r"cache.dir: toy images need 1 MB but only 0 MB are free"):
         extract.fill(job, place)
@@ -209,7 +210,7 @@ def test_disk_that_fills_up_later_is_one_sentence_and_loses_nothing(place):
         def encode(self, block, report):
             if block.start == 8:
                 target = extract.Cache(place.root, self.fingerprint, 10, 4).file(2)
-                target.with_name(f".{target.name}.partial").symlink_to("/dev/full")
+                target.with_name(f".{target.name}.{os.getpid()}.partial").symlink_to("/dev/full")
                 return [np.ones((100, 100)) for _ in range(20)]
             return super().encode(block, report)
 

@@ -1,5 +1,7 @@
 """One ArrayRecord file of rows."""
 
+import os
+
 import ml_dtypes
 import pytest
 
@@ -64,8 +66,8 @@ def test_truncated_or_missing_shard_is_refused(rows, tmp_path):
 
 
 def test_full_disk_is_an_error_and_leaves_nothing(rng, tmp_path):
-    (tmp_path / ".a.partial").symlink_to("/dev/full")
+    (tmp_path / f".a.{os.getpid()}.partial").symlink_to("/dev/full")
     rows = [rng.normal(size=(100, 100)) for _ in range(20)]
-    with pytest.raises((OSError, RuntimeError), match="No space left"):
+    with pytest.raises(OSError, match="No space left"):
         shards.write(tmp_path / "a", rows)
     assert not list(tmp_path.iterdir())

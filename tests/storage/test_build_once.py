@@ -1,103 +1,86 @@
-"""The cache folder: where it is, one builder at a time, all or nothing."""
+"""Directories that one process builds and all use."""
 
-import shutil
+import subprocess
+import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from ape_jax.errors import UserError
-from ape_jax.storage import build_once as cache
+from ape_jax.storage import build_once
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("APE_JAX_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+def make(tmp_path):
+    """Builds `x/thing`, which is complete where it holds `done`."""
+
+    def make(build, say=print):
+        return build_once.make_once(
+            tmp_path / "x" / "thing",
+            build,
+            lambda directory: (directory / "done").exists(),
+            locks=tmp_path / "locks",
+            say=say,
+        )
+
+    return make
 
 
-def is_made(directory: Path) -> bool:
-    return (directory / "done").exists()
+def finish(work):
+    (work / "done").touch()
 
 
-def test_environment_names_the_folder(folder):
-    assert cache.cache_dir() == folder
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
-def test_default_respects_xdg(monkeypatch, tmp_path):
-    monkeypatch.delenv("APE_JAX_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache.cache_dir() == tmp_path / "ape_jax"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative/is/ignored")
-    assert cache.cache_dir() == Path.home() / ".cache" / "ape_jax"
-
-
-def test_failed_build_leaves_nothing(folder):
-    def build(work: Path) -> None:
+def test_failed_build_leaves_nothing(make, tmp_path):
+    def build(work):
         (work / "half").write_text("half")
         raise UserError("no")
 
     with pytest.raises(UserError, match="no"):
-        cache.make_once(folder / "x" / "thing", build, is_made)
-    assert list((folder / "x").iterdir()) == []
+        make(build)
+    assert names(tmp_path / "x") == []
 
 
-def test_leftovers_of_a_killed_run_are_removed(folder, capsys):
-    (folder / "x" / ".thing.12345.partial").mkdir(parents=True)
-    other = folder / "x" / ".other.12345.partial"  # another asset: not ours to remove
+def test_leftovers_of_a_killed_process_are_removed_and_named(make, tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / "x" / f".thing.{dead.pid}.partial").mkdir(parents=True)
+    other = tmp_path / "x" / f".other.{dead.pid}.partial"  # Of another directory: not ours.
     other.mkdir()
-    cache.make_once(folder / "x" / "thing", lambda work: (work / "done").touch(), is_made)
-    assert sorted(path.name for path in (folder / "x").iterdir()) == [other.name, "thing"]
-    assert "removing .thing.12345.partial" in capsys.readouterr().err
+    said = []
+    make(finish, said.append)
+    assert names(tmp_path / "x") == [other.name, "thing"]
+    assert said == [f"removed .thing.{dead.pid}.partial, left by a process that was killed"]
 
 
-def test_outdated_directory_is_replaced(folder):
-    old = folder / "x" / "thing"
-    old.mkdir(parents=True)
-    (old / "stale").touch()
-    cache.make_once(old, lambda work: (work / "done").touch(), is_made)
-    assert [path.name for path in old.iterdir()] == ["done"]
-    assert [path.name for path in old.parent.iterdir()] == ["thing"]
+def test_outdated_directory_is_replaced(make, tmp_path):
+    (tmp_path / "x" / "thing").mkdir(parents=True)
+    (tmp_path / "x" / "thing" / "stale").touch()
+    assert names(make(finish)) == ["done"]
+    assert names(tmp_path / "x") == ["thing"]
 
 
-def test_only_one_of_many_builds(folder):
-    builds = []
+def test_complete_directory_is_not_built_again(make):
+    make(finish)
+    assert names(make(None)) == ["done"]
 
-    def build(work: Path) -> None:
+
+def test_only_one_of_many_builds(make):
+    builds, said = [], []
+
+    def build(work):
         builds.append(work)
         time.sleep(0.2)
-        (work / "done").touch()
+        finish(work)
 
-    def run() -> None:
-        cache.make_once(folder / "x" / "thing", build, is_made)
-
-    threads = [threading.Thread(target=run) for _ in range(4)]
+    threads = [threading.Thread(target=make, args=(build, said.append)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(builds) == 1
-
-
-def test_unwritable_cache_is_a_user_error(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("APE_JAX_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(UserError, match=r"cannot be written .* set APE_JAX_CACHE"):
-        cache.make_once(tmp_path / "file" / "cache" / "thing", lambda work: None, is_made)
-
-
-def test_full_disk_is_a_user_error(folder):
-    def build(work: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(UserError, match=r"No space left on device\); free some space"):
-        cache.make_once(folder / "thing", build, is_made)
-
-
-def test_too_little_space_is_said_before_any_download(folder, monkeypatch):
-    monkeypatch.setattr(
-        shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 1_000_000)
-    )
-    with pytest.raises(UserError, match="needs 5 MB but only 1 MB are free"):
-        cache.require_space(5_000_000, "It")
+    assert set(said) <= {"another process is making thing; waiting for it"}

@@ -1,7 +1,5 @@
 """Small files that notice any change."""
 
-import os
-
 import pytest
 
 from ape_jax.errors import UserError
@@ -36,17 +34,3 @@ def test_truncated_and_lengthened_files_are_noticed(tmp_path, change):
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(UserError, match="is damaged"):
         sealed.read(path)
-
-
-def test_file_that_fails_half_way_leaves_the_old_one_and_nothing_else(tmp_path):
-    path = tmp_path / "a.json"
-    sealed.write(path, VALUE)
-    before = path.read_bytes()
-
-    def fail(partial):
-        partial.write_text("half")
-        raise OSError("no more")
-
-    with pytest.raises(OSError, match="no more"):
-        sealed.place(path, fail)
-    assert path.read_bytes() == before and os.listdir(tmp_path) == ["a.json"]

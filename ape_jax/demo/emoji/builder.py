@@ -18,9 +18,9 @@ import resvg_py
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from ape_jax.demo import cache
 from ape_jax.demo.emoji import languages
 from ape_jax.demo.emoji import plan as emoji_plan
-from ape_jax.storage import build_once as cache
 
 OPENMOJI_SIZE = 112
 _DESCRIPTION = """\

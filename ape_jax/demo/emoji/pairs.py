@@ -21,12 +21,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ape_jax.demo import cache
 from ape_jax.demo.emoji import plan as emoji_plan
 from ape_jax.demo.emoji.concepts import SPLITS
 from ape_jax.demo.emoji.languages import LANGUAGES
 from ape_jax.demo.packages import fetch, manifest
 from ape_jax.errors import UserError
-from ape_jax.storage import build_once as cache
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
@@ -108,13 +108,13 @@ def read_pairs(
 
 def prepare_all() -> Path:
     """Makes both styles unless they are there; returns the TFDS data directory."""
-    return cache.make_once(cache.cache_dir() / "tfds", _build, _is_complete)
+    return cache.make_once("tfds", _build, _is_complete)
 
 
 def _build(work: Path) -> None:
     from ape_jax.demo.emoji import builder as emoji_builder  # imports TFDS
 
-    cache.require_space(_SIZE, "The emoji data set")
+    cache.require_space(_SIZE, "The emoji data set needs")
     started = time.monotonic()
     archives = work / "archives"
     archives.mkdir()

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
+from ape_jax.demo import cache
 from ape_jax.demo.icons.plan import Icon
 from ape_jax.demo.icons.render import SIZE
-from ape_jax.storage import build_once as cache
 
 _DESCRIPTION = """\
 Icons of many makers with their names as captions, split by concept and by maker. `metadata` has

