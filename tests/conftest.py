@@ -37,6 +37,17 @@ def forget_programs():
     jax.clear_caches()
 
 
+@pytest.fixture
+def unchecked():
+    """Type checks off, for what the functions themselves say of a wrong argument."""
+    import jaxtyping
+
+    disabled = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", disabled)
+
+
 @contextlib.contextmanager
 def _without_most_optimizations():
     import jax

@@ -75,7 +75,7 @@ def override(config: ml_collections.ConfigDict, assignments: Mapping[str, str]) 
             node[name] = parsed
 
 
-def resolve(config: Config | Mapping[str, Any]) -> Config:
+def resolve(config: Config | ml_collections.ConfigDict | Mapping[str, Any]) -> Config:
     """Checks every key and value, and that they go together.
 
     Args:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import ml_collections
 
@@ -32,6 +32,8 @@ from ape_jax.config.sections import (
     TrainConfig,
 )
 
+# Not `Self`, which beartype knows in whole classes only.
+C = TypeVar("C", bound="Config")
 Method = Literal["train", "ridge", "ridge_text", "cca", "procrustes", "asif"]
 
 
@@ -70,7 +72,7 @@ class Config(Section):
         """The section of a modality, "image" or "text"."""
         return {"image": self.image, "text": self.text}[name]
 
-    def replace(self, changes: Mapping[str, Any]) -> Self:
+    def replace(self: C, changes: Mapping[str, Any]) -> C:
         """A copy with other values by dotted name, each checked by itself.
 
         Args:
@@ -86,16 +88,16 @@ class Config(Section):
         return unflatten(schema.values(self))
 
 
-def flatten(config: Config | Mapping[str, Any]) -> dict[str, Any]:
+def flatten(config: Config | ml_collections.ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
     """`{"train.batch": 512, ...}`; a mapping that is itself a value (`data.eval`) stays whole."""
     if isinstance(config, Config):
         return schema.values(config)
+    if isinstance(config, ml_collections.ConfigDict):
+        config = config.to_dict()
     return _flatten(config, frozenset(schema.keys(Config)), "")
 
 
 def _flatten(config: Mapping[str, Any], known: frozenset[str], prefix: str) -> dict[str, Any]:
-    if isinstance(config, ml_collections.ConfigDict):
-        config = config.to_dict()
     flat: dict[str, Any] = {}
     for name, value in config.items():
         dotted = prefix + name

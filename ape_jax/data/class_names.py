@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from ape_jax.errors import UserError
 
@@ -49,7 +50,7 @@ def as_prose(names: Sequence[str], *, where: str) -> tuple[str, ...]:
         )
     # Of the whole set, so that one "McDonald" among other names keeps its capitals.
     humps = [_HUMPS.fullmatch(name) for name in names]
-    if all(humps) and any(humped[0] != humped[1] for humped in humps):
+    if all(humps) and any(humped and humped[0] != humped[1] for humped in humps):
         return tuple(re.sub(r"(?<!^)(?=[A-Z])", " ", name).lower() for name in names)
     return tuple(_GAPS.sub(" ", _INITIAL.sub("", name)).strip() for name in names)
 
@@ -60,7 +61,8 @@ def _imagenet(names: Sequence[str], where: str) -> tuple[str, ...]:
     from ape_jax.demo import prompts  # reads a wheel; only for those who ask
 
     # Some sets have a part of the classes, so the ids are looked up among all of ImageNet's.
-    ids = tfds.builder("imagenet2012", try_gcs=False).info.features["label"].names
+    imagenet: Any = tfds.builder("imagenet2012", try_gcs=False).info  # TFDS types it too widely.
+    ids = imagenet.features["label"].names
     named = dict(zip(ids, prompts.imagenet_classnames(), strict=True))
     if unknown := [name for name in names if name not in named]:
         raise UserError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex, TypeGuard, overload
 
 from ape_jax.data.class_names import as_prose
 from ape_jax.data.records import Record, decode_text, shorten
@@ -38,7 +38,11 @@ class Labelled(Sequence[LabelledImage]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, i: SupportsIndex) -> LabelledImage:
+    @overload
+    def __getitem__(self, i: SupportsIndex) -> LabelledImage: ...
+    @overload
+    def __getitem__(self, i: slice) -> tuple[LabelledImage, ...]: ...
+    def __getitem__(self, i: SupportsIndex | slice) -> LabelledImage | tuple[LabelledImage, ...]:
         return self._items[i]
 
     def __repr__(self) -> str:
@@ -107,7 +111,7 @@ def _own_names(
     return classnames
 
 
-def _is_index(value: int | str, names: Sequence[str]) -> bool:
+def _is_index(value: int | str, names: Sequence[str]) -> TypeGuard[int]:
     return isinstance(value, int) and 0 <= value < len(names)
 
 

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import SupportsIndex
+from typing import SupportsIndex, overload
 
 import numpy as np
 
@@ -53,7 +53,11 @@ class Pairs(Sequence[Pair]):
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def __getitem__(self, i: SupportsIndex) -> Pair:
+    @overload
+    def __getitem__(self, i: SupportsIndex) -> Pair: ...
+    @overload
+    def __getitem__(self, i: slice) -> tuple[Pair, ...]: ...
+    def __getitem__(self, i: SupportsIndex | slice) -> Pair | tuple[Pair, ...]:
         return self._pairs[i]
 
     def __iter__(self) -> Iterator[Pair]:
@@ -131,8 +135,8 @@ def _merge(records: Sequence[Record]) -> Iterator[Pair]:
     merged: dict[str, tuple[Record, dict[str, None]]] = {}
     default_ids: dict[object, str] = {}
     for record in records:
-        captions = record_captions(record)
-        explicit = record_id(record)
+        captions = record_captions(record.fields, record.where)
+        explicit = record_id(record.fields, record.where)
         # Without an id the image itself decides: equal bytes in a Parquet file are one image.
         name = explicit or default_ids.setdefault(record.identity, record.name)
         first, known = merged.setdefault(name, (record, {}))

@@ -51,44 +51,44 @@ def file_record(path: Any, fields: Mapping[str, Any], *, where: str, base: str) 
     return Record(where, ref, name.replace(os.sep, "/"), absolute, fields)
 
 
-def record_id(record: Record) -> str | None:
-    """The explicit id as text, or None."""
-    value = record.fields.get("id")
+def record_id(fields: Mapping[str, Any], where: str) -> str | None:
+    """The explicit id among a record's fields as text, or None."""
+    value = fields.get("id")
     if value is None or value == "":
         return None
     if isinstance(value, bytes):
-        value = decode_text(value, record.where, "id")
+        value = decode_text(value, where, "id")
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
-        raise UserError(f"{record.where}: 'id' is {shorten(value)}; write text or an integer.")
-    _check_unicode(value, record.where, "id")
+        raise UserError(f"{where}: 'id' is {shorten(value)}; write text or an integer.")
+    _check_unicode(value, where, "id")
     return value
 
 
-def record_captions(record: Record) -> tuple[str, ...]:
-    """The captions, stripped, in order, exact duplicates dropped.
+def record_captions(fields: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The captions among a record's fields, stripped, in order, exact duplicates dropped.
 
     Raises:
       UserError: No caption, or one that is empty or not text; names file and line.
     """
-    present = [n for n in ("captions", "caption") if record.fields.get(n) is not None]
+    present = [n for n in ("captions", "caption") if fields.get(n) is not None]
     if len(present) == 2:
-        raise UserError(f"{record.where}: found both 'captions' and 'caption'; write only one.")
+        raise UserError(f"{where}: found both 'captions' and 'caption'; write only one.")
     if not present:
-        null = [n for n in ("captions", "caption") if n in record.fields]
-        found = f"{null[0]!r} is null" if null else _found_fields(record)
+        null = [n for n in ("captions", "caption") if n in fields]
+        found = f"{null[0]!r} is null" if null else _found_fields(fields)
         raise UserError(
-            f"{record.where}: {found}; write 'captions' (a list of texts) or 'caption' (a text)."
+            f"{where}: {found}; write 'captions' (a list of texts) or 'caption' (a text)."
         )
-    value = record.fields[present[0]]
+    value = fields[present[0]]
     if isinstance(value, str | bytes):
         value = [value]
     if not isinstance(value, Sequence) or not value:
         raise UserError(
-            f"{record.where}: {present[0]!r} is {shorten(value)}; write a text or a list of texts."
+            f"{where}: {present[0]!r} is {shorten(value)}; write a text or a list of texts."
         )
-    return tuple(dict.fromkeys(_caption(c, record.where) for c in value))
+    return tuple(dict.fromkeys(_caption(c, where) for c in value))
 
 
 def _caption(value: Any, where: str) -> str:
@@ -120,8 +120,8 @@ def decode_text(value: bytes, where: str, what: str) -> str:
         ) from e
 
 
-def _found_fields(record: Record) -> str:
-    return f"found only the fields {', '.join(['image', *map(repr, record.fields)])}"
+def _found_fields(fields: Mapping[str, Any]) -> str:
+    return f"found only the fields {', '.join(['image', *map(repr, fields)])}"
 
 
 def printable(name: str) -> str:

@@ -43,7 +43,11 @@ class Tokens:
     """
 
     flat: Float32[np.ndarray, "S d"]
-    offsets: Int64[np.ndarray, "m+1"]
+    offsets: Int64[np.ndarray, " bounds"]
+
+    def split(self) -> list[Float32[np.ndarray, "_ d"]]:
+        """The vectors of each caption, in the order of the records."""
+        return np.split(self.flat, self.offsets[1:-1])
 
 
 class VectorPairs(Pairs):
@@ -63,10 +67,6 @@ class VectorPairs(Pairs):
     ):
         super().__init__(pairs, spec)
         self.image, self.text = image, text
-
-    def caption_vectors(self) -> list[Float32[np.ndarray, "t d"]]:
-        """The token encodings of each caption, in the order of the records."""
-        return np.split(self.text.flat, self.text.offsets[1:-1])
 
     @functools.cached_property
     def digest(self) -> str:
@@ -105,12 +105,11 @@ def open_vectors(spec: str, *, key: str = "data.pairs") -> VectorPairs:
     """
     columns = _read(spec.removeprefix(PREFIX), spec, key)
     image = _image_vectors(columns.image, spec, key)
-    if columns.captions is not None:
-        counts = np.bincount(columns.owner, minlength=len(image))
-        text, captions = None, columns.captions
+    counts = np.bincount(columns.owner, minlength=len(image))
+    if isinstance(columns.text, list):
+        text, captions = None, columns.text
     else:
-        text = _tokens(columns, spec, key)
-        counts = np.bincount(columns.owner, minlength=len(image))
+        text = _tokens(*columns.text, spec, key)
         captions = [f"vectors {i}" for i in range(len(columns.owner))]
     _check_owner(columns.owner, len(image), len(captions), spec, key)
     ends = np.cumsum(counts)
@@ -169,7 +168,8 @@ def _from_arrays(arrays: Mapping[str, np.ndarray], spec: str, key: str) -> Colum
         text = text.reshape(-1, text.shape[-1])
     if offsets is None and text.ndim == 2:
         offsets = np.arange(len(text) + 1)
-    if text.ndim != 2 or np.ndim(offsets) != 1 or not np.issubdtype(offsets.dtype, np.integer):
+    offsets = np.asarray(offsets)
+    if text.ndim != 2 or offsets.ndim != 1 or not np.issubdtype(offsets.dtype, np.integer):
         raise UserError(
             f"{key}: {spec!r}: 'text' is {list(text.shape)} of {text.dtype}; write [m, d], "
             "[m, T, d], or [S, d] with integer text_offsets [m + 1]"
@@ -182,7 +182,7 @@ def _from_arrays(arrays: Mapping[str, np.ndarray], spec: str, key: str) -> Colum
             "or an .npz with 'owner', the image of each text"
         )
     ids = [str(i) for i in range(len(image) if image.ndim else 0)]
-    return Columns(image=image, text=text, offsets=offsets, owner=owner, ids=ids, captions=None)
+    return Columns(image, (text, offsets), owner, ids)
 
 
 def _image_vectors(image: np.ndarray, spec: str, key: str) -> Float32[np.ndarray, "n V d"]:
@@ -196,8 +196,8 @@ def _image_vectors(image: np.ndarray, spec: str, key: str) -> Float32[np.ndarray
     return image[:, None] if image.ndim == 2 else image
 
 
-def _tokens(columns: Columns, spec: str, key: str) -> Tokens:
-    flat, offsets = columns.text, np.asarray(columns.offsets, np.int64)
+def _tokens(flat: np.ndarray, offsets: np.ndarray, spec: str, key: str) -> Tokens:
+    offsets = offsets.astype(np.int64, copy=False)
     if 0 in flat.shape or not np.issubdtype(flat.dtype, np.floating):
         raise UserError(
             f"{key}: {spec!r}: 'text' is {list(flat.shape)} of {flat.dtype}; write floating point "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -17,6 +17,7 @@ from ape_jax.terminal.progress import Progress
 _CHUNK = 512
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """What is evaluated: `ape_jax.load` gives one."""
 
@@ -31,8 +32,8 @@ def evaluate_retrieval(encoder: Encoder, pairs: Pairs) -> dict[str, float]:
     """Retrieval both ways on all images and all their captions."""
     captions = [pairs[i].captions for i in range(len(pairs))]
     owner = np.repeat(np.arange(len(pairs)), [len(texts) for texts in captions])
-    given = isinstance(pairs, VectorPairs) and pairs.text is not None
-    texts = pairs.caption_vectors() if given else [text for group in captions for text in group]
+    vectors = pairs.text if isinstance(pairs, VectorPairs) else None
+    texts = [t for group in captions for t in group] if vectors is None else vectors.split()
     zimg = encode(encoder.encode_image, lambda i: pairs[i].image, len(pairs), "images")
     ztxt = encode(encoder.encode_text, texts.__getitem__, len(texts), "captions")
     return retrieval.retrieval_metrics(zimg, ztxt, owner)

@@ -65,7 +65,8 @@ class Augment:
         if self.crop is None:
             view = transform.crop(image)
         else:
-            top, left, height, width = crop_box(rng, *image.shape[:2], self.crop, self.ratio)
+            height, width = image.shape[:2]
+            top, left, height, width = crop_box(rng, height, width, self.crop, self.ratio)
             # Crop, then resize: the filter must not see beyond the box.
             part = image[top : top + height, left : left + width]
             view = transform.resize_to(part, transform.size, transform.size)

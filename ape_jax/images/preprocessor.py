@@ -158,10 +158,10 @@ class _ConfigReader:
         value = [value] * 3 if isinstance(value, int | float) else value
         if not isinstance(value, list | tuple) or len(value) != 3:
             raise self.error(f"{key!r} is {value!r}", "three numbers, one a channel")
-        numbers = tuple(self._number(key, v) for v in value)
-        if key == "image_std" and min(numbers) <= 0:
+        red, green, blue = (self._number(key, v) for v in value)
+        if key == "image_std" and min(red, green, blue) <= 0:
             raise self.error(f"{key!r} is {value!r}", "numbers above 0")
-        return numbers
+        return red, green, blue
 
     def factor(self) -> float:
         return self._number("rescale_factor", self.get("rescale_factor", 1 / 255))

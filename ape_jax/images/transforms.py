@@ -119,11 +119,11 @@ class ImageTransform:
 
 @functools.cache
 def _normalize_table(
-    rescale: float, mean: tuple[float, ...], std: tuple[float, ...]
+    rescale: float, mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> Float32[np.ndarray, "3 256"]:
     # transformers rescales in f64, rounds to f32 and normalises in f32; so do we, once per level.
     levels = (np.arange(256, dtype=np.float64) * rescale).astype(np.float32)
-    return (levels[None] - np.float32(mean)[:, None]) / np.float32(std)[:, None]
+    return (levels - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
 
 
 def _center_crop(image: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "S S 3"]:

@@ -35,7 +35,7 @@ MOST_HEADS = 48
 
 def narrow_kernels(params: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
     """The parameters with the kernels of the blocks in `dtype`: products are what they were."""
-    flat = flax.traverse_util.flatten_dict(dict(params))
+    flat: dict[tuple[str, ...], Any] = flax.traverse_util.flatten_dict(dict(params))
     for path, value in flat.items():
         if path[0] == "blocks" and path[-1] == "kernel":
             flat[path] = value.astype(dtype)
@@ -65,7 +65,7 @@ def in_slices(
     def cut(y: Array) -> Array:
         return y.reshape(batch // rows, rows, *y.shape[1:])
 
-    own = bias is not None and bias.shape[0] == batch
+    own = (cut(bias),) if bias is not None and bias.shape[0] == batch else ()
 
     def one(block: nn.Module, carry: None, part: tuple[Array, ...]) -> tuple[None, Array]:
         return None, block(part[0], part[1] if own else bias)
@@ -76,7 +76,7 @@ def in_slices(
         variable_axes={"intermediates": 0},
         split_rngs={"params": False, "dropout": True},
     )
-    return mapped(block, None, (cut(x), cut(bias)) if own else (cut(x),))[1].reshape(x.shape)
+    return mapped(block, None, (cut(x), *own))[1].reshape(x.shape)
 
 
 def attend_by_head(query: Array, key: Array, value: Array, heads: int) -> Float[Array, "b t d"]:

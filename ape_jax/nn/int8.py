@@ -28,7 +28,7 @@ def quantized(params: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
       The same, kernels int8 [L, in, out], with "kernel_scale" f32 [L, out] beside each.
     """
-    flat = flax.traverse_util.flatten_dict(dict(params))
+    flat: dict[tuple[str, ...], Any] = flax.traverse_util.flatten_dict(dict(params))
     for path, kernel in list(flat.items()):
         if path[0] == "blocks" and path[-1] == "kernel":
             flat[path], flat[(*path[:-1], SCALE)] = _narrow(kernel)
@@ -37,7 +37,7 @@ def quantized(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def restored(params: Mapping[str, Any]) -> dict[str, Any]:
     """What `quantized` parameters stand for, in f32 and without scales; others as they are."""
-    flat = flax.traverse_util.flatten_dict(dict(params))
+    flat: dict[tuple[str, ...], Any] = flax.traverse_util.flatten_dict(dict(params))
     for path in [path for path in flat if path[-1] == SCALE]:
         kernel = (*path[:-1], "kernel")
         flat[kernel] = flat[kernel].astype(jnp.float32) * flat.pop(path)[..., None, :]

@@ -135,7 +135,7 @@ def product_transposed(
 ) -> Float[Array, "n m"]:
     """`a @ b.T` with inputs in `dtype`, accumulated in f32; has no derivative of its own."""
     a, b = a.astype(dtype), b.astype(dtype)
-    if plug_in := _plug_in_for(*a.shape, b.shape[0]):
+    if plug_in := _plug_in_for(a.shape[0], a.shape[1], b.shape[0]):
         return plug_in.matmul(a, b, transpose_b=True)
     if dtype == jnp.float32:
         return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)

@@ -57,7 +57,7 @@ def run_stack(
         REMAT[remat](body),
         variable_axes={"params": 0, "intermediates": 0},
         split_rngs={"params": True, "dropout": True},
-        in_axes=nn.broadcast,
+        in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]: flax says int
         length=depth,
         unroll=depth if unroll else 1,
     )

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -25,6 +25,7 @@ _CHUNK = 4096  # Images whose vectors are in memory before they are written.
 Tick = Callable[[int, int], None]
 
 
+@runtime_checkable
 class ImageEncoder(Protocol):
     """What makes the vectors: `ape_jax.load` gives one."""
 

@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -137,15 +136,6 @@ def test_a_smoothed_loss_of_pairs_without_negatives_is_zero():
         "softmax", arguments("softmax"), {"ids": np.zeros(B, np.int32), "smoothing": 0.1}
     )
     assert float(value) == 0 and not any(np.any(g) for g in gradients)
-
-
-@pytest.fixture
-def unchecked():
-    """Array type checks off: what the functions themselves refuse is under test."""
-    disabled = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", disabled)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -208,6 +208,7 @@ SPECS = {
 }
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", SPECS)
 def test_bad_specs_name_the_config_key(name, folder):
     (folder / "folder.jsonl").mkdir()

@@ -3,7 +3,6 @@
 import doctest
 import tracemalloc
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -221,15 +220,6 @@ def test_chance_equals_simulated_random_rankings(n, owner):
 def test_chance_of_a_large_set_is_finite():
     chance = retrieval.chance_metrics(5000, np.repeat(np.arange(5000), 5))
     assert chance["i2t_r10"] == pytest.approx(1 - (1 - 5 / 25000) ** 10, rel=1e-3)
-
-
-@pytest.fixture
-def unchecked():
-    """Array type checks off: what the functions themselves refuse is under test."""
-    disabled = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", disabled)
 
 
 @pytest.mark.usefixtures("unchecked")

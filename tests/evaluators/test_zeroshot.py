@@ -2,7 +2,6 @@
 
 import doctest
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -92,15 +91,6 @@ def test_label_out_of_range_is_refused(labels):
     eye = np.eye(3, dtype=np.float32)
     with pytest.raises(UserError, match=rf"labels\[1\] is {labels[1]}.*0 to 2"):
         zeroshot.zeroshot_metrics(eye[:2], eye, labels)
-
-
-@pytest.fixture
-def unchecked():
-    """Array type checks off: what the functions themselves refuse is under test."""
-    disabled = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", disabled)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -170,6 +170,7 @@ BAD = {
 }
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", BAD)
 def test_bad_settings_name_their_key(name):
     kwargs, key = BAD[name]

@@ -177,6 +177,7 @@ def test_bad_images_are_one_sentence_with_a_name(name):
     assert "pairs.jsonl:12 (cat.png)" in message and expected in message and "\n" not in message
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_unknown_kind_of_reference():
     with pytest.raises(ImageError, match="found int"):
         load_image(3)

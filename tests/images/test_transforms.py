@@ -150,6 +150,7 @@ BAD = {
 }
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", BAD)
 def test_bad_settings_name_the_file_and_the_key(name):
     config, key = BAD[name]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 
 import numpy as np
@@ -72,12 +73,17 @@ def test_small_indices_find_what_numpy_finds(folder, tmp_path, rng):
     assert len(index.search(queries, 99)[0]) == 12
 
 
+def entries(count):
+    """Images without captions."""
+    return [store.Entry(str(i), "", (), "") for i in range(count)]
+
+
 def test_equal_cosines_come_in_the_order_of_the_images():
     record = store.Record(
         run="", identity={}, sources=(), count=6, width=2, folder="state-000001", sha256={}
     )
     vectors = np.array([[0, 1], [1, 0], [0, 1], [1, 0], [1, 0], [0, 1]], np.float32)
-    index = search.Index("", record, [None] * 6, vectors)
+    index = search.Index(pathlib.Path(), record, entries(6), vectors)
     (hits,) = index.search(np.array([[1, 0]], np.float32), 4)
     assert [place for place, _ in hits] == [1, 3, 4, 0]
 
@@ -94,7 +100,7 @@ def test_a_graph_finds_nearly_what_numpy_finds(tmp_path, rng):
         run="", identity={}, sources=(), count=6000, width=32, folder=folder.name,
         sha256={store.GRAPH: ""},
     )  # fmt: skip
-    index = search.Index(tmp_path, record, [None] * 6000, vectors)
+    index = search.Index(tmp_path, record, entries(6000), vectors)
     queries = vectors[::100] + 0.1 * rng.normal(size=(60, 32)).astype(np.float32)
     found, exact = index.search(queries, 10), index.search(queries, 10, exact=True)
     hit = [len({p for p, _ in a} & {p for p, _ in b}) for a, b in zip(found, exact)]

@@ -105,7 +105,7 @@ def _wanted_feature(features: Mapping[str, Any], wanted: Sequence[str], spec: st
 def _data_source(builder: Any, split: str, spec: str, key: str) -> Any:
     import tensorflow_datasets as tfds
 
-    base = re.match(r"[\w-]*", split)[0]
+    base = re.split(r"[^\w-]", split, maxsplit=1)[0]
     known = sorted(builder.info.splits)
     if known and base not in known:
         raise UserError(f"{key}: {spec!r}: the split {base!r} is not there; write one of {known}.")

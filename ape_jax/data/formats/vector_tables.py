@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ape_jax.data.records import Record, record_captions, record_id, shorten
+from ape_jax.data.records import record_captions, record_id, shorten
 from ape_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,23 +17,19 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Vectors as they were read, one row of `owner` (and of `captions` or `offsets`) a caption.
+    """Vectors as they were read, for n images and m captions.
 
     Attributes:
       image: [n, d] or [n, V, d].
-      text: [S, d], None where captions are words.
-      offsets: [m + 1] into `text`.
+      text: words, or vectors [S, d] and in it the offsets [m + 1] of the captions.
       owner: [m], the image of each caption.
       ids: n names.
-      captions: m texts, None where they are vectors.
     """
 
     image: np.ndarray
-    text: np.ndarray | None
-    offsets: np.ndarray | None
+    text: list[str] | tuple[np.ndarray, np.ndarray]
     owner: np.ndarray
     ids: list[str]
-    captions: list[str] | None
 
 
 def read_parquet_columns(path: str, *, key: str) -> Columns:
@@ -56,13 +52,13 @@ def read_parquet_columns(path: str, *, key: str) -> Columns:
     if "text" not in table.column_names:
         words = table.column("caption").to_pylist()
         captions = [_caption(words[i], f"{path}:row {i}") for i in order.tolist()]
-        return Columns(image[first], None, None, owner[order], ids, captions)
+        return Columns(image[first], captions, owner[order], ids)
     flat, lengths = _vectors(table, "text", path, key)
     starts = np.concatenate([[0], np.cumsum(lengths)])
     if not np.array_equal(order, np.arange(count)):
         flat = np.concatenate([flat[starts[i] : starts[i + 1]] for i in order.tolist()])
     offsets = np.concatenate([[0], np.cumsum(lengths[order])])
-    return Columns(image[first], flat, offsets, owner[order], ids, None)
+    return Columns(image[first], (flat, offsets), owner[order], ids)
 
 
 def _read(path: str, key: str) -> pa.Table:
@@ -113,10 +109,10 @@ def _vectors(table: pa.Table, name: str, path: str, key: str) -> tuple[np.ndarra
     per_row = np.ones(len(column), np.int64)
     if _is_list(kind.value_type):
         per_row = _lengths(column, name, path, key, pc)
-        column = pc.list_flatten(column)
+        column = pc.call_function("list_flatten", [column])
         column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     widths = _lengths(column, name, path, key, pc)
-    values = pc.list_flatten(column)
+    values = pc.call_function("list_flatten", [column])
     if not pa.types.is_floating(values.type) or values.null_count:
         raise UserError(
             f"{key}: {path!r}: the column {name!r} holds {values.type} with {values.null_count} "
@@ -147,8 +143,7 @@ def _join(
     first: list[int] = []
     owner, ids = np.zeros(len(image), np.int64), []
     for row, value in enumerate(given):
-        record = Record(f"{path}:row {row}", None, "", None, {"id": value})
-        name = record_id(record)
+        name = record_id({"id": value}, f"{path}:row {row}")
         identity = ("row", row) if name is None else name
         if identity not in place:
             place[identity] = len(first)
@@ -164,4 +159,4 @@ def _join(
 
 
 def _caption(value: Any, where: str) -> str:
-    return record_captions(Record(where, None, "", None, {"caption": value}))[0]
+    return record_captions({"caption": value}, where)[0]

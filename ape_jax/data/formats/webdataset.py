@@ -76,7 +76,7 @@ def _members(path: str) -> Iterator[_Member]:
                     )
                 yield _Member(info.name, info.offset_data, info.size)
                 # tarfile keeps every header; a shard of millions should not.
-                tar.members = []
+                tar.members = []  # pyright: ignore[reportAttributeAccessIssue]: typeshed omits it
             end = tar.offset
     except (tarfile.TarError, EOFError, ValueError, OSError) as e:
         if isinstance(e, UserError):

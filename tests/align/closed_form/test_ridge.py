@@ -1,6 +1,5 @@
 """Ridge regression against scikit-learn's."""
 
-import jaxtyping
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge, RidgeCV
@@ -104,15 +103,6 @@ def test_the_default_grid_follows_the_scale_of_the_features():
     small, large = closed_form.ridge_cv(x, y), closed_form.ridge_cv(1e3 * x, y)
     assert large.l2 == pytest.approx(1e6 * small.l2)
     np.testing.assert_allclose(large(1e3 * x), small(x), rtol=1e-6)
-
-
-@pytest.fixture
-def unchecked():
-    """Array type checks off: what the functions themselves refuse is under test."""
-    disabled = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", disabled)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -208,15 +207,6 @@ def test_memory_is_shared_out_and_no_device_holds_the_whole_matrix(name):
     slack = 8 * batch * 32 * 4
     assert temp[1] < 3.5 * batch**2 * 4 + slack
     assert temp[8] < temp[1] / 8 + slack
-
-
-@pytest.fixture
-def unchecked():
-    """Array type checks off: what the functions themselves refuse is under test."""
-    disabled = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", disabled)
 
 
 @pytest.mark.usefixtures("unchecked")
