@@ -56,7 +56,7 @@ def write(trained: Trained, directory: Path) -> None:
         tower = towers.export(side, params, keep_positions=bool(trained.imported))
         _check(ours, side, tower)
         if POOLER_OUTPUT[tower.config["model_type"]][1]:
-            weight = _with_pooler(trained, ours, side, head, tower)
+            weight = _with_pooler(trained, ours, head, tower)
         else:
             weight = _move_constant(tower, _linear(trained, ours, side, head))
         tensors |= {f"{name}_model.{key}": value for key, value in tower.tensors.items()}
@@ -121,7 +121,7 @@ def _is_pooler(head: nn.Module) -> bool:
 
 
 def _with_pooler(
-    trained: Trained, name: str, side: Side, params: Any, tower: Exported
+    trained: Trained, name: str, params: Any, tower: Exported
 ) -> Float[np.ndarray, "E d"]:
     """Adds the tower's pooler to its tensors, in place; returns the projection."""
     if name == "image" and trained.model.standardize:

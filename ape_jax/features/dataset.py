@@ -281,9 +281,7 @@ def make_augment(config: Config) -> augment_lib.Augment | None:
     )
 
 
-def leave_out_unreadable(
-    pairs: pairs_lib.Pairs, transform: Any, config: Config, name: str
-) -> pairs_lib.Pairs:
+def leave_out_unreadable(pairs: pairs_lib.Pairs, transform: Any, name: str) -> pairs_lib.Pairs:
     """The records whose image can be read; for images that are not encoded beforehand."""
     skipped = pipeline.Skipped()
     batches = pipeline.image_batches(

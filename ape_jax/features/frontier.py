@@ -151,7 +151,7 @@ def evaluation_parts(
     for name, pairs in sources.evals.items():
         if readers.image is None and config.data.on_error == "skip":
             transform = model.image.tower.prepare.transform
-            pairs = leave_out_unreadable(pairs, transform, config, name)
+            pairs = leave_out_unreadable(pairs, transform, name)
         yield Part(name=name, pairs=pairs, image=readers.image, text=readers.text, dtype="float32")
 
 

@@ -182,7 +182,7 @@ class Aligner:
           pairs: the records.
           name: what to call them.
         """
-        return dataset.leave_out_unreadable(pairs, self.transform, self.config, name)
+        return dataset.leave_out_unreadable(pairs, self.transform, name)
 
     def _image_batches(self, images: Sequence[Any]) -> Iterator[tuple[Any, np.ndarray]]:
         background = tuple(self.config.data.background)

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 from PIL import Image
 
 from ape_jax import config as config_lib
-from ape_jax.align.tuning.selection import flatten, map_leaves
+from ape_jax.align.tuning.selection import flatten
 from ape_jax.exporters.trained import Trained
 from ape_jax.images.decode import load_image
 from ape_jax.runs import build
@@ -145,15 +146,21 @@ def _parameters(model):
     draw = {}
     for side in ("image", "text"):
         tower, name = getattr(model, side).tower, f"{side}_tower"
-        frozen[name] = map_leaves(kept(tower), frozen.get(name, {}))
+        frozen[name] = _mapped(kept(tower), frozen.get(name, {}))
         draw[name] = moved(tower)
     if "statistics" in frozen:
         width = frozen["statistics"]["center"].shape
         center = jnp.asarray(rng.normal(size=width), jnp.float32)
         frozen["statistics"] = {"center": center, "spread": jnp.exp(0.3 * center[::-1])}
     trainable["loss"] = {**trainable["loss"], "log_scale": jnp.float32(2.0)}
-    values = {name: map_leaves(draw.get(name, drawn), tree) for name, tree in trainable.items()}
+    values = {name: _mapped(draw.get(name, drawn), tree) for name, tree in trainable.items()}
     return values, frozen
+
+
+def _mapped(function, tree):
+    """A tree of `function(name, leaf)`."""
+    flat = {name: function(name, leaf) for name, leaf in flatten(tree).items()}
+    return unflatten_dict(flat, sep="/")
 
 
 def _run(function, *arguments):

@@ -112,12 +112,6 @@ def flatten(tree: PyTree) -> dict[str, Any]:
     return flax.traverse_util.flatten_dict(dict(tree), sep="/")
 
 
-def map_leaves(function: Callable[[str, Any], Any], tree: PyTree) -> PyTree:
-    """A tree of `function(name, leaf)`."""
-    flat = {name: function(name, leaf) for name, leaf in flatten(tree).items()}
-    return flax.traverse_util.unflatten_dict(flat, sep="/")
-
-
 def split(params: PyTree, keep: Callable[[str], bool]) -> tuple[PyTree, PyTree]:
     """The leaves for which `keep(name)` holds, and the rest; both under their own names.
 

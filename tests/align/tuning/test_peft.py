@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax.traverse_util import unflatten_dict
 
 from ape_jax.align.tuning import peft, selection
 from ape_jax.align.tuning.tuned import Tuned
@@ -24,6 +25,12 @@ def tuned_of(tower, tune, **options):
     return Tuned(tower=tower, tune=tune, pooling=pooling_of(tower), options=peft.Options(**options))
 
 
+def mapped(function, tree):
+    """A tree of `function(name, leaf)`."""
+    flat = {name: function(name, leaf) for name, leaf in selection.flatten(tree).items()}
+    return unflatten_dict(flat, sep="/")
+
+
 def randomized(tree, seed=0, where="/"):
     rng = np.random.default_rng(seed)
 
@@ -32,7 +39,7 @@ def randomized(tree, seed=0, where="/"):
             jnp.asarray(0.3 * rng.normal(size=leaf.shape), jnp.float32) if where in name else leaf
         )
 
-    return selection.map_leaves(draw, tree)
+    return mapped(draw, tree)
 
 
 def unfused(function):
@@ -59,7 +66,7 @@ def test_zero_adapters_and_fresh_lora_change_no_bit(random_tower, batch_for, fam
     tuned = tuned_of(tower, "adapter+lora", lora_targets=WIDE)
     trainable, frozen = tuned.init(jax.random.key(0))
     zero = {"/adapter/up/": lambda x: 0 * x}
-    trainable = selection.map_leaves(
+    trainable = mapped(
         lambda name, leaf: next((f(leaf) for k, f in zero.items() if k in name), leaf), trainable
     )
     batch = batch_for(tower)
