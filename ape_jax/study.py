@@ -9,6 +9,7 @@ from absl import flags
 from ape_jax.parallel import hosts
 from ape_jax.studies import study
 from ape_jax.studies import tables as study_tables
+from ape_jax.studies.config import StudyConfig
 from ape_jax.terminal import command
 
 _PLOTS = flags.DEFINE_bool("plots", False, "Draw DIR/<set>.png; needs requirements-study.txt.")
@@ -16,7 +17,7 @@ _PLOTS = flags.DEFINE_bool("plots", False, "Draw DIR/<set>.png; needs requiremen
 
 def main() -> None:
     """Runs the grid of `study.methods`, `study.sizes` and `study.seeds` and prints its tables."""
-    config, workdir = command.load_config(), command.workdir()
+    config, workdir = command.load_config(StudyConfig), command.workdir()
     if _PLOTS.value:
         study_tables.require_matplotlib()
     summary = study.run_study(config, workdir)

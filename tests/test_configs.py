@@ -11,6 +11,7 @@ import pytest
 
 from ape_jax import config as config_lib
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.studies.config import StudyConfig
 from ape_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -35,11 +36,11 @@ RESULTS = {
 }
 
 
-def read(path, arg):
+def read(path, arg, kind=config_lib.Config):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return config_lib.resolve(module.get_config(arg))
+    return config_lib.resolve(module.get_config(arg), kind)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.stem)
@@ -114,5 +115,5 @@ def test_demo_on_real_towers_and_pairs_is_far_above_chance(tmp_path):
 @pytest.mark.parametrize("bench", sorted(p.name for p in (ROOT / "configs/results").iterdir()))
 def test_a_kept_result_is_of_the_config_as_it_is(bench):
     kept = json.loads((ROOT / "configs/results" / bench / "summary.json").read_text())
-    config = read(ROOT / "configs/study.py", RESULTS[bench])
+    config = read(ROOT / "configs/study.py", RESULTS[bench], StudyConfig)
     assert kept["config"] == config_lib.digest(config)

@@ -5,12 +5,14 @@ Users write `Config`s (`border`); the code reads a typed `Config`.
 
 from ape_jax.config.border import default, override, parse_arg, resolve
 from ape_jax.config.experiment import Config, digest, flatten, unflatten
+from ape_jax.config.schema import harmless
 
 __all__ = [
     "Config",
     "default",
     "digest",
     "flatten",
+    "harmless",
     "override",
     "parse_arg",
     "resolve",

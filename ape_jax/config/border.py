@@ -8,9 +8,10 @@ checked `Config` or one `UserError` that names the key.
 from __future__ import annotations
 
 import ast
+import dataclasses
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import ml_collections
 
@@ -19,11 +20,23 @@ from ape_jax.config.experiment import Config, flatten, unflatten
 from ape_jax.config.fields import Field
 from ape_jax.errors import UserError
 
+C = TypeVar("C", bound=Config)
+
+OPEN = ("study",)
+"""Sections that a config file may fill for one command alone; the others leave them out."""
+
 
 def default() -> ml_collections.ConfigDict:
-    """Every key of the schema at its default, locked: a key outside the schema cannot be set."""
+    """Every key of the schema at its default, locked: a key outside the schema cannot be set.
+
+    The sections of `OPEN` are empty and take any key; the command that reads them checks it.
+    """
     defaults = {key: field.default for key, field in schema.keys(Config).items()}
-    return ml_collections.ConfigDict(unflatten(defaults)).lock()
+    config = ml_collections.ConfigDict({**unflatten(defaults), **{name: {} for name in OPEN}})
+    config.lock()
+    for name in OPEN:
+        config[name].unlock()
+    return config
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
@@ -51,19 +64,28 @@ def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(values)
 
 
-def override(config: ml_collections.ConfigDict, assignments: Mapping[str, str]) -> None:
+def override(
+    config: ml_collections.ConfigDict, assignments: Mapping[str, str], kind: type[Config] = Config
+) -> None:
     """Applies `--config.key=value` texts in place.
+
+    Args:
+      config: as a config file gives it.
+      assignments: from dotted keys to texts.
+      kind: the class whose keys they are.
 
     Raises:
       UserError: for a key outside the schema or a text that is no value of the key's type.
     """
-    known = schema.keys(Config)
+    known = schema.keys(kind)
     for key, value in assignments.items():
         group, _, name = key.rpartition(".")
         if group == "data.eval" and name:
             config.data.eval.unlock()
             config.data.eval[name] = value
             continue
+        if _is_foreign(key, kind):
+            raise UserError(f"config.{key}: this command does not read it; leave it out")
         if key not in known:
             raise UserError(f"config.{key}: no such key{schema.nearest(key, known)}")
         field = known[key]
@@ -75,18 +97,28 @@ def override(config: ml_collections.ConfigDict, assignments: Mapping[str, str]) 
             node[name] = parsed
 
 
-def resolve(config: Config | ml_collections.ConfigDict | Mapping[str, Any]) -> Config:
+def resolve(
+    config: Config | ml_collections.ConfigDict | Mapping[str, Any], kind: type[C] = Config
+) -> C:
     """Checks every key and value, and that they go together.
 
     Args:
       config: as a config file gives it, flat or nested; what is left out has its default.
+      kind: the class to make. The sections of `OPEN` that it does not have are left out.
 
     Raises:
       UserError: naming the first key that is unknown, missing, out of range or at odds with others.
     """
-    resolved = schema.checked(Config, flatten(config))
-    rules.check(resolved, {key: field.default for key, field in schema.keys(Config).items()})
+    flat = {key: value for key, value in flatten(config).items() if not _is_foreign(key, kind)}
+    resolved = schema.checked(kind, flat)
+    rules.check(resolved, {key: field.default for key, field in schema.keys(kind).items()})
     return resolved
+
+
+def _is_foreign(key: str, kind: type[Config]) -> bool:
+    """Whether a key is of an open section that this class does not have."""
+    group = key.partition(".")[0]
+    return group in OPEN and all(field.name != group for field in dataclasses.fields(kind))
 
 
 def _parse(what: str, written: str, field: Field) -> Any:

@@ -27,7 +27,6 @@ from ape_jax.config.sections import (
     Section,
     SideConfig,
     StartConfig,
-    StudySection,
     TextConfig,
     TrainConfig,
 )
@@ -65,7 +64,6 @@ class Config(Section):
     eval: EvalConfig = section(EvalConfig)
     loss: LossConfig = section(LossConfig)
     optim: OptimConfig = section(OptimConfig)
-    study: StudySection = section(StudySection)
     mesh: MeshConfig = section(MeshConfig)
 
     def side(self, name: str) -> SideConfig:

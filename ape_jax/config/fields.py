@@ -8,8 +8,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ape_jax.config.methods import METHODS
-
 
 @dataclasses.dataclass(frozen=True)
 class Field:
@@ -39,7 +37,8 @@ def section(kind: type) -> Any:
     return dataclasses.field(default_factory=kind, metadata={"section": kind})
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -55,7 +54,7 @@ def integer(default: int, low: int, high: int = 2**31 - 1) -> Field:
 def number(default: float, low: float, high: float = math.inf) -> Field:
     """A finite number between two bounds."""
     bounds = f"from {low:g} to {high:g}" if high < math.inf else f">= {low:g}"
-    return Field(default, f"a number {bounds}", lambda v: _is_number(v) and low <= v <= high)
+    return Field(default, f"a number {bounds}", lambda v: is_number(v) and low <= v <= high)
 
 
 def choice(*names: str) -> Field:
@@ -89,7 +88,7 @@ def is_crop(value: Any) -> bool:
     """Whether it is () or a range of areas for RandomResizedCrop."""
     if value == ():
         return True
-    ok = isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
+    ok = isinstance(value, tuple) and len(value) == 2 and all(map(is_number, value))
     return ok and 0 < value[0] <= value[1] <= 1
 
 
@@ -97,7 +96,7 @@ def is_randaugment(value: Any) -> bool:
     """Whether it is () or (operations, magnitude)."""
     if value == ():
         return True
-    ok = isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
+    ok = isinstance(value, tuple) and len(value) == 2 and all(map(is_number, value))
     return ok and isinstance(value[0], int) and 1 <= value[0] <= 16 and 0 <= value[1] <= 10
 
 
@@ -105,7 +104,7 @@ def is_words(value: Any) -> bool:
     """Whether it is () or (variants, rate)."""
     if value == ():
         return True
-    ok = isinstance(value, tuple) and len(value) == 2 and all(map(_is_number, value))
+    ok = isinstance(value, tuple) and len(value) == 2 and all(map(is_number, value))
     return ok and isinstance(value[0], int) and 1 <= value[0] <= 64 and 0 < value[1] < 1
 
 
@@ -127,33 +126,4 @@ def is_specs(value: Any) -> bool:
 def is_multipliers(value: Any) -> bool:
     """Whether it lists (regular expression, factor)."""
     ok = isinstance(value, tuple) and all(isinstance(v, tuple) and len(v) == 2 for v in value)
-    return ok and all(_is_regex(k) and _is_number(m) and m >= 0 for k, m in value)
-
-
-def is_methods(value: Any) -> bool:
-    """Whether it lists methods that a study knows."""
-    return isinstance(value, tuple) and all(isinstance(v, str) and v in METHODS for v in value)
-
-
-def is_rates(value: Any) -> bool:
-    """Whether it lists (method, learning rate)."""
-    ok = isinstance(value, tuple) and all(isinstance(v, tuple) and len(v) == 2 for v in value)
-    return ok and all(is_methods((m,)) and _is_number(lr) and 0 < lr <= 10 for m, lr in value)
-
-
-def is_sizes(value: Any) -> bool:
-    """Whether it lists different numbers of pairs, 0 for all."""
-    ok = isinstance(value, tuple) and all(type(v) is int and v >= 0 for v in value)
-    return ok and len(set(value)) == len(value)
-
-
-def is_steps(value: Any) -> bool:
-    """Whether it lists (pairs, steps)."""
-    ok = isinstance(value, tuple) and all(isinstance(v, tuple) and len(v) == 2 for v in value)
-    return ok and all(type(x) is int and x >= 0 for v in value for x in v)
-
-
-def is_settings(value: Any) -> bool:
-    """Whether it lists (method, config key, value)."""
-    ok = isinstance(value, tuple) and all(isinstance(v, tuple) and len(v) == 3 for v in value)
-    return ok and all(is_methods(v[:1]) and isinstance(v[1], str) for v in value)
+    return ok and all(_is_regex(k) and is_number(m) and m >= 0 for k, m in value)

@@ -18,14 +18,9 @@ from ape_jax.config.fields import (
     integer,
     is_colour,
     is_crop,
-    is_methods,
     is_multipliers,
     is_randaugment,
-    is_rates,
-    is_settings,
-    is_sizes,
     is_specs,
-    is_steps,
     is_words,
     key,
     number,
@@ -33,7 +28,6 @@ from ape_jax.config.fields import (
     section,
     string,
 )
-from ape_jax.config.methods import METHODS
 
 Dtype = Literal["bfloat16", "float32"]
 ParamDtype = Literal["float32", "bfloat16", "int8"]
@@ -302,23 +296,3 @@ class MeshConfig(Section):
     rules: tuple[tuple[str, str], ...] = key(
         Field((), placement.EXPECTS, placement.is_rules), harmless=True
     )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StudySection(Section):
-    """What `ape_jax.study` compares, and over how many seeds from `seed` on."""
-
-    methods: tuple[str, ...] = key(
-        Field((), f"names out of {', '.join(map(repr, METHODS))}", is_methods)
-    )
-    seeds: int = key(integer(3, 1, 1000))
-    # Numbers of training pairs, samples as of `data.sample`; () is all pairs, as is a 0 among them.
-    sizes: tuple[int, ...] = key(Field((), "different numbers of pairs, 0 for all", is_sizes))
-    # Steps of sizes that want others than `train.steps`; the warm-up keeps its share.
-    steps: tuple[tuple[int, int], ...] = key(Field((), "pairs (number of pairs, steps)", is_steps))
-    # Whatever else a method wants.
-    set: tuple[tuple[str, str, Any], ...] = key(
-        Field((), "triples (method, config key, value)", is_settings)
-    )
-    # Learning rates of methods that want another than `optim.lr`.
-    lrs: tuple[tuple[str, float], ...] = key(Field((), "pairs (method, learning rate)", is_rates))

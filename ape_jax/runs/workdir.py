@@ -9,14 +9,15 @@ import pathlib
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ape_jax import config as config_lib
-from ape_jax.config import Config, schema
+from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
 from ape_jax.storage import atomic, disk, lock
 
+C = TypeVar("C", bound=Config)
 Kind = Literal["run", "study"]
 _RECORDS: Mapping[Kind, str] = {"run": "config.json", "study": "study.json"}
 _SUMMARY = "summary.json"
@@ -99,8 +100,14 @@ def held(path: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def read_config(path: pathlib.Path, kind: Kind = "run") -> Config:
+def read_config(path: pathlib.Path, kind: Kind = "run", config_class: type[C] = Config) -> C:
     """The resolved config that a work directory's run was started with.
+
+    Args:
+      path: the work directory.
+      kind: whose config is asked for.
+      config_class: what to read it as. Keys of `study`, which runs of earlier versions recorded,
+        are left out of a `Config`.
 
     Raises:
       UserError: where there is none or it cannot be read.
@@ -108,7 +115,7 @@ def read_config(path: pathlib.Path, kind: Kind = "run") -> Config:
     record = path / _RECORDS[kind]
     try:
         flat = dict(json.loads(record.read_text(encoding="utf-8")))
-        return config_lib.resolve(config_lib.unflatten(flat))
+        return config_lib.resolve(config_lib.unflatten(flat), config_class)
     except FileNotFoundError:
         raise UserError(f"--workdir: {path} holds no {kind} (no {record.name})") from None
     except UserError as error:
@@ -172,11 +179,12 @@ def require_same(path: pathlib.Path, config: Config, kind: Kind = "run") -> None
     Raises:
       UserError: naming the first key that differs.
     """
-    before, after = config_lib.flatten(read_config(path, kind)), config_lib.flatten(config)
+    before = config_lib.flatten(read_config(path, kind, type(config)))
+    after, harmless = config_lib.flatten(config), config_lib.harmless(type(config))
     for key in before:
         if kind == "study" and key.startswith("study."):
             continue
-        if before[key] != after[key] and key not in schema.harmless(Config):
+        if before[key] != after[key] and key not in harmless:
             raise UserError(
                 f"--workdir: {path} holds a {kind} of another config: {key} is {before[key]!r} "
                 f"there and {after[key]!r} here; use a new work directory or the old value"

@@ -11,13 +11,13 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
 
 from ape_jax import config as config_lib
 from ape_jax.config import Config, schema
-from ape_jax.config.methods import METHODS
 from ape_jax.data.vectors import is_vectors
 from ape_jax.errors import UserError
 from ape_jax.features.store import FeatureStore
@@ -26,14 +26,16 @@ from ape_jax.runs import build, workdir
 from ape_jax.storage import atomic
 from ape_jax.studies import baselines
 from ape_jax.studies import tables as study_tables
+from ape_jax.studies.config import StudyConfig
+from ape_jax.studies.methods import METHODS
 from ape_jax.terminal import tables as report
 from ape_jax.training import loop
 from ape_jax.training import run as run_lib
 
-_OWN_GROUPS = ("study.", "closed.", "start.", "method", "data.sample")  # Of a cell, not the study.
+_OWN_GROUPS = ("closed.", "start.", "method", "data.sample")  # Of a cell, not the study.
 
 
-def run_study(config: Config, directory: str | os.PathLike[str]) -> dict[str, Any]:
+def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[str, Any]:
     """Runs every cell that is not done yet and writes `summary.json` and `table.md`.
 
     Args:
@@ -64,8 +66,9 @@ def run_study(config: Config, directory: str | os.PathLike[str]) -> dict[str, An
         with workdir.given_back(path, fresh, "study"):
             run = run_lib.prepare(config, sources, build.load_towers(config), store)
         shared = {"store": store, "sources": sources}  # Read and encoded once for all cells.
+        cells = partial(_cells, config, run, shared, path)
         sizes = {
-            size: {m: _by_set(_cells(m, size, run, shared, path)) for m in config.study.methods}
+            size: {m: _by_set(cells(m, size)) for m in config.study.methods}
             for size in config.study.sizes or (0,)
         }
         summary = {
@@ -83,7 +86,7 @@ def run_study(config: Config, directory: str | os.PathLike[str]) -> dict[str, An
     return summary
 
 
-def cell_config(method: str, seed: int, config: Config, size: int = 0) -> Config:
+def cell_config(method: str, seed: int, config: StudyConfig, size: int = 0) -> Config:
     """The ordinary config of one cell.
 
     Args:
@@ -111,7 +114,7 @@ def cell_config(method: str, seed: int, config: Config, size: int = 0) -> Config
     return config_lib.resolve(config_lib.unflatten({**flat, **overrides}))
 
 
-def _scaled(config: Config, size: int) -> dict[str, Any]:
+def _scaled(config: StudyConfig, size: int) -> dict[str, Any]:
     """The schedule on a sample of that size."""
     if not size:
         return {}
@@ -126,7 +129,7 @@ def _scaled(config: Config, size: int) -> dict[str, Any]:
     }
 
 
-def _check(config: Config) -> None:
+def _check(config: StudyConfig) -> None:
     """Closed forms need features of both towers, encoded beforehand."""
     frozen = config.image.tune == config.text.tune == "frozen"
     if not (frozen and config.cache.views > 0 and config.cache.text):
@@ -158,7 +161,7 @@ def _check(config: Config) -> None:
                 cell_config(method, config.seed, config, size)
 
 
-def _check_sizes(config: Config, pairs: int) -> None:
+def _check_sizes(config: StudyConfig, pairs: int) -> None:
     if too_many := [size for size in config.study.sizes if size > pairs]:
         raise UserError(
             f"config.study.sizes: there are {pairs} training pairs, found {too_many[0]}; "
@@ -167,10 +170,15 @@ def _check_sizes(config: Config, pairs: int) -> None:
 
 
 def _cells(
-    name: str, size: int, run: run_lib.Run, shared: Mapping[str, Any], path: pathlib.Path
+    config: StudyConfig,
+    run: run_lib.Run,
+    shared: Mapping[str, Any],
+    path: pathlib.Path,
+    name: str,
+    size: int,
 ) -> list[baselines.Metrics]:
     """The results of one method on so many pairs, by seed; one where the seed plays no part."""
-    config, method = run.config, METHODS[name]
+    method = METHODS[name]
     varies = method.seeded or (size and name != "chance")
     seeds = range(config.seed, config.seed + (config.study.seeds if varies else 1))
     if method.overrides is None:
@@ -186,7 +194,7 @@ def _place(path: pathlib.Path, name: str, size: int, seed: int) -> pathlib.Path:
     return (path / name / f"n{size}" if size else path / name) / f"seed{seed}"
 
 
-def _costs(config: Config, path: pathlib.Path) -> dict[str, dict[str, float]]:
+def _costs(config: StudyConfig, path: pathlib.Path) -> dict[str, dict[str, float]]:
     """What the runs of the last size cost, of the first seed each."""
     size, costs = (config.study.sizes or (0,))[-1], {}
     for name in config.study.methods:

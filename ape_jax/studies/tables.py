@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ape_jax.config.methods import METHODS
 from ape_jax.errors import UserError
+from ape_jax.studies.methods import METHODS
 from ape_jax.terminal import tables as report
 
 Rows = Mapping[str, Mapping[str, Mapping[str, list[float]]]]

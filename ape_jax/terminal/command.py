@@ -8,7 +8,7 @@ import pathlib
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import jax
 import ml_collections
@@ -19,6 +19,8 @@ from ape_jax.config import Config
 from ape_jax.errors import Preempted, UserError
 from ape_jax.parallel import hosts
 from ape_jax.storage import cache_folder
+
+C = TypeVar("C", bound=Config)
 
 _CONFIG = flags.DEFINE_string("config", "", "FILE.py[:ARG]; --config.key=value sets one key.")
 _WORKDIR = flags.DEFINE_string(
@@ -121,8 +123,11 @@ def workdir(otherwise: str = "") -> str:
     return _WORKDIR.value or otherwise
 
 
-def load_config() -> Config:
+def load_config(kind: type[C] = Config) -> C:
     """The checked config of `--config FILE.py[:ARG]` with the command line's overrides applied.
+
+    Args:
+      kind: the class of config that the command takes.
 
     Raises:
       UserError: for a file that is missing or does not give a config, or a wrong key or value.
@@ -132,8 +137,8 @@ def load_config() -> Config:
         raise UserError("--config: expected a config file such as configs/ape.py, found none")
     path, _, arg = spec.partition(":")
     config = _run_file(pathlib.Path(path), arg)
-    config_lib.override(config, _overrides)
-    return config_lib.resolve(config)
+    config_lib.override(config, _overrides, kind)
+    return config_lib.resolve(config, kind)
 
 
 def _run_file(path: pathlib.Path, arg: str) -> ml_collections.ConfigDict:

@@ -21,9 +21,10 @@ import sys
 import numpy as np
 
 from ape_jax import config as config_lib
-from ape_jax.config.methods import METHODS
 from ape_jax.studies import study
 from ape_jax.studies import tables as study_tables
+from ape_jax.studies.config import StudyConfig
+from ape_jax.studies.methods import METHODS
 from ape_jax.terminal import tables as report
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -75,7 +76,7 @@ def measure(flags: argparse.Namespace, overrides: list[str], point: Point) -> di
     pairs = (text.removeprefix("--config.").split("=", 1) for text in overrides)
     config_lib.override(config, dict(pairs))
     place = flags.workdir / f"lr{point[0]:g}-t{point[1]:g}"
-    rows = study.run_study(config_lib.resolve(config), place)["methods"]
+    rows = study.run_study(config_lib.resolve(config, StudyConfig), place)["methods"]
     return {
         m: float(np.mean([study_tables.recall(rows, m, name).mean() for name in sets]))
         for m, sets in rows.items()

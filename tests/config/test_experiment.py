@@ -66,10 +66,6 @@ def test_overrides_reach_nested_keys_and_new_eval_sets(config):
         ("data.background", "(0, 0, 300)", ["data.background", "255"]),
         ("image.layer", "__import__('os')", ["image.layer", "integer"]),
         ("method", "lasso", ["method", "'asif'"]),
-        ("study.methods", "('ape', 'apes')", ["study.methods", "'cca_start'"]),
-        ("study.sizes", "(5, 5)", ["study.sizes", "different"]),
-        ("study.steps", "((5,),)", ["study.steps", "(number of pairs, steps)"]),
-        ("study.set", "(('apes', 'optim.lr', 1.0),)", ["study.set", "config key"]),
     ],
 )
 def test_bad_override_is_one_sentence(config, key, value, words):
@@ -120,3 +116,23 @@ def test_the_digest_is_that_of_the_settings_that_differ(config):
     assert config_lib.digest(config_lib.resolve(config)) == first
     config.optim.lr = 0.5
     assert config_lib.digest(config_lib.resolve(config)) != first
+
+
+def test_a_section_that_another_command_reads_is_left_out(config):
+    config.study.methods = ("ape",)
+    assert "study.methods" not in config_lib.flatten(config_lib.resolve(config))
+    with pytest.raises(UserError, match=r"config\.study\.seeds: this command does not read it"):
+        config_lib.override(config, {"study.seeds": "2"})
+
+
+def test_a_copy_has_other_values_which_are_checked(config):
+    resolved = config_lib.resolve(config)
+    assert resolved.replace({"train.batch": 64}).train.batch == 64
+    assert resolved.train.batch == 512 and resolved.side("image") is resolved.image
+    with pytest.raises(UserError, match=r"config\.train\.batch: expected an integer"):
+        resolved.replace({"train.batch": 1})
+
+
+def test_a_field_has_the_default_of_its_key():
+    for key, field in schema.keys(config_lib.Config).items():
+        assert schema.values(config_lib.Config())[key] == field.default, key

@@ -1,5 +1,7 @@
 """Whose directory it is."""
 
+import json
+
 import pytest
 
 from ape_jax import config as config_lib
@@ -51,6 +53,13 @@ def test_directory_under_a_file_is_one_sentence(tmp_path, config):
 def test_path_that_would_lose_checkpoints_is_refused(name):
     with pytest.raises(UserError, match="--workdir"):
         workdir.locate(name)
+
+
+def test_a_run_that_an_earlier_version_recorded_with_keys_of_studies_opens(tmp_path, config):
+    flat = {**config_lib.flatten(config), "study.methods": ["ape"], "study.seeds": 2}
+    (tmp_path / "config.json").write_text(json.dumps(flat))
+    assert workdir.read_config(tmp_path) == config
+    assert not workdir.claim(tmp_path, config)
 
 
 def test_a_study_is_no_run_and_a_run_no_study(tmp_path, config):

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from ape_jax import config as config_lib
-from ape_jax.config.methods import METHODS
 from ape_jax.errors import UserError
 from ape_jax.studies import study
 from ape_jax.studies import tables as study_tables
+from ape_jax.studies.config import StudyConfig
+from ape_jax.studies.methods import METHODS
 from ape_jax.terminal.tables import RETRIEVAL
 from ape_jax.training import loop, run
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 def config(tiny_config):
     tiny_config.study.methods = ("chance", "pixels", "ridge", "linear", "ape")
     tiny_config.study.seeds = 2
-    return config_lib.resolve(tiny_config)
+    return config_lib.resolve(tiny_config, StudyConfig)
 
 
 def test_study_fills_every_cell_and_does_not_repeat_itself(config, tmp_path, monkeypatch):
@@ -80,7 +81,7 @@ def test_table_gives_percent_with_mean_and_standard_deviation():
 def test_a_config_that_makes_no_study_is_one_sentence(config, tmp_path, changes, words):
     flat = {**config_lib.flatten(config), **changes}
     with pytest.raises(UserError, match=words):
-        study.run_study(config_lib.resolve(config_lib.unflatten(flat)), tmp_path / "x")
+        study.run_study(config_lib.resolve(flat, StudyConfig), tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 
@@ -120,7 +121,7 @@ def test_sizes_are_one_more_axis(config, tmp_path):
         "study.steps": ((12, 4),),
         "study.set": (("cca_start", "optim.lr", 1e-4), ("cca_start", "text.pooling", "cls")),
     }
-    config = config_lib.resolve(config_lib.unflatten(flat))
+    config = config_lib.resolve(flat, StudyConfig)
     summary = study.run_study(config, tmp_path)
     assert list(summary["sizes"]) == ["12", "24"]
     assert summary["methods"] == summary["sizes"]["24"]
