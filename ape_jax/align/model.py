@@ -20,7 +20,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
@@ -30,13 +29,13 @@ from ape_jax.align.packing import Packed
 from ape_jax.align.tuning import peft
 from ape_jax.align.tuning.tuned import Tuned
 from ape_jax.config.tune import Frontier
+from ape_jax.nn.tree import Tree
 from ape_jax.towers.tower import Encoded, Tower
 
 Batch = Mapping[str, Array]
 
 
-@flax.struct.dataclass
-class ImageFeatures:
+class ImageFeatures(Tree):
     """What the frontier hands on for images: exactly one of the fields.
 
     Attributes:
@@ -51,8 +50,7 @@ class ImageFeatures:
     hidden: Float[Array, "B T d"] | None = None
 
 
-@flax.struct.dataclass
-class TextFeatures:
+class TextFeatures(Tree):
     """What the frontier hands on for captions: `packed`, or the mask and one of the others.
 
     Attributes:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ape_jax.nn.tree import Tree
+
 POOLINGS = ("mean", "cls", "last")
 
 
-@flax.struct.dataclass
-class Packed:
+class Packed(Tree):
     """A batch of B = G * b captions in G groups; caption i is in group i // b.
 
     There is a group on each device, or several where the batch is embedded in parts.

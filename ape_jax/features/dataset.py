@@ -42,7 +42,7 @@ class Captions:
 
     texts: tuple[str, ...]
     rows: Int[np.ndarray, "m"]
-    offsets: Int[np.ndarray, "n+1"]
+    offsets: Int[np.ndarray, " bounds"]
 
     @functools.cached_property
     def counts(self) -> Int[np.ndarray, "n"]:

@@ -200,7 +200,7 @@ def padded_length(tower: Tower, body: int) -> int:
     return min(-(-max(length, 1) // step) * step, tower.prepare.max_length)
 
 
-def _tokenise(tower: Tower, texts: Sequence[str], what: str) -> list[Int[np.ndarray, "t"]]:
+def _tokenise(tower: Tower, texts: Sequence[str], what: str) -> list[Int[np.ndarray, "_"]]:
     """The ids of each text without special ones, cut to what the tower takes."""
     room = tower.prepare.max_length - tower.prepare.special
     bodies, cut = [], 0

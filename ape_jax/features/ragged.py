@@ -22,7 +22,7 @@ class RaggedTokens:
     """
 
     flat: Float[np.ndarray, "S d"] | Int32[np.ndarray, "S 1"]
-    offsets: Int[np.ndarray, "n+1"]
+    offsets: Int[np.ndarray, " bounds"]
     ids: Int32[np.ndarray, "S"] | None = None
     frame: int = 0
 
@@ -153,7 +153,7 @@ class RaggedTokens:
         return means / self.lengths[:, None].astype(np.float32)
 
 
-def bucket(total: int) -> int:
+def bucket(total: int | np.integer) -> int:
     """The smallest size of the grid that holds `total` tokens: 16 sizes a doubling, all by 8.
 
     From 128 on less than 1/16 of a size is padding. A run's batches vary little in their number of
@@ -169,7 +169,7 @@ def bucket(total: int) -> int:
     return max(step, -(-total // step) * step)
 
 
-def from_rows(rows: list[Float[np.ndarray, "t d"]]) -> RaggedTokens:
+def from_rows(rows: list[Float[np.ndarray, "_ d"]]) -> RaggedTokens:
     """Joins rows of shape [t_i, d], each with at least one token."""
     lengths = [len(row) for row in rows]
     return RaggedTokens(np.concatenate(rows), np.concatenate([[0], np.cumsum(lengths)]))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import flax.struct
 from jaxtyping import Array, Int, PyTree
 
+from ape_jax.nn.tree import Tree
 
-@flax.struct.dataclass
-class State:
+
+class State(Tree):
     """What a step changes, and all that a checkpoint must hold of it.
 
     Attributes:

@@ -69,7 +69,7 @@ def read(path: str | os.PathLike[str], *, writable: bool = False) -> Graph:
 
 def propose(
     graph: Graph, queries: Float[np.ndarray, "q e"], count: int
-) -> list[Int[np.ndarray, " c"]]:
+) -> list[Int[np.ndarray, " _"]]:
     """Rows that are probably the nearest of each query, at most `count`, ascending."""
     graph.expansion_search = max(_EXPANSION, 2 * count)
     found = graph.search(np.ascontiguousarray(queries), count)

@@ -72,7 +72,7 @@ class VectorPrepare:
         """Itself: there is nothing more to it."""
         return self
 
-    def __call__(self, vectors: Sequence[Any]) -> list[Float32[np.ndarray, "t d"]]:
+    def __call__(self, vectors: Sequence[Any]) -> list[Float32[np.ndarray, "_ _"]]:
         """Vectors [d], or token encodings [t, d] for a text, as f32 [t, d] each.
 
         Raises:

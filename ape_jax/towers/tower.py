@@ -21,13 +21,13 @@ from functools import partial
 from typing import Any, Literal
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ape_jax.errors import UserError
+from ape_jax.nn.tree import Tree
 
 Kind = Literal["image", "text"]
 MAX_DEPTH = 1000  # a damaged config must not keep us counting
@@ -79,8 +79,7 @@ class TowerConfig:
         return self.width * (2 if (pooling or self.pooling) == "cls+mean" else 1)
 
 
-@flax.struct.dataclass
-class Encoded:
+class Encoded(Tree):
     """What a tower gives for a batch.
 
     Attributes:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import flax.struct
 from jaxtyping import Array, Bool, Float, Int
 
 from ape_jax.align.packing import Packed
+from ape_jax.nn.tree import Tree
 from ape_jax.towers.tower import TowerConfig, pool
 
 
-@flax.struct.dataclass
-class TextInput:
+class TextInput(Tree):
     """Token encodings of B captions: `tokens` and their mask, or `packed`.
 
     A head computes on `rows`, the tokens as they lie in memory, and lets `pool` average them; so it

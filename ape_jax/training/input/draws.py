@@ -10,13 +10,13 @@ import functools
 import math
 from typing import Any
 
-import flax.struct
 import numpy as np
 from jaxtyping import Int
 
 from ape_jax.data import order as order_lib
 from ape_jax.features.dataset import Dataset
 from ape_jax.features.ragged import bucket
+from ape_jax.nn.tree import Tree
 from ape_jax.training.plan import window_steps
 
 Integers = Int[Any, "..."]
@@ -24,8 +24,7 @@ Integers = Int[Any, "..."]
 _CHUNK = 2**15  # Positions drawn at once: more would not stay in the processor's cache.
 
 
-@flax.struct.dataclass
-class Tables:
+class Tables(Tree):
     """What draws depend on; arrays of NumPy (i64) or of JAX (i32).
 
     Attributes:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,14 +19,14 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from ape_jax.data import order as order_lib
 from ape_jax.features.dataset import Dataset
+from ape_jax.nn.tree import Tree
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.training import plan
 from ape_jax.training.input.draws import Tables, host_tables, packed_size
 from ape_jax.training.plan import Span
 
 
-@flax.struct.dataclass
-class Features:
+class Features(Tree):
     """A dataset on the device.
 
     Attributes:
@@ -43,8 +42,7 @@ class Features:
     ids: Int[Array, "t"] | None
 
 
-@flax.struct.dataclass
-class Clock:
+class Clock(Tree):
     """Where a block begins; each of shape [1].
 
     Attributes:

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -53,7 +52,7 @@ def relative(a, b):
     + [(activation, jnp.bfloat16, 1e-2) for activation in TORCH if activation != "relu"],
 )
 def test_value_and_gradients_equal_torch_in_double(rng, activation, dtype, limit):
-    x = 2 * rng.normal(size=(3, 40, 16)).astype(np.float32)
+    x = jnp.asarray(2 * rng.normal(size=(3, 40, 16)), jnp.float32)
     weight = rng.normal(size=(3, 40, 24)).astype(np.float32)
     params, y, grads = ours(activation, dtype, x, weight)
     expected_y, expected = theirs(activation, params, x, weight)
@@ -65,7 +64,7 @@ def test_value_and_gradients_equal_torch_in_double(rng, activation, dtype, limit
 
 
 def test_a_narrow_input_is_computed_in_the_layers_type_and_its_gradient_is_narrow(rng):
-    x = rng.normal(size=(40, 16)).astype(ml_dtypes.bfloat16)
+    x = jnp.asarray(rng.normal(size=(40, 16)), jnp.bfloat16)
     weight = rng.normal(size=(40, 24)).astype(np.float32)
     params, y, grads = ours("gelu", jnp.float32, x, weight)
     expected_y, expected = theirs("gelu", params, x, weight)
@@ -78,7 +77,8 @@ def test_gelu_is_the_exact_one_everywhere():
     wide = torch.tensor(x, dtype=torch.float64, requires_grad=True)
     y = torch.nn.functional.gelu(wide)
     y.sum().backward()
-    got, derivative = gelu(x), jax.grad(lambda x: gelu(x).sum())(jnp.asarray(x))
+    x = jnp.asarray(x)
+    got, derivative = gelu(x), jax.grad(lambda x: gelu(x).sum())(x)
     # Half a unit in the last place of the largest is 4.8e-7.
     np.testing.assert_allclose(got, y.detach().numpy(), rtol=1e-6, atol=3e-7)
     np.testing.assert_allclose(derivative, wide.grad.numpy(), rtol=1e-6, atol=3e-7)
@@ -101,8 +101,8 @@ def test_only_two_arrays_of_all_tokens_are_kept_for_the_backward_pass(rng):
 
 
 def test_narrow_products_have_the_gradients_of_the_exact_product(rng):
-    a, b = (rng.normal(size=s).astype(np.float32) for s in ((3, 50, 32), (32, 48)))
-    g = rng.normal(size=(3, 50, 48)).astype(np.float32)
+    shapes = (3, 50, 32), (32, 48), (3, 50, 48)
+    a, b, g = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
     got = jax.jit(lambda a, b: jax.vjp(lambda a, b: product(a, b, jnp.bfloat16), a, b)[1](g))(a, b)
     for x, want in zip(got, (g @ b.T, np.einsum("bnk,bnm->km", a, g))):
         assert x.dtype == jnp.float32 and x.shape == want.shape
