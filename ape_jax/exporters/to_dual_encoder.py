@@ -26,16 +26,9 @@ from ape_jax.exporters import card, processors, towers
 from ape_jax.exporters.files import write_json, write_tensors
 from ape_jax.exporters.towers import Exported
 from ape_jax.exporters.trained import Trained
-from ape_jax.towers.aligned import POOLER_OUTPUT
+from ape_jax.towers.family import PoolerOutput
+from ape_jax.towers.registry import torch_classes
 
-# By model_type: the tensor of the last bias before the pooling.
-_LAST_BIAS = {
-    "dinov2": "layernorm.bias",
-    "dinov2_with_registers": "layernorm.bias",
-    "clip_vision_model": "post_layernorm.bias",
-    "siglip_vision_model": "head.mlp.fc2.bias",
-    "clip_text_model": "final_layer_norm.bias",
-}
 _LEAST_EXACT = 1e-9  # Of `W s = c`, against the length of c.
 
 Map = tuple[Float[np.ndarray, "E d"], Float[np.ndarray, " E"]]
@@ -54,11 +47,11 @@ def write(trained: Trained, directory: Path) -> None:
     for name, ours in (("vision", "image"), ("text", "text")):
         side, params, head = trained.side(ours)
         tower = towers.export(side, params, keep_positions=bool(trained.imported))
-        _check(ours, side, tower)
-        if POOLER_OUTPUT[tower.config["model_type"]][1]:
+        pooler = _pooler(ours, side, tower)
+        if pooler.dense:
             weight = _with_pooler(trained, ours, head, tower)
         else:
-            weight = _move_constant(tower, _linear(trained, ours, side, head))
+            weight = _move_constant(tower, pooler, _linear(trained, ours, side, head))
         tensors |= {f"{name}_model.{key}": value for key, value in tower.tensors.items()}
         tensors["visual_projection.weight" if name == "vision" else "text_projection.weight"] = (
             weight
@@ -89,23 +82,24 @@ def _write_texts(trained: Trained, directory: Path, configs: dict[str, Any]) -> 
     card.copy_notices(trained, directory)
 
 
-def _check(name: str, side: Side, tower: Exported) -> None:
-    """Raises UserError for a tower that is not read by its own pooled output."""
+def _pooler(name: str, side: Side, tower: Exported) -> PoolerOutput:
+    """How the tower's class pools; UserError for a tower that is not read by that output."""
     kind = tower.config["model_type"]
-    if kind not in POOLER_OUTPUT:
+    pooler = torch_classes()[kind].pooler
+    if pooler is None:
         raise _refusal(f"the {kind} class has no pooled output")
     if tower.adapters:
         raise _refusal(f"{name}.tune={side.tune!r} puts adapters into the {name} tower")
     if not tower.last_norm:
         raise _refusal(f"{name}.layer={side.layer} reads another than the tower's output")
-    own, has_pooler = POOLER_OUTPUT[kind]
-    if has_pooler and not _is_pooler(side.head):
+    if pooler.dense and not _is_pooler(side.head):
         raise _refusal(
             f"the {kind} class pools {name}s by a dense layer and tanh, not as the {name} head"
         )
     found = getattr(side.head, "pooling", None) if name == "text" else side.pooling
-    if found is not None and found != own:
-        raise _refusal(f"{name}.pooling={found!r} is not the tower's own {own!r}")
+    if found is not None and found != pooler.pooling:
+        raise _refusal(f"{name}.pooling={found!r} is not the tower's own {pooler.pooling!r}")
+    return pooler
 
 
 def _unwrapped(head: nn.Module) -> nn.Module:
@@ -153,7 +147,7 @@ def _linear(trained: Trained, name: str, side: Side, params: Any) -> Map:
     return weight, constant
 
 
-def _move_constant(tower: Exported, affine: Map) -> Float[np.ndarray, "E d"]:
+def _move_constant(tower: Exported, pooler: PoolerOutput, affine: Map) -> Float[np.ndarray, "E d"]:
     """Moves the constant into the tower, in place; returns the projection."""
     weight, constant = affine
     shift = np.linalg.lstsq(weight, constant)[0]
@@ -164,7 +158,7 @@ def _move_constant(tower: Exported, affine: Map) -> Float[np.ndarray, "E d"]:
             "projection has not and the tower cannot take"
         )
     if constant.any():  # Adding zero would turn -0.0 into 0.0.
-        name = _LAST_BIAS[tower.config["model_type"]]
+        name = pooler.last_bias
         tower.tensors[name] = (tower.tensors[name] + shift).astype(np.float32)
     return np.ascontiguousarray(weight, np.float32)
 

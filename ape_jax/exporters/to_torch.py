@@ -12,7 +12,6 @@ from ape_jax.exporters import card, heads, processors, towers
 from ape_jax.exporters.files import write_json, write_tensors
 from ape_jax.exporters.towers import Exported, Tensors
 from ape_jax.exporters.trained import Trained, width
-from ape_jax.towers.text.clip_text import ClipTextConfig
 
 _MODELING = "modeling_ape.py"
 _CLASSES = {
@@ -85,7 +84,7 @@ def describe(trained: Trained) -> tuple[dict[str, Any], Tensors]:
 
 def _config(trained: Trained, described: Any, bias: bool) -> dict[str, Any]:
     (image, image_heads), (text, text_heads) = described["image"], described["text"]
-    side, text_tower = trained.model.image, trained.model.text.tower.config
+    side = trained.model.image
     return {
         "model_type": "ape",
         "architectures": ["ApeModel"],
@@ -104,7 +103,7 @@ def _config(trained: Trained, described: Any, bias: bool) -> dict[str, Any]:
             "heads": image_heads,
         },
         "text": {
-            "end_token": text_tower.eos_id if isinstance(text_tower, ClipTextConfig) else None,
+            "end_token": text.end_token,
             "last_norm": text.last_norm,
             "adapters": text.adapters,
             "heads": text_heads,

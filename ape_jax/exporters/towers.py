@@ -13,30 +13,13 @@ from jaxtyping import PyTree
 from ape_jax.align.model import Side
 from ape_jax.align.tuning.selection import flatten
 from ape_jax.errors import UserError
+from ape_jax.towers.family import Arrays, TorchClass
 from ape_jax.towers.files import names
 from ape_jax.towers.files.names import NameTable
-from ape_jax.towers.text import bert, clip_text, mpnet
-from ape_jax.towers.text.embed import TextConfig
+from ape_jax.towers.registry import FAMILIES
 from ape_jax.towers.tower import TowerConfig
-from ape_jax.towers.vision import names as vision_names
-from ape_jax.towers.vision.families import resize
-from ape_jax.towers.vision.vit import ViTConfig
 
-Tensors = dict[str, np.ndarray]
-
-_TABLES: Mapping[str, NameTable] = {
-    "vit": vision_names.VIT_NAMES,
-    "deit": vision_names.VIT_NAMES,
-    "dinov2": vision_names.DINOV2_NAMES,
-    "dinov2_with_registers": vision_names.DINOV2_NAMES,
-    "clip_vision_model": vision_names.CLIP_NAMES,
-    "siglip_vision_model": vision_names.SIGLIP_NAMES,
-    "bert": bert.BERT_NAMES,
-    "roberta": bert.BERT_NAMES,
-    "distilbert": bert.DISTILBERT_NAMES,
-    "mpnet": mpnet.NAMES,
-    "clip_text_model": clip_text.NAMES,
-}
+Tensors = Arrays
 _ADAPTER = "/adapter/"
 
 
@@ -49,12 +32,14 @@ class Exported:
       tensors: f32, by their names in a file of that model.
       adapters: where adapters stand and their sizes, as `modeling_ape.py` takes it; None without.
       last_norm: whether what is read has passed the tower's last norm, if it has one.
+      end_token: the token behind which a text is masked, None where nothing is.
     """
 
     config: dict[str, Any]
     tensors: Tensors
     adapters: dict[str, Any] | None
     last_norm: bool
+    end_token: int | None
 
 
 def export(side: Side, params: PyTree, *, keep_positions: bool = False) -> Exported:
@@ -68,45 +53,48 @@ def export(side: Side, params: PyTree, *, keep_positions: bool = False) -> Expor
     Raises:
       UserError: for a tower that transformers has no class for.
     """
-    config = side.tower.config
+    torch = torch_class(side.tower.config)
     flat = flatten(params)
     adapters = {name: leaf for name, leaf in flat.items() if _ADAPTER in name}
-    blocks = {name: leaf for name, leaf in flat.items() if name.startswith("blocks/")}
-    depth = max((len(leaf) for name, leaf in blocks.items() if name not in adapters), default=0)
     plain = {name: np.asarray(v, np.float32) for name, v in flat.items() if name not in adapters}
-    if isinstance(config, ViTConfig):
-        own = keep_positions and config.family == "dinov2"
-        size = config.image_size if own else side.tower.prepare.transform.size
-        config, plain = _image_sized(config, plain, size)
-        described = _vision(config, side.pooling)
-        described["num_hidden_layers"] = depth
-    else:
-        described = _text(config)
-        described["n_layers" if config.family == "distilbert" else "num_hidden_layers"] = depth
-    table = _table(described, config)
-    tensors = _tensors(table, plain, config)
+    depth = max((len(v) for name, v in plain.items() if name.startswith("blocks/")), default=0)
+    config = dataclasses.replace(side.tower.config, depth=depth)
+    if config.kind == "image" and not (keep_positions and torch.resizes):
+        config, plain = _image_sized(config, plain, side.tower.prepare.transform.size)
+    described, table = torch.describe(config, side.pooling), torch.table(config)
+    tensors = _tensors(table, torch.complete(config, plain), config)
     settings, more = _adapters(table, adapters)
-    if described["model_type"].startswith("dinov2"):  # There in every file, and used in none.
-        tensors["embeddings.mask_token"] = np.zeros((1, config.width), np.float32)
+    unused = {name: np.zeros((1, config.width), np.float32) for name in torch.unused}
     return Exported(
         config=described,
-        tensors={**tensors, **more},
+        tensors={**tensors, **unused, **more},
         adapters=settings,
         last_norm=side.layer == -1,
+        end_token=torch.end_token(config),
     )
 
 
-def _image_sized(config: ViTConfig, flat: Tensors, size: int) -> tuple[ViTConfig, Tensors]:
+def torch_class(config: TowerConfig) -> TorchClass:
+    """How a tower is written for transformers.
+
+    Raises:
+      UserError: where its family says that it is not.
+    """
+    found = FAMILIES[config.family].torch
+    if isinstance(found, str):
+        raise UserError(f"--format: the {config.family} tower {found}; write --format jax")
+    return found
+
+
+def _image_sized(config: TowerConfig, flat: Tensors, size: int) -> tuple[TowerConfig, Tensors]:
     """With the position table of the images that `prepare` makes.
 
     A tower resizes its table to its input anyway; done once, no class must know how.
     """
     new = dataclasses.replace(config, image_size=size)
-    embed = {"position": flat["embed/position"]}
-    position = resize({"embed": embed}, config, new)["embed"]["position"]
-    if config.cls and not config.position_prefix:  # Transformers' tables have a row for CLS.
-        position = np.concatenate([np.zeros_like(position[:1]), position])
-    return new, {**flat, "embed/position": np.asarray(position, np.float32)}
+    params = flax.traverse_util.unflatten_dict(flat, sep="/")
+    resized = flatten(FAMILIES[config.family].resize(params, config, new))
+    return new, {name: np.asarray(array, np.float32) for name, array in resized.items()}
 
 
 def _tensors(table: NameTable, flat: Tensors, config: TowerConfig) -> Tensors:
@@ -139,81 +127,3 @@ def _adapters(table: NameTable, flat: Mapping[str, Any]) -> tuple[dict[str, Any]
     down = next(leaf for name, leaf in flat.items() if name.endswith("/down/kernel"))
     sizes = dict(zip(("blocks", "width", "hidden"), down.shape))
     return {"places": sorted(set(places)), "before": before, **sizes}, tensors
-
-
-def _table(described: Mapping[str, Any], config: TowerConfig) -> NameTable:
-    if getattr(config, "swiglu", False):
-        return vision_names.DINOV2_SWIGLU_NAMES
-    return _TABLES[described["model_type"]]
-
-
-def _vision(config: ViTConfig, pooling: str) -> dict[str, Any]:
-    """The config.json of a vision transformer, its depth apart."""
-    sizes = {
-        "hidden_size": config.width,
-        "num_attention_heads": config.heads,
-        "hidden_act": config.activation,
-        "layer_norm_eps": config.norm_eps,
-        "image_size": config.image_size,
-        "patch_size": config.patch_size,
-    }
-    if config.family == "dinov2":
-        kind = "dinov2_with_registers" if config.registers else "dinov2"
-        sizes |= {"num_register_tokens": config.registers} if config.registers else {}
-        mlp = {"mlp_ratio": _mlp_ratio(config), "use_swiglu_ffn": config.swiglu}
-        return {"model_type": kind, **sizes, **mlp, "qkv_bias": config.qkv_bias}
-    sizes["intermediate_size"] = config.mlp_width
-    if config.family == "clip":
-        return {"model_type": "clip_vision_model", **sizes}
-    if not config.cls:  # SigLIP, and big_vision's towers of its kind.
-        return {"model_type": "siglip_vision_model", **sizes, "vision_use_head": pooling == "map"}
-    if pooling == "map":
-        raise UserError(
-            "the image tower has CLS and a pooling head, which no class of transformers has; "
-            "export with --format jax"
-        )
-    kind = "deit" if config.distilled else "vit"
-    return {"model_type": kind, **sizes, "qkv_bias": config.qkv_bias}
-
-
-def _mlp_ratio(config: ViTConfig) -> int:
-    """The whole number from which transformers computes this MLP width."""
-    ratio = round(config.mlp_width * (1.5 if config.swiglu else 1) / config.width)
-    wide = config.width * ratio
-    if config.swiglu:
-        wide = (int(wide * 2 / 3) + 7) // 8 * 8
-    if wide != config.mlp_width:
-        raise UserError(
-            f"the image tower's MLP is {config.mlp_width} wide, which is no whole multiple of its "
-            f"width {config.width}, as transformers wants it; export with --format jax"
-        )
-    return ratio
-
-
-def _text(config: TextConfig) -> dict[str, Any]:
-    """The config.json of a text tower, its depth apart."""
-    shared = {"vocab_size": config.vocab_size, "max_position_embeddings": config.positions}
-    if config.family == "distilbert":
-        sizes = {"dim": config.width, "n_heads": config.heads, "hidden_dim": config.mlp_width}
-        return {"model_type": "distilbert", **shared, **sizes, "activation": config.activation}
-    if config.attends_padding:
-        raise UserError(
-            f"--format: the {config.family} tower attends to padding, which no exported tokenizer "
-            "adds to a text; write --format jax"
-        )
-    sizes = {
-        "hidden_size": config.width,
-        "num_attention_heads": config.heads,
-        "intermediate_size": config.mlp_width,
-        "hidden_act": config.activation,
-        "layer_norm_eps": config.norm_eps,
-    }
-    if config.family == "clip_text":
-        kind, more = "clip_text_model", {"eos_token_id": config.eos_id}
-    elif config.family == "mpnet":
-        kind, more = "mpnet", {"relative_attention_num_buckets": config.buckets}
-    else:
-        kind, more = config.family, {"type_vocab_size": config.types}
-    if config.padding_idx is not None:
-        more["pad_token_id"] = config.padding_idx
-    return {"model_type": kind, **shared, **sizes, **more}

@@ -1,4 +1,6 @@
-"""Position tables at other image sizes, as torch's bicubic `interpolate` makes them.
+"""Positions: tables at other image sizes, and T5's buckets of relative positions.
+
+Tables are resized as torch's bicubic `interpolate` does.
 
 `jax.image.resize` is not that function: torch's kernel has a = -0.75 without antialiasing and
 a = -0.5 with it, and it repeats the border instead of renormalising. Both are separable, so
@@ -12,7 +14,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int32, Int64
+
+# Of relative positions.
+BUCKETS = 32
+_MAX_DISTANCE = 128
 
 
 def _cubic(x: np.ndarray, a: float) -> np.ndarray:
@@ -81,3 +87,29 @@ def resize_positions(
     square = jnp.einsum("bj,ajd->abd", across, square, precision=exact)
     rest = table[:prefix].astype(jnp.float32)
     return jnp.concatenate([rest, square.reshape(grid[0] * grid[1], -1)])
+
+
+def relative_buckets(length: int) -> Int32[Array, "t t"]:
+    """The bucket of key s seen from query t (T5, arXiv 1910.10683, section 2.1).
+
+    Half of the buckets is for keys before the query, half for those after it; in each, the nearer
+    half is exact and the rest grows with the logarithm of the distance, up to 128. From there on it
+    is the last one, so that a table of these distances does for any length, known or not.
+    """
+    table = _buckets(np.arange(-_MAX_DISTANCE, _MAX_DISTANCE + 1))
+    position = jnp.arange(length)
+    offset = jnp.clip(position[None] - position[:, None], -_MAX_DISTANCE, _MAX_DISTANCE)
+    return jnp.asarray(table)[offset + _MAX_DISTANCE]
+
+
+def _buckets(offset: Int64[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
+    half = BUCKETS // 2
+    exact = half // 2
+    distance = np.abs(offset).astype(np.float32)
+    # float32 throughout, as torch: a distance on the edge of a bucket must round the same way.
+    ratio = np.log(np.maximum(distance, 1) / np.float32(exact)) / np.float32(
+        np.log(_MAX_DISTANCE / exact)
+    )
+    far = np.minimum(exact + (ratio * np.float32(half - exact)).astype(np.int32), half - 1)
+    bucket = np.where(distance < exact, distance.astype(np.int32), far) + half * (offset > 0)
+    return bucket.astype(np.int32)

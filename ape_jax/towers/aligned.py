@@ -20,6 +20,7 @@ from jaxtyping import Float32
 from ape_jax.errors import UserError
 from ape_jax.towers.files import halves, lilt, sources
 from ape_jax.towers.files.names import Tensors
+from ape_jax.towers.registry import torch_classes
 from ape_jax.towers.text import big_vision as big_vision_text
 
 Dense = tuple[Float32[np.ndarray, "i o"], Float32[np.ndarray, " o"] | None]
@@ -58,18 +59,6 @@ class Aligned:
     log_scale: np.float32
     bias: np.float32 | None
     unread: Mapping[str, np.ndarray]
-
-
-# By the model_type of a half of a VisionTextDualEncoderModel: how its class makes `pooler_output`,
-# and whether by a dense layer and tanh after that.
-POOLER_OUTPUT: Mapping[str, tuple[str, bool]] = {
-    **dict.fromkeys(("vit", "deit", "bert", "roberta", "xlm-roberta", "camembert"), ("cls", True)),
-    "mpnet": ("cls", True),
-    **dict.fromkeys(("dinov2", "dinov2_with_registers", "clip_vision_model"), ("cls", False)),
-    "siglip_vision_model": ("map", False),
-    "clip_text_model": ("last", False),
-}
-_UNREAD = ("vision_model.embeddings.mask_token",)
 
 
 def is_model(spec: str) -> bool:
@@ -167,25 +156,28 @@ class _Reader:
 
 
 def _dual_encoder(read: _Reader, config: Mapping[str, Any], label: str) -> Aligned:
+    supported = {name: c for name, c in torch_classes().items() if c.pooler}
     tops = {}
+    unread: dict[str, np.ndarray] = {}
     for kind, name in (("image", "visual_projection"), ("text", "text_projection")):
         half = halves.take(config, label, kind)
         model_type = half.config.get("model_type")
-        if model_type not in POOLER_OUTPUT:
+        if model_type not in supported:
             raise UserError(
                 f"{half.label}: model_type is {model_type!r}, which is not supported as the {kind} "
-                f"half of a VisionTextDualEncoderModel; supported are {', '.join(POOLER_OUTPUT)}"
+                f"half of a VisionTextDualEncoderModel; supported are {', '.join(supported)}"
             )
-        pooling, has_pooler = POOLER_OUTPUT[model_type]
+        torch, pooler = supported[model_type], supported[model_type].pooler
         _check_pooler(half)
         tops[kind] = Top(
-            pooling=pooling,
-            pooler=read.linear(f"{half.prefix}pooler.dense", bias=True) if has_pooler else None,
+            pooling=pooler.pooling,
+            pooler=read.linear(f"{half.prefix}pooler.dense", bias=True) if pooler.dense else None,
             projection=read.linear(name, bias=False),
         )
+        own = (f"{half.prefix}{unused}" for unused in torch.unused)
+        unread |= {tensor: read(tensor) for tensor in own if tensor in read.tensors.shapes}
     names = {"visual_projection.weight", "text_projection.weight", "logit_scale"}
     read.only(("vision_model.", "text_model."), names)
-    unread = {name: read(name) for name in _UNREAD if name in read.tensors.shapes}
     return Aligned(**tops, log_scale=read.scalar("logit_scale"), bias=None, unread=unread)
 
 

@@ -1,8 +1,8 @@
 """An architecture family, as its own file declares it.
 
-A family is declared in its own file: how its config.json reads, which module it is, what its
-tensors are called in files, how its inputs are prepared. Adding one touches no other code than
-the lists `VISION` (vision/families.py) and `TEXT` (text/families.py).
+A family is one file, which states all that the rest of the package asks of it: how its config.json
+reads, which module it is, what its tensors are called in files, how its inputs are prepared, what
+its parameters are for tuning, and how it is exported. `registry.register` makes it known.
 """
 
 from __future__ import annotations
@@ -13,10 +13,59 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
+import numpy as np
 
 from ape_jax.errors import UserError
 from ape_jax.towers.files.names import NameTable
 from ape_jax.towers.tower import Kind, TowerConfig
+
+Arrays = dict[str, np.ndarray]
+NORMS, DENSE = ("norm1", "norm2"), ("attention/out", "mlp/fc2")
+"""`Family.adapters` of blocks that norm first, and of those that norm last (LilT)."""
+
+
+def _as_it_is(params: dict[str, Any], old: Any, new: Any) -> dict[str, Any]:
+    return params
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolerOutput:
+    """How transformers' class of a tower makes its `pooler_output`.
+
+    Attributes:
+      pooling: of the tower's tokens, see `tower.pool`.
+      dense: whether a dense layer and tanh follow, `pooler.dense` in files.
+      last_bias: where none follow, the tensor of the last bias before the pooling, by its name in
+        files: an export moves a constant there.
+    """
+
+    pooling: str
+    dense: bool = False
+    last_bias: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchClass:
+    """How a tower is written for its class in transformers.
+
+    Attributes:
+      describe: (config, pooling) -> the content of its config.json; UserError where the class
+        cannot express it.
+      table: config -> the names of its tensors in files.
+      pooler: how its class pools; None for a class without `pooler_output`.
+      unused: tensors [1, d] that every file has and no output depends on.
+      resizes: whether its class resizes the position table to the image, as the tower does.
+      complete: (config, parameters by path) -> those that its class has, where it has more.
+      end_token: config -> the token behind which it masks a text; None where it masks none.
+    """
+
+    describe: Callable[[Any, str], dict[str, Any]]
+    table: Callable[[Any], NameTable]
+    pooler: PoolerOutput | None = None
+    unused: tuple[str, ...] = ()
+    resizes: bool = False
+    complete: Callable[[Any, Arrays], Arrays] = field(default=lambda config, arrays: arrays)
+    end_token: Callable[[Any], int | None] = field(default=lambda config: None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,29 +75,45 @@ class Family:
     Attributes:
       name: for messages and `TowerConfig.family`.
       kind: "image" or "text".
+      title: its name in the documentation.
+      models: published models of it, for the documentation.
       model_types: value of `model_type` in config.json -> the key of the section that describes
         this tower, or None if it is the top level (`{"clip": "vision_config",
         "clip_vision_model": None}`).
       parse: (that section as `Fields`) -> the family's TowerConfig.
-      module: (config, dtype=, param_dtype=, unroll=) -> the Flax module (see tower.py for the
-        methods it must have).
+      module: (config=, dtype=, param_dtype=, unroll=) -> the Flax module (see tower.py for the
+        methods and parameters it must have).
       tables: the ways its tensors are named in files; the one that fits a file best is used.
       prepare: (directory or None, config, options) -> what turns raw inputs into a batch; options
         are those of `towers.load` that are not None (`image_size`, `max_length`, `prefix`).
+      adapt: (config, options) -> config, with the load options applied.
       resize: (params, config from the file, config asked for) -> params; for load options that
         change parameter shapes, such as another image size.
-      adapt: (config, options) -> config, with the load options applied.
+      groups: (regular expression, group) rules for parameters that the shared table of groups
+        (`align.tuning.selection.GROUPS`) does not cover; the expression matches the whole path.
+      shared: names at the top of the parameter tree that every block reads, such as relative
+        positions: they stay frozen where only upper blocks are trained.
+      adapters: the layers of a block that layerwise adapters stand in, by their paths under
+        "blocks": a norm is given the adapted input, the output of a dense layer is adapted. Empty:
+        the family takes no adapters.
+      torch: its class in transformers, or why it is not exported: what follows "the X tower".
     """
 
     name: str
     kind: Kind
+    title: str
+    models: str
     model_types: Mapping[str, str | None]
     parse: Callable[[Fields], TowerConfig]
     module: Callable[..., nn.Module]
     tables: tuple[NameTable, ...]
     prepare: Callable[[Path | None, Any, Mapping[str, Any]], Callable[..., Any]]
-    adapt: Callable[[Any, Mapping[str, Any]], TowerConfig] = field(default=lambda c, o: c)
-    resize: Callable[[dict, Any, Any], dict] = field(default=lambda params, old, new: params)
+    adapt: Callable[[Any, Mapping[str, Any]], TowerConfig]
+    resize: Callable[[dict[str, Any], Any, Any], dict[str, Any]] = field(default=_as_it_is)
+    groups: tuple[tuple[str, str], ...] = ()
+    shared: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
+    torch: TorchClass | str
 
 
 class Fields:

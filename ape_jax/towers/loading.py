@@ -18,7 +18,7 @@ from ape_jax.nn import int8 as weights
 from ape_jax.towers import given
 from ape_jax.towers.family import Family
 from ape_jax.towers.files import halves, names, sources
-from ape_jax.towers.registry import families, find
+from ape_jax.towers.registry import FAMILIES, find
 from ape_jax.towers.shapes import abstract_params
 from ape_jax.towers.text import big_vision as big_vision_text
 from ape_jax.towers.tower import Kind, Tower, TowerConfig
@@ -212,13 +212,13 @@ def _found_in_npz(path: Path, kind: Kind | None) -> _Found:
     if kind == "text":
         config, tables = big_vision_text.read_config(tensors)
         return _Found(
-            family=_family(config.family),
+            family=FAMILIES[config.family],
             config=config,
             tables=tables,
             tensors=big_vision_text.Positions(tensors),
             prepare=functools.partial(big_vision_text.prepare, path),
         )
-    family = _family("vit")
+    family = FAMILIES["vit"]
     return _Found(
         family=family,
         config=big_vision.read_config(tensors),
@@ -226,10 +226,6 @@ def _found_in_npz(path: Path, kind: Kind | None) -> _Found:
         tensors=tensors,
         prepare=functools.partial(family.prepare, None),
     )
-
-
-def _family(name: str) -> Family:
-    return next(f for f in families() if f.name == name)
 
 
 def _read(

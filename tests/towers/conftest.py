@@ -10,7 +10,7 @@ import torch
 
 from ape_jax import towers
 from ape_jax.towers.files import names
-from ape_jax.towers.registry import families
+from ape_jax.towers.registry import FAMILIES
 
 VOCAB_SIZE = 60
 
@@ -91,7 +91,7 @@ def _assert_parity(path, model, batch):
 def _assert_names_lead_back(path, unused):
     """The family's table turns the tower's parameters into the file again, `unused` left out."""
     tower = towers.load(str(path), kind="text")
-    family = next(f for f in families() if f.name == tower.config.family)
+    family = FAMILIES[tower.config.family]
     got = names.to_file(family.tables[0], tower.params, heads=tower.config.heads)
     want = safetensors.numpy.load_file(path / "model.safetensors")
     assert got.keys() == want.keys() - unused

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from ape_jax import towers
 from ape_jax.errors import UserError
 from ape_jax.towers.files import names, sources
-from ape_jax.towers.vision.names import VIT_NAMES
+from ape_jax.towers.vision import vit
 
 CONFIG = {
     "model_type": "vit",
@@ -29,7 +29,7 @@ def arrays():
     rng = np.random.default_rng(0)
     shapes = names.flat_shapes(towers.abstract_params(module))
     flat = {k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()}
-    return names.to_file(VIT_NAMES, names.unflatten_dict(flat, sep="/"), heads=2)
+    return names.to_file(vit.NAMES, names.unflatten_dict(flat, sep="/"), heads=2)
 
 
 @pytest.fixture

@@ -25,11 +25,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ape_jax.align.tuning.selection import flatten
+from ape_jax.align.tuning.selection import flatten, group
 from ape_jax.errors import UserError
 from ape_jax.nn.layers import ACTIVATIONS, Dense, LayerNorm
 from ape_jax.nn.matmul import product
-from ape_jax.towers.text.bert import Bert
+from ape_jax.towers.registry import FAMILIES
 from ape_jax.towers.tower import Tower
 
 _STD = 0.02
@@ -52,20 +52,28 @@ class Options:
     lora_targets: str = ".*/(query|value)"
 
 
-def adapters(tower: Tower, depth: int, key: Array, options: Options) -> PyTree:
-    """Fresh adapters for the first `depth` blocks, as a tree of their own.
+def adapters(tower: Tower, params: PyTree, key: Array, options: Options) -> PyTree:
+    """Fresh adapters for every block, as a tree of their own.
 
     `x + W_up gelu(W_down x)`, d -> d / reduction -> d, two a block, where LilT has them: in a block
     that norms first (every ViT, CLIP's text tower) inside each branch before its norm; in one that
     norms last (BERT and its kin) after the last dense layer of each branch, before the residual
-    sum. Kernels are normal with standard deviation 0.02, biases zero.
+    sum. The family says which layers these are (`Family.adapters`). Kernels are normal with
+    standard deviation 0.02, biases zero.
+
+    Args:
+      tower: the tower.
+      params: its parameters, of the blocks that are read.
+      key: of the random kernels.
+      options: sizes of the adapters.
 
     References:
       Khan and Fu, "Contrastive Alignment of Vision to Language Through Parameter-Efficient
       Transfer Learning", arXiv 2303.11866, section 3; Houlsby et al., arXiv 1902.00751.
 
     Raises:
-      UserError: for a reduction that does not divide the tower's width.
+      UserError: for a reduction that does not divide the tower's width, or a tower without such
+        layers.
     """
     width, reduction = tower.config.width, options.adapter_reduction
     if width % reduction:
@@ -73,10 +81,17 @@ def adapters(tower: Tower, depth: int, key: Array, options: Options) -> PyTree:
             f"adapter_reduction: {reduction} does not divide the {width} channels of the "
             f"{tower.config.family} tower; write a divisor"
         )
-    norms_last = isinstance(tower.module, Bert)
-    places = (("attention", "out"), ("mlp", "fc2")) if norms_last else (("norm1",), ("norm2",))
+    places = [path.split("/") for path in FAMILIES[tower.config.family].adapters]
+    flat = flatten(params["blocks"])
+    layers = {name.rpartition("/")[0] for name in flat}
+    if not places or any("/".join(place) not in layers for place in places):
+        raise UserError(
+            f"'adapter': the {tower.config.family} tower's family names no layers of its blocks "
+            "for adapters to stand in; write another mode"
+        )
+    depth = len(next(iter(flat.values())))
     blocks: dict[str, Any] = {}
-    for place, place_key in zip(places, jax.random.split(key)):
+    for place, place_key in zip(places, jax.random.split(key, len(places))):
         down, up = jax.random.split(place_key)
         sizes = {"down": (down, width, width // reduction), "up": (up, width // reduction, width)}
         adapter = {
@@ -109,7 +124,7 @@ def lora(params: PyTree, key: Array, options: Options) -> PyTree:
     kernels = {
         name.removesuffix("/kernel"): leaf.shape
         for name, leaf in flatten(params).items()
-        if re.fullmatch(r"(blocks|head)/.+/kernel", name)
+        if name.endswith("/kernel") and group(name) == "kernel"
     }
     chosen = [path for path in sorted(kernels) if re.fullmatch(options.lora_targets, path)]
     if not chosen:

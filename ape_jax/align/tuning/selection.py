@@ -1,15 +1,17 @@
 """Which parameters of a tower are trained: every leaf in a group, every mode a set of groups.
 
-The table of groups is explicit, and a leaf that no rule covers is an error: a new kind of tower
-must not be trained, or left frozen, by accident.
+The table of groups is explicit; families add rules for parameters of their own (`Family.groups`). A
+leaf that no rule covers is a group of its own, and an error in the modes that train by group: a new
+kind of tower must not be trained, or left frozen, by accident.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import flax.traverse_util
@@ -18,6 +20,8 @@ from jaxtyping import PyTree
 
 from ape_jax.align.heads import batch_norm
 from ape_jax.config.tune import Tune
+from ape_jax.errors import UserError
+from ape_jax.towers.registry import FAMILIES
 from ape_jax.towers.tower import Tower, slice_blocks
 
 _NORMS = "(pre_norm|norm|norm1|norm2)"
@@ -36,9 +40,10 @@ GROUPS: tuple[tuple[str, str], ...] = (
     (r"embed/(token|type)", "token embedding"),
     (r"embed/position", "position embedding"),
     (r"embed/(cls|distillation|registers)|head/probe", "class tokens"),
-    (r"relative_bias", "relative position"),
 )
-"""The first rule that matches the whole name of a leaf in a tower's tree says its group."""
+"""The first rule that matches the whole name of a leaf in a tower's tree says its group.
+
+"kernel" is that of a `nn.layers.Dense`: LoRA can stand beside it."""
 
 # By the parts of a mode; `append` trains the norm after its block too, see `is_trained`.
 _TRAINED = {
@@ -50,34 +55,67 @@ _TRAINED = {
 }
 
 
+# Names at the top of a tower's tree that lie above the frontier of `top:K`.
+_ABOVE = ("blocks", "norm", "head")
+
+
 def group(name: str) -> str:
-    """The group of a leaf, `blocks/norm1/scale` -> "norm scale".
+    """The group of a leaf, `blocks/norm1/scale` -> "norm scale"; its name where no rule covers it.
 
     Raises:
-      ValueError: for a leaf that no rule covers.
+      ValueError: for a leaf that two families put into different groups.
     """
+    return _declared(name, FAMILIES.revision) or name
+
+
+@functools.cache
+def _declared(name: str, revision: int) -> str | None:
+    """The group that a rule gives a leaf, of the registry as it is at this revision."""
     for pattern, found in GROUPS:
         if re.fullmatch(pattern, name):
             return found
-    raise ValueError(
-        f"the tower's parameter {name!r} is in no group; add a rule to align.selection.GROUPS"
-    )
+    rules = (rule for family in FAMILIES.values() for rule in family.groups)
+    groups = sorted({found for pattern, found in rules if re.fullmatch(pattern, name)})
+    if len(groups) > 1:
+        raise ValueError(f"families put the parameter {name!r} into different groups: {groups}")
+    return groups[0] if groups else None
 
 
-def is_trained(name: str, tune: Tune) -> bool:
+def is_trained(name: str, tune: Tune, shared: Collection[str] = ()) -> bool:
     """Whether a mode trains a leaf of the part of a tower that it reaches.
 
-    That part is, with `top`, what lies above the frontier; relative positions are shared with the
-    frozen blocks and stay.
+    Args:
+      name: path of the leaf.
+      tune: the mode. With `top`, the part that it reaches is what lies above the frontier.
+      shared: names at the top of the tree that the frozen blocks read, too (`Family.shared`).
+
+    Raises:
+      UserError: for a leaf of which nothing says whether the mode means it.
     """
-    found = group(name)
     if tune.full:
         return True
     if tune.top:
-        return found != "relative position"
+        return _is_above(name, shared)
     if "append" in tune.parts and name.startswith("norm/"):
         return True
+    found = _declared(name, FAMILIES.revision)
+    if found is None and tune.parts & {"layernorm", "bitfit"}:
+        raise UserError(
+            f"'layernorm' and 'bitfit' train parameters by group, and the tower's {name!r} is in "
+            "none; write another mode, or declare its group in the tower's family (groups=)"
+        )
     return any(found in _TRAINED[part] for part in tune.parts)
+
+
+def _is_above(name: str, shared: Collection[str]) -> bool:
+    top = name.split("/")[0]
+    if top not in (*_ABOVE, *shared):
+        raise UserError(
+            f"'top:K' trains what lies above the frozen blocks, and nothing says whether they read "
+            f"the tower's {name!r}; write another mode, or declare it in the tower's family "
+            "(shared=)"
+        )
+    return top not in shared
 
 
 def used(tower: Tower, layer: int, pooling: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ape_jax.align.tuning import peft, selection
 from ape_jax.config import tune as tune_lib
 from ape_jax.config.tune import Frontier, Tune
 from ape_jax.errors import UserError
+from ape_jax.towers.registry import FAMILIES
 from ape_jax.towers.tower import Encoded, Tower, slice_blocks
 
 APPENDED = "appended"
@@ -150,7 +151,8 @@ class Tuned:
 
     def _is_trained(self, name: str) -> bool:
         dead = selection.is_dead(name, self.tower, self.pooling)
-        return selection.is_trained(name, self._mode) and not dead
+        shared = FAMILIES[self.tower.config.family].shared if self._mode.top else ()
+        return selection.is_trained(name, self._mode, shared) and not dead
 
     def _split_top(self, params: PyTree) -> tuple[PyTree, PyTree]:
         if self._mode.top > self.depth:
@@ -173,7 +175,7 @@ class Tuned:
         parts, added = self._mode.parts, []
         keys = [jax.random.fold_in(key, place) for place in range(3)]
         if "adapter" in parts and self.depth:
-            added.append(peft.adapters(self.tower, self.depth, keys[0], self.options))
+            added.append(peft.adapters(self.tower, params, keys[0], self.options))
         if "lora" in parts:
             added.append(peft.lora(params, keys[1], self.options))
         if "append" in parts:

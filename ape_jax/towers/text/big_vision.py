@@ -19,7 +19,7 @@ import numpy as np
 from ape_jax.errors import UserError
 from ape_jax.towers.files.names import LEAD1, NameTable, Rule, Shape, Tensors
 from ape_jax.towers.text import token_files, tokens
-from ape_jax.towers.text.embed import TextConfig
+from ape_jax.towers.text.transformer import TextConfig
 from ape_jax.towers.vision.big_vision import attention_rules, pair
 
 PREFIXES = ("params/txt/", "txt/", "opt/target/txt/")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,42 +15,39 @@ from ape_jax.images.decode import load_image
 from ape_jax.images.transforms import ImageTransform
 from ape_jax.towers.files.sources import read_json
 
-# What the published towers of a family are used with, for directories without a
-# preprocessor_config.json and for .npz files (big_vision: value_range(-1, 1)).
-_HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-_IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
-_CLIP = {
+HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}  # big_vision: value_range(-1, 1).
+IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+CLIP_STATISTICS = {
     "image_mean": [0.48145466, 0.4578275, 0.40821073],
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
 _PLAIN = {"do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True}
 
 
-def default_settings(family: str, size: int) -> dict[str, Any]:
-    """A preprocessor_config.json for a family whose directory has none.
+def squashed(processor: str, size: int, **more: Any) -> dict[str, Any]:
+    """A preprocessor_config.json that resizes to a square of `size` pixels a side.
 
     Args:
-      family: `TowerConfig.family`.
-      size: pixels a side that the tower's position table is for.
+      processor: transformers' class.
+      size: pixels a side.
+      **more: further keys, `resample` and the mean and std of channels.
     """
-    if family == "dinov2":
-        size = min(size, 224)  # published with crops of 224, though the table is for 518
-    exact = {"size": {"height": size, "width": size}, "do_center_crop": False}
-    # The published DeiT and DINOv2 recipes resize to 256 and crop 224.
-    larger = {
-        "size": {"shortest_edge": round(size * 256 / 224)},
-        "do_center_crop": True,
-        "crop_size": {"height": size, "width": size},
-    }
-    crop = {**larger, "size": {"shortest_edge": size}}
-    bicubic, bilinear = {"resample": 3}, {"resample": 2}
-    return {
-        "vit": {"image_processor_type": "ViTImageProcessor", **exact, **bilinear, **_HALF},
-        "deit": {"image_processor_type": "BitImageProcessor", **larger, **bicubic, **_IMAGENET},
-        "dinov2": {"image_processor_type": "BitImageProcessor", **larger, **bicubic, **_IMAGENET},
-        "clip": {"image_processor_type": "CLIPImageProcessor", **crop, **bicubic, **_CLIP},
-        "siglip": {"image_processor_type": "SiglipImageProcessor", **exact, **bicubic, **_HALF},
-    }[family] | _PLAIN
+    square = {"size": {"height": size, "width": size}, "do_center_crop": False}
+    return {"image_processor_type": processor, **square, **more, **_PLAIN}
+
+
+def cropped(processor: str, size: int, *, edge: float, **more: Any) -> dict[str, Any]:
+    """A preprocessor_config.json that resizes the shortest edge and crops the centre.
+
+    Args:
+      processor: transformers' class.
+      size: pixels a side of the crop.
+      edge: the shortest edge by that of the crop.
+      **more: as for `squashed`.
+    """
+    square = {"do_center_crop": True, "crop_size": {"height": size, "width": size}}
+    shortest = {"size": {"shortest_edge": round(size * edge)}}
+    return {"image_processor_type": processor, **shortest, **square, **more, **_PLAIN}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +70,22 @@ class ImagePrepare:
         return {"image": np.stack(done) if done else empty}
 
 
-def image_prepare(directory: Path | None, config: Any, options: Mapping[str, Any]) -> ImagePrepare:
-    """The `prepare` of a vision tower; `options["image_size"]` overrides the file's size."""
+def image_prepare(
+    directory: Path | None,
+    config: Any,
+    options: Mapping[str, Any],
+    *,
+    default: Callable[[int], dict[str, Any]],
+) -> ImagePrepare:
+    """The `prepare` of a vision tower; `options["image_size"]` overrides the file's size.
+
+    Args:
+      directory: of the tower; None for an .npz.
+      config: of the tower.
+      options: of `towers.load`.
+      default: (pixels a side of the tower's position table) -> the preprocessor_config.json that
+        the published towers of the family are used with, where the directory has none.
+    """
     size = options.get("image_size")
     source, settings = "the default preprocessing", None
     if directory is not None:
@@ -86,6 +97,6 @@ def image_prepare(directory: Path | None, config: Any, options: Mapping[str, Any
                 source, settings = str(directory / name), read_json(directory / name)
                 settings = settings if section is None else settings.get(section)
     if settings is None:
-        settings = default_settings(config.family, config.image_size)
+        settings = default(config.image_size)
     transform = ImageTransform.from_preprocessor_config(settings, size=size, source=source)
     return ImagePrepare(transform)

@@ -1,201 +1,125 @@
-"""The vision transformer: one module for ViT, DeiT, DINOv2, CLIP vision and SigLIP vision.
+"""ViT (arXiv 2010.11929) in transformers' files, in timm's, and in big_vision's (big_vision.py).
 
-They differ in the tokens before the patches, in where norms stand and in the last pooling; all of
-that is in `ViTConfig`. See vision.py for which family sets what.
+The tanh pooler of transformers' class is a head, and no part of the tower.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import flax.linen as nn
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+import numpy as np
 
-from ape_jax.nn.layers import Attention, LayerNorm, Mlp, PreNormBlock, product
-from ape_jax.nn.positions import resize_positions
-from ape_jax.nn.stack import run_stack
-from ape_jax.towers.tower import Encoded, TowerConfig, pool
+from ape_jax.errors import UserError
+from ape_jax.towers.family import Arrays, Fields, PoolerOutput, TorchClass
+from ape_jax.towers.files.names import (
+    CONV,
+    LEAD1,
+    LEAD11,
+    LINEAR,
+    NameTable,
+    Rule,
+    linear,
+    norm,
+)
+from ape_jax.towers.vision import family, siglip
+from ape_jax.towers.vision.family import BLOCK
+from ape_jax.towers.vision.prepare import HALF, image_prepare, squashed
+from ape_jax.towers.vision.transformer import ViTConfig
+
+# The classes with heads on top keep the tower under a prefix and the heads beside it.
+NAMES = NameTable(
+    rules=(
+        *family.EMBED,
+        *family.ATTENTION,
+        *norm(f"{BLOCK}.layernorm_before", "blocks/norm1"),
+        *norm(f"{BLOCK}.layernorm_after", "blocks/norm2"),
+        *linear(f"{BLOCK}.intermediate.dense", "blocks/mlp/fc1"),
+        *linear(f"{BLOCK}.output.dense", "blocks/mlp/fc2"),
+        *norm("layernorm", "norm"),
+    ),
+    prefixes=("", "vit.", "deit."),
+    ignore=(
+        r"(vit\.|deit\.)?pooler\..*",
+        r"(vit\.|deit\.)?embeddings\.mask_token",
+        r"(cls_|distillation_)?classifier\..*",
+        r"decoder\..*",
+    ),
+)
+_TIMM = "blocks.{i}"
+_QKV = ("query", "key", "value")
+# timm's, which DeiT's own files and LilT's have.
+_TIMM_NAMES = NameTable(
+    rules=(
+        Rule("cls_token", "embed/cls", LEAD11),
+        Rule("pos_embed", "embed/position", LEAD1),
+        Rule("patch_embed.proj.weight", "embed/kernel", CONV),
+        Rule("patch_embed.proj.bias", "embed/bias"),
+        Rule(
+            f"{_TIMM}.attn.qkv.weight",
+            tuple(f"blocks/attention/{n}/kernel" for n in _QKV),
+            LINEAR,
+        ),
+        Rule(f"{_TIMM}.attn.qkv.bias", tuple(f"blocks/attention/{n}/bias" for n in _QKV)),
+        *linear(f"{_TIMM}.attn.proj", "blocks/attention/out"),
+        *norm(f"{_TIMM}.norm1", "blocks/norm1"),
+        *norm(f"{_TIMM}.norm2", "blocks/norm2"),
+        *linear(f"{_TIMM}.mlp.fc1", "blocks/mlp/fc1"),
+        *linear(f"{_TIMM}.mlp.fc2", "blocks/mlp/fc2"),
+        *norm("norm", "norm"),
+    ),
+    ignore=(r"head\..*", r"mask_token"),
+)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ViTConfig(TowerConfig):
-    """The config of a vision transformer.
-
-    Attributes:
-      image_size: pixels a side that the position table is for.
-      patch_size: pixels a side.
-      cls: has a CLS token.
-      distilled: has DeiT's distillation token after CLS.
-      registers: register tokens between CLS and patches (arXiv 2309.16588).
-      position_prefix: rows of the position table before those of the patches.
-      antialias: how the table is resized to other image sizes, see positions.py.
-      patch_bias: the patch embedding has a bias.
-      qkv_bias: query, key and value have one.
-      layer_scale: LayerScale after each branch.
-      swiglu: the MLP is gated.
-      pre_norm: a norm before the first block (CLIP).
-      norm_tokens: the last norm is part of the token output; if not, only `pooled` sees it (CLIP).
-      map_head: has an attention-pooling head (SigLIP).
-    """
-
-    image_size: int
-    patch_size: int
-    cls: bool = True
-    distilled: bool = False
-    registers: int = 0
-    position_prefix: int = 1
-    antialias: bool = False
-    patch_bias: bool = True
-    qkv_bias: bool = True
-    layer_scale: bool = False
-    swiglu: bool = False
-    pre_norm: bool = False
-    norm_tokens: bool = True
-    map_head: bool = False
-
-    @property
-    def grid(self) -> int:
-        """Patches a side of the position table."""
-        return self.image_size // self.patch_size
+def parse(fields: Fields) -> ViTConfig:
+    """google/vit-*: ViTConfig of transformers."""
+    return ViTConfig(
+        **family.sizes(fields, patch_size=16, eps=1e-12),
+        family="vit",
+        mlp_width=fields.integer("intermediate_size", 3072),
+        qkv_bias=fields.flag("qkv_bias", True),
+        pooling="cls",
+        prefix_tokens=1,
+    )
 
 
-class Embed(nn.Module):
-    """Image -> tokens: patches, positions, CLS and its companions."""
-
-    config: ViTConfig
-    dtype: Any = jnp.bfloat16
-    param_dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, image: Float[Array, "b h w c"]) -> Float[Array, "b t d"]:
-        """Embed f32 [B, H, W, 3]; a remainder that fills no patch is cut off, as torch does."""
-        config, size, width = self.config, self.config.patch_size, self.config.width
-        normal = partial(self.param, init_fn=nn.initializers.normal(0.02))
-
-        def param(name: str, shape: tuple[int, ...]) -> Array:
-            return normal(name, shape=shape, dtype=self.param_dtype).astype(jnp.float32)
-
-        # A convolution whose stride is its size is a matrix product over cut patches.
-        kernel = param("kernel", (size, size, 3, width)).reshape(-1, width)
-        batch, grid = image.shape[0], (image.shape[1] // size, image.shape[2] // size)
-        x = image[:, : grid[0] * size, : grid[1] * size]
-        x = x.reshape(batch, grid[0], size, grid[1], size, 3).transpose(0, 1, 3, 2, 4, 5)
-        x = product(x.reshape(batch, grid[0] * grid[1], -1), kernel, self.dtype)
-        if config.patch_bias:
-            x = x + param("bias", (width,))
-
-        rows = config.position_prefix + config.grid**2
-        table = resize_positions(
-            param("position", (rows, width)),
-            prefix=config.position_prefix,
-            grid=grid,
-            antialias=config.antialias,
+def describe(config: ViTConfig, pooling: str) -> dict[str, Any]:
+    """A config.json for ViTModel, or DeiTModel; SiglipVisionModel's for a tower without CLS."""
+    if not config.cls:  # big_vision's.
+        return siglip.describe(config, pooling)
+    if pooling == "map":
+        raise UserError(
+            "the image tower has CLS and a pooling head, which no class of transformers has; "
+            "export with --format jax"
         )
-        x = x + table[config.position_prefix :]
-        names = ["cls"] * config.cls + ["distillation"] * config.distilled
-        if names:
-            prefix = jnp.stack([param(name, (width,)) for name in names])
-            prefix = prefix + (table[: len(names)] if config.position_prefix else 0.0)
-            if config.registers:
-                registers = param("registers", (config.registers, width))
-                prefix = jnp.concatenate([prefix, registers])
-            x = jnp.concatenate([jnp.tile(prefix, (batch, 1, 1)), x], axis=1)
-        return x
+    kind = "deit" if config.distilled else "vit"
+    more = {"intermediate_size": config.mlp_width, "qkv_bias": config.qkv_bias}
+    return family.describe(config, kind, **more)
 
 
-class MapHead(nn.Module):
-    """Multihead attention pooling (arXiv 2106.04560): a learned probe attends to the tokens."""
-
-    config: ViTConfig
-    dtype: Any = jnp.bfloat16
-    param_dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, tokens: Float[Array, "b t d"]) -> Float[Array, "b d"]:
-        """Pool the tokens."""
-        config = self.config
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        init = nn.initializers.normal(0.02)
-        probe = self.param("probe", init, (config.width,), self.param_dtype).astype(jnp.float32)
-        probe = jnp.tile(probe, (tokens.shape[0], 1, 1))
-        x = Attention(config.heads, **types, name="attention")(probe, context=tokens)
-        y = LayerNorm(config.norm_eps, self.param_dtype, name="norm")(x)
-        x = x + Mlp(config.mlp_width, config.activation, **types, name="mlp")(y)
-        return x[:, 0]
+def _complete(config: ViTConfig, arrays: Arrays) -> Arrays:
+    """With a row for CLS in the position table, which transformers' always have."""
+    if not config.cls or config.position_prefix:
+        return arrays
+    position = arrays["embed/position"]
+    return {**arrays, "embed/position": np.concatenate([np.zeros_like(position[:1]), position])}
 
 
-class ViT(nn.Module):
-    """A vision transformer; see tower.py for what its methods promise.
-
-    Attributes:
-      config: see ViTConfig.
-      dtype: input dtype of products.
-      param_dtype: dtype of the parameters.
-      unroll: unroll the scan over blocks.
-      remat: what the backward pass computes again, see stack.REMAT.
-      inference: forward passes on a CPU, see inference.py.
-    """
-
-    config: ViTConfig
-    dtype: Any = jnp.bfloat16
-    param_dtype: Any = jnp.float32
-    unroll: bool = False
-    remat: str = "none"
-    inference: bool = False
-
-    def setup(self) -> None:
-        """Name the parts."""
-        config = self.config
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        norm = partial(LayerNorm, config.norm_eps, self.param_dtype)
-        wide = jnp.float32 if self.inference else self.dtype
-        self.tokens = Embed(config, wide, self.param_dtype, name="embed")
-        if config.pre_norm:
-            self.pre_norm = norm()
-        self.blocks = PreNormBlock(
-            heads=config.heads,
-            mlp_width=config.mlp_width,
-            norm_eps=config.norm_eps,
-            activation=config.activation,
-            qkv_bias=config.qkv_bias,
-            layer_scale=config.layer_scale,
-            swiglu=config.swiglu,
-            inference=self.inference,
-            **types,
-        )
-        self.norm = norm()
-        if config.map_head:
-            self.head = MapHead(config, **types)
-
-    def embed(self, batch: Mapping[str, Any]) -> tuple[Float[Array, "b t d"], Bool[Array, "b t"]]:
-        """{"image": f32 [B, H, W, 3]} -> (hidden state 0 [B, T, d], mask [B, T], all True)."""
-        x = self.tokens(jnp.asarray(batch["image"], jnp.float32))
-        if self.config.pre_norm:
-            x = self.pre_norm(x)
-        return x, jnp.ones(x.shape[:2], bool)
-
-    def run_blocks(
-        self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"]
-    ) -> Float[Array, "b t d"]:
-        """The `config.depth` blocks."""
-        options = {name: getattr(self, name) for name in ("unroll", "remat", "inference")}
-        return run_stack(self.blocks, x, None, depth=self.config.depth, **options)
-
-    def finish(self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"], pooling: str) -> Encoded:
-        """The last norm and the pooling."""
-        normed = self.norm(x)
-        if pooling == "map":
-            pooled = self.head(normed)
-        else:
-            pooled = pool(normed, mask, pooling, self.config)
-        return Encoded(normed if self.config.norm_tokens else x, mask, pooled)
-
-    def __call__(self, batch: Mapping[str, Any], pooling: str | None = None) -> Encoded:
-        """Images to tokens and pooled vectors."""
-        x, mask = self.embed(batch)
-        x = self.run_blocks(x, mask)
-        return self.finish(x, mask, pooling or self.config.pooling)
+VIT = family.declare(
+    name="vit",
+    title="ViT and AugReg",
+    models="google/vit-base-patch16-224-in21k, big_vision's .npz",
+    model_types={"vit": None},
+    parse=parse,
+    tables=(NAMES, _TIMM_NAMES),
+    prepare=partial(
+        image_prepare, default=partial(squashed, "ViTImageProcessor", resample=2, **HALF)
+    ),
+    torch=TorchClass(
+        describe=describe,
+        table=lambda config: NAMES if config.cls else siglip.NAMES,
+        pooler=PoolerOutput(pooling="cls", dense=True),
+        complete=_complete,
+    ),
+)

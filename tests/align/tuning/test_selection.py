@@ -6,6 +6,8 @@ import pytest
 
 from ape_jax.align.tuning import selection
 from ape_jax.align.tuning.tuned import Tuned
+from ape_jax.config import tune as tune_lib
+from ape_jax.errors import UserError
 
 FAMILIES = ("vit", "dinov2", "clip_vision", "siglip", "bert", "clip_text", "mpnet")
 
@@ -20,12 +22,34 @@ def init(tower, tune, **changes):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_leaf_has_a_group(random_tower, family):
     for name in selection.flatten(random_tower(family).params):
-        assert selection.group(name)
+        assert selection.group(name) != name
 
 
-def test_a_leaf_that_no_rule_covers_is_an_error_that_names_it():
-    with pytest.raises(ValueError, match="'blocks/gate/weight'"):
-        selection.group("blocks/gate/weight")
+def test_a_leaf_that_no_rule_covers_is_a_group_of_its_own():
+    assert selection.group("blocks/gate/weight") == "blocks/gate/weight"
+    tree = {"image_tower": {"blocks": {"gate": {"weight": np.ones(3)}}}}
+    assert [s.group for s in selection.shares(tree, {})] == ["blocks/gate/weight"]
+
+
+@pytest.mark.parametrize("tune", ["layernorm", "bitfit", "adapter+layernorm"])
+def test_modes_that_train_by_group_refuse_a_leaf_that_is_in_none(tune):
+    with pytest.raises(UserError, match=r"'blocks/gate/weight' is in none; .*groups="):
+        selection.is_trained("blocks/gate/weight", tune_lib.parse(tune))
+
+
+def test_other_modes_do_not_need_the_group_of_a_leaf():
+    trained = {
+        tune: selection.is_trained("blocks/gate/weight", tune_lib.parse(tune))
+        for tune in ("full", "top:1", "frozen", "lora", "append")
+    }
+    assert trained == {"full": True, "top:1": True, "frozen": False, "lora": False, "append": False}
+
+
+def test_top_refuses_a_leaf_that_the_frozen_blocks_may_read():
+    top = tune_lib.parse("top:1")
+    with pytest.raises(UserError, match=r"read the tower's 'rope/table'; .*shared="):
+        selection.is_trained("rope/table", top)
+    assert not selection.is_trained("rope/table", top, shared=("rope",))
 
 
 @pytest.mark.parametrize("tune", ["frozen", "full", "layernorm", "bitfit", "adapter+layernorm"])

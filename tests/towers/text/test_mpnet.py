@@ -8,7 +8,7 @@ from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
 from ape_jax import towers
 from ape_jax.errors import UserError
-from ape_jax.towers.text.mpnet import relative_buckets
+from ape_jax.nn.positions import relative_buckets
 
 SIZES = {
     "vocab_size": 60,

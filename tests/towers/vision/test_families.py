@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from ape_jax import towers
 from ape_jax.towers.files import names
-from ape_jax.towers.registry import families
+from ape_jax.towers.registry import FAMILIES
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 VIT = SIZES | {"intermediate_size": 48, "image_size": 32, "patch_size": 8}
@@ -141,7 +141,7 @@ def test_outputs_equal_transformers_at_native_and_other_sizes(pair, rng):
 def test_every_saved_form_loads_and_goes_back_to_the_same_file(pair):
     _, tower, path = pair
     in_file = load_file(path / "model.safetensors")
-    family = next(f for f in families() if f.name == tower.config.family and f.kind == "image")
+    family = FAMILIES[tower.config.family]
     written = [
         names.to_file(table, tower.params, heads=tower.config.heads, prefix=prefix)
         for table in family.tables

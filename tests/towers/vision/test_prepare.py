@@ -9,7 +9,8 @@ from PIL import Image
 from ape_jax import towers
 from ape_jax.errors import UserError
 from ape_jax.images.transforms import ImageTransform
-from ape_jax.towers.vision.prepare import default_settings, image_prepare
+from ape_jax.towers.registry import FAMILIES
+from ape_jax.towers.vision.dinov2 import DINOV2
 
 DINO = towers.build({"model_type": "dinov2", "image_size": 518})[1]
 SETTINGS = {
@@ -34,7 +35,7 @@ def picture():
 
 def test_own_settings_make_the_batch(tmp_path, picture):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(SETTINGS))
-    got = image_prepare(tmp_path, DINO, {})([picture, Image.fromarray(picture)])["image"]
+    got = DINOV2.prepare(tmp_path, DINO, {})([picture, Image.fromarray(picture)])["image"]
     assert got.shape == (2, 28, 28, 3) and got.dtype == np.float32
     np.testing.assert_array_equal(got[0], got[1])
     want = ImageTransform.from_preprocessor_config(SETTINGS)(picture)
@@ -43,12 +44,12 @@ def test_own_settings_make_the_batch(tmp_path, picture):
 
 def test_settings_inside_a_processor_config_are_found(tmp_path, picture):
     (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": SETTINGS}))
-    assert image_prepare(tmp_path, DINO, {})([picture])["image"].shape == (1, 28, 28, 3)
+    assert DINOV2.prepare(tmp_path, DINO, {})([picture])["image"].shape == (1, 28, 28, 3)
 
 
 def test_image_size_scales_the_resize_too(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(SETTINGS))
-    transform = image_prepare(tmp_path, DINO, {"image_size": 14}).transform
+    transform = DINOV2.prepare(tmp_path, DINO, {"image_size": 14}).transform
     assert (transform.size, transform.resize_size) == (14, 20)
 
 
@@ -63,18 +64,17 @@ def test_image_size_scales_the_resize_too(tmp_path):
     ],
 )
 def test_defaults_where_a_directory_has_no_settings(tmp_path, family, resize_size, mean):
-    settings = default_settings(family, 224)
-    assert settings["image_mean"][0] == mean
     config = towers.build({"model_type": family, "vision_config": {}}, kind="image")[1]
-    transform = image_prepare(tmp_path, config, {}).transform
+    transform = FAMILIES[family].prepare(tmp_path, config, {}).transform
     assert (transform.size, transform.resize_size) == (224, resize_size)
+    assert transform.mean[0] == mean
 
 
 @pytest.mark.parametrize("images", ["cat.png", 3, b"bytes"])
 def test_one_image_is_not_a_list_of_images(images):
     with pytest.raises(UserError, match="prepare takes a list of images"):
-        image_prepare(None, DINO, {})(images)
+        DINOV2.prepare(None, DINO, {})(images)
 
 
 def test_no_images_give_an_empty_batch():
-    assert image_prepare(None, DINO, {})([])["image"].shape == (0, 224, 224, 3)
+    assert DINOV2.prepare(None, DINO, {})([])["image"].shape == (0, 224, 224, 3)

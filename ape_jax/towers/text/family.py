@@ -1,0 +1,108 @@
+"""What text families share in declaring themselves: config keys, load options, the tokenizer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ape_jax.errors import UserError
+from ape_jax.nn.layers import ACTIVATIONS
+from ape_jax.towers.family import Fields
+from ape_jax.towers.text import token_files, tokens
+from ape_jax.towers.text.transformer import TextConfig
+
+# One token of text between two special ones.
+_LEAST_LENGTH = 3
+
+
+def encoder_fields(fields: Fields, *, vocab_size: int = 30522) -> dict[str, Any]:
+    """The keys that BERT, RoBERTa and MPNet share, with transformers' defaults."""
+    if fields.values.get("position_embedding_type", "absolute") != "absolute":
+        found = fields.values["position_embedding_type"]
+        raise fields.error(f"position_embedding_type is {found!r}; only 'absolute' is supported")
+    if fields.flag("is_decoder", False):
+        raise fields.error("is_decoder is true; only encoders are supported")
+    return {
+        "vocab_size": fields.integer("vocab_size", vocab_size),
+        "width": fields.integer("hidden_size", 768),
+        "depth": fields.integer("num_hidden_layers", 12),
+        "heads": fields.integer("num_attention_heads", 12),
+        "mlp_width": fields.integer("intermediate_size", 3072),
+        "activation": fields.choice("hidden_act", ACTIVATIONS, "gelu"),
+        "norm_eps": fields.number("layer_norm_eps", 1e-12),
+    }
+
+
+def describe(config: TextConfig, model_type: str, **more: Any) -> dict[str, Any]:
+    """The way back from `encoder_fields`: a config.json for transformers."""
+    padding = {} if config.padding_idx is None else {"pad_token_id": config.padding_idx}
+    return {
+        "model_type": model_type,
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.positions,
+        "hidden_size": config.width,
+        "num_attention_heads": config.heads,
+        "intermediate_size": config.mlp_width,
+        "hidden_act": config.activation,
+        "layer_norm_eps": config.norm_eps,
+        **more,
+        **padding,
+        "num_hidden_layers": config.depth,
+    }
+
+
+def text_fields(
+    fields: Fields, *, positions: int, padding_idx: int | None = None, pooling: str
+) -> dict[str, Any]:
+    """The part of a TextConfig that sidecar files decide: `max_length` and `pooling`."""
+    longest = positions - (0 if padding_idx is None else padding_idx + 1)
+    if longest < _LEAST_LENGTH:
+        raise fields.error(f"there are positions for {longest} tokens; a text tower needs more")
+    own = {"positions": positions, "padding_idx": padding_idx}
+    if fields.directory is None:
+        return {**own, "max_length": longest, "pooling": pooling}
+    return {
+        **own,
+        "max_length": token_files.max_length(
+            fields.directory, least=_LEAST_LENGTH, positions=longest
+        ),
+        "pooling": token_files.default_pooling(fields.directory, pooling),
+    }
+
+
+def adapt(config: TextConfig, options: Mapping[str, Any]) -> TextConfig:
+    """Apply the options of `towers.load`."""
+    if "image_size" in options:
+        raise UserError(
+            f"image_size is {options['image_size']!r}, which a text tower ({config.family}) does "
+            "not have; leave it out"
+        )
+    length = options.get("max_length", config.max_length)
+    if not isinstance(length, int) or not _LEAST_LENGTH <= length <= config.longest:
+        raise UserError(
+            f"max_length is {length!r}; this {config.family} tower takes lengths from "
+            f"{_LEAST_LENGTH} to {config.longest}"
+        )
+    if not isinstance(options.get("prefix", ""), str):
+        raise UserError(f"prefix is {options['prefix']!r}; write a text such as 'query: '")
+    return dataclasses.replace(config, max_length=length)
+
+
+def prepare(
+    directory: Path | None, config: TextConfig, options: Mapping[str, Any]
+) -> tokens.TextPrepare:
+    """The tower's tokenizer; see tokens.load_prepare."""
+    if directory is None:
+        raise UserError(
+            f"a {config.family} tower without a directory has no tokenizer; "
+            "name a directory that holds config.json, the weights and tokenizer.json"
+        )
+    return tokens.load_prepare(
+        directory,
+        vocab_size=config.vocab_size,
+        max_length=config.max_length,
+        prefix=options.get("prefix"),
+        fills=config.attends_padding,
+    )

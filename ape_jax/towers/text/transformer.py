@@ -1,0 +1,181 @@
+"""The text transformer: one module for BERT, RoBERTa, DistilBERT, MPNet, CLIP text, SigLIP text.
+
+They differ in where norms stand, in what a token may attend to and in where a text ends. A family's
+file sets the switches; what differs from tower to tower of a family is in its config.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int32
+
+from ape_jax.nn.layers import LayerNorm, PostNormBlock, PreNormBlock, key_bias
+from ape_jax.nn.positions import relative_buckets
+from ape_jax.nn.stack import run_stack
+from ape_jax.towers.tower import Encoded, Kind, TowerConfig, pool
+
+# Configs written before transformers' pull request 24773 have this wrong end-of-text token.
+_LEGACY_END = 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextConfig(TowerConfig):
+    """The config of a text tower.
+
+    Attributes:
+      vocab_size: rows of the token table.
+      positions: rows of the position table.
+      types: rows of the token type table, of which only row 0 is used; 0 is no table.
+      padding_idx: None: token t has position t. Else, RoBERTa's way, the n-th real token (from 1)
+        has position `padding_idx + n`.
+      embed_norm: a norm after the sum of embeddings.
+      max_length: the longest sequence that `prepare` makes.
+      attends_padding: the tower was trained with padding as a part of the text: `prepare` fills
+        every sequence up to `max_length`, and the mask is True all along.
+    """
+
+    kind: Kind = "text"
+    vocab_size: int
+    positions: int
+    types: int = 0
+    padding_idx: int | None = None
+    embed_norm: bool = True
+    max_length: int
+    attends_padding: bool = False
+
+    @property
+    def longest(self) -> int:
+        """The longest sequence that the position table allows."""
+        return self.positions - (0 if self.padding_idx is None else self.padding_idx + 1)
+
+
+class TextEmbed(nn.Module):
+    """Token ids -> the sum of token, position and type embeddings, normed if the config says so."""
+
+    config: TextConfig
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, ids: Int32[Array, "b t"], mask: Bool[Array, "b t"]) -> Float[Array, "b t d"]:
+        """Embed; an id or position beyond its table gives NaN."""
+        config = self.config
+
+        def table(name: str, rows: int) -> Array:
+            init = nn.initializers.normal(0.02)
+            return self.param(name, init, (rows, config.width), self.param_dtype)
+
+        # Gathered before the cast: the table may be 250,000 rows.
+        x = jnp.take(table("token", config.vocab_size), ids, axis=0).astype(jnp.float32)
+        where = position_ids(ids, mask, config.padding_idx)
+        x = x + jnp.take(table("position", config.positions), where, axis=0).astype(jnp.float32)
+        if config.types:
+            x = x + table("type", config.types)[0].astype(jnp.float32)
+        if config.embed_norm:
+            x = LayerNorm(config.norm_eps, self.param_dtype, name="norm")(x)
+        return x
+
+
+def position_ids(
+    ids: Int32[Array, "b t"], mask: Bool[Array, "b t"], padding_idx: int | None
+) -> Int32[Array, "#b t"]:
+    """The row of the position table for each token.
+
+    RoBERTa and MPNet count as fairseq's `make_positions` did: real tokens from `padding_idx + 1`
+    on, and `padding_idx` at padding. A padding token inside a text, which torch takes for padding,
+    is treated so here too.
+    """
+    if padding_idx is None:
+        return jnp.arange(ids.shape[1], dtype=jnp.int32)[None]
+    real = (mask & (ids != padding_idx)).astype(jnp.int32)
+    return jnp.cumsum(real, axis=1) * real + padding_idx
+
+
+class TextTower(nn.Module):
+    """A text transformer; see tower.py for what its methods promise.
+
+    Attributes:
+      config: see TextConfig.
+      norms_first: blocks norm before each branch, and a norm follows the last block (CLIP); if not,
+        they norm after each branch (BERT).
+      causal: a token attends to itself and those before it.
+      ends_at: the end-of-text token: what lies behind it is masked out like padding, so that "last"
+        pools where transformers does; 2 is the largest id of each text, as in transformers. None:
+        a text ends where its mask does.
+      buckets: rows of a table of relative positions (T5's), added to the attention logits of every
+        block; 0 is no table.
+      dtype: input dtype of products.
+      param_dtype: dtype of the parameters.
+      unroll: unroll the scan over blocks.
+      remat: what the backward pass computes again, see stack.REMAT.
+    """
+
+    config: TextConfig
+    norms_first: bool = False
+    causal: bool = False
+    ends_at: int | None = None
+    buckets: int = 0
+    dtype: Any = jnp.bfloat16
+    param_dtype: Any = jnp.float32
+    unroll: bool = False
+    remat: str = "none"
+
+    def setup(self) -> None:
+        """Name the parts."""
+        config = self.config
+        self.tokens = TextEmbed(config, self.param_dtype, name="embed")
+        self.blocks = (PreNormBlock if self.norms_first else PostNormBlock)(
+            heads=config.heads,
+            mlp_width=config.mlp_width,
+            norm_eps=config.norm_eps,
+            activation=config.activation,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
+        if self.norms_first:
+            self.norm = LayerNorm(config.norm_eps, self.param_dtype)
+        if self.buckets:
+            init, shape = nn.initializers.normal(0.02), (self.buckets, config.heads)
+            self.relative_bias = self.param("relative_bias", init, shape, self.param_dtype)
+
+    def embed(self, batch: Mapping[str, Any]) -> tuple[Float[Array, "b t d"], Bool[Array, "b t"]]:
+        """{"ids": i32 [B, T], "mask": bool [B, T]} -> (hidden state 0 [B, T, d], mask)."""
+        ids, mask = batch["ids"], batch["mask"]
+        if self.ends_at is not None:
+            mask = _until_end(ids, mask, self.ends_at)
+        return self.tokens(ids, mask), mask
+
+    def run_blocks(
+        self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"]
+    ) -> Float[Array, "b t d"]:
+        """The `config.depth` blocks; what the mask leaves out is not attended to, as in torch."""
+        bias = key_bias(mask, causal=self.causal)
+        if self.buckets:
+            relative = jnp.take(self.relative_bias, relative_buckets(mask.shape[1]), axis=0)
+            bias = bias + relative.astype(jnp.float32).transpose(2, 0, 1)[None]
+        options = {"depth": self.config.depth, "unroll": self.unroll, "remat": self.remat}
+        return run_stack(self.blocks, x, bias, **options)
+
+    def finish(self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"], pooling: str) -> Encoded:
+        """The last norm, where there is one, and the pooling."""
+        if self.norms_first:
+            x = self.norm(x)
+        return Encoded(x, mask, pool(x, mask, pooling, self.config))
+
+    def __call__(self, batch: Mapping[str, Any], pooling: str | None = None) -> Encoded:
+        """Token ids to tokens and pooled vectors."""
+        x, mask = self.embed(batch)
+        x = self.run_blocks(x, mask)
+        return self.finish(x, mask, pooling or self.config.pooling)
+
+
+def _until_end(ids: Int32[Array, "b t"], mask: Bool[Array, "b t"], end: int) -> Bool[Array, "b t"]:
+    """The mask up to and with the token that transformers pools at; all of it if there is none."""
+    ids = jnp.where(mask, ids, -1)
+    is_end = ids == (ids.max(axis=1, keepdims=True) if end == _LEGACY_END else end)
+    ended_before = jnp.cumsum(is_end, axis=1) - is_end > 0
+    return mask & ~ended_before

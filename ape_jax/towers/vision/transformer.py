@@ -1,0 +1,201 @@
+"""The vision transformer: one module for ViT, DeiT, DINOv2, CLIP vision and SigLIP vision.
+
+They differ in the tokens before the patches, in where norms stand and in the last pooling; all of
+that is in `ViTConfig`, which a family's `parse` fills.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ape_jax.nn.layers import Attention, LayerNorm, Mlp, PreNormBlock, product
+from ape_jax.nn.positions import resize_positions
+from ape_jax.nn.stack import run_stack
+from ape_jax.towers.tower import Encoded, TowerConfig, pool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ViTConfig(TowerConfig):
+    """The config of a vision transformer.
+
+    Attributes:
+      image_size: pixels a side that the position table is for.
+      patch_size: pixels a side.
+      cls: has a CLS token.
+      distilled: has DeiT's distillation token after CLS.
+      registers: register tokens between CLS and patches (arXiv 2309.16588).
+      position_prefix: rows of the position table before those of the patches.
+      antialias: how the table is resized to other image sizes, see positions.py.
+      patch_bias: the patch embedding has a bias.
+      qkv_bias: query, key and value have one.
+      layer_scale: LayerScale after each branch.
+      swiglu: the MLP is gated.
+      pre_norm: a norm before the first block (CLIP).
+      norm_tokens: the last norm is part of the token output; if not, only `pooled` sees it (CLIP).
+      map_head: has an attention-pooling head (SigLIP).
+    """
+
+    image_size: int
+    patch_size: int
+    cls: bool = True
+    distilled: bool = False
+    registers: int = 0
+    position_prefix: int = 1
+    antialias: bool = False
+    patch_bias: bool = True
+    qkv_bias: bool = True
+    layer_scale: bool = False
+    swiglu: bool = False
+    pre_norm: bool = False
+    norm_tokens: bool = True
+    map_head: bool = False
+
+    @property
+    def grid(self) -> int:
+        """Patches a side of the position table."""
+        return self.image_size // self.patch_size
+
+
+class Embed(nn.Module):
+    """Image -> tokens: patches, positions, CLS and its companions."""
+
+    config: ViTConfig
+    dtype: Any = jnp.bfloat16
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "b h w c"]) -> Float[Array, "b t d"]:
+        """Embed f32 [B, H, W, 3]; a remainder that fills no patch is cut off, as torch does."""
+        config, size, width = self.config, self.config.patch_size, self.config.width
+        normal = partial(self.param, init_fn=nn.initializers.normal(0.02))
+
+        def param(name: str, shape: tuple[int, ...]) -> Array:
+            return normal(name, shape=shape, dtype=self.param_dtype).astype(jnp.float32)
+
+        # A convolution whose stride is its size is a matrix product over cut patches.
+        kernel = param("kernel", (size, size, 3, width)).reshape(-1, width)
+        batch, grid = image.shape[0], (image.shape[1] // size, image.shape[2] // size)
+        x = image[:, : grid[0] * size, : grid[1] * size]
+        x = x.reshape(batch, grid[0], size, grid[1], size, 3).transpose(0, 1, 3, 2, 4, 5)
+        x = product(x.reshape(batch, grid[0] * grid[1], -1), kernel, self.dtype)
+        if config.patch_bias:
+            x = x + param("bias", (width,))
+
+        rows = config.position_prefix + config.grid**2
+        table = resize_positions(
+            param("position", (rows, width)),
+            prefix=config.position_prefix,
+            grid=grid,
+            antialias=config.antialias,
+        )
+        x = x + table[config.position_prefix :]
+        names = ["cls"] * config.cls + ["distillation"] * config.distilled
+        if names:
+            prefix = jnp.stack([param(name, (width,)) for name in names])
+            prefix = prefix + (table[: len(names)] if config.position_prefix else 0.0)
+            if config.registers:
+                registers = param("registers", (config.registers, width))
+                prefix = jnp.concatenate([prefix, registers])
+            x = jnp.concatenate([jnp.tile(prefix, (batch, 1, 1)), x], axis=1)
+        return x
+
+
+class MapHead(nn.Module):
+    """Multihead attention pooling (arXiv 2106.04560): a learned probe attends to the tokens."""
+
+    config: ViTConfig
+    dtype: Any = jnp.bfloat16
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: Float[Array, "b t d"]) -> Float[Array, "b d"]:
+        """Pool the tokens."""
+        config = self.config
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        init = nn.initializers.normal(0.02)
+        probe = self.param("probe", init, (config.width,), self.param_dtype).astype(jnp.float32)
+        probe = jnp.tile(probe, (tokens.shape[0], 1, 1))
+        x = Attention(config.heads, **types, name="attention")(probe, context=tokens)
+        y = LayerNorm(config.norm_eps, self.param_dtype, name="norm")(x)
+        x = x + Mlp(config.mlp_width, config.activation, **types, name="mlp")(y)
+        return x[:, 0]
+
+
+class ViT(nn.Module):
+    """A vision transformer; see tower.py for what its methods promise.
+
+    Attributes:
+      config: see ViTConfig.
+      dtype: input dtype of products.
+      param_dtype: dtype of the parameters.
+      unroll: unroll the scan over blocks.
+      remat: what the backward pass computes again, see stack.REMAT.
+      inference: forward passes on a CPU, see inference.py.
+    """
+
+    config: ViTConfig
+    dtype: Any = jnp.bfloat16
+    param_dtype: Any = jnp.float32
+    unroll: bool = False
+    remat: str = "none"
+    inference: bool = False
+
+    def setup(self) -> None:
+        """Name the parts."""
+        config = self.config
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        norm = partial(LayerNorm, config.norm_eps, self.param_dtype)
+        wide = jnp.float32 if self.inference else self.dtype
+        self.tokens = Embed(config, wide, self.param_dtype, name="embed")
+        if config.pre_norm:
+            self.pre_norm = norm()
+        self.blocks = PreNormBlock(
+            heads=config.heads,
+            mlp_width=config.mlp_width,
+            norm_eps=config.norm_eps,
+            activation=config.activation,
+            qkv_bias=config.qkv_bias,
+            layer_scale=config.layer_scale,
+            swiglu=config.swiglu,
+            inference=self.inference,
+            **types,
+        )
+        self.norm = norm()
+        if config.map_head:
+            self.head = MapHead(config, **types)
+
+    def embed(self, batch: Mapping[str, Any]) -> tuple[Float[Array, "b t d"], Bool[Array, "b t"]]:
+        """{"image": f32 [B, H, W, 3]} -> (hidden state 0 [B, T, d], mask [B, T], all True)."""
+        x = self.tokens(jnp.asarray(batch["image"], jnp.float32))
+        if self.config.pre_norm:
+            x = self.pre_norm(x)
+        return x, jnp.ones(x.shape[:2], bool)
+
+    def run_blocks(
+        self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"]
+    ) -> Float[Array, "b t d"]:
+        """The `config.depth` blocks."""
+        options = {name: getattr(self, name) for name in ("unroll", "remat", "inference")}
+        return run_stack(self.blocks, x, None, depth=self.config.depth, **options)
+
+    def finish(self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"], pooling: str) -> Encoded:
+        """The last norm and the pooling."""
+        normed = self.norm(x)
+        if pooling == "map":
+            pooled = self.head(normed)
+        else:
+            pooled = pool(normed, mask, pooling, self.config)
+        return Encoded(normed if self.config.norm_tokens else x, mask, pooled)
+
+    def __call__(self, batch: Mapping[str, Any], pooling: str | None = None) -> Encoded:
+        """Images to tokens and pooled vectors."""
+        x, mask = self.embed(batch)
+        x = self.run_blocks(x, mask)
+        return self.finish(x, mask, pooling or self.config.pooling)
