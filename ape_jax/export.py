@@ -10,6 +10,7 @@ from typing import Any
 from absl import flags
 
 from ape_jax.config import Config
+from ape_jax.config.precomputed import is_precomputed
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import open_source
 from ape_jax.errors import UserError
@@ -19,7 +20,7 @@ from ape_jax.runs import inference, portable, workdir
 from ape_jax.runs.checkpoint import SOLVED
 from ape_jax.storage import atomic, disk
 from ape_jax.terminal import command
-from ape_jax.towers import aligned, given
+from ape_jax.towers import aligned
 
 _OUT = flags.DEFINE_string("out", "", "The directory to write; it must not exist.")
 _FORMAT = flags.DEFINE_enum(
@@ -56,7 +57,7 @@ def main() -> None:
     if config.data.on_error == "skip":
         aligner = run.aligner(run.model, run.trainable, run.frozen)
         pairs = aligner.leave_out_unreadable(pairs, "the inputs")
-    inputs = verify.choose(pairs, run.text.prepare.max_length)
+    inputs = verify.choose(pairs, run.model.text.tower.prepare.max_length)
     with disk.write_errors(f"--out: {out}"), atomic.directory(out) as partial:
         written = _write(run, trained, partial, inputs)
         ours = verify.ours(trained, inputs)
@@ -69,7 +70,7 @@ def _pairs(config: Config) -> Pairs:
     """What the export is checked with."""
     for side in ("image", "text"):
         tower = config.side(side).tower
-        if given.is_given(tower):
+        if is_precomputed(tower):
             raise UserError(
                 f"config.{side}.tower: {tower!r} stands for vectors that are made "
                 f"elsewhere, so there is no model from {side}s on to export"

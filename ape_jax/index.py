@@ -12,12 +12,12 @@ import os
 from absl import flags
 
 from ape_jax import search
+from ape_jax.config.precomputed import is_precomputed
 from ape_jax.data.records import printable
 from ape_jax.errors import UserError
 from ape_jax.runs import inference
 from ape_jax.search import items
 from ape_jax.terminal import command
-from ape_jax.towers import given
 
 _IMAGES = flags.DEFINE_string("images", "", "A folder of images or a pairs file, to be indexed.")
 _OUT = flags.DEFINE_string("out", "", "The index to make, or to bring up to date with --images.")
@@ -44,7 +44,7 @@ def _make() -> dict[str, object]:
     directory = command.workdir()
     source = items.open_images(_IMAGES.value, key="--images")  # Fails in no time.
     run = inference.restore(directory)
-    if given.is_given(run.config.image.tower):
+    if is_precomputed(run.config.image.tower):
         raise UserError(
             f"--workdir: {run.path} takes vectors and no images; there is no index of it"
         )

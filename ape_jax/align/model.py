@@ -18,7 +18,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -71,10 +70,10 @@ class TextFeatures(Tree):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Side:
-    """One tower and what is done to it.
+    """One modality: a tower, its tuning mode and its head.
 
     Attributes:
-      tower: the pretrained encoder.
+      tower: the pretrained encoder, without its weights.
       head: a module of `align.heads`.
       tune: the name of a tuning mode, see `ape_jax.config.tune`.
       layer: which hidden state is read (`Tower.apply`); -1 is the output.
@@ -124,37 +123,44 @@ class Model:
     bias: float | None = None
     standardize: bool = False
 
-    def init(self, seed: int) -> tuple[PyTree, PyTree]:
-        """The two parameter trees: `(trainable, frozen)`, frozen statistics being neutral."""
-        # Folded apart from the step's keys, which come from the same seed.
-        stream = jax.random.fold_in(jax.random.key(seed), 2**32 - 1)
-        key_image, key_text = jax.random.split(stream)
-        width = self.image.tower.config.pooled_width(self.image.pooling)
-        whole = self.image.pooling == "none"  # The head takes CLS and patches.
-        shape = (1, self.image.tower.config.prefix_tokens + 1, width) if whole else (1, width)
-        pooled, mask = jnp.zeros(shape), jnp.ones((1, 2), bool)
-        tokens = jnp.zeros((1, 2, self.text.tower.config.width))
-        ids = jnp.zeros((1, 2), jnp.int32)
-        text = heads.TextInput(tokens=tokens, mask=mask, ids=ids)
-        trainable = {
-            "image_head": self.image.head.init(key_image, pooled).get("params", {}),
-            "text_head": self.text.head.init(key_text, text).get("params", {}),
-        }
-        frozen: dict[str, Any] = {}
-        for name, key, side in (
-            ("image_tower", key_image, self.image),
-            ("text_tower", key_text, self.text),
+    def init(self, seed: int, towers: Mapping[str, PyTree]) -> tuple[PyTree, PyTree]:
+        """The two parameter trees: `(trainable, frozen)`, frozen statistics being neutral.
+
+        Args:
+          seed: of the heads and of what is added to towers.
+          towers: the towers' parameters, `image_tower` and `text_tower`, as `towers.read` gives
+            them; their leaves are shared out and stay where they are, on the host or on devices.
+        """
+        trainable, frozen = dict(self.init_heads(seed)), {}
+        for name, key, side in zip(
+            ("image_tower", "text_tower"), _keys(seed), (self.image, self.text)
         ):
-            trainable[name], frozen[name] = side.tuned.init(jax.random.fold_in(key, 1))
+            fresh = jax.random.fold_in(key, 1)
+            trainable[name], frozen[name] = side.tuned.init(fresh, towers[name])
         logits = {"log_scale": jnp.float32(math.log(self.scale))}
         if self.bias is not None:
             logits["bias"] = jnp.float32(self.bias)
         (trainable if self.learn_scale else frozen)["loss"] = logits
         if self.standardize:
+            width = self.image.tower.config.pooled_width(self.image.pooling)
             frozen["statistics"] = {"center": jnp.zeros(width), "spread": jnp.ones(width)}
         # A tower that is trained as a whole leaves nothing in `frozen`, and the other way round.
         kept = ({name: tree for name, tree in part.items() if tree} for part in (trainable, frozen))
         return tuple(kept)
+
+    def init_heads(self, seed: int) -> dict[str, PyTree]:
+        """The heads' part of `init`: `image_head` and `text_head`, {} for one without any."""
+        key_image, key_text = _keys(seed)
+        image = self.image.tower.config
+        shape = (1, image.pooled_width(self.image.pooling))
+        if self.image.pooling == "none":  # The head takes CLS and patches.
+            shape = (1, image.prefix_tokens + 1, image.width)
+        tokens, mask = jnp.zeros((1, 2, self.text.tower.config.width)), jnp.ones((1, 2), bool)
+        text = heads.TextInput(tokens=tokens, mask=mask, ids=jnp.zeros((1, 2), jnp.int32))
+        return {
+            "image_head": self.image.head.init(key_image, jnp.zeros(shape)).get("params", {}),
+            "text_head": self.text.head.init(key_text, text).get("params", {}),
+        }
 
     def encode_images(
         self, frozen: PyTree, image: Float[Array, "B H W 3"]
@@ -264,6 +270,11 @@ class Model:
             return trainable
         bounded = jnp.minimum(trainable["loss"]["log_scale"], math.log(self.scale_max))
         return {**trainable, "loss": {**trainable["loss"], "log_scale": bounded}}
+
+
+def _keys(seed: int) -> Array:
+    """Keys of the image and of the text side, folded apart from the step's, of the same seed."""
+    return jax.random.split(jax.random.fold_in(jax.random.key(seed), 2**32 - 1))
 
 
 def _read(out: Encoded) -> Array:

@@ -7,10 +7,8 @@ from typing import Any
 
 from ape_jax.config import head_names, start_rules, tune
 from ape_jax.config.experiment import Config
+from ape_jax.config.precomputed import is_precomputed
 from ape_jax.errors import UserError
-
-# Of a tower or a pairs source: vectors that the user brings, see `data.vectors`.
-VECTORS = "features:"
 
 
 def check(config: Config, defaults: Mapping[str, Any]) -> None:
@@ -43,16 +41,16 @@ def _check_required(config: Config) -> None:
 def _check_vectors(config: Config) -> None:
     """Vectors that are given need a side that takes them, in every source alike."""
     towers = {side: config.side(side).tower for side in ("image", "text")}
-    given = [side for side, tower in towers.items() if tower.startswith(VECTORS)]
+    given = [side for side, tower in towers.items() if is_precomputed(tower)]
     sources = {"data.pairs": config.data.pairs}
     sources.update({f"data.eval.{name}": spec for name, spec in config.data.eval.items()})
     for key, spec in sources.items():
-        if spec.startswith(VECTORS) and "image" not in given:
+        if is_precomputed(spec) and "image" not in given:
             raise UserError(
                 f"config.{key}: {spec!r} gives vectors in the place of images; write "
                 "image.tower='features:WIDTH'"
             )
-        if given and not spec.startswith(VECTORS):
+        if given and not is_precomputed(spec):
             raise UserError(
                 f"config.{key}: {given[0]}.tower={towers[given[0]]!r} takes vectors; write "
                 f"'features:FILE', found {spec!r}"
@@ -128,7 +126,7 @@ def _check_text_head(config: Config) -> None:
             f"config.text.head.name: 'identity' cannot start at zero, so it can only be the first "
             f"part of a sum; found {config.text.head.name!r}"
         )
-    if "lookup" in names and config.text.tower.startswith(VECTORS):
+    if "lookup" in names and is_precomputed(config.text.tower):
         raise UserError(
             f"config.text.head.name: 'lookup' needs token ids, and {config.text.tower!r} gives "
             f"vectors without any; leave it out of {config.text.head.name!r}"
@@ -150,7 +148,7 @@ def _check_features(config: Config) -> None:
             f"config.cache.views: {config.cache.views} views without augmentation are all the "
             "same; write 1 or set augment.crop, augment.flip or augment.randaugment"
         )
-    if config.augment.words and config.text.tower.startswith(VECTORS):
+    if config.augment.words and is_precomputed(config.text.tower):
         raise UserError(
             f"config.augment.words: {config.text.tower!r} gives vectors, which have no words to "
             "leave out; write ()"
@@ -248,7 +246,7 @@ def _check_no_effect(config: Config, defaults: Mapping[str, Any]) -> None:
         if closed not in methods:
             why = f"method={config.method!r} and start.method={config.start.method!r}"
             unused[f"closed.{key}"] = (config.closed[key], why)
-    if config.text.tower.startswith(VECTORS):
+    if is_precomputed(config.text.tower):
         for key in ("max_length", "prefix"):
             unused[f"text.{key}"] = (config.text[key], f"text.tower={config.text.tower!r}")
         unused["cache.text"] = (config.cache.text, f"text.tower={config.text.tower!r}")

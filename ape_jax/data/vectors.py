@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from ape_jax.config.precomputed import PREFIX, is_precomputed
 from ape_jax.data.formats.vector_tables import Columns, read_parquet_columns
 from ape_jax.data.pairs import Pair, Pairs, open_pairs
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageRef
 
-PREFIX = "features:"
 _FORMS = "features:IMAGE.npy,TEXT.npy, features:FILE.npz or features:FILE.parquet"
 
 
@@ -82,14 +82,9 @@ class VectorPairs(Pairs):
         return total.hexdigest()
 
 
-def is_vectors(spec: Any) -> bool:
-    """Whether a pairs spec names vectors."""
-    return isinstance(spec, str) and spec.startswith(PREFIX)
-
-
 def open_source(spec: str, *, key: str = "data.pairs") -> Pairs:
     """Opens pairs, or vectors where the spec names those; raises as these two do."""
-    return open_vectors(spec, key=key) if is_vectors(spec) else open_pairs(spec, key=key)
+    return open_vectors(spec, key=key) if is_precomputed(spec) else open_pairs(spec, key=key)
 
 
 def open_vectors(spec: str, *, key: str = "data.pairs") -> VectorPairs:

@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 
 from ape_jax.align.model import Model
 from ape_jax.config import Config
+from ape_jax.config.precomputed import is_precomputed
 from ape_jax.data.pairs import Pairs
 from ape_jax.features.dataset import (
     Dataset,
@@ -25,7 +26,6 @@ from ape_jax.features.encode import FrozenTower
 from ape_jax.features.extract import Filled
 from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.towers import given
 
 # Statistics converge long before this many images.
 _STATISTICS_IMAGES = 10_000
@@ -87,7 +87,13 @@ class Part:
         return {name: getattr(self, name) for name in ("name", "views", "words", "dtype")}
 
 
-def make_readers(config: Config, model: Model, frozen: PyTree, mesh: Mesh) -> Readers:
+def make_readers(
+    config: Config,
+    model: Model,
+    frozen: PyTree,
+    mesh: Mesh,
+    towers: Mapping[str, PyTree],
+) -> Readers:
     """The frozen towers, ready to encode.
 
     Processes that fill a cache on disk share its shards and work apart, each on its own devices;
@@ -98,17 +104,19 @@ def make_readers(config: Config, model: Model, frozen: PyTree, mesh: Mesh) -> Re
       model: the model.
       frozen: its frozen parameters on the mesh.
       mesh: the devices.
+      towers: the towers' parameters on the host, as for `Model.init`.
     """
     apart = jax.process_count() > 1 and cache_place(config).root is not None
     if apart:
         mesh = mesh_lib.make_local_mesh()
     readers: dict[str, FrozenTower | None] = {"image": None, "text": None}
     for name, side in (("image", model.image), ("text", model.text)):
-        if side.frontier == "input" or given.is_given(side.tower.spec):
+        if side.frontier == "input" or is_precomputed(side.tower.spec):
             continue
         params = frozen[f"{name}_tower"]
-        if apart:
-            params = mesh_lib.place_frozen(side.tower.params, mesh, config.mesh.shard_min_size)
+        if apart:  # What other processes hold of the sharded tree cannot be read from here.
+            own = towers[f"{name}_tower"]
+            params = mesh_lib.place_frozen(own, mesh, config.mesh.shard_min_size)
         readers[name] = FrozenTower(
             tower=side.tower,
             params=params,

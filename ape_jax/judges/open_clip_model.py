@@ -21,7 +21,7 @@ from ape_jax.images.decode import load_image
 from ape_jax.images.transforms import ImageTransform
 from ape_jax.runs.embed import image_batches, token_id_batches
 from ape_jax.runs.inference import Aligner
-from ape_jax.towers.given import VectorPrepare
+from ape_jax.towers.precomputed import VectorPrepare
 from ape_jax.towers.text.tokens import TextPrepare
 
 # At padded places of a token tensor. No tokenizer has it, so that the mask can be read off the ids;

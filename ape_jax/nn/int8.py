@@ -13,6 +13,7 @@ from typing import Any
 
 import flax.traverse_util
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 SCALE = "kernel_scale"
@@ -23,10 +24,11 @@ def quantized(params: Mapping[str, Any]) -> dict[str, Any]:
     """A tower's parameters with the kernels of its blocks in int8.
 
     Args:
-      params: as `Tower.params`; kernels f32 [L, in, out].
+      params: of a tower, as NumPy or JAX arrays; kernels f32 [L, in, out].
 
     Returns:
-      The same, kernels int8 [L, in, out], with "kernel_scale" f32 [L, out] beside each.
+      The same, arrays of the same library; kernels int8 [L, in, out], with "kernel_scale"
+      f32 [L, out] beside each.
     """
     flat: dict[tuple[str, ...], Any] = flax.traverse_util.flatten_dict(dict(params))
     for path, kernel in list(flat.items()):
@@ -44,8 +46,8 @@ def restored(params: Mapping[str, Any]) -> dict[str, Any]:
     return flax.traverse_util.unflatten_dict(flat)
 
 
-def _narrow(kernel: Array) -> tuple[Array, Array]:
-    kernel = jnp.asarray(kernel, jnp.float32)
-    largest = jnp.abs(kernel).max(axis=-2)
-    scale = jnp.where(largest > 0, largest, 1.0) / _LARGEST  # A channel of zeros stays one.
-    return jnp.round(kernel / scale[..., None, :]).astype(jnp.int8), scale
+def _narrow(kernel: Array | np.ndarray) -> tuple[Array | np.ndarray, Array | np.ndarray]:
+    xp = kernel.__array_namespace__()
+    largest = xp.abs(kernel).max(axis=-2)
+    scale = xp.where(largest > 0, largest, 1.0) / _LARGEST  # A channel of zeros stays one.
+    return xp.round(kernel / scale[..., None, :]).astype(xp.int8), scale

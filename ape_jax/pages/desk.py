@@ -17,6 +17,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from ape_jax import search
+from ape_jax.config.precomputed import is_precomputed
 from ape_jax.data.records import printable
 from ape_jax.errors import UserError
 from ape_jax.features.cache import say
@@ -25,12 +26,10 @@ from ape_jax.runs import inference
 from ape_jax.search import items
 from ape_jax.search.build import Tick
 from ape_jax.storage.cache_folder import cache_dir
-from ape_jax.towers import given
 
 MOST_CHARACTERS = 2000
 MOST_CAPTIONS = 5000
 _THUMBNAIL = (320, 320)
-_GIVEN = "features:"
 # A batch is filled up to its size: one image would cost as much as many.
 _SETTINGS = {"eval.batch": 8}
 
@@ -66,7 +65,7 @@ class Desk:
     def __init__(self, directory: str, index: str = ""):
         run = inference.restore(directory, _SETTINGS)
         for side in ("image", "text"):
-            if given.is_given(run.config.side(side).tower):
+            if is_precomputed(run.config.side(side).tower):
                 raise UserError(
                     f"--workdir: {run.path} takes vectors for {side}s, made elsewhere; a page "
                     "needs a run with two real towers"
@@ -164,7 +163,7 @@ class Desk:
         return source.spec, f"{source.spec}: {added}{left_out}"
 
     def _add_evaluation(self, name: str, spec: str) -> None:
-        if spec.startswith(_GIVEN):
+        if is_precomputed(spec):
             say(f"data.eval.{name} holds vectors: there is nothing to show of it")
             return
         source = items.open_images(spec, key=f"data.eval.{name}")

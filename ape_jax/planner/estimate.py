@@ -69,11 +69,12 @@ def assemble(config: Config, where: Target) -> Assembly:
         raise UserError(f"config.method: {config.method!r} is solved and not trained; plan 'train'")
     mesh, how = where.mesh(config.mesh.fsdp), (config.mesh.shard_min_size, config.mesh.rules)
     mesh_lib.check_batch(config.train, mesh)
-    model, trainable, frozen = shapes.abstract_model(config, *shapes.abstract_towers(config))
+    towers = shapes.abstract_towers(config)
+    model, trainable, frozen = shapes.abstract_model(config, towers)
     optim.check_rules(config.optim, trainable)
     mesh_lib.check_rules(config.mesh.rules, mesh, frozen, trainable)
     frozen = _placed(frozen, mesh_lib.frozen_shardings(frozen, mesh, *how))
-    readers = frontier.make_readers(config, model, frozen, mesh)
+    readers = frontier.make_readers(config, model, frozen, mesh, towers.params)
     return Assembly(model=model, mesh=mesh, trainable=trainable, frozen=frozen, readers=readers)
 
 

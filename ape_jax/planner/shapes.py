@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
@@ -14,13 +15,14 @@ from jaxtyping import PyTree
 from ape_jax import towers
 from ape_jax.align.model import Model
 from ape_jax.config import Config, head_names
+from ape_jax.config.precomputed import is_precomputed
 from ape_jax.errors import UserError
 from ape_jax.features.ragged import bucket
-from ape_jax.nn import int8 as weights
+from ape_jax.nn import int8
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.planner.known import KNOWN
 from ape_jax.runs import build
-from ape_jax.towers import given
+from ape_jax.towers import precomputed
 from ape_jax.towers.tower import Kind, Tower
 from ape_jax.training import plan
 
@@ -38,19 +40,19 @@ class Captions:
     longest: int
 
 
-def abstract_towers(config: Config) -> tuple[Tower, Tower]:
+def abstract_towers(config: Config) -> build.Towers:
     """The image and the text tower, their parameters being shapes.
 
     Raises:
       UserError: naming the key, for a tower whose sizes are not known here.
     """
-    return _tower(config, "image"), _tower(config, "text")
+    return build.Towers.of(_tower(config, "image"), _tower(config, "text"))
 
 
-def _tower(config: Config, kind: Kind) -> Tower:
+def _tower(config: Config, kind: Kind) -> tuple[Tower, PyTree]:
     spec, side = config.side(kind).tower, config.side(kind)
-    if given.is_given(spec):
-        return given.load(spec, kind)
+    if is_precomputed(spec):
+        return precomputed.read(spec, kind), {}
     options: dict[str, Any] = {"dtype": side.dtype, "param_dtype": side.param_dtype}
     if kind == "image" and side.size:
         options["image_size"] = side.size
@@ -63,10 +65,9 @@ def _tower(config: Config, kind: Kind) -> Tower:
     params = towers.abstract_params(module)
     params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, module.param_dtype), params)
     if side.param_dtype == "int8":
-        params = jax.eval_shape(weights.quantized, params)
-    return Tower(
-        kind=kind, module=module, params=params, config=found, prepare=None, spec=spec, digest=""
-    )
+        params = jax.eval_shape(int8.quantized, params)
+    tower = Tower(kind=kind, module=module, config=found, prepare=None, spec=spec, digest="")
+    return tower, params
 
 
 def _description(spec: str) -> Any:
@@ -82,28 +83,10 @@ def _description(spec: str) -> Any:
     )
 
 
-def abstract_model(config: Config, image: Tower, text: Tower) -> tuple[Model, PyTree, PyTree]:
+def abstract_model(config: Config, towers: build.Towers) -> tuple[Model, PyTree, PyTree]:
     """The model, and its trainable and frozen trees as shapes."""
-    made: list[Model] = []
-
-    def init(image_params: PyTree, text_params: PyTree) -> tuple[PyTree, PyTree]:
-        pairs = ((image, image_params), (text, text_params))
-        filled = (dataclasses.replace(tower, params=params) for tower, params in pairs)
-        made.append(build.make_model(config, *filled))
-        return made[0].init(0)
-
-    trainable, frozen = jax.eval_shape(init, image.params, text.params)
-    # What was traced must not stay in the model, which takes its parameters as arguments.
-    model = dataclasses.replace(
-        made[0],
-        image=dataclasses.replace(made[0].image, tower=_like(made[0].image.tower, image)),
-        text=dataclasses.replace(made[0].text, tower=_like(made[0].text.tower, text)),
-    )
-    return model, trainable, frozen
-
-
-def _like(made: Tower, plain: Tower) -> Tower:
-    return dataclasses.replace(made, params=plain.params)
+    model = build.make_model(config, towers)
+    return model, *jax.eval_shape(functools.partial(model.init, 0), towers.params)
 
 
 def batch(
@@ -125,7 +108,9 @@ def batch(
     made |= _images(config, model, count, stored)
     length = min(captions.longest, config.text.max_length or captions.longest)
     width = model.text.tower.config.width
-    if model.text.frontier == "input" or not (config.cache.text or _given(model.text.tower)):
+    if model.text.frontier == "input" or not (
+        config.cache.text or is_precomputed(model.text.tower.spec)
+    ):
         padded = (rows, -(-length // 8) * 8)
         made |= {"ids": (padded, jnp.int32), "mask": (padded, jnp.bool_)}
     elif model.text.frontier == "hidden":
@@ -141,15 +126,11 @@ def batch(
     }
 
 
-def _given(tower: Tower) -> bool:
-    return given.is_given(tower.spec)
-
-
 def _images(
     config: Config, model: Model, count: int, stored: Any
 ) -> dict[str, tuple[tuple[int, ...], Any]]:
     side, tower = model.image, model.image.tower.config
-    if side.frontier == "input" or not (config.cache.views or _given(side.tower)):
+    if side.frontier == "input" or not (config.cache.views or is_precomputed(side.tower.spec)):
         return {"image": ((count, tower.image_size, tower.image_size, 3), jnp.float32)}
     tokens = ()
     if side.frontier == "hidden" or side.pooling == "none":

@@ -17,7 +17,7 @@ from ape_jax.evaluators import prompts, zeroshot
 from ape_jax.features import dataset, ragged
 from ape_jax.images.decode import ImageRef, load_image
 from ape_jax.runs import embed
-from ape_jax.towers.given import VectorPrepare
+from ape_jax.towers.precomputed import VectorPrepare
 
 
 class Aligner:

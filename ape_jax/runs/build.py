@@ -10,22 +10,43 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
-from ape_jax import towers
 from ape_jax.align import heads
 from ape_jax.align.heads import anchored
 from ape_jax.align.model import Model, Side
 from ape_jax.align.tuning import peft
 from ape_jax.config import Config, head_names
 from ape_jax.errors import UserError
-from ape_jax.towers.tower import Tower, TowerConfig
+from ape_jax.towers.loading import read
+from ape_jax.towers.tower import Tower, TowerConfig, check_pooling
 
 TOWERS = "towers"
 """The folder in which an exported run brings its towers, `image` and `text`."""
 
 
-def load_towers(config: Config, brought: Path | None = None) -> tuple[Tower, Tower]:
-    """The image and the text tower.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Towers:
+    """The two towers of a config and their weights, as they were read.
+
+    Attributes:
+      image, text: the towers.
+      params: `image_tower` and `text_tower`, their parameters on the host; shapes in a plan.
+    """
+
+    image: Tower
+    text: Tower
+    params: Mapping[str, PyTree]
+
+    @classmethod
+    def of(cls, image: tuple[Tower, PyTree], text: tuple[Tower, PyTree]) -> Towers:
+        """The two of them, each with its parameters, as `towers.read` gives it."""
+        params = {"image_tower": image[1], "text_tower": text[1]}
+        return cls(image=image[0], text=text[0], params=params)
+
+
+def load_towers(config: Config, brought: Path | None = None) -> Towers:
+    """Reads the image and the text tower.
 
     Args:
       config: the resolved config.
@@ -35,21 +56,15 @@ def load_towers(config: Config, brought: Path | None = None) -> tuple[Tower, Tow
       UserError: naming the config key, for a tower that cannot be loaded as what it is used for.
     """
     brought = brought if brought is not None and brought.is_dir() else None
-    return _load(config, "image", brought), _load(config, "text", brought)
+    return Towers.of(_load(config, "image", brought), _load(config, "text", brought))
 
 
-def make_model(
-    config: Config,
-    image: Tower,
-    text: Tower,
-    solved: Mapping[str, Any] | None = None,
-) -> Model:
+def make_model(config: Config, towers: Towers, solved: Mapping[str, Any] | None = None) -> Model:
     """The model that the config describes, on these towers.
 
     Args:
       config: the resolved config.
-      image: the image tower.
-      text: the text tower.
+      towers: its towers.
       solved: the record of a closed form that was solved (`solve.Solution`); without it, heads that
         await one are of any size.
 
@@ -57,6 +72,7 @@ def make_model(
       UserError: naming the config key, for a layer or pooling that a tower does not have or a
         tuning mode that it has nothing for.
     """
+    image, text = towers.image, towers.text
     pooling = image.config.pooling if config.image.pooling == "own" else config.image.pooling
     for side, tower in (("image", image), ("text", text)):
         if config.side(side).layer > tower.config.depth:
@@ -90,8 +106,8 @@ def make_model(
         bias=config.loss.bias if config.loss.name == "sigmoid" else None,
         standardize=config.image.standardize,
     )
-    _check_tune("image", model.image)
-    _check_tune("text", model.text)
+    _check_tune("image", model.image, towers.params)
+    _check_tune("text", model.text, towers.params)
     return model
 
 
@@ -102,7 +118,7 @@ def _with_remat(config: Config, tower: Tower) -> Tower:
     return dataclasses.replace(tower, module=tower.module.clone(remat=config.train.remat))
 
 
-def _load(config: Config, kind: str, brought: Path | None) -> Tower:
+def _load(config: Config, kind: str, brought: Path | None) -> tuple[Tower, PyTree]:
     side = config.side(kind)
     spec = side.tower
     if brought is not None:  # A directory, or an .npz and perhaps a tokenizer.
@@ -116,13 +132,13 @@ def _load(config: Config, kind: str, brought: Path | None) -> Tower:
     if kind == "text" and side.prefix != "own":
         options["prefix"] = side.prefix
     try:
-        tower = towers.load(spec, kind=kind, **options)
-        if tower.apart and config.start.model != side.tower:
+        tower, params = read(spec, kind=kind, **options)
+        if tower.excluded and config.start.model != side.tower:
             raise UserError(
-                f"{side.tower} has adapters, {tower.apart[0]!r} and others; write "
+                f"{side.tower} has adapters, {tower.excluded[0]!r} and others; write "
                 f"start.model={side.tower!r} and {kind}.tune='adapter' as well"
             )
-        return dataclasses.replace(tower, spec=side.tower)
+        return dataclasses.replace(tower, spec=side.tower), params
     except UserError as error:
         # The option at fault, if the message begins with it, has a key of its own.
         keys = {"image_size": "image.size", "max_length": "text.max_length"}
@@ -132,7 +148,7 @@ def _load(config: Config, kind: str, brought: Path | None) -> Tower:
 
 def _check_pooling(tower: Tower, layer: int, pooling: str) -> None:
     try:
-        towers.tower.check_pooling(pooling, tower.config)
+        check_pooling(pooling, tower.config)
     except UserError as error:
         raise UserError(f"config.image.pooling: {error}") from error
     if pooling == "none" and not tower.config.prefix_tokens:
@@ -144,9 +160,9 @@ def _check_pooling(tower: Tower, layer: int, pooling: str) -> None:
         raise UserError("config.image.pooling: 'map' belongs to image.layer=-1; write 'mean'")
 
 
-def _check_tune(name: str, side: Side) -> None:
+def _check_tune(name: str, side: Side, params: Mapping[str, PyTree]) -> None:
     try:
-        jax.eval_shape(side.tuned.init, jax.random.key(0))
+        jax.eval_shape(side.tuned.init, jax.random.key(0), params[f"{name}_tower"])
     except UserError as error:
         is_size = hasattr(side.peft, str(error).partition(":")[0])
         raise UserError(f"config.{'peft.' if is_size else f'{name}.tune: '}{error}") from error

@@ -18,15 +18,13 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ape_jax import config as config_lib
-from ape_jax import towers
 from ape_jax.align.model import Model
 from ape_jax.align.tuning.selection import flatten
 from ape_jax.config import Config, tune
 from ape_jax.errors import UserError
 from ape_jax.runs import build
-from ape_jax.towers import aligned
+from ape_jax.towers import aligned, loading
 from ape_jax.towers.aligned import Aligned, Top
-from ape_jax.towers.tower import Tower
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +34,7 @@ class Imported:
     Attributes:
       config: the config that would make such a model; it names no pairs.
       model: the model.
-      image, text: the towers.
+      towers: as they were read.
       trainable: heads and scale.
       frozen: the towers' parameters.
       unread: see `Aligned`.
@@ -44,8 +42,7 @@ class Imported:
 
     config: Config
     model: Model
-    image: Tower
-    text: Tower
+    towers: build.Towers
     trainable: PyTree
     frozen: PyTree
     unread: Mapping[str, np.ndarray]
@@ -66,14 +63,14 @@ def load(spec: str | os.PathLike[str], settings: Mapping[str, Any] | None = None
     own = {"image.tower": spec, "text.tower": spec, "image.dtype": "float32"}
     own |= {"text.dtype": "float32", **config_settings(found), **(settings or {})}
     config = Config().replace(own)
-    image, text = (towers.load(spec, kind=k, dtype=config.side(k).dtype) for k in ("image", "text"))
-    model = build.make_model(config, image, text)
-    trainable, frozen = model.init(config.seed)
+    read = (loading.read(spec, kind=k, dtype=config.side(k).dtype) for k in ("image", "text"))
+    towers = build.Towers.of(*read)
+    model = build.make_model(config, towers)
+    trainable, frozen = model.init(config.seed, towers.params)
     return Imported(
         config=config,
         model=model,
-        image=image,
-        text=text,
+        towers=towers,
         trainable=install(trainable, found, spec),
         frozen=frozen,
         unread=found.unread,

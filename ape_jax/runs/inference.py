@@ -25,7 +25,6 @@ from ape_jax.runs.aligner import Aligner
 from ape_jax.runs.checkpoint import SOLVED, Checkpoints
 from ape_jax.runs.embed import Embedder
 from ape_jax.towers import aligned
-from ape_jax.towers.tower import Tower
 
 
 def load(directory: str | os.PathLike[str]) -> Aligner:
@@ -67,7 +66,7 @@ def towers_before_and_after(
     run = restore(directory)
     image, text = run.model.image, run.model.text
     kept = "mean" if image.pooling == "none" else image.pooling
-    pooled = heads.OnPooledText(heads.Identity(), run.text.config, run.config.text.pooling)
+    pooled = heads.OnPooledText(heads.Identity(), text.tower.config, run.config.text.pooling)
     after = dataclasses.replace(
         run.model,
         image=dataclasses.replace(image, head=heads.Identity(), pooling=kept),
@@ -79,12 +78,13 @@ def towers_before_and_after(
         image=dataclasses.replace(after.image, tune="frozen"),
         text=dataclasses.replace(after.text, tune="frozen"),
     )
-    start, frozen = before.init(run.config.seed)
+    towers = build.load_towers(run.config, run.path / build.TOWERS).params
+    start, frozen = before.init(run.config.seed, towers)
     frozen = mesh_lib.place_frozen(frozen, run.mesh, run.config.mesh.shard_min_size)
     return (
         run.aligner(before, start, frozen),
         run.aligner(after, run.trainable, run.frozen),
-        run.model.init(run.config.seed)[0],
+        run.model.init(run.config.seed, towers)[0],
         run.trainable,
     )
 
@@ -103,8 +103,6 @@ class Restored:
     path: pathlib.Path
     config: Config
     model: Model
-    image: Tower
-    text: Tower
     mesh: Mesh
     trainable: PyTree
     frozen: PyTree
@@ -125,8 +123,8 @@ class Restored:
             trainable,
             frozen,
             Embedder(model, self.mesh, self.config.eval.batch),
-            self.image.prepare.transform,
-            self.text.prepare,
+            self.model.image.tower.prepare.transform,
+            self.model.text.tower.prepare,
             float(scale),
             None if bias is None else float(bias),
         )
@@ -157,12 +155,12 @@ def restore(
     checkpoints = Checkpoints(path, config.train.keep)
     if checkpoints.latest is None:
         raise UserError(f"{path} holds no finished checkpoint yet; run the training again")
-    image, text = build.load_towers(config, path / build.TOWERS)
-    checkpoints.check(provenance.meta(config, image, text))
+    towers = build.load_towers(config, path / build.TOWERS)
+    checkpoints.check(provenance.meta(config, towers))
     mesh = mesh_lib.make_mesh()
     step, meta = checkpoints.latest, checkpoints.meta
-    model = build.make_model(config, image, text, meta.get(SOLVED))
-    trainable, frozen = model.init(config.seed)
+    model = build.make_model(config, towers, meta.get(SOLVED))
+    trainable, frozen = model.init(config.seed, towers.params)
     frozen = mesh_lib.place_frozen(frozen, mesh, config.mesh.shard_min_size)
     trainable = mesh_lib.place_replicated(trainable, mesh)
     fixed = mesh_lib.place_replicated({k: v for k, v in frozen.items() if k == "statistics"}, mesh)
@@ -173,8 +171,6 @@ def restore(
         path=path,
         config=config,
         model=model,
-        image=image,
-        text=text,
         mesh=mesh,
         trainable=trainable,
         frozen={**frozen, **fixed},
@@ -190,12 +186,10 @@ def _finished(spec: str, settings: Mapping[str, Any] | None) -> Restored:
         path=pathlib.Path(spec),
         config=found.config,
         model=found.model,
-        image=found.image,
-        text=found.text,
         mesh=mesh,
         trainable=mesh_lib.place_replicated(found.trainable, mesh),
         frozen=mesh_lib.place_frozen(found.frozen, mesh, found.config.mesh.shard_min_size),
         step=0,
-        meta=provenance.meta(found.config, found.image, found.text),
+        meta=provenance.meta(found.config, found.towers),
         unread=found.unread,
     )

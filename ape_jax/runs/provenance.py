@@ -8,17 +8,17 @@ from ape_jax.config import Config
 from ape_jax.data import order
 from ape_jax.data.pairs import Pairs
 from ape_jax.features.fingerprint import preparation
-from ape_jax.towers.tower import Tower
+from ape_jax.runs.build import Towers
 
 
-def meta(config: Config, image: Tower, text: Tower, pairs: Pairs | None = None) -> dict[str, Any]:
+def meta(config: Config, towers: Towers, pairs: Pairs | None = None) -> dict[str, Any]:
     """What a checkpoint holds instead of towers and data: their names and hashes."""
     found = {
-        "image tower": {"spec": config.image.tower, "digest": image.digest},
-        "text tower": {"spec": config.text.tower, "digest": text.digest},
+        "image tower": {"spec": config.image.tower, "digest": towers.image.digest},
+        "text tower": {"spec": config.text.tower, "digest": towers.text.digest},
         # The same tensors under another tokenizer or image size would be wrong without a word.
-        "image preparation": preparation(image.prepare.transform),
-        "text preparation": preparation(text.prepare),
+        "image preparation": preparation(towers.image.prepare.transform),
+        "text preparation": preparation(towers.text.prepare),
     }
     if pairs is not None:
         found["pairs"] = {"spec": config.data.pairs, "digest": pairs.digest}

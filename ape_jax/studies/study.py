@@ -18,7 +18,7 @@ import jax
 
 from ape_jax import config as config_lib
 from ape_jax.config import Config, schema
-from ape_jax.data.vectors import is_vectors
+from ape_jax.config.precomputed import is_precomputed
 from ape_jax.errors import UserError
 from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import hosts
@@ -149,7 +149,7 @@ def _check(config: StudyConfig) -> None:
                 f"config.{key}: a study sets it in each of its runs; write {neutral!r}, found "
                 f"{found!r}"
             )
-    if "pixels" in config.study.methods and is_vectors(config.data.pairs):
+    if "pixels" in config.study.methods and is_precomputed(config.data.pairs):
         raise UserError("config.study.methods: given vectors have no pixels; leave 'pixels' out")
     if not config.data.eval:
         raise UserError("config.data.eval: a study needs at least one set to evaluate on")

@@ -1,4 +1,4 @@
-"""`towers.load` and `towers.build`: from a spec or a config.json to a tower."""
+"""`towers.read`, `towers.load` and `towers.build`: from a spec or a config.json to a tower."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ape_jax.config.precomputed import is_precomputed
 from ape_jax.errors import UserError
-from ape_jax.nn import int8 as weights
-from ape_jax.towers import given
+from ape_jax.nn import int8
+from ape_jax.towers import precomputed
 from ape_jax.towers.family import Family
 from ape_jax.towers.files import halves, names, sources
 from ape_jax.towers.registry import FAMILIES, find
 from ape_jax.towers.shapes import abstract_params
 from ape_jax.towers.text import big_vision as big_vision_text
-from ape_jax.towers.tower import Kind, Tower, TowerConfig
+from ape_jax.towers.tower import BoundTower, Kind, Tower, TowerConfig
 from ape_jax.towers.vision import big_vision
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -89,10 +90,10 @@ def build(
     Args:
       config: the content of a config.json, its path, or the path of its directory.
       kind: which half of a two-tower config.
-      dtype, param_dtype, image_size, max_length, prefix, unroll: as for `load`.
+      dtype, param_dtype, image_size, max_length, prefix, unroll: as for `read`.
 
     Raises:
-      UserError: as `load`, as far as the config is concerned.
+      UserError: as `read`, as far as the config is concerned.
     """
     directory = None
     if isinstance(config, Mapping):
@@ -113,7 +114,21 @@ def build(
     return plan.module(plan.config, unroll), plan.config
 
 
-def load(
+def load(spec: str | Path, **options: Any) -> BoundTower:
+    """Load a pretrained tower, bound to its weights; spec and options as for `read`.
+
+    Example:
+      tower = towers.load("hf:facebook/dinov2-small", dtype="float32")
+      out = tower(tower.prepare(["cat.png"]))
+
+    Raises:
+      UserError: as `read`.
+    """
+    tower, params = read(spec, **options)
+    return BoundTower(tower, jax.tree.map(jnp.asarray, params))
+
+
+def read(
     spec: str | Path,
     *,
     kind: Kind | None = None,
@@ -123,18 +138,18 @@ def load(
     max_length: int | None = None,
     prefix: str | None = None,
     unroll: bool = False,
-) -> Tower:
-    """Load a pretrained tower.
+) -> tuple[Tower, dict[str, Any]]:
+    """Read a pretrained tower: its description, and its parameters as NumPy arrays.
 
     Args:
       spec: `hf:org/name[@revision]`, a directory (config.json + *.safetensors [+ tokenizer.json,
         preprocessor_config.json]), a big_vision `.npz` (for a text tower with its tokenizer
-        beside it), `demo:NAME`, or `features:WIDTH` for a side
-        whose vectors are given (options do not apply to it).
+        beside it), `demo:NAME`, or `features:WIDTH` for a side whose features are precomputed
+        (options do not apply to it).
       kind: "image" or "text"; needed where one directory holds both, else a check.
       dtype: input dtype of matrix products, "bfloat16" or "float32"; they accumulate in float32.
       param_dtype: dtype the parameters are kept in, "float32" or "bfloat16"; with "int8" the
-        kernels of the blocks are, for a tower that is not trained (`weights.quantized`).
+        kernels of the blocks are, for a tower that is not trained (`int8.quantized`).
       image_size: pixels a side, for another input size than the files say: the position table is
         interpolated once and `prepare` makes images of that size. (A tower encodes any size
         without this; then the table is interpolated in the forward pass, with the same result.)
@@ -142,12 +157,15 @@ def load(
       prefix: put before each text ("query: ").
       unroll: unroll the scan over blocks, so that XLA's cost analysis counts every block.
 
+    Returns:
+      The tower, and its parameters on the host: where they lie on devices is the caller's choice.
+
     Raises:
       UserError: the spec names nothing, the config is of no supported family, a tensor is
         missing, unexpected or misshapen, a file is damaged, or an option does not fit.
     """
-    if given.is_given(spec):
-        return given.load(spec, kind)
+    if is_precomputed(spec):
+        return precomputed.read(spec, kind), {}
     found = _found(sources.resolve(str(spec)), kind)
     family = found.family
     plan = _blueprint(
@@ -160,25 +178,25 @@ def load(
     params, digest = _read(plan, found.tables, found.tensors)
     options = plan.options
     if plan.int8:  # Among the options, since the module has no part in it.
-        params, options = weights.quantized(params), {**options, "weights": INT8}
-    return Tower(
+        params, options = int8.quantized(params), {**options, "weights": INT8}
+    tower = Tower(
         kind=family.kind,
         module=plan.module(plan.config, unroll),
-        params=params,
         config=plan.config,
         prepare=found.prepare(plan.config, plan.options),
         spec=str(spec),
         digest=digest,
         options=options,
-        apart=found.apart,
+        excluded=found.excluded,
     )
+    return tower, params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Found:
-    """A tower in its files: `prepare` takes its config and the options of `load`.
+    """A tower in its files: `prepare` takes its config and the options of `read`.
 
-    `apart` is as for `Tower`.
+    `excluded` is as for `Tower`.
     """
 
     family: Family
@@ -186,7 +204,7 @@ class _Found:
     tables: tuple[names.NameTable, ...]
     tensors: names.Tensors
     prepare: Callable[[Any, Mapping[str, Any]], Callable[..., Any]]
-    apart: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
 
 def _found(path: Path, kind: Kind | None) -> _Found:
@@ -203,7 +221,7 @@ def _found(path: Path, kind: Kind | None) -> _Found:
         tables=family.tables,
         tensors=half.within(tensors),
         prepare=functools.partial(family.prepare, path),
-        apart=half.left_out(tensors),
+        excluded=half.left_out(tensors),
     )
 
 
@@ -242,8 +260,7 @@ def _read(
         return array
 
     params = names.load_params(matched, found, expected, read, plan.types["param_dtype"])
-    params = plan.family.resize(params, plan.file_config, plan.config)
-    return jax.tree.map(jnp.asarray, params), digest.hexdigest()
+    return plan.family.resize(params, plan.file_config, plan.config), digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=32)  # tracing `init` takes longer than reading a small tower

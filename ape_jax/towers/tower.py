@@ -1,4 +1,4 @@
-"""A pretrained encoder with its weights: what `towers.load` gives back.
+"""A pretrained encoder: its description, and beside it a tree of weights.
 
 Every family's module has one static field `config` (a `TowerConfig`), the fields `dtype`,
 `param_dtype`, `unroll` and `remat` (image towers also `inference`), and four methods:
@@ -150,48 +150,36 @@ def slice_blocks(blocks: PyTree, start: int, stop: int) -> PyTree:
     return jax.tree.map(lambda a: a[start:stop], blocks)
 
 
+Params = Mapping[str, Any]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Tower:
-    """A pretrained encoder.
-
-    Example:
-      tower = towers.load("demo:vit_s14")
-      out = tower(tower.prepare(["cat.png"]))      # out.tokens, out.mask, out.pooled
+    """A pretrained encoder without its weights, which `towers.read` gives beside it.
 
     Attributes:
       kind: "image" or "text".
       module: the Flax module; `module.apply({"params": params}, batch)` is the plain forward.
-      params: nested dict of arrays; blocks stacked [L, ...] under "blocks".
       config: the family's TowerConfig.
       prepare: raw images or texts -> batch of numpy arrays.
       spec: what it was loaded from.
       digest: sha256 over names, types, shapes and bytes of the tensors as they lie in the file.
       options: the load options that changed the tower, for whoever records it.
-      apart: tensors that lie among the tower's and are not its own: LilT's adapters.
+      excluded: tensors that lie among the tower's and are not its own: LilT's adapters.
     """
 
     kind: Kind
     module: nn.Module
-    params: Mapping[str, Any]
     config: Any
     prepare: Callable[..., dict[str, Any]]
     spec: str
     digest: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    apart: tuple[str, ...] = ()
-
-    def __call__(
-        self, batch: Mapping[str, Any], layer: int = -1, pooling: str | None = None
-    ) -> Encoded:
-        """Encode one batch with the tower's own parameters (compiled once a shape)."""
-        depth, final, pooling = self._resolve(layer, pooling)
-        # Only blocks that run are handed over, and the compiled function is shared by all towers
-        # of the same module.
-        return _encode(self.module, depth, final, pooling, self.params, dict(batch))
+    excluded: tuple[str, ...] = ()
 
     def apply(
         self,
-        params: Mapping[str, Any],
+        params: Params,
         batch: Mapping[str, Any],
         *,
         layer: int = -1,
@@ -200,7 +188,7 @@ class Tower:
         """Encode a batch with these parameters: pure, differentiable, jit-able.
 
         Args:
-          params: as `self.params`.
+          params: nested dict of arrays; blocks stacked [L, ...] under "blocks".
           batch: {"image": f32 [B, H, W, 3]} or {"ids": i32 [B, T], "mask": bool [B, T]}.
           layer: as transformers' `hidden_states` counts. -1 is the final output (after the last
             norm where there is one); k > 0 the residual stream after block k, of which only the
@@ -211,11 +199,11 @@ class Tower:
         Raises:
           UserError: a layer or pooling the tower does not have.
         """
-        return _forward(self.module, *self._resolve(layer, pooling), params, batch)
+        return _forward(self.module, *self.resolve(layer, pooling), params, batch)
 
     def resume(
         self,
-        params: Mapping[str, Any],
+        params: Params,
         tokens: Float[Array | np.ndarray, "b t d"],
         mask: Bool[Array | np.ndarray, "b t"],
         *,
@@ -230,7 +218,7 @@ class Tower:
         may be left out: if "blocks" is shorter than the tower is deep, it must hold the blocks
         `start`.. alone.
         """
-        depth, final, pooling = self._resolve(layer, pooling)
+        depth, final, pooling = self.resolve(layer, pooling)
         if not 0 <= start <= depth:
             raise UserError(f"start is {start}; write a number from 0 to {depth}")
         if start < depth and _stack_depth(params) == self.config.depth:
@@ -241,8 +229,15 @@ class Tower:
         run = partial(_blocks_and_finish, final=final, pooling=pooling)
         return nn.apply(run, module)({"params": params}, tokens, mask)
 
-    def _resolve(self, layer: int, pooling: str | None) -> tuple[int, bool, str]:
-        """(blocks to run, whether it is the final output, pooling)."""
+    def resolve(self, layer: int, pooling: str | None) -> tuple[int, bool, str]:
+        """What `apply` makes of a layer and a pooling.
+
+        Returns:
+          The blocks to run, whether that gives the final output, and the pooling.
+
+        Raises:
+          UserError: a layer or pooling the tower does not have.
+        """
         depth = self.config.depth
         if not -depth - 1 <= layer <= depth:
             raise UserError(
@@ -256,6 +251,42 @@ class Tower:
         if pooling == "map" and not final:
             raise UserError(f"pooling 'map' belongs to layer -1; write another for layer {layer}")
         return (depth if final else layer % (depth + 1)), final, pooling
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BoundTower:
+    """A tower bound to its weights: what `towers.load` gives to people at a prompt.
+
+    Example:
+      tower = towers.load("demo:vit_s14")
+      out = tower(tower.prepare(["cat.png"]))      # out.tokens, out.mask, out.pooled
+
+    Attributes:
+      tower: the description.
+      params: nested dict of arrays; blocks stacked [L, ...] under "blocks".
+    """
+
+    tower: Tower
+    params: Params = dataclasses.field(repr=False)
+
+    @property
+    def config(self) -> Any:
+        """The family's TowerConfig."""
+        return self.tower.config
+
+    @property
+    def prepare(self) -> Callable[..., dict[str, Any]]:
+        """Raw images or texts -> batch of numpy arrays."""
+        return self.tower.prepare
+
+    def __call__(
+        self, batch: Mapping[str, Any], layer: int = -1, pooling: str | None = None
+    ) -> Encoded:
+        """Encode one batch (compiled once a shape); layer and pooling as for `Tower.apply`."""
+        depth, final, pooling = self.tower.resolve(layer, pooling)
+        # Only blocks that run are handed over, and the compiled function is shared by all towers
+        # of the same module.
+        return _encode(self.tower.module, depth, final, pooling, self.params, dict(batch))
 
 
 def _with_depth(module: nn.Module, depth: int) -> nn.Module:

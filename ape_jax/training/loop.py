@@ -84,7 +84,7 @@ def train_and_evaluate(
     with workdir.held(path):
         with workdir.given_back(path, fresh):
             towers = build.load_towers(config)
-            meta = provenance.meta(config, *towers, sources.train)
+            meta = provenance.meta(config, towers, sources.train)
             checkpoints = Checkpoints(path, config.train.keep, clean=True)
             checkpoints.check(meta)  # Before anything is encoded.
             solved = checkpoints.solved

@@ -15,6 +15,7 @@ from jaxtyping import Float, PyTree
 from ape_jax.align.model import Model
 from ape_jax.align.tuning import selection
 from ape_jax.config import Config
+from ape_jax.config.precomputed import PREFIX, is_precomputed
 from ape_jax.data import order
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import VectorPairs, open_source
@@ -26,8 +27,6 @@ from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build, imported
 from ape_jax.terminal import tables as report
-from ape_jax.towers import given
-from ape_jax.towers.tower import Tower
 from ape_jax.training import optim, solve
 from ape_jax.training.evaluation import RetrievalTask
 
@@ -95,7 +94,7 @@ def _open(config: Config, spec: str, key: str) -> Pairs:
     if not isinstance(pairs, VectorPairs):
         return pairs
     widths = {"image": pairs.image.shape[-1]}
-    if (pairs.text is not None) != given.is_given(config.text.tower):
+    if (pairs.text is not None) != is_precomputed(config.text.tower):
         found = "words" if pairs.text is None else "vectors"
         raise UserError(
             f"config.{key}: the captions of {spec!r} are {found}; write a text.tower for those, "
@@ -104,10 +103,10 @@ def _open(config: Config, spec: str, key: str) -> Pairs:
     if pairs.text is not None:
         widths["text"] = pairs.text.flat.shape[-1]
     for side, width in widths.items():
-        if config.side(side).tower != f"{given.PREFIX}{width}":
+        if config.side(side).tower != f"{PREFIX}{width}":
             raise UserError(
                 f"config.{side}.tower: the {side} vectors of {spec!r} are {width} wide; write "
-                f"'{given.PREFIX}{width}', found {config.side(side).tower!r}"
+                f"'{PREFIX}{width}', found {config.side(side).tower!r}"
             )
     return pairs
 
@@ -131,7 +130,7 @@ class Assembly:
     readers: frontier.Readers
 
 
-def assemble(config: Config, towers: tuple[Tower, Tower]) -> Assembly:
+def assemble(config: Config, towers: build.Towers) -> Assembly:
     """Makes the model and places it on the mesh.
 
     Raises:
@@ -141,8 +140,8 @@ def assemble(config: Config, towers: tuple[Tower, Tower]) -> Assembly:
     trained = config.method == "train"
     if trained:
         mesh_lib.check_batch(config.train, mesh)
-    model = build.make_model(config, *towers)
-    trainable, frozen = model.init(config.seed)
+    model = build.make_model(config, towers)
+    trainable, frozen = model.init(config.seed, towers.params)
     if config.start.model:
         trainable = imported.start(config, trainable)
     if trained:
@@ -155,14 +154,14 @@ def assemble(config: Config, towers: tuple[Tower, Tower]) -> Assembly:
         mesh=mesh,
         trainable=trainable,
         frozen=frozen,
-        readers=frontier.make_readers(config, model, frozen, mesh),
+        readers=frontier.make_readers(config, model, frozen, mesh, towers.params),
     )
 
 
 def prepare(
     config: Config,
     sources: Sources,
-    towers: tuple[Tower, Tower],
+    towers: build.Towers,
     store: FeatureStore,
     solved: Mapping[str, Any] | None = None,
 ) -> Run:
@@ -173,7 +172,7 @@ def prepare(
     Args:
       config: the resolved config.
       sources: the pairs.
-      towers: the image and the text tower.
+      towers: the image and the text tower, as they were read.
       store: features that this process has already.
       solved: the record of a closed form that was solved before and need not be again, because the
         heads will be restored.
@@ -198,7 +197,7 @@ def prepare(
         frozen["statistics"] = mesh_lib.place_replicated(statistics, made.mesh)
     trainable = made.trainable
     if solve.method(config):
-        model, trainable, solved = _solved(config, towers, dataset, frozen, solved)
+        model, trainable, solved = _solved(config, towers, dataset, trainable, frozen, solved)
     tasks = frontier.evaluation_parts(config, model, sources, made.readers)
     how = config.mesh.shard_min_size, config.mesh.rules
     return Run(
@@ -215,8 +214,9 @@ def prepare(
 
 def _solved(
     config: Config,
-    towers: tuple[Tower, Tower],
+    towers: build.Towers,
     dataset: Dataset,
+    trainable: PyTree,
     frozen: PyTree,
     record: Mapping[str, Any] | None,
 ) -> tuple[Model, PyTree, Mapping[str, Any]]:
@@ -225,8 +225,10 @@ def _solved(
     if record is None:
         solution = solve.solve(config, dataset, frozen.get("statistics"))
         record = solution.record
-    model = build.make_model(config, *towers, record)
-    trainable, _ = model.init(config.seed)
+    model = build.make_model(config, towers, record)
+    heads = {name: tree for name, tree in model.init_heads(config.seed).items() if tree}
+    rest = {name: tree for name, tree in trainable.items() if not name.endswith("_head")}
+    trainable = {**rest, **heads}
     return model, trainable if solution is None else solve.install(trainable, solution), record
 
 

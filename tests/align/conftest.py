@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ape_jax import towers
-from ape_jax.towers.tower import Tower
+from ape_jax.towers.tower import BoundTower, Tower
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 TEXT = {"intermediate_size": 64, "vocab_size": 60, "max_position_embeddings": 16}
@@ -31,15 +31,10 @@ def _random_tower(name, *, seed=0, **fields):
         lambda leaf: jnp.asarray(0.2 * rng.normal(size=leaf.shape) + 0.1, jnp.float32),
         towers.abstract_params(module),
     )
-    return Tower(
-        kind=config.kind,
-        module=module,
-        params=params,
-        config=config,
-        prepare=None,
-        spec=name,
-        digest=name,
+    tower = Tower(
+        kind=config.kind, module=module, config=config, prepare=None, spec=name, digest=name
     )
+    return BoundTower(tower, params)
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +49,7 @@ def batch_for():
 
     def make(tower):
         rng = np.random.default_rng(1)
-        if tower.kind == "image":
+        if tower.config.kind == "image":
             return {"image": jnp.asarray(rng.normal(size=(4, 32, 32, 3)), jnp.float32)}
         mask = np.arange(10) < np.array([10, 4, 1, 7])[:, None]
         ids = np.where(mask, rng.integers(5, 58, size=(4, 10)), 0).astype(np.int32)

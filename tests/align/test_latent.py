@@ -25,7 +25,6 @@ WIDTH = 8
 @dataclasses.dataclass
 class FakeTower:
     config: TowerConfig
-    params: dict = dataclasses.field(default_factory=dict)
 
 
 def tower(kind):
@@ -105,7 +104,7 @@ def test_lambda_is_beta_distributed(alpha):
 def test_mixed_training_is_training_on_mixed_vectors_with_one_lambda(rng):
     # With a linear head on mean-pooled text, what is mixed are the towers' own pooled features.
     model = make_model(heads.OnPooledText(heads.Linear(WIDTH, jnp.float32), tower("text").config))
-    trainable, frozen = model.init(0)
+    trainable, frozen = model.init(0, {"image_tower": {}, "text_tower": {}})
     batch, key, settings = make_batch(rng), jax.random.key(4), Latent(mixup=1.0)
     got = contrastive_loss(model, "softmax", None, trainable, frozen, batch, key, settings)
 
@@ -127,7 +126,7 @@ def test_mixed_training_is_training_on_mixed_vectors_with_one_lambda(rng):
 
 def test_a_token_mlp_mixes_before_its_last_layer(rng):
     model = make_model()
-    trainable, frozen = model.init(0)
+    trainable, frozen = model.init(0, {"image_tower": {}, "text_tower": {}})
     batch = make_batch(rng)
     text = model.text_features(frozen, batch)
     got = model.align_texts(trainable, frozen, text, None, lambda z: latent.mix(z, 0.3))
@@ -147,7 +146,7 @@ def test_a_mixed_pair_has_the_id_of_its_larger_part(weight, expected):
 
 def run_steps(settings, rng, steps=3, seed=0):
     model = make_model()
-    trainable, frozen = model.init(0)
+    trainable, frozen = model.init(0, {"image_tower": {}, "text_tower": {}})
     optimizer = optax.adam(1e-2)
     step = jax.jit(make_step(model, "softmax", optimizer, latent=settings))
     state, seen, batch = init_state(trainable, optimizer), [], make_batch(rng)
@@ -166,7 +165,7 @@ def test_augmentation_is_keyed_by_seed_and_step():
     assert first != other
     # The same batch and parameters at two steps: other draws.
     model = make_model()
-    trainable, frozen = model.init(0)
+    trainable, frozen = model.init(0, {"image_tower": {}, "text_tower": {}})
     batch, key = make_batch(np.random.default_rng(0)), jax.random.key(0)
     values = {
         float(contrastive_loss(model, "softmax", None, trainable, frozen, batch, rng, settings))
@@ -179,7 +178,7 @@ def test_off_is_the_same_program():
     off = {"mixup": 0.0, "noise": 0.0, "dropout": 0.0}
     assert latent.from_config(off) is None
     model = make_model()
-    trainable, frozen = model.init(0)
+    trainable, frozen = model.init(0, {"image_tower": {}, "text_tower": {}})
     batch = make_batch(np.random.default_rng(0))
 
     def program(settings):
@@ -193,7 +192,7 @@ def test_off_is_the_same_program():
 
 def test_without_a_key_nothing_is_augmented(rng):
     model = make_model()
-    trainable, frozen = model.init(0)
+    trainable, frozen = model.init(0, {"image_tower": {}, "text_tower": {}})
     batch = make_batch(rng)
     arguments = (model, "softmax", None, trainable, frozen, batch, None)
     settings = Latent(mixup=1.0, noise=1.0, dropout=0.5)

@@ -1,6 +1,6 @@
 """The ten variants of LilT (arXiv 2303.11866), counted in the trees of the real model."""
 
-import dataclasses
+import functools
 import math
 
 import jax
@@ -20,7 +20,6 @@ def side(config, tune, **options):
     tower = Tower(
         kind=config.kind,
         module=module,
-        params={},
         config=config,
         prepare=None,
         spec="",
@@ -39,17 +38,10 @@ def counts(image_tune, text_tune):
         "text": side(BERT_BASE, text_tune),
     }
 
-    def init(params):
-        placed = {
-            name: dataclasses.replace(s, tower=dataclasses.replace(s.tower, params=params[name]))
-            for name, s in sides.items()
-        }
-        return Model(**placed).init(0)
-
-    params = {name: towers.abstract_params(s.tower.module) for name, s in sides.items()}
+    params = {f"{name}_tower": towers.abstract_params(s.tower.module) for name, s in sides.items()}
     trained, frozen = (
         sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
-        for tree in jax.eval_shape(init, params)
+        for tree in jax.eval_shape(functools.partial(Model(**sides).init, 0), params)
     )
     return trained, trained + frozen
 

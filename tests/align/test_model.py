@@ -17,13 +17,18 @@ from ape_jax.training import step as step_lib
 def pair(tiny):
     options = {"dtype": "float32", "unroll": True}
     return (
-        towers.load(str(tiny / "image"), kind="image", **options),
-        towers.load(str(tiny / "text"), kind="text", **options),
+        towers.read(str(tiny / "image"), kind="image", **options),
+        towers.read(str(tiny / "text"), kind="text", **options),
     )
 
 
+@pytest.fixture(scope="module")
+def weights(pair):
+    return {"image_tower": pair[0][1], "text_tower": pair[1][1]}
+
+
 def make_model(pair, **changes):
-    image, text = pair
+    (image, _), (text, _) = pair
     head = heads.TokenMLP(32, text.config, depth=3, width=64, dtype=jnp.float32)
     sides = {
         "image": Side(tower=image, head=heads.Identity(), pooling="cls"),
@@ -46,28 +51,27 @@ def batch(rng):
     return {"image": image, "ids": np.where(mask, ids, 0), "mask": mask, "index": index}
 
 
-def test_only_the_head_and_the_scale_are_trainable_in_ape(model):
-    trainable, frozen = model.init(0)
+def test_only_the_head_and_the_scale_are_trainable_in_ape(model, weights):
+    trainable, frozen = model.init(0, weights)
     assert set(trainable) == {"text_head", "loss"}
     assert set(frozen) == {"image_tower", "text_tower", "statistics"}
 
 
-def test_a_trained_tower_moves_its_frontier_to_the_input(pair, batch):
+def test_a_trained_tower_moves_its_frontier_to_the_input(pair, weights, batch):
+    text = pair[1][0]
     model = make_model(
         pair,
-        text=Side(
-            tower=pair[1], head=heads.OnPooledText(heads.Linear(32), pair[1].config), tune="full"
-        ),
+        text=Side(tower=text, head=heads.OnPooledText(heads.Linear(32), text.config), tune="full"),
     )
-    trainable, frozen = model.init(0)
+    trainable, frozen = model.init(0, weights)
     assert "text_tower" in trainable and "text_tower" not in frozen
     features = model.text_features(frozen, batch)
     assert features.tokens is None
     np.testing.assert_array_equal(features.ids, batch["ids"])
 
 
-def test_cached_features_give_the_same_loss_as_raw_inputs(model, batch):
-    trainable, frozen = model.init(0)
+def test_cached_features_give_the_same_loss_as_raw_inputs(model, weights, batch):
+    trainable, frozen = model.init(0, weights)
     text = model.encode_texts(frozen, batch)
     cached = {
         "pooled": model.encode_images(frozen, batch["image"]),
@@ -82,8 +86,8 @@ def test_cached_features_give_the_same_loss_as_raw_inputs(model, batch):
     np.testing.assert_allclose(raw_loss, cached_loss, rtol=1e-6)
 
 
-def test_statistics_centre_and_scale_the_untouched_image_side(model, batch):
-    trainable, frozen = model.init(0)
+def test_statistics_centre_and_scale_the_untouched_image_side(model, weights, batch):
+    trainable, frozen = model.init(0, weights)
     pooled = np.asarray(model.encode_images(frozen, batch["image"]))
     statistics = {"center": pooled.mean(0), "spread": pooled.std(0)}
     features = model.image_features({**frozen, "statistics": statistics}, batch)
@@ -93,8 +97,8 @@ def test_statistics_centre_and_scale_the_untouched_image_side(model, batch):
     np.testing.assert_allclose(zimg, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_scale_is_bounded_after_an_update_and_can_come_back(model):
-    trainable, frozen = model.init(0)
+def test_scale_is_bounded_after_an_update_and_can_come_back(model, weights):
+    trainable, frozen = model.init(0, weights)
     trainable["loss"]["log_scale"] = jnp.float32(10.0)
     bounded = model.clamp_scale(trainable)
     np.testing.assert_allclose(model.logit_scale(bounded, frozen)[0], 100.0, rtol=1e-5)
@@ -104,9 +108,9 @@ def test_scale_is_bounded_after_an_update_and_can_come_back(model):
 
 @pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
-def test_loss_and_gradients_on_eight_devices_equal_the_dense_reference(pair, batch, loss):
+def test_loss_and_gradients_on_eight_devices_equal_the_dense_reference(pair, weights, batch, loss):
     model = make_model(pair, bias=-1.0 if loss == "sigmoid" else None)
-    trainable, frozen = model.init(0)
+    trainable, frozen = model.init(0, weights)
     mesh = mesh_lib.make_mesh()
 
     def reference(trainable):
@@ -138,8 +142,8 @@ def compiled_costs(fn, *args):
     return compiled.cost_analysis()["flops"], compiled.memory_analysis().temp_size_in_bytes
 
 
-def test_a_step_costs_the_forward_pass_of_the_towers_and_three_heads(model, batch):
-    trainable, frozen = model.init(0)
+def test_a_step_costs_the_forward_pass_of_the_towers_and_three_heads(model, weights, batch):
+    trainable, frozen = model.init(0, weights)
     optimizer = optax.adamw(1e-3)
     step = step_lib.make_step(model, "softmax", optimizer)
     state = step_lib.init_state(trainable, optimizer)
@@ -161,8 +165,8 @@ def test_a_step_costs_the_forward_pass_of_the_towers_and_three_heads(model, batc
     assert step_temp < forward_temp + 4 * head_bytes + tower_bytes / 2
 
 
-def test_nothing_frozen_has_a_gradient_or_changes(model, batch):
-    trainable, frozen = model.init(0)
+def test_nothing_frozen_has_a_gradient_or_changes(model, weights, batch):
+    trainable, frozen = model.init(0, weights)
     gradient = jax.grad(
         lambda f: step_lib.contrastive_loss(model, "softmax", None, trainable, f, batch)
     )(frozen)

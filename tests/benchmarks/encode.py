@@ -135,8 +135,8 @@ def onnx_images(pixels: np.ndarray, folder: Path) -> Contestant:
 def frozen(spec: str, dtype: str, batch: int, **options: Any) -> encode.FrozenTower:
     """One of our towers, as a run has it."""
     read = {name: options.pop(name) for name in ("layer", "pooling") if name in options}
-    tower, mesh = towers.load(spec, dtype=dtype, **options), mesh_lib.make_mesh()
-    params = mesh_lib.place_frozen(tower.params, mesh, 2**20)
+    (tower, weights), mesh = towers.read(spec, dtype=dtype, **options), mesh_lib.make_mesh()
+    params = mesh_lib.place_frozen(weights, mesh, 2**20)
     return encode.FrozenTower(tower=tower, params=params, mesh=mesh, batch=batch, **read)
 
 

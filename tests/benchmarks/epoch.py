@@ -194,7 +194,7 @@ def make_run(config: Any, dataset: Dataset, mesh: Any) -> Run:
         text=Side(tower=text, head=head),
         standardize=True,
     )
-    trainable, frozen = model.init(0)
+    trainable, frozen = model.init(0, {"image_tower": {}, "text_tower": {}})
     placed = (mesh_lib.place_replicated(tree, mesh) for tree in (trainable, frozen))
     trainable, frozen = placed
     return Run(

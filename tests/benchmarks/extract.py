@@ -139,8 +139,8 @@ def caption_job(args: argparse.Namespace, texts: tuple[str, ...]) -> jobs.Captio
 def reader(spec: str, kind: str, args: argparse.Namespace, **read: Any) -> encode.FrozenTower:
     """A demo tower in bf16."""
     options = {"image_size": args.size} if kind == "image" else {}
-    tower, mesh = towers.load(spec, kind=kind, **options), mesh_lib.make_mesh()
-    params = mesh_lib.place_replicated(tower.params, mesh)
+    (tower, weights), mesh = towers.read(spec, kind=kind, **options), mesh_lib.make_mesh()
+    params = mesh_lib.place_replicated(weights, mesh)
     return encode.FrozenTower(tower=tower, params=params, mesh=mesh, batch=args.batch, **read)
 
 

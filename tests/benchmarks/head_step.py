@@ -116,7 +116,7 @@ class Bench:
         self.optim = config_lib.default().optim
         self.optim.weight_decay, self.optim.clip, self.optim.warmup = 0.1, 1.0, 0
         self.model = make_model(args)
-        self.trainable, self.frozen = self.model.init(0)
+        self.trainable, self.frozen = self.model.init(0, {"image_tower": {}, "text_tower": {}})
         schedule = optim_lib.make_schedule(self.optim, 1000)
         self._optimizer = optim_lib.make_optimizer(self.optim, schedule, self.trainable)
         step = step_lib.make_step(self.model, "softmax", self._optimizer)
@@ -198,7 +198,6 @@ def make_model(args: argparse.Namespace) -> Model:
         return Tower(
             kind=config.kind,
             module=None,
-            params={},
             config=config,
             prepare=lambda _: {},
             spec="none",

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 import time
@@ -132,31 +133,26 @@ def make_model(mode: str, args: argparse.Namespace) -> tuple[Model, tuple[PyTree
     image_tune, text_tune = mode.split("/")
     image, text = make_tower(VIT_S14, args, image_size=args.image_size), make_tower(MINILM, args)
     dtype = jnp.dtype(args.dtype)
-
-    def model(params: dict[str, PyTree]) -> Model:
-        towers = {
-            side: dataclasses.replace(tower, params=params[side])
-            for side, tower in (("image", image), ("text", text))
-        }
-        head = heads.Linear(JOINT, dtype=dtype)
-        text_head = heads.OnPooledText(heads.Linear(JOINT, dtype), text.config, "cls")
-        return Model(
-            image=Side(tower=towers["image"], head=head, tune=image_tune, pooling="cls"),
-            text=Side(tower=towers["text"], head=text_head, tune=text_tune),
-        )
-
-    params = {side: tower.params for side, tower in (("image", image), ("text", text))}
-    return model(params), jax.eval_shape(lambda params: model(params).init(0), params)
+    head = heads.Linear(JOINT, dtype=dtype)
+    text_head = heads.OnPooledText(heads.Linear(JOINT, dtype), text.config, "cls")
+    model = Model(
+        image=Side(tower=image, head=head, tune=image_tune, pooling="cls"),
+        text=Side(tower=text, head=text_head, tune=text_tune),
+    )
+    params = {
+        "image_tower": towers.abstract_params(image.module),
+        "text_tower": towers.abstract_params(text.module),
+    }
+    return model, jax.eval_shape(functools.partial(model.init, 0), params)
 
 
 def make_tower(config: dict[str, Any], args: argparse.Namespace, **options: int) -> Tower:
-    """A tower whose parameters are shapes."""
+    """A tower as its config.json describes it, without weights."""
     module, made = towers.build(config, dtype=args.dtype, unroll=True, **options)
     module = module.clone(remat=args.remat)
     return Tower(
         kind=made.kind,
         module=module,
-        params=towers.abstract_params(module),
         config=made,
         prepare=None,
         spec="",

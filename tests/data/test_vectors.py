@@ -5,7 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ape_jax.data.vectors import is_vectors, open_vectors
+from ape_jax.config.precomputed import is_precomputed
+from ape_jax.data.vectors import open_vectors
 from ape_jax.errors import UserError
 
 
@@ -150,5 +151,5 @@ def test_damaged_files_are_one_sentence(tmp_path, name):
 
 
 def test_specs_are_told_apart():
-    assert is_vectors("features:x.npz")
-    assert not is_vectors("pairs.jsonl")
+    assert is_precomputed("features:x.npz")
+    assert not is_precomputed("pairs.jsonl")

@@ -1,5 +1,6 @@
 """Small towers of every family on disk, all parameters random, and images that want care."""
 
+import functools
 import shutil
 from types import SimpleNamespace
 
@@ -109,27 +110,28 @@ def made(zoo):
             **settings,
         }
         config = config_lib.resolve(flat)
-        model = build.make_model(config, *build.load_towers(config), solved)
-        return _trained(config, model, *_parameters(model))
+        towers = build.load_towers(config)
+        model = build.make_model(config, towers, solved)
+        return _trained(config, model, *_parameters(model, towers.params))
 
     return make
 
 
-def _parameters(model):
+def _parameters(model, towers):
     """The model's two trees without `init`, which takes seconds to compile.
 
     Nothing that is trained is zero, nor a norm the identity; what is frozen is the towers' own, and
     what is trained of a real tower is near to it.
     """
-    trainable, frozen = jax.eval_shape(lambda: model.init(0))
+    trainable, frozen = jax.eval_shape(functools.partial(model.init, 0), towers)
     rng = np.random.default_rng(0)
 
     def drawn(name, leaf):
         values = 0.1 * rng.normal(size=leaf.shape) + name.endswith(("scale", "variance"))
         return jnp.asarray(values, jnp.float32)
 
-    def moved(tower):
-        own = flatten(tower.params) if tower.spec.startswith("demo:") else {}
+    def moved(spec, own):
+        own = own if spec.startswith("demo:") else {}
 
         def move(name, leaf):
             if name not in own:
@@ -139,15 +141,15 @@ def _parameters(model):
 
         return move
 
-    def kept(tower):
-        own = flatten(tower.params)
+    def kept(own):
         return lambda name, leaf: own[name][: leaf.shape[0]].reshape(leaf.shape)
 
     draw = {}
     for side in ("image", "text"):
-        tower, name = getattr(model, side).tower, f"{side}_tower"
-        frozen[name] = _mapped(kept(tower), frozen.get(name, {}))
-        draw[name] = moved(tower)
+        name = f"{side}_tower"
+        own = flatten(towers[name])
+        frozen[name] = _mapped(kept(own), frozen.get(name, {}))
+        draw[name] = moved(getattr(model, side).tower.spec, own)
     if "statistics" in frozen:
         width = frozen["statistics"]["center"].shape
         center = jnp.asarray(rng.normal(size=width), jnp.float32)

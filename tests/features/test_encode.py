@@ -13,6 +13,7 @@ from ape_jax.features import encode, extract
 from ape_jax.features.jobs import CaptionJob, ImageJob
 from ape_jax.nn import inference
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.towers.tower import BoundTower
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def load(tiny):
 def frozen(tower, **settings):
     mesh = mesh_lib.make_mesh()
     params = mesh_lib.place_frozen(tower.params, mesh, 256)
-    return encode.FrozenTower(tower=tower, params=params, mesh=mesh, **settings)
+    return encode.FrozenTower(tower=tower.tower, params=params, mesh=mesh, **settings)
 
 
 def test_images_of_every_view_lie_at_their_record(load, tiny):
@@ -57,7 +58,7 @@ def test_texts_come_back_in_their_order_without_padding(load):
 def one_device(tower, **settings):
     mesh = mesh_lib.make_mesh(1)
     params = mesh_lib.place_frozen(tower.params, mesh, 256)
-    return encode.FrozenTower(tower=tower, params=params, mesh=mesh, **settings)
+    return encode.FrozenTower(tower=tower.tower, params=params, mesh=mesh, **settings)
 
 
 @pytest.mark.parametrize("size", [112, 224])
@@ -123,7 +124,7 @@ def test_streamed_texts_are_tokenised_once_and_come_longest_first(load):
     counted = dataclasses.replace(
         tower.prepare, encode=lambda texts: calls.extend(texts) or original(texts)
     )
-    tower = dataclasses.replace(tower, prepare=counted)
+    tower = BoundTower(dataclasses.replace(tower.tower, prepare=counted), tower.params)
     texts = ["a red bar of the bar", "red", "the red bar"] * 7
     parts = list(encode.stream_texts(frozen(tower, batch=8), texts))
     places = [int(i) for chosen, _ in parts for i in chosen]
@@ -140,7 +141,7 @@ def test_no_texts_give_nothing(load):
 
 @pytest.mark.parametrize(("body", "padded"), [(1, 4), (4, 6), (5, 8), (13, 16), (40, 16)])
 def test_short_texts_are_padded_little_and_none_beyond_the_tower(load, body, padded):
-    assert encode.padded_length(load("text"), body) == padded
+    assert encode.padded_length(load("text").tower, body) == padded
 
 
 def test_later_batches_are_started_before_an_earlier_one_is_handed_out():

@@ -39,7 +39,7 @@ def frozen(towers_of):
     def make(kind, **settings):
         tower, mesh = towers_of[kind], mesh_lib.make_mesh()
         params = mesh_lib.place_frozen(tower.params, mesh, 256)
-        return FrozenTower(tower=tower, params=params, mesh=mesh, batch=8, **settings)
+        return FrozenTower(tower=tower.tower, params=params, mesh=mesh, batch=8, **settings)
 
     return make
 
@@ -147,7 +147,7 @@ def test_tokens_below_an_appended_block_resume_as_the_whole_tower_does(
     features, _ = extract.images(image_job(frozen("image", layer=1), pairs), place)
     assert features.shape == (24, 1, 17, 32)
     tower = towers_of["image"]
-    rest = tower.resume(tower.params, features[:, 0], np.ones((24, 17), bool), start=1)
+    rest = tower.tower.resume(tower.params, features[:, 0], np.ones((24, 17), bool), start=1)
     whole = tower(tower.prepare([pair.image for pair in pairs]))
     np.testing.assert_allclose(rest.pooled, whole.pooled, rtol=1e-4, atol=1e-5)
 

@@ -18,7 +18,9 @@ def frozen(tiny):
         tower = towers.load(str(tiny / kind), kind=kind, **{"dtype": "float32", **options})
         mesh = mesh_lib.make_mesh()
         params = mesh_lib.place_replicated(tower.params, mesh)
-        return FrozenTower(tower=tower, params=params, mesh=mesh, layer=layer, pooling=pooling)
+        return FrozenTower(
+            tower=tower.tower, params=params, mesh=mesh, layer=layer, pooling=pooling
+        )
 
     return make
 

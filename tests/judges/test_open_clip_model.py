@@ -20,7 +20,7 @@ from ape_jax.data.pairs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import tasks, zeroshot
 from ape_jax.judges import as_open_clip
-from ape_jax.towers.given import VectorPrepare
+from ape_jax.towers.precomputed import VectorPrepare
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 TEMPLATES = ("{}", "a {}", "the picture of a {}")

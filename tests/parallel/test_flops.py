@@ -25,13 +25,15 @@ HEADS = {
 def flops_a_device(config, devices):
     """The compiler's count, of a tower's blocks one by one."""
     mesh = mesh_lib.make_mesh(devices)
-    towers = [
+    towers = shapes.abstract_towers(config)
+    image, text = (
         dataclasses.replace(tower, module=tower.module.clone(unroll=True))
         if hasattr(tower.module, "unroll")
         else tower
-        for tower in shapes.abstract_towers(config)
-    ]
-    model, trainable, frozen = shapes.abstract_model(config, *towers)
+        for tower in (towers.image, towers.text)
+    )
+    towers = dataclasses.replace(towers, image=image, text=text)
+    model, trainable, frozen = shapes.abstract_model(config, towers)
     one, optimizer = step.from_config(config, model, trainable, mesh)
     state = jax.eval_shape(lambda t: step.init_state(t, optimizer), trainable)
     state, frozen = jax.tree.map(

@@ -55,7 +55,7 @@ def test_model_and_batch_are_those_of_the_run(tiny_config, settings):
     )
     real = next(itertools.islice(source.batches(0), 1))
 
-    model, trainable, frozen = shapes.abstract_model(config, *shapes.abstract_towers(config))
+    model, trainable, frozen = shapes.abstract_model(config, shapes.abstract_towers(config))
     longest = max(made.model.text.tower.prepare.lengths(made.dataset.captions.texts))
     mesh = mesh_lib.make_mesh()
     mean = 1.0
@@ -69,9 +69,6 @@ def test_model_and_batch_are_those_of_the_run(tiny_config, settings):
     assert described(trainable) == described(made.trainable)
     assert described(frozen) == described(made.frozen)
     assert described(planned) == described(dict(real))
-    assert not any(
-        isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(model.image.tower.params)
-    )
 
 
 @pytest.mark.parametrize("spec", KNOWN)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import ape_jax
-from ape_jax import UserError, evaluate
+from ape_jax import UserError, evaluate, towers
 from ape_jax import config as config_lib
 from ape_jax.runs import build, imported
 from ape_jax.terminal import command
@@ -42,7 +42,7 @@ def in_torch(model, tower_inputs, images):
 def assert_same(model, path, images):
     ours = ape_jax.load(path)
     zimg, ztxt = ours.encode_image(images), ours.encode_text(TEXTS)
-    prepare = [build.towers.load(path, kind=kind).prepare for kind in ("image", "text")]
+    prepare = [towers.load(path, kind=kind).prepare for kind in ("image", "text")]
     inputs = prepare[0](images)["image"], prepare[1](TEXTS)
     want_image, want_text, logits = in_torch(model, inputs, images)
     for got, want in ((zimg, want_image), (ztxt, want_text)):
@@ -118,7 +118,7 @@ def test_heads_and_scale_of_training_start_from_the_model(finished, tiny):
     np.testing.assert_array_equal(kernel, found.text.projection[0])
     np.testing.assert_array_equal(started["text_head"]["dense_0"]["bias"], found.text.pooler[1])
     assert started["loss"]["log_scale"] == found.log_scale
-    fresh = made.model.init(0)[0]
+    fresh = made.model.init(0, build.load_towers(config).params)[0]
     assert jax.tree.structure(started) == jax.tree.structure(fresh)
 
 

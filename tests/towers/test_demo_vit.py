@@ -57,7 +57,7 @@ def test_inference_in_bfloat16_stays_near_float32_where_plain_does_not(tower, la
     mesh = mesh_lib.make_mesh(1)
     params = mesh_lib.place_frozen(narrow.params, mesh, 2**20)
     options = {"layer": layer, "pooling": "cls+mean"}
-    reader = FrozenTower(tower=narrow, params=params, mesh=mesh, batch=16, **options)
+    reader = FrozenTower(tower=narrow.tower, params=params, mesh=mesh, batch=16, **options)
     want = np.asarray(tower(batch, **options).pooled)
 
     def error(x):

@@ -10,6 +10,7 @@ import transformers
 
 from ape_jax import towers
 from ape_jax.demo.towers import assets
+from ape_jax.towers.tower import BoundTower
 
 CAPTIONS = [
     "a cat",
@@ -37,7 +38,7 @@ def real(request):
 
 def test_the_prefix_is_the_one_the_tower_was_trained_with(real):
     tower, _, _ = real
-    assert tower.prepare.prefix == PREFIXES[tower.spec.removeprefix("demo:")]
+    assert tower.prepare.prefix == PREFIXES[tower.tower.spec.removeprefix("demo:")]
 
 
 def test_ids_equal_auto_tokenizer(real):
@@ -69,7 +70,7 @@ def test_bfloat16_keeps_the_direction_of_sentence_embeddings(real):
     batch = tower.prepare([text for text in CAPTIONS if len(text) < 200])
     exact = np.asarray(tower(batch).pooled)
     # The same parameters; loading 470 MB again would test nothing more.
-    default = dataclasses.replace(tower, module=tower.module.clone(dtype=jnp.bfloat16))
-    rounded = np.asarray(default(batch).pooled)
+    narrow = dataclasses.replace(tower.tower, module=tower.tower.module.clone(dtype=jnp.bfloat16))
+    rounded = np.asarray(BoundTower(narrow, tower.params)(batch).pooled)
     cosine = (exact * rounded).sum(-1) / np.linalg.norm(exact, axis=-1)
     assert (cosine / np.linalg.norm(rounded, axis=-1)).min() > 0.999

@@ -1,12 +1,14 @@
 """Layers, pooling and resuming, on a small tower with random weights."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from ape_jax import towers
 from ape_jax.errors import UserError
-from ape_jax.towers.tower import Tower, check_pooling, pool
+from ape_jax.towers.tower import BoundTower, Tower, check_pooling, pool
 
 CONFIG = {
     "model_type": "dinov2",
@@ -27,15 +29,15 @@ def tower():
     params = jax.tree.map(
         lambda s: rng.normal(size=s.shape).astype(np.float32) / 2, towers.abstract_params(module)
     )
-    return Tower(
+    described = Tower(
         kind="image",
         module=module,
-        params=params,
         config=config,
         prepare=lambda images: {"image": np.stack(images)},
         spec="test",
         digest="",
     )
+    return BoundTower(described, params)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def batch():
 def test_resuming_from_a_hidden_state_is_the_rest_of_the_tower(tower, batch, start, layer):
     want = tower(batch, layer=layer)
     below = tower(batch, layer=start, pooling="none")
-    got = tower.resume(tower.params, below.tokens, below.mask, start=start, layer=layer)
+    got = tower.tower.resume(tower.params, below.tokens, below.mask, start=start, layer=layer)
     np.testing.assert_allclose(got.tokens, want.tokens, atol=2e-5)
     np.testing.assert_allclose(got.pooled, want.pooled, atol=2e-5)
 
@@ -57,7 +59,7 @@ def test_resuming_needs_only_what_lies_above(tower, batch):
     below = tower(batch, layer=2, pooling="none")
     above = towers.take_blocks(tower.params, 2, 3)
     del above["embed"]
-    got = tower.resume(above, below.tokens, below.mask, start=2)
+    got = tower.tower.resume(above, below.tokens, below.mask, start=2)
     np.testing.assert_allclose(got.tokens, tower(batch).tokens, atol=2e-5)
 
 
@@ -75,8 +77,8 @@ def test_inner_layers_run_no_more_blocks_than_they_need(tower, batch):
         run = jax.jit(lambda p, b: tower_unrolled.apply(p, b, layer=layer))
         return run.lower(tower.params, batch).compile(QUICK).cost_analysis()["flops"]
 
-    module = tower.module.clone(unroll=True)
-    tower_unrolled = Tower(**(vars(tower) | {"module": module}))
+    module = tower.tower.module.clone(unroll=True)
+    tower_unrolled = dataclasses.replace(tower.tower, module=module)
     assert flops(1) < 0.5 * flops(3)
 
 
@@ -113,19 +115,19 @@ def test_poolings_of_texts_see_real_tokens_only():
 def test_an_attention_pooling_head_exists_at_the_output_only():
     _, config = towers.build({"model_type": "siglip_vision_model"})
     module, _ = towers.build({"model_type": "siglip_vision_model"})
-    empty = {"params": {}, "prepare": dict, "spec": "", "digest": ""}
+    empty = {"prepare": dict, "spec": "", "digest": ""}
     siglip = Tower(kind="image", module=module, config=config, **empty)
-    assert siglip._resolve(-1, None) == (12, True, "map")
-    assert siglip._resolve(5, None) == (5, False, "none")
+    assert siglip.resolve(-1, None) == (12, True, "map")
+    assert siglip.resolve(5, None) == (5, False, "none")
     with pytest.raises(UserError, match="belongs to layer -1"):
-        siglip._resolve(5, "map")
+        siglip.resolve(5, "map")
     with pytest.raises(UserError, match="pooling is 'cls'"):
-        siglip._resolve(-1, "cls")
+        siglip.resolve(-1, "cls")
 
 
 def test_apply_is_differentiable_in_its_parameters(tower, batch):
     def loss(params):
-        return tower.apply(params, batch).pooled.sum()
+        return tower.tower.apply(params, batch).pooled.sum()
 
     grads = jax.jit(jax.grad(loss)).lower(tower.params).compile(QUICK)(tower.params)
     sizes = jax.tree.map(lambda g: float(np.abs(g).max()), grads)

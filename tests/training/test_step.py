@@ -12,14 +12,14 @@ from ape_jax.training import step as step_lib
 
 
 def test_moving_average_is_that_of_the_parameters_after_each_step(tiny, rng):
-    image = towers.load(str(tiny / "image"), kind="image", dtype="float32")
-    text = towers.load(str(tiny / "text"), kind="text", dtype="float32")
+    image, image_params = towers.read(str(tiny / "image"), kind="image", dtype="float32")
+    text, text_params = towers.read(str(tiny / "text"), kind="text", dtype="float32")
     head = heads.TokenMLP(32, text.config, depth=1, dtype=jnp.float32)
     model = Model(
         image=Side(tower=image, head=heads.Identity(), pooling="cls"),
         text=Side(tower=text, head=head),
     )
-    trainable, frozen = model.init(0)
+    trainable, frozen = model.init(0, {"image_tower": image_params, "text_tower": text_params})
     batch = {
         "pooled": rng.normal(size=(8, 32)).astype(np.float32),
         "tokens": rng.normal(size=(8, 3, 32)).astype(np.float32),

@@ -73,8 +73,9 @@ def test_a_hidden_state_is_cached_with_all_its_tokens(tuned_config, tmp_path):
     towers = build.load_towers(config)
     made = run.prepare(config, run.open_sources(config), towers, FeatureStore())
     assert made.dataset.pooled.shape == (24, 1, 17, 32)
-    image = {"image": towers[0].prepare([made.dataset.pairs[3].image])["image"]}
-    want = towers[0](image, layer=2, pooling="none").tokens
+    image = {"image": towers.image.prepare([made.dataset.pairs[3].image])["image"]}
+    own = towers.params["image_tower"]
+    want = towers.image.apply(own, image, layer=2, pooling="none").tokens
     np.testing.assert_allclose(made.dataset.pooled[3], want, atol=1e-5)
     assert "appended block" in run.parameter_table(made)
 
@@ -114,9 +115,9 @@ def test_killed_and_resumed_ends_with_the_same_bits_and_loads(
     np.testing.assert_allclose(np.linalg.norm(zimg, axis=1), 1, rtol=1e-5)
     # What was trained is in it: the embeddings are not those before the first step.
     towers = build.load_towers(config)
-    fresh = build.make_model(config, *towers)
-    trainable, frozen = fresh.init(config.seed)
-    batch = towers[1].prepare([record["captions"][0] for record in records])
+    fresh = build.make_model(config, towers)
+    trainable, frozen = fresh.init(config.seed, towers.params)
+    batch = towers.text.prepare([record["captions"][0] for record in records])
     before = fresh.align_texts(trainable, frozen, fresh.text_features(frozen, batch))
     assert np.abs(ztxt - before).max() > 0.01
 
@@ -136,7 +137,7 @@ def test_a_mode_that_does_not_fit_the_tower_names_its_key(tiny_config, keys, wor
     config = config_lib.resolve(tiny_config)
     towers = build.load_towers(config)
     if words is None:  # BERT norms its embeddings.
-        assert build.make_model(config, *towers)
+        assert build.make_model(config, towers)
         return
     with pytest.raises(UserError, match=words):
-        build.make_model(config, *towers)
+        build.make_model(config, towers)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import flax.traverse_util
-import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from ape_jax.align.heads import batch_norm
@@ -118,13 +118,13 @@ def _is_above(name: str, shared: Collection[str]) -> bool:
     return top not in shared
 
 
-def used(tower: Tower, layer: int, pooling: str) -> dict[str, Any]:
+def used(tower: Tower, params: PyTree, layer: int, pooling: str) -> dict[str, Any]:
     """The parameters that this layer and pooling read: nothing else is trained or kept."""
     final, depth = layer == -1, blocks_read(tower, layer)
     dropped = {"head"} if pooling != "map" else set()
     dropped |= set() if final else {"norm"}
     dropped |= set() if depth else {"blocks"}
-    kept = {name: value for name, value in tower.params.items() if name not in dropped}
+    kept = {name: value for name, value in params.items() if name not in dropped}
     if 0 < depth < tower.config.depth:
         kept["blocks"] = slice_blocks(kept["blocks"], 0, depth)
     return kept
@@ -157,7 +157,7 @@ def split(params: PyTree, keep: Callable[[str], bool]) -> tuple[PyTree, PyTree]:
     rounded away.
     """
     flat = flatten(params)
-    kept = {name: jnp.asarray(leaf, jnp.float32) for name, leaf in flat.items() if keep(name)}
+    kept = {name: leaf.astype(np.float32, copy=False) for name, leaf in flat.items() if keep(name)}
     rest = {name: leaf for name, leaf in flat.items() if name not in kept}
     return tuple(flax.traverse_util.unflatten_dict(part, sep="/") for part in (kept, rest))
 

@@ -80,17 +80,21 @@ class Tuned:
     def _mode(self) -> Tune:
         return tune_lib.parse(self.tune)
 
-    def init(self, key: Array) -> tuple[PyTree, PyTree]:
+    def init(self, key: Array, params: PyTree) -> tuple[PyTree, PyTree]:
         """`(trainable, frozen)`: all parameters that are read, in one tree or the other.
 
         Leaves keep the tower's names. Trained ones are float32; those of an appended block are
         under "appended", [1, ...] each. With `top:K`, "blocks" is in both trees: the upper K in
         one, those below in the other.
 
+        Args:
+          key: of what is added.
+          params: the tower's, on the host or on devices; leaves that are kept stay there.
+
         Raises:
           UserError: for a mode that this tower has nothing for.
         """
-        params = selection.used(self.tower, self.layer, self.pooling)
+        params = selection.used(self.tower, params, self.layer, self.pooling)
         if self._mode.top:
             trainable, frozen = self._split_top(params)
         else:

@@ -35,7 +35,7 @@ HALVES: Mapping[str, Mapping[Kind, tuple[str, str]]] = {
 
 
 # What stands among the tensors of a half and is none of its tower's, as a regular expression.
-_APART: Mapping[str, str] = {LILT: lilt.NAMES}
+_EXCLUDED: Mapping[str, str] = {LILT: lilt.NAMES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,22 +46,22 @@ class Described:
       config: the content of a config.json.
       label: where it is from.
       prefix: what stands before the names of its tensors.
-      apart: see `Under`.
+      excluded: see `Under`.
     """
 
     config: Mapping[str, Any]
     label: str
     prefix: str = ""
-    apart: str = ""
+    excluded: str = ""
 
     def within(self, whole: Tensors) -> Tensors:
         """Its tensors out of those of the file."""
-        return Under(whole, self.prefix, self.apart) if self.prefix else whole
+        return Under(whole, self.prefix, self.excluded) if self.prefix else whole
 
     def left_out(self, whole: Tensors) -> tuple[str, ...]:
         """The tensors of the file that stand among its own and are not."""
         mine = (name for name in whole.shapes if name.startswith(self.prefix))
-        return tuple(name for name in mine if re.fullmatch(self.apart, name))
+        return tuple(name for name in mine if re.fullmatch(self.excluded, name))
 
 
 def take(config: Mapping[str, Any], label: str, kind: Kind | None) -> Described:
@@ -89,7 +89,7 @@ def take(config: Mapping[str, Any], label: str, kind: Kind | None) -> Described:
     if not isinstance(values, Mapping):
         raise UserError(f"{label}: {section!r} is {type(values).__name__}; write an object")
     name = f"{label}, section {section!r}"
-    return Described(values, name, prefix, _APART.get(model_type, ""))
+    return Described(values, name, prefix, _EXCLUDED.get(model_type, ""))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,12 +99,12 @@ class Under:
     Attributes:
       whole: those of the file.
       prefix: what is taken off.
-      apart: a regular expression over whole names, of tensors that are left out.
+      excluded: a regular expression over whole names, of tensors that are left out.
     """
 
     whole: Tensors
     prefix: str
-    apart: str = ""
+    excluded: str = ""
 
     @property
     def label(self) -> str:
@@ -117,7 +117,7 @@ class Under:
         return {
             name.removeprefix(self.prefix): shape
             for name, shape in self.whole.shapes.items()
-            if name.startswith(self.prefix) and not re.fullmatch(self.apart, name)
+            if name.startswith(self.prefix) and not re.fullmatch(self.excluded, name)
         }
 
     def read(self, name: str) -> np.ndarray:

@@ -17,11 +17,20 @@ BATCH = 128
 
 
 @pytest.fixture(scope="module")
-def model(tiny):
-    """Both towers trained, as CLIP does."""
+def pair(tiny):
     options = {"dtype": "float32"}
-    image = towers.load(str(tiny / "image"), kind="image", **options)
-    text = towers.load(str(tiny / "text"), kind="text", **options)
+    return {kind: towers.read(str(tiny / kind), kind=kind, **options) for kind in ("image", "text")}
+
+
+@pytest.fixture(scope="module")
+def weights(pair):
+    return {f"{kind}_tower": params for kind, (_, params) in pair.items()}
+
+
+@pytest.fixture(scope="module")
+def model(pair):
+    """Both towers trained, as CLIP does."""
+    image, text = (tower for tower, _ in pair.values())
     return Model(
         image=Side(tower=image, head=heads.Linear(16, jnp.float32), tune="full", pooling="cls"),
         text=Side(
@@ -47,11 +56,9 @@ def batch():
 
 
 @pytest.fixture(scope="module")
-def ape(tiny):
+def ape(pair):
     """Both towers frozen, a token MLP on packed captions."""
-    options = {"dtype": "float32"}
-    image = towers.load(str(tiny / "image"), kind="image", **options)
-    text = towers.load(str(tiny / "text"), kind="text", **options)
+    image, text = (tower for tower, _ in pair.values())
     head = heads.TokenMLP(32, text.config, depth=4, width=96, dtype=jnp.float32)
     return Model(
         image=Side(tower=image, head=heads.Identity(), pooling="cls"),
@@ -88,8 +95,8 @@ def gradient(model, mesh, chunks):
 
 @pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("devices", [None, 8])
-def test_loss_and_gradient_in_chunks_are_those_of_the_whole_batch(model, batch, devices):
-    trainable, frozen = model.init(0)
+def test_loss_and_gradient_in_chunks_are_those_of_the_whole_batch(model, weights, batch, devices):
+    trainable, frozen = model.init(0, weights)
     mesh = None if devices is None else mesh_lib.make_mesh(devices)
     if mesh is not None:
         batch = mesh_lib.place_batch(batch, mesh)
@@ -108,8 +115,8 @@ def assert_same(in_chunks, whole):
 
 @pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("devices", [1, 8])
-def test_packed_captions_in_chunks_have_the_gradient_of_one_batch(ape, encoded, devices):
-    trainable, frozen = ape.init(0)
+def test_packed_captions_in_chunks_have_the_gradient_of_one_batch(ape, weights, encoded, devices):
+    trainable, frozen = ape.init(0, weights)
     mesh = mesh_lib.make_mesh(devices)
     trainable = mesh_lib.place_replicated(trainable, mesh)
     cut, whole = (mesh_lib.place_batch(encoded(n * devices), mesh) for n in (4, 1))
@@ -120,9 +127,9 @@ def test_packed_captions_in_chunks_have_the_gradient_of_one_batch(ape, encoded, 
 
 
 @pytest.mark.parametrize("which", ["towers", "token head"])
-def test_chunks_need_an_eighth_of_the_activation_memory(model, batch, ape, encoded, which):
+def test_chunks_need_an_eighth_of_the_activation_memory(model, weights, batch, ape, encoded, which):
     model, batch = (model, batch) if which == "towers" else (ape, encoded(16))
-    trainable, frozen = model.init(0)
+    trainable, frozen = model.init(0, weights)
 
     def temporary(chunks):
         compiled = gradient(model, None, chunks).lower(trainable, frozen, batch).compile()

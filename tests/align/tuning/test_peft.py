@@ -18,11 +18,13 @@ WIDE = ".*/(query|key|value|out|fc1|fc2)"
 
 
 def pooling_of(tower):
-    return tower.config.pooling if tower.kind == "image" else "none"
+    return tower.config.pooling if tower.config.kind == "image" else "none"
 
 
 def tuned_of(tower, tune, **options):
-    return Tuned(tower=tower, tune=tune, pooling=pooling_of(tower), options=peft.Options(**options))
+    return Tuned(
+        tower=tower.tower, tune=tune, pooling=pooling_of(tower), options=peft.Options(**options)
+    )
 
 
 def mapped(function, tree):
@@ -64,7 +66,7 @@ def unfused(function):
 def test_zero_adapters_and_fresh_lora_change_no_bit(random_tower, batch_for, family, fields):
     tower = random_tower(family, **fields)
     tuned = tuned_of(tower, "adapter+lora", lora_targets=WIDE)
-    trainable, frozen = tuned.init(jax.random.key(0))
+    trainable, frozen = tuned.init(jax.random.key(0), tower.params)
     zero = {"/adapter/up/": lambda x: 0 * x}
     trainable = mapped(
         lambda name, leaf: next((f(leaf) for k, f in zero.items() if k in name), leaf), trainable
@@ -72,7 +74,7 @@ def test_zero_adapters_and_fresh_lora_change_no_bit(random_tower, batch_for, fam
     batch = batch_for(tower)
 
     def plain(params):
-        return tower.apply(params, batch, pooling=tuned.pooling)
+        return tower.tower.apply(params, batch, pooling=tuned.pooling)
 
     want = unfused(plain)(tower.params)
     got = unfused(tuned.apply)(trainable, frozen, batch)
@@ -89,7 +91,7 @@ def test_fresh_adapters_and_trained_lora_do_change_something(random_tower, batch
     plain = tower(batch, pooling=pooling_of(tower)).tokens
     for tune, where in (("adapter", "/adapter/up/bias"), ("lora", "/lora/up/")):
         tuned = tuned_of(tower, tune)
-        trainable, frozen = tuned.init(jax.random.key(0))
+        trainable, frozen = tuned.init(jax.random.key(0), tower.params)
         out = jax.jit(tuned.apply)(randomized(trainable, where=where), frozen, batch)
         assert np.abs(out.tokens - plain).max() > 1e-3
 
@@ -98,7 +100,7 @@ def test_fresh_adapters_and_trained_lora_do_change_something(random_tower, batch
 def test_merged_lora_equals_unmerged(random_tower, batch_for, family):
     tower = random_tower(family)
     tuned = tuned_of(tower, "lora", lora_targets=WIDE, lora_rank=3, lora_alpha=5.0)
-    trainable, frozen = tuned.init(jax.random.key(0))
+    trainable, frozen = tuned.init(jax.random.key(0), tower.params)
     trainable, batch = randomized(trainable), batch_for(tower)
     unmerged = jax.jit(tuned.apply)(trainable, frozen, batch)
     params = peft.merge_lora(selection.merge(trainable, frozen), 5.0)
@@ -118,8 +120,9 @@ def test_merged_lora_is_the_scaled_product():
 
 
 def test_lora_goes_where_the_regular_expression_says(random_tower):
-    tuned = tuned_of(random_tower("bert"), "lora", lora_targets="blocks/mlp/fc.", lora_rank=5)
-    trainable, _ = tuned.init(jax.random.key(0))
+    tower = random_tower("bert")
+    tuned = tuned_of(tower, "lora", lora_targets="blocks/mlp/fc.", lora_rank=5)
+    trainable, _ = tuned.init(jax.random.key(0), tower.params)
     shapes = {name: leaf.shape for name, leaf in selection.flatten(trainable).items()}
     assert shapes == {
         "blocks/mlp/fc1/lora/down/kernel": (3, 32, 5),
@@ -130,18 +133,21 @@ def test_lora_goes_where_the_regular_expression_says(random_tower):
 
 
 def test_lora_without_a_match_names_what_there_is(random_tower):
-    tuned = tuned_of(random_tower("bert"), "lora", lora_targets=".*/qkv")
+    tower = random_tower("bert")
+    tuned = tuned_of(tower, "lora", lora_targets=".*/qkv")
     with pytest.raises(UserError, match=r"lora_targets: '\.\*/qkv' .*blocks/attention/key"):
-        tuned.init(jax.random.key(0))
+        tuned.init(jax.random.key(0), tower.params)
 
 
 def test_a_reduction_that_does_not_divide_is_a_user_error(random_tower):
+    tower = random_tower("vit")
     with pytest.raises(UserError, match="adapter_reduction: 5 does not divide the 32"):
-        tuned_of(random_tower("vit"), "adapter", adapter_reduction=5).init(jax.random.key(0))
+        tuned_of(tower, "adapter", adapter_reduction=5).init(jax.random.key(0), tower.params)
 
 
 def test_adapters_begin_as_lilts(random_tower):
-    trainable, _ = tuned_of(random_tower("vit"), "adapter").init(jax.random.key(0))
+    tower = random_tower("vit")
+    trainable, _ = tuned_of(tower, "adapter").init(jax.random.key(0), tower.params)
     leaves = selection.flatten(trainable)
     kernels = np.concatenate([x.ravel() for n, x in leaves.items() if n.endswith("kernel")])
     assert abs(kernels.std() - 0.02) < 0.002
@@ -192,8 +198,8 @@ class Torch:
 @pytest.mark.parametrize("family", ["vit", "bert"])
 def test_a_tower_with_adapters_equals_lilts_blocks_in_torch(random_tower, batch_for, family):
     tower = random_tower(family)
-    tuned = Tuned(tower=tower, tune="adapter", layer=3, pooling="none")
-    trainable, frozen = tuned.init(jax.random.key(0))
+    tuned = Tuned(tower=tower.tower, tune="adapter", layer=3, pooling="none")
+    trainable, frozen = tuned.init(jax.random.key(0), tower.params)
     trainable, batch = randomized(trainable), batch_for(tower)
     got = jax.jit(tuned.apply)(trainable, frozen, batch)
     start = tower(batch, layer=0, pooling="none")

@@ -13,9 +13,9 @@ FAMILIES = ("vit", "dinov2", "clip_vision", "siglip", "bert", "clip_text", "mpne
 
 
 def init(tower, tune, **changes):
-    pooling = tower.config.pooling if tower.kind == "image" else "none"
-    tuned = Tuned(tower=tower, tune=tune, **{"pooling": pooling, **changes})
-    trees = jax.eval_shape(tuned.init, jax.random.key(0))
+    pooling = tower.config.pooling if tower.config.kind == "image" else "none"
+    tuned = Tuned(tower=tower.tower, tune=tune, **{"pooling": pooling, **changes})
+    trees = jax.eval_shape(tuned.init, jax.random.key(0), tower.params)
     return [{name: leaf.shape for name, leaf in selection.flatten(t).items()} for t in trees]
 
 

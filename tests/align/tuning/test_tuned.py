@@ -11,7 +11,7 @@ import pytest
 from ape_jax.align.tuning import selection
 from ape_jax.align.tuning.tuned import Tuned
 from ape_jax.errors import UserError
-from ape_jax.towers.tower import slice_blocks
+from ape_jax.towers.tower import BoundTower, slice_blocks
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -31,8 +31,8 @@ FAMILIES = ("siglip", "clip_vision", "bert", "clip_text", "mpnet")
 
 
 def tuned_of(tower, tune, **changes):
-    pooling = tower.config.pooling if tower.kind == "image" else "none"
-    return Tuned(tower=tower, tune=tune, **{"pooling": pooling, **changes})
+    pooling = tower.config.pooling if tower.config.kind == "image" else "none"
+    return Tuned(tower=tower.tower, tune=tune, **{"pooling": pooling, **changes})
 
 
 def close(got, want, tolerance=1e-5):
@@ -57,7 +57,7 @@ def forward(tuned, trainable, frozen, batch):
 def test_before_a_step_the_tower_is_what_it_was(random_tower, batch_for, family, tune):
     tower, batch = random_tower(family), batch_for(random_tower(family))
     tuned = tuned_of(tower, tune)
-    got = jax.jit(partial(forward, tuned))(*tuned.init(jax.random.key(0)), batch)
+    got = jax.jit(partial(forward, tuned))(*tuned.init(jax.random.key(0), tower.params), batch)
     close(got, tower(batch, pooling=tuned.pooling))
 
 
@@ -68,16 +68,17 @@ def test_an_appended_block_is_a_tower_one_block_deeper(random_tower, batch_for, 
     tower, batch = random_tower(family), batch_for(random_tower(family))
     pooling = "none" if layer == 2 else tuned_of(tower, "frozen").pooling
     tuned = tuned_of(tower, "append", layer=layer, pooling=pooling)
-    trainable, frozen = tuned.init(jax.random.key(0))
+    trainable, frozen = tuned.init(jax.random.key(0), tower.params)
     got = jax.jit(partial(forward, tuned))(trainable, frozen, batch)
 
     depth = tuned.depth + 1
     config = dataclasses.replace(tower.config, depth=depth)
-    module = tower.module.clone(config=config)
+    module = tower.tower.module.clone(config=config)
     below = slice_blocks(tower.params["blocks"], 0, tuned.depth)
     blocks = jax.tree.map(lambda *x: jnp.concatenate(x), below, trainable["appended"])
     params = {**tower.params, "blocks": blocks}
-    deeper = dataclasses.replace(tower, config=config, module=module, params=params)
+    described = dataclasses.replace(tower.tower, config=config, module=module)
+    deeper = BoundTower(described, params)
     close(got, deeper(batch, layer=layer if layer == -1 else depth, pooling=pooling))
 
 
@@ -96,7 +97,9 @@ def test_only_the_trainable_tree_has_a_gradient_and_all_of_it(
         total = jnp.sum(jnp.sin(out.tokens) * out.mask[..., None])
         return total if out.pooled is None else total + jnp.sum(jnp.sin(out.pooled))
 
-    ours, theirs = jax.jit(jax.grad(loss, argnums=(0, 1)))(*tuned.init(jax.random.key(0)))
+    ours, theirs = jax.jit(jax.grad(loss, argnums=(0, 1)))(
+        *tuned.init(jax.random.key(0), tower.params)
+    )
     assert not any(np.any(g) for g in jax.tree.leaves(theirs))
     for name, gradient in selection.flatten(ours).items():
         # LoRA's first factor waits for the second, and a softmax does not see a key's bias.
@@ -108,8 +111,9 @@ def test_remat_changes_no_gradient(random_tower, batch_for):
     batch = batch_for(random_tower("bert"))
     gradients = []
     for remat in ("none", "blocks", "all_but_products"):
-        tuned = tuned_of(random_tower("bert", remat=remat), "adapter+lora")
-        trainable, frozen = tuned.init(jax.random.key(0))
+        tower = random_tower("bert", remat=remat)
+        tuned = tuned_of(tower, "adapter+lora")
+        trainable, frozen = tuned.init(jax.random.key(0), tower.params)
 
         def loss(trainable, tuned=tuned, frozen=frozen):
             return jnp.sum(jnp.sin(tuned.apply(trainable, frozen, batch).tokens))
@@ -120,10 +124,13 @@ def test_remat_changes_no_gradient(random_tower, batch_for):
 
 
 def test_more_blocks_than_there_are_is_a_user_error(random_tower):
+    tower = random_tower("bert")
     with pytest.raises(UserError, match=r"'top:3': layer 2 .* above 2 blocks; write 'top:2'"):
-        tuned_of(random_tower("bert"), "top:3", layer=2).init(jax.random.key(0))
+        tuned_of(tower, "top:3", layer=2).init(jax.random.key(0), tower.params)
 
 
 def test_a_mode_that_finds_nothing_to_train_is_a_user_error(random_tower):
+    tower = random_tower("vit")
+    tuned = tuned_of(tower, "layernorm", layer=0, pooling="cls")
     with pytest.raises(UserError, match="'layernorm' trains nothing of the vit tower"):
-        tuned_of(random_tower("vit"), "layernorm", layer=0, pooling="cls").init(jax.random.key(0))
+        tuned.init(jax.random.key(0), tower.params)

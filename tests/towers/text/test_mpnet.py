@@ -54,7 +54,7 @@ def test_the_rest_of_the_tower_resumes_from_an_inner_layer(tmp_path, text_refere
     tower = towers.load(str(text_reference.save(model, tmp_path)), kind="text", dtype="float32")
     batch = text_reference.batch(pad_id=1)
     inner, want = tower(batch, layer=1), tower(batch)
-    got = tower.resume(tower.params, inner.tokens, inner.mask, start=1)
+    got = tower.tower.resume(tower.params, inner.tokens, inner.mask, start=1)
     text_reference.assert_close(got.tokens, want.tokens, 1e-6)
 
 

@@ -105,7 +105,7 @@ def relative(got, want):
 
 def encode(tower, image, **options):
     """`tower.apply`, compiled without optimisation: compiling is what these tests cost."""
-    run = jax.jit(lambda params, batch: tower.apply(params, batch, **options))
+    run = jax.jit(lambda params, batch: tower.tower.apply(params, batch, **options))
     run = run.lower(tower.params, {"image": image}).compile(QUICK)
     return run(tower.params, {"image": image})
 

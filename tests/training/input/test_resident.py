@@ -129,7 +129,7 @@ def train(source, mesh, steps):
         image=Side(tower=tower("image"), head=heads.Linear(WIDTH), pooling="mean"),
         text=Side(tower=tower("text"), head=head),
     )
-    trainable, frozen = model.init(0)
+    trainable, frozen = model.init(0, {"image_tower": {}, "text_tower": {}})
     optimizer = optax.adam(1e-2)
     latent = Latent(mixup=1.0, noise=0.1, dropout=0.1)
     run = make_run(make_step(model, "softmax", optimizer, mesh, latent=latent), mesh)

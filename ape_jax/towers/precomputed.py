@@ -1,7 +1,7 @@
-"""A tower that is not there: `features:WIDTH`, for a side whose vectors the user brings.
+"""Placeholder tower for a side whose features are precomputed: `features:WIDTH`.
 
-It has no parameters and encodes nothing; it says how wide the given vectors are, so that a head
-can be put on them as on any other tower's output.
+It has no parameters and encodes nothing; it says how wide the features are, so that a head can be
+put on them as on any other tower's output.
 """
 
 from __future__ import annotations
@@ -16,21 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
+from ape_jax.config.precomputed import PREFIX
 from ape_jax.errors import UserError
 from ape_jax.towers.tower import Encoded, Kind, Tower, TowerConfig
 
-PREFIX = "features:"
 FAMILY = "features"
 _MAX_WIDTH = 2**20
 
 
-def is_given(spec: Any) -> bool:
-    """Whether a tower spec says that vectors are given."""
-    return isinstance(spec, str) and spec.startswith(PREFIX)
-
-
-class Given(nn.Module):
-    """The module of a tower that is not there; whoever runs it has made a mistake."""
+class Placeholder(nn.Module):
+    """The module of a placeholder tower; to run it is a mistake."""
 
     config: TowerConfig
     dtype: Any = jnp.float32
@@ -57,7 +52,7 @@ class Given(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class VectorPrepare:
-    """Checks given vectors in the place of decoding or tokenising.
+    """Checks precomputed vectors in the place of decoding or tokenising.
 
     Attributes:
       kind: "image" or "text".
@@ -98,8 +93,8 @@ class VectorPrepare:
         return array
 
 
-def load(spec: str, kind: Kind | None) -> Tower:
-    """The stand-in of `features:WIDTH`.
+def read(spec: str, kind: Kind | None) -> Tower:
+    """The placeholder tower that `features:WIDTH` names.
 
     Raises:
       UserError: no width, or a side that is not named.
@@ -125,8 +120,7 @@ def load(spec: str, kind: Kind | None) -> Tower:
     )
     return Tower(
         kind=kind,
-        module=Given(config=config),
-        params={},
+        module=Placeholder(config=config),
         config=config,
         prepare=VectorPrepare(kind, config.width),
         spec=spec,
