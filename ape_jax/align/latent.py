@@ -7,13 +7,13 @@ augmentation is not in the program at all.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ape_jax.align.model import ImageFeatures, TextFeatures
+from ape_jax.config.sections import LatentConfig, TrainConfig
 from ape_jax.errors import UserError
 
 # Apart from the streams that the heads' dropout takes from the same step's key.
@@ -115,18 +115,18 @@ def mixed_ids(ids: Int[Array, "B *c"], weight: Float[Array, ""]) -> Int[Array, "
     return jnp.where(weight >= 0.5, pairs[:, 0], pairs[:, 1])
 
 
-def from_config(config: Mapping[str, float]) -> Latent | None:
+def from_config(config: LatentConfig) -> Latent | None:
     """The config's `latent` group, None where everything is off."""
-    latent = Latent(mixup=config["mixup"], noise=config["noise"], dropout=config["dropout"])
+    latent = Latent(mixup=config.mixup, noise=config.noise, dropout=config.dropout)
     return latent if latent != Latent() else None
 
 
-def check_batch(latent: Latent | None, train: Mapping[str, int], devices: int) -> None:
+def check_batch(latent: Latent | None, train: TrainConfig, devices: int) -> None:
     """Raises UserError for a `train` group whose batch cannot be mixed in pairs on every device."""
     if latent is None or not latent.mixup:
         return
-    for key in ("batch", "micro_batch"):
-        if (pairs := train[key]) % (2 * devices):
+    for key, pairs in (("batch", train.batch), ("micro_batch", train.micro_batch)):
+        if pairs % (2 * devices):
             up = -(-pairs // (2 * devices)) * 2 * devices
             raise UserError(
                 f"config.train.{key}: latent.mixup mixes pairs of pairs, and {pairs} / 2 does not "

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from ape_jax.config import placement
 from ape_jax.config.placement import Rules
+from ape_jax.config.sections import TrainConfig
 from ape_jax.errors import UserError
 
 DATA, FSDP = placement.AXES
@@ -197,7 +198,7 @@ def round_up(rows: int, mesh: Mesh) -> int:
     return -(-rows // count) * count
 
 
-def check_batch(train: Any, mesh: Mesh) -> None:
+def check_batch(train: TrainConfig, mesh: Mesh) -> None:
     """Raises UserError for a `train.batch` or `micro_batch` that does not divide over the mesh."""
     if train.batch % mesh.size:
         raise UserError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,32 +12,33 @@ import optax
 from jaxtyping import PyTree
 
 from ape_jax.align.heads import batch_norm
+from ape_jax.config.sections import OptimConfig
 from ape_jax.errors import UserError
 
 Schedule = Callable[[Any], Any]
 
 
-def make_schedule(optim: Mapping[str, Any], steps: int) -> Schedule:
+def make_schedule(optim: OptimConfig, steps: int) -> Schedule:
     """Learning rate by step: linear warm-up to `lr`, then the named decay to `lr * lr_end`.
 
     Args:
       optim: the config's `optim` group.
       steps: the run's length; the decay ends there.
     """
-    lr, warmup, end = optim["lr"], optim["warmup"], optim["lr"] * optim["lr_end"]
+    lr, warmup, end = optim.lr, optim.warmup, optim.lr * optim.lr_end
     decay = {
         "constant": lambda: optax.constant_schedule(lr),
         "linear": lambda: optax.linear_schedule(lr, end, steps - warmup),
-        "cosine": lambda: optax.cosine_decay_schedule(lr, steps - warmup, alpha=optim["lr_end"]),
+        "cosine": lambda: optax.cosine_decay_schedule(lr, steps - warmup, alpha=optim.lr_end),
         "rsqrt": lambda: lambda step: lr / jnp.sqrt(1 + step / max(warmup, 1)),
-    }[optim["schedule"]]()
+    }[optim.schedule]()
     if not warmup:
         return decay
     return optax.join_schedules([optax.linear_schedule(0.0, lr, warmup), decay], [warmup])
 
 
 def make_optimizer(
-    optim: Mapping[str, Any], schedule: Schedule, trainable: PyTree
+    optim: OptimConfig, schedule: Schedule, trainable: PyTree
 ) -> optax.GradientTransformation:
     """Clipping by global norm, the optimizer, decoupled decay by name, multipliers by name.
 
@@ -49,22 +50,22 @@ def make_optimizer(
         since that is a misspelling.
     """
     check_rules(optim, trainable)
-    b1, b2 = optim["b1"], optim["b2"]
+    b1, b2 = optim.b1, optim.b2
     scale_by = {
         "adamw": lambda: optax.scale_by_adam(b1, b2),
         "adam": lambda: optax.scale_by_adam(b1, b2),
         "lion": lambda: optax.scale_by_lion(b1, b2),
         "sgd": lambda: optax.trace(decay=b1, nesterov=True),
-    }[optim["name"]]()
+    }[optim.name]()
 
     def decayed(tree: PyTree) -> PyTree:
-        return match_names(tree, lambda name: bool(re.fullmatch(optim["decay_on"], name)))
+        return match_names(tree, lambda name: bool(re.fullmatch(optim.decay_on, name)))
 
     chain = [
-        optax.clip_by_global_norm(optim["clip"]) if optim["clip"] else optax.identity(),
+        optax.clip_by_global_norm(optim.clip) if optim.clip else optax.identity(),
         scale_by,
-        optax.add_decayed_weights(optim["weight_decay"], mask=decayed),
-        _scale_by_name(optim["lr_mults"]),
+        optax.add_decayed_weights(optim.weight_decay, mask=decayed),
+        _scale_by_name(optim.lr_mults),
         optax.scale_by_learning_rate(schedule),
     ]
     labels = match_names(trainable, _label)
@@ -84,12 +85,12 @@ def _label(name: str) -> str:
     return "running" if batch_norm.is_running(name) else "learned"
 
 
-def check_rules(optim: Mapping[str, Any], trainable: PyTree) -> None:
+def check_rules(optim: OptimConfig, trainable: PyTree) -> None:
     """Raises the `UserError` of `make_optimizer`, without making one."""
     names = parameter_names(trainable)
-    if optim["weight_decay"]:
-        _require_match("optim.decay_on", optim["decay_on"], names)
-    for pattern, _ in optim["lr_mults"]:
+    if optim.weight_decay:
+        _require_match("optim.decay_on", optim.decay_on, names)
+    for pattern, _ in optim.lr_mults:
         _require_match("optim.lr_mults", pattern, names)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 # Beyond this, a call costs too little to matter, and the window's largest batch grows.
 _WINDOW = 64
@@ -35,7 +34,7 @@ class Span:
     stop: int
 
 
-def parts(train: Any) -> int:
+def parts(train: TrainConfig) -> int:
     """Into how many parts, embedded one after the other, `train.micro_batch` cuts a batch."""
     return train.batch // (train.micro_batch or train.batch)
 
@@ -46,7 +45,7 @@ def window_steps(batch: int) -> int:
     return min(_WINDOW, 1 << (fits.bit_length() - 1))
 
 
-def block_steps(train: Any, step_bytes: int) -> int:
+def block_steps(train: TrainConfig, step_bytes: int) -> int:
     """Steps of a block: `train.steps_per_call`, or as many as serve, within window and memory.
 
     It is 1 only where memory says so, whatever the config: see `step.make_run`.

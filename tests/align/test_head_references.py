@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from ape_jax import config as config_lib
 from ape_jax.align import heads
 from ape_jax.align.heads import batch_norm
 from ape_jax.config import head_names
+from ape_jax.config.sections import OptimConfig
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.towers.tower import TowerConfig
 from ape_jax.training import optim
@@ -30,7 +30,6 @@ TOWER = TowerConfig(
     norm_eps=1e-5,
 )
 D, E = 12, 8
-OPTIM = config_lib.default().optim
 
 
 def array(x):
@@ -134,7 +133,7 @@ def test_batch_norm_trains_as_torchs_does_statistics_included(rng):
     params, _ = made(BATCH_NORM, batches[0])
     theirs = in_torch(params).train()
     descent = torch.optim.SGD(theirs.parameters(), lr=0.05)
-    settings = {**OPTIM, "name": "sgd", "b1": 0.0, "clip": 0.0, "weight_decay": 0.0}
+    settings = OptimConfig(name="sgd", b1=0.0, clip=0.0, weight_decay=0.0)
     ours = optim.make_optimizer(settings, lambda step: 0.05, params)
     mesh = mesh_lib.make_mesh(8)
     params = mesh_lib.place_replicated(params, mesh)

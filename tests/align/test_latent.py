@@ -13,6 +13,7 @@ from ape_jax.align import heads, latent, losses
 from ape_jax.align.latent import Latent
 from ape_jax.align.model import ImageFeatures, Model, Side, TextFeatures
 from ape_jax.align.packing import Packed
+from ape_jax.config.sections import LatentConfig, TrainConfig
 from ape_jax.errors import UserError
 from ape_jax.towers.tower import TowerConfig
 from ape_jax.training.step import contrastive_loss, init_state, make_step
@@ -175,8 +176,7 @@ def test_augmentation_is_keyed_by_seed_and_step():
 
 
 def test_off_is_the_same_program():
-    off = {"mixup": 0.0, "noise": 0.0, "dropout": 0.0}
-    assert latent.from_config(off) is None
+    assert latent.from_config(LatentConfig()) is None
     model = make_model()
     trainable, frozen = model.init(0, {"image_tower": {}, "text_tower": {}})
     batch = make_batch(np.random.default_rng(0))
@@ -201,9 +201,9 @@ def test_without_a_key_nothing_is_augmented(rng):
 
 @pytest.mark.parametrize(("batch", "micro", "key"), [(24, 0, "batch"), (48, 24, "micro_batch")])
 def test_batch_that_cannot_be_mixed_names_one_that_can(batch, micro, key):
-    train = {"batch": batch, "micro_batch": micro}
+    train = TrainConfig(batch=batch, micro_batch=micro)
     with pytest.raises(UserError, match=rf"train.{key}: .* 24 / 2 .* 8 devices; write 32"):
         latent.check_batch(Latent(mixup=1.0), train, 8)
-    latent.check_batch(Latent(mixup=1.0), {"batch": 64, "micro_batch": 32}, 8)
+    latent.check_batch(Latent(mixup=1.0), TrainConfig(batch=64, micro_batch=32), 8)
     latent.check_batch(Latent(noise=1.0), train, 8)
     latent.check_batch(None, train, 8)

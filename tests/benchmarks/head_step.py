@@ -27,9 +27,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ape_jax import config as config_lib
 from ape_jax.align import heads
 from ape_jax.align.model import Model, Side
+from ape_jax.config.sections import OptimConfig
 from ape_jax.features import ragged
 from ape_jax.nn.matmul import product
 from ape_jax.towers.tower import Tower, TowerConfig
@@ -113,8 +113,7 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace, tokens: ragged.RaggedTokens, pooled: np.ndarray):
         self.args, self.tokens, self.pooled = args, tokens, pooled
-        self.optim = config_lib.default().optim
-        self.optim.weight_decay, self.optim.clip, self.optim.warmup = 0.1, 1.0, 0
+        self.optim = OptimConfig(weight_decay=0.1, clip=1.0, warmup=0)
         self.model = make_model(args)
         self.trainable, self.frozen = self.model.init(0, {"image_tower": {}, "text_tower": {}})
         schedule = optim_lib.make_schedule(self.optim, 1000)

@@ -27,10 +27,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ape_jax import config as config_lib
 from ape_jax import towers
 from ape_jax.align import heads
 from ape_jax.align.model import Model, Side
+from ape_jax.config.sections import OptimConfig
 from ape_jax.nn import stack
 from ape_jax.terminal import tables as report
 from ape_jax.towers.tower import Tower
@@ -162,7 +162,7 @@ def make_tower(config: dict[str, Any], args: argparse.Namespace, **options: int)
 
 def compiled(model: Model, trainable: PyTree, frozen: PyTree, batch: dict[str, Any]) -> Cost:
     """The costs of a training step on such a batch."""
-    optim = config_lib.default().optim
+    optim = OptimConfig()
     schedule = optim_lib.make_schedule(optim, 1000)
     optimizer = optim_lib.make_optimizer(optim, schedule, trainable)
     state = jax.eval_shape(lambda tree: step_lib.init_state(tree, optimizer), trainable)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ape_jax import config as config_lib
+from ape_jax.config.sections import OptimConfig
 from ape_jax.errors import UserError
 from ape_jax.training import optim
 
@@ -16,12 +16,8 @@ TREE = {
 }
 
 
-def settings(**changes):
-    return {**config_lib.default().optim.to_dict(), **changes}
-
-
 def test_cosine_schedule_warms_up_and_ends_at_its_share():
-    schedule = optim.make_schedule(settings(lr=0.1, warmup=10, lr_end=0.1), steps=110)
+    schedule = optim.make_schedule(OptimConfig(lr=0.1, warmup=10, lr_end=0.1), steps=110)
     np.testing.assert_allclose([schedule(0), schedule(5), schedule(10)], [0, 0.05, 0.1], atol=1e-7)
     np.testing.assert_allclose([schedule(60), schedule(110)], [0.055, 0.01], rtol=1e-5)
 
@@ -30,12 +26,12 @@ def test_cosine_schedule_warms_up_and_ends_at_its_share():
     ("name", "end"), [("constant", 0.1), ("linear", 0.0), ("rsqrt", 0.1 / 11**0.5)]
 )
 def test_other_schedules_end_where_they_should(name, end):
-    schedule = optim.make_schedule(settings(lr=0.1, schedule=name, warmup=0), steps=10)
+    schedule = optim.make_schedule(OptimConfig(lr=0.1, schedule=name, warmup=0), steps=10)
     np.testing.assert_allclose(schedule(10), end, atol=1e-7)
 
 
 def test_adamw_with_decay_on_kernels_equals_torch():
-    chain = settings(lr=0.01, weight_decay=0.1, clip=0.0, schedule="constant")
+    chain = OptimConfig(lr=0.01, weight_decay=0.1, clip=0.0, schedule="constant")
     optimizer = optim.make_optimizer(chain, optim.make_schedule(chain, 10), TREE)
     kernel = torch.nn.Parameter(torch.ones(2, 3))
     others = [torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(()))]
@@ -54,8 +50,8 @@ def test_adamw_with_decay_on_kernels_equals_torch():
 
 
 def test_multiplier_scales_the_update_of_what_it_names():
-    chain = settings(name="sgd", b1=0.0, clip=0.0, schedule="constant", lr=1.0)
-    chain["lr_mults"] = ((".*log_scale", 5.0),)
+    mults = ((".*log_scale", 5.0),)
+    chain = OptimConfig(name="sgd", b1=0.0, clip=0.0, schedule="constant", lr=1.0, lr_mults=mults)
     optimizer = optim.make_optimizer(chain, optim.make_schedule(chain, 10), TREE)
     grads = jax.tree.map(jnp.ones_like, TREE)
     updates, _ = optimizer.update(grads, optimizer.init(TREE), TREE)
@@ -66,13 +62,13 @@ def test_multiplier_scales_the_update_of_what_it_names():
 @pytest.mark.parametrize("key", ["decay_on", "lr_mults"])
 def test_rule_that_matches_nothing_is_an_error(key):
     value = "nothing" if key == "decay_on" else (("nothing", 2.0),)
-    chain = settings(weight_decay=0.1, **{key: value})
+    chain = OptimConfig(weight_decay=0.1, **{key: value})
     with pytest.raises(UserError, match=f"optim.{key}.*head/kernel"):
         optim.make_optimizer(chain, optim.make_schedule(chain, 10), TREE)
 
 
 def test_clipping_uses_the_norm_of_what_is_trained():
-    chain = settings(name="sgd", b1=0.0, clip=1.0, schedule="constant", lr=1.0)
+    chain = OptimConfig(name="sgd", b1=0.0, clip=1.0, schedule="constant", lr=1.0)
     optimizer = optim.make_optimizer(chain, optim.make_schedule(chain, 10), TREE)
     grads = jax.tree.map(lambda x: 10 * jnp.ones_like(x), TREE)
     updates, _ = optimizer.update(grads, optimizer.init(TREE), TREE)
