@@ -35,8 +35,12 @@ def default() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict({**unflatten(defaults), **{name: {} for name in OPEN}})
     config.lock()
     for name in OPEN:
-        config[name].unlock()
+        _section(config, name).unlock()
     return config
+
+
+def _section(config: ml_collections.ConfigDict, name: str) -> ml_collections.ConfigDict:
+    return config[name]  # pyright: ignore[reportReturnType]: the stub knows values, not sections.
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
@@ -92,7 +96,7 @@ def override(
         parsed = schema.normalised(_parse(f"config.{key}", value, field), field.default)
         if not field.check(parsed):
             raise UserError(f"config.{key}: expected {field.expects}, found {value!r}")
-        node = config[group] if group else config
+        node = _section(config, group) if group else config
         with node.ignore_type():
             node[name] = parsed
 

@@ -16,6 +16,7 @@ from ape_jax import towers
 from ape_jax.align.model import Model
 from ape_jax.config import Config, head_names
 from ape_jax.config.precomputed import is_precomputed
+from ape_jax.config.sections import ImageConfig, TextConfig
 from ape_jax.errors import UserError
 from ape_jax.features.ragged import bucket
 from ape_jax.nn import int8
@@ -54,9 +55,9 @@ def _tower(config: Config, kind: Kind) -> tuple[Tower, PyTree]:
     if is_precomputed(spec):
         return precomputed.read(spec, kind), {}
     options: dict[str, Any] = {"dtype": side.dtype, "param_dtype": side.param_dtype}
-    if kind == "image" and side.size:
+    if isinstance(side, ImageConfig) and side.size:
         options["image_size"] = side.size
-    if kind == "text" and side.max_length:
+    if isinstance(side, TextConfig) and side.max_length:
         options["max_length"] = side.max_length
     try:
         module, found = towers.build(_description(spec), kind=kind, **options)

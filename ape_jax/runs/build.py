@@ -17,9 +17,10 @@ from ape_jax.align.heads import anchored
 from ape_jax.align.model import Model, Side
 from ape_jax.align.tuning import peft
 from ape_jax.config import Config, head_names
+from ape_jax.config.sections import ImageConfig, TextConfig
 from ape_jax.errors import UserError
 from ape_jax.towers.loading import read
-from ape_jax.towers.tower import Tower, TowerConfig, check_pooling
+from ape_jax.towers.tower import Kind, Tower, TowerConfig, check_pooling
 
 TOWERS = "towers"
 """The folder in which an exported run brings its towers, `image` and `text`."""
@@ -118,18 +119,18 @@ def _with_remat(config: Config, tower: Tower) -> Tower:
     return dataclasses.replace(tower, module=tower.module.clone(remat=config.train.remat))
 
 
-def _load(config: Config, kind: str, brought: Path | None) -> tuple[Tower, PyTree]:
+def _load(config: Config, kind: Kind, brought: Path | None) -> tuple[Tower, PyTree]:
     side = config.side(kind)
     spec = side.tower
     if brought is not None:  # A directory, or an .npz and perhaps a tokenizer.
         files = brought.glob(f"{kind}.npz")
         spec = next(files, brought / kind)
     options: dict[str, Any] = {"dtype": side.dtype, "param_dtype": side.param_dtype}
-    if kind == "image" and side.size:
+    if isinstance(side, ImageConfig) and side.size:
         options["image_size"] = side.size
-    if kind == "text" and side.max_length:
+    if isinstance(side, TextConfig) and side.max_length:
         options["max_length"] = side.max_length
-    if kind == "text" and side.prefix != "own":
+    if isinstance(side, TextConfig) and side.prefix != "own":
         options["prefix"] = side.prefix
     try:
         tower, params = read(spec, kind=kind, **options)

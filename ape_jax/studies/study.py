@@ -99,7 +99,7 @@ def cell_config(method: str, seed: int, config: StudyConfig, size: int = 0) -> C
       UserError: naming the key, for settings that do not go together.
     """
     flat = {**config_lib.flatten(config), "seed": seed, "data.sample": size}
-    overrides = dict(METHODS[method].overrides)
+    overrides: dict[str, Any] = {**(METHODS[method].overrides or {})}
     if method in (lrs := dict(config.study.lrs)):
         overrides["optim.lr"] = lrs[method]
     overrides |= {key: value for name, key, value in config.study.set if name == method}
