@@ -15,7 +15,8 @@ import ape_jax
 # The commands share names of flags, so that each wants a process of its own; this one runs many.
 _COMMANDS = """
 import contextlib, io, json, sys
-from ape_jax import command, index
+from ape_jax import index
+from ape_jax.terminal import command
 for line in sys.stdin:
     for name in ("workdir", "images", "out", "index", "query", "like", "k", "exact"):
         command.flags.FLAGS[name].unparse()

@@ -20,7 +20,8 @@ PACKAGES = pathlib.Path(sys.prefix) / "judges"
 # Their command several times in one process: to import it takes longer than to run it.
 RUN = """
 import json, sys
-from ape_jax import command, judge
+from ape_jax import judge
+from ape_jax.terminal import command
 codes = []
 for words in json.loads(sys.argv[1]):
     sys.argv[:] = ["judge", *words]

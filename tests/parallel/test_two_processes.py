@@ -33,7 +33,8 @@ from ape_jax import config as config_lib
 from ape_jax.features import jobs
 from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import hosts
-from ape_jax.training import build, extraction, run
+from ape_jax.runs import build
+from ape_jax.training import extraction, run
 jobs.SHARD_VIEWS, jobs.SHARD_CAPTIONS = 8, 8
 config = config_lib.resolve(config_lib.unflatten(json.load(open(sys.argv[1]))))
 with hosts.cluster():

