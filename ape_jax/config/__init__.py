@@ -1,6 +1,6 @@
 """The config of an experiment: its keys, their checks, and the rules that tie them together.
 
-Users write `Config`s (`border`); the code reads a typed `Config`.
+Users write an `ml_collections.ConfigDict` (`border`); the code reads a typed `Config`.
 """
 
 from ape_jax.config.border import default, override, parse_arg, resolve

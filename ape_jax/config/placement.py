@@ -1,9 +1,9 @@
-"""Where parameters lie by name: pairs (regular expression, where), of which the first that matches
-a parameter's whole name decides.
+"""Sharding rules (`mesh.rules`): pairs (regular expression, where) that place parameters by name.
 
-`where` is "replicated", or says which dimension is split over which axes of the mesh: "-1:fsdp",
-"0:data,2:fsdp", "1:data+fsdp". Names are paths, "text_tower/blocks/mlp/fc1/kernel"; blocks are
-stacked, so that dimension 0 of theirs counts layers.
+The first rule that matches a parameter's whole name decides. `where` is "replicated", or names the
+dimensions that are split and the mesh axes that they are split over: "-1:fsdp", "0:data,2:fsdp",
+"1:data+fsdp". Parameter names are paths, "text_tower/blocks/mlp/fc1/kernel"; the blocks of a tower
+are stacked, so dimension 0 of their parameters counts layers.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def _is_rule(rule: tuple[str, str]) -> bool:
 
 
 def find(rules: Rules, name: str) -> str | None:
-    """What the first rule that matches a parameter says, None where none does."""
+    """Returns the `where` of the first rule that matches a parameter, or None."""
     return next((where for pattern, where in rules if re.fullmatch(pattern, name)), None)
 
 
 def split(where: str, rank: int) -> tuple[tuple[str, ...] | None, ...]:
-    """The mesh axes of each dimension of an array of that rank, None where it stays whole."""
+    """Returns the mesh axes of each dimension of an array; None for one that is not split."""
     axes: list[tuple[str, ...] | None] = [None] * rank
     for dimension, names in _parse(where):
         axes[dimension] = names
@@ -63,13 +63,13 @@ def check(rules: Rules, shapes: Mapping[str, Shape], mesh: Mapping[str, int]) ->
     """Checks rules against a model and a mesh.
 
     Args:
-      rules: right each by itself (`is_rules`).
-      shapes: of all parameters, frozen and trained, by name.
-      mesh: the length of each of its axes.
+      rules: rules that pass `is_rules`.
+      shapes: shapes of all parameters, frozen and trained, by name.
+      mesh: the length of each axis.
 
     Raises:
       UserError: for a rule that matches nothing, names an axis that this mesh does not have, or
-        splits a dimension that is not there or does not divide.
+        splits a dimension that a parameter does not have or that does not divide.
     """
     for pattern, where in rules:
         matched = {name: shape for name, shape in shapes.items() if re.fullmatch(pattern, name)}
@@ -95,7 +95,7 @@ def _check_axes(where: str, mesh: Mapping[str, int]) -> None:
 
 
 def _check_shape(where: str, name: str, shape: Shape, mesh: Mapping[str, int]) -> None:
-    places = []
+    split_dimensions = []
     for dimension, names in _parse(where):
         parts = math.prod(mesh[axis] for axis in names)
         if not -len(shape) <= dimension < len(shape):
@@ -108,8 +108,8 @@ def _check_shape(where: str, name: str, shape: Shape, mesh: Mapping[str, int]) -
                 f"config.mesh.rules: {where!r} splits dimension {dimension} of {name}, whose "
                 f"{shape[dimension]} entries do not divide over {parts} devices; write another"
             )
-        places.append(dimension % len(shape))
-    if len(set(places)) < len(places):
+        split_dimensions.append(dimension % len(shape))
+    if len(set(split_dimensions)) < len(split_dimensions):
         raise UserError(
             f"config.mesh.rules: {where!r} splits one dimension of {name} {shape} twice; join the "
             "axes, 'DIMENSION:data+fsdp'"

@@ -1,4 +1,4 @@
-"""What the recipes in `configs/` have in common: their arguments, and their shrunken form."""
+"""Building blocks of the recipes in `configs/`: arguments, demo pairs and the short `runlocal`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ape_jax import config as config_lib
 def start(
     arg: str | None, **defaults: Any
 ) -> tuple[ml_collections.ConfigDict, ml_collections.ConfigDict]:
-    """A config on the user's towers and pairs, and the arguments of the recipe.
+    """Starts a recipe: a config on the user's towers and pairs, and the recipe's arguments.
 
     Every recipe takes `image=TOWER,text=TOWER,pairs=PAIRS,eval=PAIRS,batch=N,steps=N,seed=N` and
     `runlocal`.
 
     Args:
-      arg: what follows the colon of `--config FILE.py:`.
-      **defaults: of these arguments where they are not the usual ones, and of others that the
+      arg: the text after the colon of `--config FILE.py:`.
+      **defaults: defaults that differ from the usual ones, and those of arguments that only this
         recipe takes.
 
     Returns:
-      (config, arguments); the recipe sets what is its own and ends with `finish`.
+      (config, arguments); the recipe changes the config and ends with `finish`.
 
     Raises:
       UserError: for an argument that the recipe does not take.
@@ -51,7 +51,7 @@ def large(config: ml_collections.ConfigDict, args: ml_collections.ConfigDict) ->
 def finish(
     config: ml_collections.ConfigDict, args: ml_collections.ConfigDict
 ) -> ml_collections.ConfigDict:
-    """The finished recipe; under `runlocal`, twenty steps of it on a few pairs of the demo."""
+    """Finishes a recipe; with `runlocal` it becomes twenty steps on a few pairs of the demo."""
     if not args.runlocal:
         return config
     config.image.tower = args.image or "demo:vit_s14"
@@ -79,12 +79,12 @@ def _demo_towers(config: ml_collections.ConfigDict) -> None:
 
 
 def emoji(config: ml_collections.ConfigDict, *, validation: bool, views: int) -> None:
-    """Sets about a thousand emoji as pairs: trained on Twemoji, tested on other concepts.
+    """Trains on about a thousand emoji of Twemoji and tests on other concepts.
 
     Args:
-      config: what is changed.
+      config: changed in place.
       validation: whether the test sets are those for choosing hyper-parameters.
-      views: augmented views that every image is encoded in, once; each step draws one of them.
+      views: augmented views of each image, encoded once; each step samples one of them.
     """
     _demo_towers(config)
     config.data.pairs = "demo:twemoji:train"
@@ -102,10 +102,10 @@ def emoji(config: ml_collections.ConfigDict, *, validation: bool, views: int) ->
 
 
 def icons(config: ml_collections.ConfigDict, *, validation: bool) -> None:
-    """Sets sixty thousand icons as pairs: tested on unseen names, and those in unseen sets.
+    """Trains on sixty thousand icons and tests on unseen names, in seen and in unseen sets.
 
     Args:
-      config: what is changed.
+      config: changed in place.
       validation: whether the test set is the one for choosing hyper-parameters.
     """
     _demo_towers(config)

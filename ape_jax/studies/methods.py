@@ -1,4 +1,4 @@
-"""Every method that a study compares, by name: what it sets in the config of its runs."""
+"""The methods that a study compares, by name, and the config keys that each of them sets."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class Method:
     """A row of a study's table.
 
     Attributes:
-      title: how the table calls it.
-      overrides: what differs from the study's config; None for what is no run at all. A head's name
-        brings the defaults of that head's other keys with it.
-      seeded: whether another seed gives another result on the same pairs.
+      title: name in the table.
+      overrides: keys that differ from the study's config; None for a baseline that is not a run.
+        Another head's name resets the other keys of that head to their defaults.
+      seeded: whether the result on the same pairs depends on the seed.
     """
 
     title: str
@@ -51,7 +51,7 @@ _FEW_PAIRS = {
 
 
 def _tuned(title: str, image: str, text: str) -> Method:
-    """Towers that are trained themselves, under linear maps that may go ten times faster."""
+    """A method that trains towers, under linear heads with ten times their learning rate."""
     overrides = {"image.tune": image, "text.tune": text, "text.pooling": "cls"}
     if image == "frozen":
         overrides |= {"text.head.name": "linear"}

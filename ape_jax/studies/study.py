@@ -1,7 +1,8 @@
-"""One config, several methods, numbers of pairs and seeds: tables with mean and spread.
+"""Runs one config with several methods, numbers of pairs and seeds; tables of mean and spread.
 
-Every cell that is a run has an ordinary work directory (`DIR/ape/seed0`, `DIR/ape/n1000/seed0`), so
-it can be resumed, loaded and evaluated like any other; features are encoded once for all cells.
+A cell is one method with one number of pairs and one seed. Every cell that is a run has an ordinary
+work directory (`DIR/ape/seed0`, `DIR/ape/n1000/seed0`), so it can be resumed, loaded and evaluated
+like any other; features are encoded once for all cells.
 """
 
 from __future__ import annotations
@@ -87,13 +88,13 @@ def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[st
 
 
 def cell_config(method: str, seed: int, config: StudyConfig, size: int = 0) -> Config:
-    """The ordinary config of one cell.
+    """Makes the ordinary config of one cell.
 
     Args:
       method: a key of `METHODS` that is a run.
-      seed: of the cell, for the sample and the training.
-      config: the study's.
-      size: training pairs, 0 for all.
+      seed: seed of the sample of pairs and of the training.
+      config: the study's config.
+      size: number of training pairs, 0 for all.
 
     Raises:
       UserError: naming the key, for settings that do not go together.
@@ -115,7 +116,7 @@ def cell_config(method: str, seed: int, config: StudyConfig, size: int = 0) -> C
 
 
 def _scaled(config: StudyConfig, size: int) -> dict[str, Any]:
-    """The schedule on a sample of that size."""
+    """Returns the keys of batch and schedule for a sample of that size."""
     if not size:
         return {}
     train, steps = config.train, dict(config.study.steps).get(size, config.train.steps)
@@ -130,7 +131,7 @@ def _scaled(config: StudyConfig, size: int) -> dict[str, Any]:
 
 
 def _check(config: StudyConfig) -> None:
-    """Closed forms need features of both towers, encoded beforehand."""
+    """Raises UserError for a config that makes no study, before its first cell."""
     frozen = config.image.tune == config.text.tune == "frozen"
     if not (frozen and config.cache.views > 0 and config.cache.text):
         raise UserError(
@@ -177,7 +178,7 @@ def _cells(
     name: str,
     size: int,
 ) -> list[baselines.Metrics]:
-    """The results of one method on so many pairs, by seed; one where the seed plays no part."""
+    """Runs the cells of one method and size, one a seed; a single one if the seed has no effect."""
     method = METHODS[name]
     varies = method.seeded or (size and name != "chance")
     seeds = range(config.seed, config.seed + (config.study.seeds if varies else 1))
@@ -185,21 +186,21 @@ def _cells(
         return [_without_run(name, _sampled(run, size, seed), shared["store"]) for seed in seeds]
     configs = {seed: cell_config(name, seed, config, size) for seed in seeds}
     return [
-        _metrics(loop.train_and_evaluate(cell, _place(path, name, size, seed), **shared))
+        _metrics(loop.train_and_evaluate(cell, _cell_directory(path, name, size, seed), **shared))
         for seed, cell in configs.items()
     ]
 
 
-def _place(path: pathlib.Path, name: str, size: int, seed: int) -> pathlib.Path:
+def _cell_directory(path: pathlib.Path, name: str, size: int, seed: int) -> pathlib.Path:
     return (path / name / f"n{size}" if size else path / name) / f"seed{seed}"
 
 
 def _costs(config: StudyConfig, path: pathlib.Path) -> dict[str, dict[str, float]]:
-    """What the runs of the last size cost, of the first seed each."""
+    """Reads the cost of each method from its run of the last size and the first seed."""
     size, costs = (config.study.sizes or (0,))[-1], {}
     for name in config.study.methods:
         if METHODS[name].overrides is not None:
-            place = _place(path, name, size, config.seed)
+            place = _cell_directory(path, name, size, config.seed)
             found = json.loads((place / "summary.json").read_text())
             trained, frozen = found["parameters_trained"], found["parameters_frozen"]
             share, seconds = trained / (trained + frozen), found["seconds_last_start"]

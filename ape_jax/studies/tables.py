@@ -1,4 +1,4 @@
-"""What a study found, as Markdown tables and as plots."""
+"""The results of a study as Markdown tables and plots."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Rows = Mapping[str, Mapping[str, Mapping[str, list[float]]]]
 
 
 def tables(summary: Mapping[str, Any]) -> str:
-    """A Markdown table for each evaluation set: percent, mean and standard deviation over seeds.
+    """Makes a Markdown table for each evaluation set: mean and standard deviation over seeds.
 
-    With several sizes, first one of R@10 by size for each set, then those of every size. The last
-    table says what the runs cost.
+    With several sizes, the first tables are R@10 by size, one a set; those of every size follow.
+    The last table says what the runs cost.
     """
     images, sizes = summary["images"], summary.get("sizes")
     if sizes is None:
@@ -35,7 +35,7 @@ def tables(summary: Mapping[str, Any]) -> str:
 
 
 def require_matplotlib() -> None:
-    """Fails before a study that is to be plotted, and not after it.
+    """Checks that plots can be drawn, before the study runs.
 
     Raises:
       UserError: where matplotlib is not installed.
@@ -48,11 +48,11 @@ def plots(summary: Mapping[str, Any], directory: pathlib.Path) -> list[pathlib.P
     """Draws R@10, the mean of both ways, for each evaluation set: lines by size, else bars.
 
     Args:
-      summary: a study's.
-      directory: where `<set>.png` go.
+      summary: the summary of a study.
+      directory: folder of the plots, `<set>.png`.
 
     Returns:
-      The files.
+      The files that were written.
 
     Raises:
       UserError: where matplotlib is not installed.

@@ -13,7 +13,6 @@ import sys
 import time
 from typing import Any
 
-import ml_collections
 from absl import app, flags
 
 from ape_jax import config as config_lib
@@ -59,7 +58,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], Captions, tuple[str, ...]]] = {
 }
 
 
-def _config(path: str, arg: str, settings: dict[str, Any]) -> ml_collections.ConfigDict:
+def _config(path: str, arg: str, settings: dict[str, Any]) -> config_lib.Config:
     config = runpy.run_path(path)["get_config"](arg)
     config_lib.override(config, {key: str(value) for key, value in settings.items()})
     return config_lib.resolve(config)
