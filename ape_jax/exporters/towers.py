@@ -47,7 +47,7 @@ def export(side: Side, params: PyTree, *, keep_positions: bool = False) -> Expor
 
     Args:
       side: the side that it is on.
-      params: its parameters (`align.tuned.Tuned.merged`).
+      params: its parameters (`align.tuning.tuned.Tuned.merged`).
       keep_positions: leave the position table to a class that resizes it itself, as DINOv2's does.
 
     Raises:

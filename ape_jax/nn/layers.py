@@ -54,7 +54,7 @@ class Dense(nn.Module):
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         y = checkpoint_name(product(x, kernel, self.dtype), PRODUCT)
-        if self.has_variable("params", SCALE):  # The kernel is in int8, see weights.py.
+        if self.has_variable("params", SCALE):  # The kernel is in int8, see int8.py.
             y = y * self.get_variable("params", SCALE)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)

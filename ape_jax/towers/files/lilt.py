@@ -1,7 +1,7 @@
 """Layerwise adapters in what LilT saves: their names there, and where ours lie.
 
 They stand in the model's file among the tensors of its towers, and are none of a tower's own
-(`align.peft` puts them in from outside).
+(`align.tuning.peft` puts them in from outside).
 
 References:
   github.com/codezakh/LilT, `models/conventional_adapter.py`, `vit.py` and `med.py`.

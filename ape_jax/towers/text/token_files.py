@@ -39,9 +39,9 @@ def default_pooling(directory: Path, default: str) -> str:
     """The pooling that the directory's sentence-transformers files declare, else `default`.
 
     Returns:
-        `"mean"`, `"cls"`, `"last"`, or `default` where the files say nothing, or something that
-        only sentence-transformers knows (max, weighted mean; with a warning). Its Dense modules
-        are not read: they are heads, not towers.
+      `"mean"`, `"cls"`, `"last"`, or `default` where the files say nothing, or something that
+      only sentence-transformers knows (max, weighted mean; with a warning). Its Dense modules
+      are not read: they are heads, not towers.
     """
     path = next(iter(sorted(directory.glob("*_Pooling/config.json"))), None)
     settings = _read(path) if path else {}
@@ -61,7 +61,7 @@ def load_backend(directory: Path) -> tokenizers.Tokenizer:
     """The Rust tokenizer, without truncation and padding of its own.
 
     Raises:
-        UserError: No tokenizer files, or broken ones.
+      UserError: no tokenizer files, or broken ones.
     """
     path = directory / "tokenizer.json"
     if path.is_file():
@@ -144,7 +144,7 @@ def vocabulary_backend(path: Path) -> tokenizers.Tokenizer:
     """BERT's tokenizer of lower case, from its vocabulary: a token a line.
 
     Raises:
-        UserError: No such vocabulary.
+      UserError: no such vocabulary.
     """
     import tokenizers
 

@@ -31,17 +31,17 @@ class TextPrepare:
     state, so threads may share one object.
 
     Example:
-        `tower.prepare(["a cat", "two dogs"])["ids"].shape == (2, 8)`
+      `tower.prepare(["a cat", "two dogs"])["ids"].shape == (2, 8)`
 
     Attributes:
-        encode: Texts to ids without special tokens, unpadded and untruncated.
-        before: Special ids in front of a text, `[CLS]`.
-        after: Special ids behind a text, `[SEP]`.
-        pad_id: The id at padded positions.
-        max_length: The longest sequence given to the tower, special tokens included.
-        prefix: Put in front of each text, such as E5's "query: ".
-        fills: Every text is padded to `max_length`, and padding is not masked: for towers that
-            attend to it.
+      encode: texts to ids without special tokens, unpadded and untruncated.
+      before: special ids in front of a text, `[CLS]`.
+      after: special ids behind a text, `[SEP]`.
+      pad_id: the id at padded positions.
+      max_length: the longest sequence given to the tower, special tokens included.
+      prefix: put in front of each text, such as E5's "query: ".
+      fills: every text is padded to `max_length`, and padding is not masked: for towers that
+        attend to it.
     """
 
     encode: Encode = dataclasses.field(repr=False)
@@ -58,17 +58,17 @@ class TextPrepare:
         """Tokenise, truncate and pad on the right.
 
         Args:
-            texts: The texts, at least one.
-            length: T; longer texts are cut. None: the longest text's length rounded up to a
-                multiple of 8, at most `max_length`. With `fills`, T is `max_length`.
+          texts: the texts, at least one.
+          length: T; longer texts are cut. None: the longest text's length rounded up to a
+            multiple of 8, at most `max_length`. With `fills`, T is `max_length`.
 
         Returns:
-            `{"ids": i32 [B, T], "mask": bool [B, T]}`; the mask is True at real tokens, with
-            `fills` everywhere.
+          `{"ids": i32 [B, T], "mask": bool [B, T]}`; the mask is True at real tokens, with
+          `fills` everywhere.
 
         Raises:
-            UserError: No texts, something that is not a text or of which the tokenizer leaves
-                nothing, or a length out of range.
+          UserError: no texts, something that is not a text or of which the tokenizer leaves
+            nothing, or a length out of range.
         """
         return self.pad(self.bodies(texts), length)
 
@@ -76,7 +76,7 @@ class TextPrepare:
         """The ids of each text before any truncation, without special ones.
 
         Raises:
-            UserError: As the call itself does.
+          UserError: as the call itself does.
         """
         texts = _checked_texts(texts)
         bodies = self.encode([self.prefix + text for text in texts])
@@ -143,15 +143,15 @@ def load_prepare(
     (SimCSE's) is read through transformers.AutoTokenizer, and never runs code from the directory.
 
     Args:
-        directory: The tower's directory.
-        vocab_size: Rows of the tower's token table.
-        max_length: The longest sequence to make.
-        prefix: None: the default prompt of config_sentence_transformers.json, else "".
-        fills: See `TextPrepare`.
+      directory: the tower's directory.
+      vocab_size: rows of the tower's token table.
+      max_length: the longest sequence to make.
+      prefix: None: the default prompt of config_sentence_transformers.json, else "".
+      fills: see `TextPrepare`.
 
     Raises:
-        UserError: No or a broken tokenizer, a tokenizer that has ids beyond `vocab_size`, or a
-            `max_length` that leaves no room for text.
+      UserError: no or a broken tokenizer, a tokenizer that has ids beyond `vocab_size`, or a
+        `max_length` that leaves no room for text.
     """
     directory = Path(directory)
     backend = token_files.load_backend(directory)
@@ -175,14 +175,14 @@ def make_prepare(
     """What a tokenizer makes of texts for a tower.
 
     Args:
-        backend: The tokenizer.
-        label: Where it is from, for messages.
-        vocab_size: Rows of the tower's token table.
-        **options: Of `TextPrepare`.
+      backend: the tokenizer.
+      label: where it is from, for messages.
+      vocab_size: rows of the tower's token table.
+      **options: of `TextPrepare`.
 
     Raises:
-        UserError: A tokenizer that has ids beyond `vocab_size`, or a `max_length` that leaves no
-            room for text.
+      UserError: a tokenizer that has ids beyond `vocab_size`, or a `max_length` that leaves no
+        room for text.
     """
     vocabulary = backend.get_vocab(with_added_tokens=True)
     if not vocabulary or max(vocabulary.values()) >= vocab_size:
