@@ -6,12 +6,13 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 
 import ml_collections
 
 from ape_jax.config import schema
-from ape_jax.config.fields import choice, integer, key, section
+from ape_jax.config.components import CLOSED_FORMS, ClosedFormSpec, ComponentName
+from ape_jax.config.fields import integer, key, section
 from ape_jax.config.sections import (
     AugmentConfig,
     CacheConfig,
@@ -33,7 +34,6 @@ from ape_jax.config.sections import (
 
 # Not `Self`, which beartype knows in whole classes only.
 C = TypeVar("C", bound="Config")
-Method = Literal["train", "ridge", "ridge_text", "cca", "procrustes", "asif"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Config(Section):
 
     seed: int = key(integer(0, 0, 2**32 - 1))
     # 'train', or a closed form: heads that are solved, whatever `head` and `train` say.
-    method: Method = key(choice(*get_args(Method)))
+    method: str = key(ComponentName("train", lambda: CLOSED_FORMS))
     start: StartConfig = section(StartConfig)
     closed: ClosedConfig = section(ClosedConfig)
     image: ImageConfig = section(ImageConfig)
@@ -65,6 +65,17 @@ class Config(Section):
     loss: LossConfig = section(LossConfig)
     optim: OptimConfig = section(OptimConfig)
     mesh: MeshConfig = section(MeshConfig)
+
+    @property
+    def trains(self) -> bool:
+        """Whether the run trains by gradient; else its heads are those of `closed_form`."""
+        return self.method == "train"
+
+    @property
+    def closed_form(self) -> ClosedFormSpec | None:
+        """The closed form that the heads are solved by, or that training starts from."""
+        name = self.start.method if self.trains else self.method
+        return None if name == "none" else CLOSED_FORMS[name]
 
     def side(self, name: str) -> SideConfig:
         """The section of a modality, "image" or "text"."""

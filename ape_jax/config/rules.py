@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ape_jax.config import head_names, start_rules, tune
+from ape_jax.config import start_rules, tune
+from ape_jax.config.components import HEADS, declared_keys, heads_of, text_parts
 from ape_jax.config.experiment import Config
 from ape_jax.config.precomputed import is_precomputed
 from ape_jax.errors import UserError
@@ -84,10 +85,10 @@ def _check_model(config: Config) -> None:
             "config.image.standardize: statistics are fixed before training, so they need "
             "image.tune='frozen'; set it to False"
         )
-    solved = config.method in ("cca", "procrustes")  # Their image side is linear.
-    if config.image.head.name == "identity" and config.embed and not solved:
+    head = HEADS[config.image.head.name]
+    if head.keeps_width and config.embed and config.trains:
         raise UserError(
-            f"config.embed: with image.head.name='identity' the joint width is the image "
+            f"config.embed: with image.head.name={head.name!r} the joint width is the image "
             f"feature's; found {config.embed}, write 0 or use image.head.name='linear'"
         )
     _check_image_tokens(config)
@@ -105,32 +106,33 @@ def _check_model(config: Config) -> None:
 
 
 def _check_image_tokens(config: Config) -> None:
-    """All tokens of an image go with the one head that takes them."""
-    takes = config.image.head.name == "token_pool_mlp"
+    """All tokens of an image go with the heads that take them."""
+    takes = HEADS[config.image.head.name].pooled is None
     if takes != (config.image.pooling == "none"):
+        those = " or ".join(repr(n) for n, head in heads_of("image").items() if not head.pooled)
         raise UserError(
-            "config.image.pooling: 'none' and image.head.name='token_pool_mlp' go together; found "
+            f"config.image.pooling: 'none' and image.head.name={those} go together; found "
             f"{config.image.pooling!r} and {config.image.head.name!r}"
         )
-    if takes and (config.image.standardize or config.method != "train"):
+    if takes and (config.image.standardize or not config.trains):
         raise UserError(
-            "config.image.head.name: 'token_pool_mlp' has a norm of its own and is trained; write "
-            "image.standardize=False and method='train'"
+            f"config.image.head.name: {config.image.head.name!r} has a norm of its own and is "
+            "trained; write image.standardize=False and method='train'"
         )
 
 
 def _check_text_head(config: Config) -> None:
-    names = head_names.parts(config.text.head.name)
-    if "identity" in names[1:]:
-        raise UserError(
-            f"config.text.head.name: 'identity' cannot start at zero, so it can only be the first "
-            f"part of a sum; found {config.text.head.name!r}"
-        )
-    if "lookup" in names and is_precomputed(config.text.tower):
-        raise UserError(
-            f"config.text.head.name: 'lookup' needs token ids, and {config.text.tower!r} gives "
-            f"vectors without any; leave it out of {config.text.head.name!r}"
-        )
+    for place, (name, head) in enumerate(text_parts(config.text.head.name).items()):
+        if place and not head.starts_at_zero:
+            raise UserError(
+                f"config.text.head.name: {name!r} cannot start at zero, so it can only be the "
+                f"first part of a sum; found {config.text.head.name!r}"
+            )
+        if "ids" in head.needs and is_precomputed(config.text.tower):
+            raise UserError(
+                f"config.text.head.name: {name!r} needs token ids, and {config.text.tower!r} gives "
+                f"vectors without any; leave it out of {config.text.head.name!r}"
+            )
 
 
 def _check_features(config: Config) -> None:
@@ -219,9 +221,10 @@ def _check_no_effect(config: Config, defaults: Mapping[str, Any]) -> None:
     for side in ("image", "text"):
         head = config.side(side).head
         why = f"{side}.head.name={head.name!r}"
-        for key in sorted(set(head.keys()) - {"name"} - head_names.keys(head.name)):
+        used = declared_keys(text_parts(head.name).values())
+        for key in sorted(set(head.keys()) - {"name"} - set(used)):
             unused[f"{side}.head.{key}"] = (head[key], why)
-    if not head_names.POOLED & set(head_names.parts(config.text.head.name)):
+    if not any(part.pooled for part in text_parts(config.text.head.name).values()):
         unused["text.pooling"] = (config.text.pooling, why)
     if config.image.tune == config.text.tune == "frozen":
         unused["train.remat"] = (config.train.remat, "image.tune=text.tune='frozen'")
@@ -236,16 +239,10 @@ def _check_no_effect(config: Config, defaults: Mapping[str, Any]) -> None:
         unused["loss.local_groups"] = (config.loss.local_groups, "loss.negatives='global'")
     if tune.parse(config.text.tune).frontier == "input":
         unused["cache.text"] = (config.cache.text, f"text.tune={config.text.tune!r}")
-    closed = config.start.method if config.method == "train" else config.method
-    takes = {
-        "l2": ("ridge", "ridge_text", "cca"),
-        "power": ("cca", "asif"),
-        "neighbours": ("asif",),
-    }
-    for key, methods in takes.items():
-        if closed not in methods:
-            why = f"method={config.method!r} and start.method={config.start.method!r}"
-            unused[f"closed.{key}"] = (config.closed[key], why)
+    form = config.closed_form
+    why = f"method={config.method!r} and start.method={config.start.method!r}"
+    for key in set(config.closed.keys()) - set(form.keys if form else ()):
+        unused[f"closed.{key}"] = (config.closed[key], why)
     if is_precomputed(config.text.tower):
         for key in ("max_length", "prefix"):
             unused[f"text.{key}"] = (config.text[key], f"text.tower={config.text.tower!r}")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from ape_jax.config.fields import Field
-from ape_jax.config.sections import Section
+from ape_jax.config.sections import OpenSection, Section
 from ape_jax.errors import UserError
 
 S = TypeVar("S", bound=Section)
@@ -21,9 +21,18 @@ def keys(kind: type[Section], prefix: str = "") -> dict[str, Field]:
     for field in dataclasses.fields(kind):
         if "section" in field.metadata:
             found |= keys(field.metadata["section"], f"{prefix}{field.name}.")
-        else:
+        elif "key" in field.metadata:
             found[prefix + field.name] = field.metadata["key"]
+    for name, declaration in _declarations(kind).items():
+        if prefix + name in found:
+            raise ValueError(f"a component declares {prefix + name!r}, which is a key already")
+        found[prefix + name] = declaration
     return found
+
+
+def _declarations(kind: type[Section]) -> Mapping[str, Field]:
+    """The keys of a section that components declare."""
+    return kind.declarations() if issubclass(kind, OpenSection) else {}
 
 
 def harmless(kind: type[Section], prefix: str = "") -> frozenset[str]:
@@ -32,7 +41,7 @@ def harmless(kind: type[Section], prefix: str = "") -> frozenset[str]:
     for field in dataclasses.fields(kind):
         if "section" in field.metadata:
             found |= harmless(field.metadata["section"], f"{prefix}{field.name}.")
-        elif field.metadata["harmless"]:
+        elif field.metadata.get("harmless"):
             found.add(prefix + field.name)
     return frozenset(found)
 
@@ -40,7 +49,7 @@ def harmless(kind: type[Section], prefix: str = "") -> frozenset[str]:
 def values(config: Section) -> dict[str, Any]:
     """The values of a config by dotted name, sorted section by section."""
     found: dict[str, Any] = {}
-    for name in sorted(field.name for field in dataclasses.fields(config)):
+    for name in sorted(config.keys()):
         value = getattr(config, name)
         if isinstance(value, Section):
             found |= {f"{name}.{key}": inner for key, inner in values(value).items()}
@@ -73,10 +82,11 @@ def _build(kind: type[S], flat: Mapping[str, Any], prefix: str = "") -> S:
         name = prefix + field.name
         if "section" in field.metadata:
             made[field.name] = _build(field.metadata["section"], flat, f"{name}.")
-        else:
+        elif "key" in field.metadata:
             value = flat[name]
             made[field.name] = dict(sorted(value.items())) if isinstance(value, Mapping) else value
-    return kind(**made)
+    declared = {name: flat[prefix + name] for name in _declarations(kind)}
+    return kind(**made, **({"declared": declared} if declared else {}))
 
 
 def normalised(value: Any, like: Any) -> Any:

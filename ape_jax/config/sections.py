@@ -10,7 +10,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from ape_jax.config import head_names, placement, tune
+from ape_jax.config import placement, tune
+from ape_jax.config.components import CLOSED_FORMS, ComponentName, declared_keys, heads_of
 from ape_jax.config.fields import (
     Field,
     choice,
@@ -31,7 +32,6 @@ from ape_jax.config.fields import (
 
 Dtype = Literal["bfloat16", "float32"]
 ParamDtype = Literal["float32", "bfloat16", "int8"]
-Start = Literal["none", "ridge", "ridge_text", "cca", "procrustes"]
 OnError = Literal["error", "skip"]
 CachePlace = Literal["auto", "device", "host"]
 Remat = Literal["none", "blocks", "all_but_products"]
@@ -58,36 +58,71 @@ class Section:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HeadConfig(Section):
-    """One head. Each key but the name has an effect with some heads only: `head_names`."""
+class OpenSection(Section):
+    """A section some of whose keys come from components: see `config.components`.
+
+    They are attributes like the others, `head.depth`.
+
+    Attributes:
+      declared: their values by name; what is left out has its default.
+    """
+
+    declared: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict, metadata={"declared": True}
+    )
+
+    def __post_init__(self) -> None:
+        """Fills in defaults."""
+        defaults = {name: field.default for name, field in self.declarations().items()}
+        object.__setattr__(self, "declared", {**defaults, **self.declared})
+
+    def __getattr__(self, name: str) -> Any:
+        """Finds a declared key."""
+        declared = self.__dict__.get("declared", {})
+        if name not in declared:
+            raise AttributeError(f"{type(self).__name__} has no key {name!r}")
+        return declared[name]
+
+    def keys(self) -> tuple[str, ...]:
+        """The names of the keys, the declared ones last."""
+        own = super().keys()
+        return (*(name for name in own if name != "declared"), *self.declared)
+
+    @classmethod
+    def declarations(cls) -> Mapping[str, Field]:
+        """The keys that components bring."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadConfig(OpenSection):
+    """One head. Each key but the name is declared by heads, and has an effect with those only."""
 
     name: str = ""
-    depth: int = key(integer(4, 1, 64))
-    width: int = key(integer(0, 0, 2**16))  # 0: the tower's.
-    expansion: int = key(integer(0, 0, 64))  # 0: the head's own.
-    activation: str = key(choice("gelu", "gelu_new", "quick_gelu", "relu", "silu", "tanh"))
-    dropout: float = key(number(0.0, 0.0, 0.99))
-    norm: Literal["none", "batch"] = key(choice("none", "batch"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageHeadConfig(HeadConfig):
     """The head on image features."""
 
-    name: str = key(choice(*head_names.IMAGE))
+    name: str = key(ComponentName("identity", lambda: heads_of("image")))
+
+    @classmethod
+    def declarations(cls) -> Mapping[str, Field]:
+        """The keys of heads on images."""
+        return declared_keys(heads_of("image").values())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextHeadConfig(HeadConfig):
-    """The head on caption features."""
+    """The head on caption features, or the sum of several, "linear+token_mlp"."""
 
-    name: str = key(
-        Field(
-            head_names.TEXT[0],
-            f"one of {', '.join(map(repr, head_names.TEXT))}, or several joined by '+'",
-            head_names.is_text_head,
-        )
-    )
+    name: str = key(ComponentName("token_mlp", lambda: heads_of("text"), joint="+"))
+
+    @classmethod
+    def declarations(cls) -> Mapping[str, Field]:
+        """The keys of heads on captions."""
+        return declared_keys(heads_of("text").values())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,25 +159,30 @@ class TextConfig(SideConfig):
     prefix: str = key(string("own", "a string, or 'own' for the tower's"))
 
 
+def _starts() -> list[str]:
+    return [name for name, form in CLOSED_FORMS.items() if form.starts]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StartConfig(Section):
     """Where trained heads start from."""
 
-    method: Start = key(choice(*get_args(Start)))
+    method: str = key(ComponentName("none", _starts))
     # A finished two-tower model whose heads, scale and bias training starts from.
     model: str = key(string("", "a finished two-tower model, or '' for fresh heads"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClosedConfig(Section):
-    """Closed forms: what is left at its default is chosen by held-out pairs.
+class ClosedConfig(OpenSection):
+    """Closed forms, which declare the keys: one left at its default is chosen by held-out pairs.
 
     So is `embed`, the width; a start then has all of it.
     """
 
-    l2: float = key(number(0.0, 0.0))
-    power: float = key(number(-1.0, -1.0, 16.0))
-    neighbours: int = key(integer(0, 0))
+    @classmethod
+    def declarations(cls) -> Mapping[str, Field]:
+        """The keys of closed forms."""
+        return declared_keys(CLOSED_FORMS.values())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

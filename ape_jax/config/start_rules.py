@@ -16,7 +16,7 @@ def _check_model(config: Config) -> None:
     """Heads that come from a finished model take what its towers give, and are trained."""
     if not config.start.model:
         return
-    if config.method != "train" or config.start.method != "none":
+    if not config.trains or config.start.method != "none":
         raise UserError(
             "config.start.model: heads start from a model or from a closed form; write "
             f"method='train' and start.method='none', found {config.method!r} and "
@@ -31,35 +31,34 @@ def _check_model(config: Config) -> None:
 
 def _check_closed(config: Config) -> None:
     """A closed form is solved on features of both towers; a start from one needs its heads."""
-    key = "start.method" if config.method == "train" else "method"
-    chosen = config.start.method if key == "start.method" else config.method
-    if key == "method" and config.start.method != "none":
+    key, form = "start.method" if config.trains else "method", config.closed_form
+    if form is None:
+        return
+    if not config.trains and config.start.method != "none":
         raise UserError(
-            f"config.start.method: with method={chosen!r} nothing is trained; write 'none', or "
+            f"config.start.method: with method={form.name!r} nothing is trained; write 'none', or "
             f"method='train' to train from where {config.start.method!r} ends"
         )
-    if chosen == "none":
-        return
     frozen = config.image.tune == config.text.tune == "frozen"
     if not (frozen and config.cache.views and config.cache.text):
         raise UserError(
-            f"config.{key}: {chosen!r} is solved on encoded features; it needs image.tune and "
+            f"config.{key}: {form.name!r} is solved on encoded features; it needs image.tune and "
             "text.tune='frozen', cache.views of at least 1 and cache.text=True"
         )
-    if chosen in ("ridge", "ridge_text", "asif") and config.embed:
+    if not form.takes_width and config.embed:
         raise UserError(
-            f"config.embed: {chosen!r} has a width of its own; write 0, found {config.embed}"
+            f"config.embed: {form.name!r} has a width of its own; write 0, found {config.embed}"
         )
-    if key == "method":
+    if not config.trains:
         return
-    image = "identity" if chosen == "ridge" else "linear"
+    image, text = form.image.name, form.text.name
     if config.image.head.name != image:
         raise UserError(
-            f"config.image.head.name: a start from {chosen!r} needs {image!r}, found "
+            f"config.image.head.name: a start from {form.name!r} needs {image!r}, found "
             f"{config.image.head.name!r}"
         )
-    if config.text.head.name.split("+")[0] != "linear":
+    if config.text.head.name.split("+")[0] != text:
         raise UserError(
-            f"config.text.head.name: a start from {chosen!r} is one of a linear head; write "
-            f"'linear' or a sum that begins with it, found {config.text.head.name!r}"
+            f"config.text.head.name: a start from {form.name!r} is one of a {text} head; write "
+            f"{text!r} or a sum that begins with it, found {config.text.head.name!r}"
         )

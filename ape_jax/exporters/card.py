@@ -160,11 +160,11 @@ def _filled(usage: str, background: Sequence[int]) -> str:
 def _method(trained: Trained) -> str:
     config, sides = trained.config, []
     for name, side in (("image", trained.model.image), ("text", trained.model.text)):
-        head = config.side(name).head.name if config.method == "train" else "solved"
+        head = config.side(name).head.name if config.trains else "solved"
         layer = "its output" if side.layer == -1 else f"layer {side.layer}"
         sides.append(f"{name} tower {side.tune}, read at {layer}, head {head}")
-    how = "trained contrastively" if config.method == "train" else f"solved by {config.method}"
-    if config.method == "train" and trained.solved:
+    how = "trained contrastively" if config.trains else f"solved by {config.method}"
+    if config.trains and trained.solved:
         how += f" from {trained.solved['method']}"
     return f"{how}; {'; '.join(sides)}"
 

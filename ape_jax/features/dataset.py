@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ape_jax.config import Config, head_names
+from ape_jax.config import Config
+from ape_jax.config.components import text_needs
 from ape_jax.data import pairs as pairs_lib
 from ape_jax.data import pipeline
 from ape_jax.data.vectors import VectorPairs
@@ -155,12 +156,12 @@ def encode_pairs(
     if text is not None:
         texts = _caption_job(pairs, captions, text, config, name, dtype)
         tokens = store.get(texts.fingerprint.digest, lambda: extract.captions(texts, place))
-        if "ids" in head_names.wants(config.text.head.name):
+        if "ids" in text_needs(config.text.head.name):
             found = tokens  # What the closure sees.
             key = ("ids", texts.fingerprint.digest)
             ids = store.get(key, lambda: encode.ids_of(text.tower, texts.texts, found.lengths))
             tokens = dataclasses.replace(tokens, ids=ids)
-    if tokens is not None and "places" in head_names.wants(config.text.head.name):
+    if tokens is not None and "places" in text_needs(config.text.head.name):
         tokens = tokens.with_frame()
     return Dataset(pairs, captions, pooled, tokens)
 

@@ -65,7 +65,7 @@ def assemble(config: Config, where: Target) -> Assembly:
     Raises:
       UserError: for a config that cannot be trained there, but for its memory.
     """
-    if config.method != "train":
+    if not config.trains:
         raise UserError(f"config.method: {config.method!r} is solved and not trained; plan 'train'")
     mesh, how = where.mesh(config.mesh.fsdp), (config.mesh.shard_min_size, config.mesh.rules)
     mesh_lib.check_batch(config.train, mesh)

@@ -14,7 +14,8 @@ from jaxtyping import PyTree
 
 from ape_jax import towers
 from ape_jax.align.model import Model
-from ape_jax.config import Config, head_names
+from ape_jax.config import Config
+from ape_jax.config.components import text_needs
 from ape_jax.config.precomputed import is_precomputed
 from ape_jax.config.sections import ImageConfig, TextConfig
 from ape_jax.errors import UserError
@@ -155,7 +156,7 @@ def _packed(
         "tokens": ((groups, size, width), stored),
         "lengths": ((groups, share), jnp.int32),
     }
-    wanted = head_names.wants(config.text.head.name)
+    wanted = text_needs(config.text.head.name)
     if "ids" in wanted:
         made["ids"] = ((groups, size), jnp.int32)
     if "places" in wanted:

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, PyTree
 
 from ape_jax.align.tuning import selection
-from ape_jax.config import Config, head_names
+from ape_jax.config import Config
+from ape_jax.config.components import text_needs
 from ape_jax.data import pipeline
 from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
@@ -87,7 +88,7 @@ class Aligner:
         texts = _sequence(texts, "encode_text")
         if isinstance(self.prepare, VectorPrepare):
             tokens = ragged.from_rows(self.prepare(texts))
-            if "places" in head_names.wants(self.config.text.head.name):
+            if "places" in text_needs(self.config.text.head.name):
                 tokens = tokens.with_frame()
             batches = embed.token_batches(tokens, self.rows, self._embedder.groups)
             return self.encode_batches("text", batches, len(texts))

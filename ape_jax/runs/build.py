@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from ape_jax.align import heads
-from ape_jax.align.heads import anchored
 from ape_jax.align.model import Model, Side
 from ape_jax.align.tuning import peft
-from ape_jax.config import Config, head_names
+from ape_jax.config import Config
+from ape_jax.config.components import SideName, text_parts
 from ape_jax.config.sections import ImageConfig, TextConfig
 from ape_jax.errors import UserError
 from ape_jax.towers.loading import read
@@ -66,8 +65,8 @@ def make_model(config: Config, towers: Towers, solved: Mapping[str, Any] | None 
     Args:
       config: the resolved config.
       towers: its towers.
-      solved: the record of a closed form that was solved (`solve.Solution`); without it, heads that
-        await one are of any size.
+      solved: the record of a closed form that was solved (`closed_form.Solution`); without it,
+        heads that await one are of any size.
 
     Raises:
       UserError: naming the config key, for a layer or pooling that a tower does not have or a
@@ -170,54 +169,41 @@ def _check_tune(name: str, side: Side, params: Mapping[str, PyTree]) -> None:
 
 
 def _image_head(
-    config: Config,
-    width: int,
-    tower: TowerConfig,
-    solved: Mapping[str, Any] | None,
-) -> nn.Module:
-    head, dtype = config.image.head, jnp.dtype(config.image.dtype)
-    if config.method == "asif":
-        return anchored.Anchored(**_anchors(solved))
-    if config.method != "train":
-        head = {"name": "identity" if config.method == "ridge" else "linear"}
-    if head["name"] == "linear":
-        dtype = _linear_dtype(config, "image")
-    return heads.image_head(head, width, tower, dtype)
+    config: Config, width: int, tower: TowerConfig, solved: Mapping[str, Any] | None
+) -> heads.Head:
+    if config.trains:
+        dtype = jnp.dtype(config.image.dtype)
+        return heads.image_head(config.image.head, width, tower, dtype, _exact(config, "image"))
+    form = config.closed_form
+    return heads.on_images(form.image, form.settings(solved), _solved_site(width, tower))
 
 
 def _text_head(
-    config: Config,
-    width: int,
-    tower: TowerConfig,
-    solved: Mapping[str, Any] | None,
-) -> nn.Module:
-    head, dtype = config.text.head, jnp.dtype(config.text.dtype)
-    if config.method == "asif":
-        relative = anchored.Anchored(**_anchors(solved))
-        return heads.OnPooledText(relative, tower, config.text.pooling)
-    if config.method != "train":
-        head = {"name": "linear"}
-    kept = tower.pooled_width(config.text.pooling)
-    if "identity" in head_names.parts(head["name"]) and kept != width:
-        raise UserError(
-            f"config.text.head.name: 'identity' keeps the {kept} dimensions of text.tower, but the "
-            f"joint width is {width}; write an image.head.name other than 'identity' and "
-            f"embed={kept}"
-        )
-    linear = _linear_dtype(config, "text")
-    return heads.text_head(head, width, tower, config.text.pooling, dtype, linear)
+    config: Config, width: int, tower: TowerConfig, solved: Mapping[str, Any] | None
+) -> heads.Head:
+    pooling = config.text.pooling
+    if not config.trains:
+        form = config.closed_form
+        site = _solved_site(width, tower)
+        return heads.on_texts(form.text, form.settings(solved), site, pooling)
+    kept = tower.pooled_width(pooling)
+    for name, head in text_parts(config.text.head.name).items():
+        if head.keeps_width and kept != width:
+            raise UserError(
+                f"config.text.head.name: {name!r} keeps the {kept} dimensions of text.tower, but "
+                f"the joint width is {width}; write an image.head.name other than 'identity' and "
+                f"embed={kept}"
+            )
+    dtype, exact = jnp.dtype(config.text.dtype), _exact(config, "text")
+    return heads.text_head(config.text.head, width, tower, pooling, dtype, exact)
 
 
-def _linear_dtype(config: Config, side: str) -> jnp.dtype:
-    """Solved maps stay in f32: they take off a mean that may be much longer than what is left."""
-    trained = config.method == "train" and config.start.method == "none"
-    return jnp.dtype(config.side(side).dtype if trained else "float32")
+def _solved_site(width: int, tower: TowerConfig) -> heads.Site:
+    """Solved maps are in f32: they take off a mean that may be much longer than what is left."""
+    return heads.Site(features=width, tower=tower, dtype=jnp.dtype("float32"))
 
 
-def _anchors(solved: Mapping[str, Any] | None) -> dict[str, Any]:
-    solved = solved or {"width": 1, "neighbours": 1, "power": 1.0}
-    return {
-        "anchors": solved["width"],
-        "neighbours": solved["neighbours"],
-        "power": float(solved["power"]),
-    }
+def _exact(config: Config, side: SideName) -> tuple[str, ...]:
+    """The heads that training takes over from a closed form, and that stay in f32."""
+    form = config.closed_form
+    return () if form is None else (getattr(form, side).name,)

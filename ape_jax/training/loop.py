@@ -67,7 +67,7 @@ def train_and_evaluate(
       Preempted: where SIGTERM asked for the end; the state is saved.
     """
     path = workdir.locate(directory)
-    if config.method == "train":
+    if config.trains:
         mixed = latent.from_config(config.latent)
         latent.check_batch(mixed, config.train, mesh_lib.make_mesh().size)
         pairs = config.train.batch // (2 if config.latent.mixup else 1)
@@ -94,7 +94,7 @@ def train_and_evaluate(
         if hosts.is_first():
             print(run_lib.parameter_table(run), file=sys.stderr)
         with checkpoints.disk_errors():
-            if config.method != "train":
+            if not config.trains:
                 return closed.finish(run, path, checkpoints, meta, digests)
             return Loop(run, path, checkpoints, meta, digests).train()
 

@@ -84,7 +84,7 @@ def check_sources(config: Config, sources: Sources) -> None:
             f"config.data.sample: {config.data.pairs} holds {len(train)} pairs; write at most that "
             f"(0 takes all), found {config.data.sample}"
         )
-    if config.method == "train":
+    if config.trains:
         order.check_batch(config.data.sample or len(train), config.train.batch)
 
 
@@ -137,7 +137,7 @@ def assemble(config: Config, towers: build.Towers) -> Assembly:
       UserError: for a layer, pooling, batch or rule that cannot be used.
     """
     mesh = mesh_lib.make_mesh(fsdp=config.mesh.fsdp)
-    trained = config.method == "train"
+    trained = config.trains
     if trained:
         mesh_lib.check_batch(config.train, mesh)
     model = build.make_model(config, towers)
@@ -186,7 +186,7 @@ def prepare(
     if config.data.sample:
         dataset = dataset.sample(config.data.sample, config.seed)
     # Once more: images that cannot be read may have been left out.
-    if config.method == "train":
+    if config.trains:
         order.check_batch(len(dataset.pairs), config.train.batch)
     if model.standardize:
         pooled = dataset.pooled
@@ -196,7 +196,7 @@ def prepare(
         statistics = {"center": center, "spread": spread}  # Fixed from here on.
         frozen["statistics"] = mesh_lib.place_replicated(statistics, made.mesh)
     trainable = made.trainable
-    if solve.method(config):
+    if config.closed_form is not None:
         model, trainable, solved = _solved(config, towers, dataset, trainable, frozen, solved)
     tasks = frontier.evaluation_parts(config, model, sources, made.readers)
     how = config.mesh.shard_min_size, config.mesh.rules
@@ -229,7 +229,9 @@ def _solved(
     heads = {name: tree for name, tree in model.init_heads(config.seed).items() if tree}
     rest = {name: tree for name, tree in trainable.items() if not name.endswith("_head")}
     trainable = {**rest, **heads}
-    return model, trainable if solution is None else solve.install(trainable, solution), record
+    if solution is not None:
+        trainable = solve.install(trainable, solution, config.closed_form)
+    return model, trainable, record
 
 
 def _task(config: Config, model: Model, name: str, dataset: Dataset) -> RetrievalTask:

@@ -10,7 +10,7 @@ from torch import nn
 
 from ape_jax.align import heads
 from ape_jax.align.heads import batch_norm
-from ape_jax.config import head_names
+from ape_jax.config.components import heads_of
 from ape_jax.config.sections import OptimConfig
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.towers.tower import TowerConfig
@@ -225,7 +225,7 @@ TABLED = TowerConfig(**TOWER.__dict__)
 object.__setattr__(TABLED, "vocab_size", 9)
 
 
-@pytest.mark.parametrize("name", sorted(set(head_names.TEXT) - {"identity"}))
+@pytest.mark.parametrize("name", sorted(set(heads_of("text")) - {"identity"}))
 def test_every_part_of_a_sum_but_the_first_starts_at_zero(captions, rng, name):
     ids = rng.integers(0, 9, (4, 6)).astype(np.int32)
     settings = {**SETTINGS, "name": f"identity+{name}"}

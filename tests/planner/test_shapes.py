@@ -8,7 +8,7 @@ import pytest
 
 from ape_jax import config as config_lib
 from ape_jax import towers
-from ape_jax.config import head_names
+from ape_jax.config.components import HEADS
 from ape_jax.errors import UserError
 from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
@@ -96,5 +96,5 @@ def test_an_unknown_model_is_refused_by_key(tiny_config):
 
 def test_heads_that_want_something_beside_tokens_are_covered():
     """A new wish needs a case above."""
-    wishes = {wish for name in ("lookup", "transformer") for wish in head_names.wants(name)}
+    wishes = {need for head in HEADS.values() for need in head.needs}
     assert wishes == {"ids", "places"}

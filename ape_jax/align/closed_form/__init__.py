@@ -8,7 +8,9 @@ from ape_jax.align.closed_form.asif import Asif, asif, asif_cv
 from ape_jax.align.closed_form.cca import Cca, cca, cca_cv
 from ape_jax.align.closed_form.paired import Moments, Paired, moments
 from ape_jax.align.closed_form.procrustes import Procrustes, procrustes, procrustes_cv
-from ape_jax.align.closed_form.ridge import Ridge, ridge, ridge_cv, ridge_pairs
+from ape_jax.align.closed_form.ridge import ridge, ridge_cv
+from ape_jax.align.closed_form.ridge_pairs import Ridge, ridge_pairs
+from ape_jax.align.closed_form.solution import Solution
 
 __all__ = [
     "Affine",
@@ -18,6 +20,7 @@ __all__ = [
     "Paired",
     "Procrustes",
     "Ridge",
+    "Solution",
     "asif",
     "asif_cv",
     "cca",

@@ -7,17 +7,24 @@ descriptions speaks of pair i, so that they can be compared with each other.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Integer
 
 from ape_jax.align.closed_form import held_out
 from ape_jax.align.closed_form.paired import Paired
+from ape_jax.align.closed_form.solution import POWER, Solution
+from ape_jax.align.heads.anchored import ANCHORED
+from ape_jax.config.components import ClosedFormSpec
+from ape_jax.config.fields import integer
 from ape_jax.errors import UserError
 
 NEIGHBOURS = (10, 25, 50, 100, 200, 400, 800)
 POWERS = (1.0, 2.0, 4.0, 8.0)
+# An embedding is as wide as there are anchors: 20,000 are 80 kB a caption.
+MOST_ANCHORS = 20_000
 _BLOCK = 512  # Rows that are compared to all anchors at a time.
 
 
@@ -225,3 +232,45 @@ def _narrow(side: Relative, count: int, power: float) -> Relative:
     """The first `count` of each row, of which the values are the similarities themselves."""
     values = _weigh(side.values[:, :count], power)
     return dataclasses.replace(side, places=side.places[:, :count], values=values)
+
+
+def _solved(paired: Paired, *, width: int, neighbours: int, power: float) -> Solution:
+    if len(paired) > MOST_ANCHORS:
+        raise UserError(
+            f"config.method: 'asif' describes everything by its likeness to each training image, "
+            f"{len(paired)} numbers an embedding; it goes up to {MOST_ANCHORS}: write fewer, such "
+            f"as data.sample={MOST_ANCHORS}, or method='cca'"
+        )
+    grids: dict[str, Any] = {}
+    if neighbours:
+        grids["neighbours"] = [neighbours]
+    if power >= 0:
+        grids["powers"] = [power]
+    fit = asif_cv(paired, **grids)
+    heads = {
+        "image_head": {"anchors": fit.image, "mean": fit.image_mean},
+        "text_head": {"anchors": fit.text, "mean": fit.text_mean},
+    }
+    record = {"neighbours": fit.neighbours, "power": fit.power, "width": len(fit.text)}
+    return Solution(record=record, heads=heads)
+
+
+def _settings(record: Mapping[str, Any] | None) -> dict[str, Any]:
+    record = record or {"width": 1, "neighbours": 1, "power": 1.0}
+    return {
+        "anchors": record["width"],
+        "neighbours": record["neighbours"],
+        "power": float(record["power"]),
+    }
+
+
+ASIF = ClosedFormSpec(
+    name="asif",
+    title="ASIF",
+    solve=_solved,
+    image=ANCHORED,
+    text=ANCHORED,
+    keys={"neighbours": integer(0, 0), "power": POWER},
+    starts=False,
+    settings=_settings,
+)

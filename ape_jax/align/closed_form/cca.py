@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -11,6 +12,9 @@ from jaxtyping import Float, Integer
 from ape_jax.align.closed_form import held_out
 from ape_jax.align.closed_form.affine import Affine, centred
 from ape_jax.align.closed_form.paired import Moments, Paired, by_fold, moments
+from ape_jax.align.closed_form.solution import L2, POWER, Solution, on_both
+from ape_jax.align.heads.linear import LINEAR
+from ape_jax.config.components import ClosedFormSpec
 from ape_jax.errors import UserError
 
 L2S = (1e-3, 1e-2, 1e-1, 3e-1, 1.0, 3.0)
@@ -192,3 +196,29 @@ def _singular(matrix: Float[np.ndarray, "d k"]) -> tuple[np.ndarray, np.ndarray,
     squares, left = np.linalg.eigh(matrix @ matrix.T)
     values, left = np.sqrt(np.maximum(squares[::-1], 0)), left[:, ::-1]
     return left, values, matrix.T @ (left / np.maximum(values, 1e-8))
+
+
+def _solved(paired: Paired, *, width: int, l2: float, power: float) -> Solution:
+    grids: dict[str, Any] = {}
+    if width:
+        grids["dims"] = [width]
+    if l2:
+        grids["l2s"] = [l2]
+    if power >= 0:
+        grids["powers"] = [power]
+    complete = len(grids) == 3
+    fit = cca(paired, l2, dim=width, power=power) if complete else cca_cv(paired, **grids)
+    best = [round(float(value), 4) for value in fit.correlations[:3]]
+    record = {"l2": fit.l2, "power": fit.power, "width": fit.dim, "correlations": best}
+    return on_both(fit.text, fit.image, record)
+
+
+CCA = ClosedFormSpec(
+    name="cca",
+    title="CCA",
+    solve=_solved,
+    image=LINEAR,
+    text=LINEAR,
+    keys={"l2": L2, "power": POWER},
+    takes_width=True,
+)

@@ -11,6 +11,9 @@ from jaxtyping import Float, Integer
 from ape_jax.align.closed_form import held_out
 from ape_jax.align.closed_form.affine import Affine, centred
 from ape_jax.align.closed_form.paired import Moments, Paired, by_fold, moments
+from ape_jax.align.closed_form.solution import Solution, on_both
+from ape_jax.align.heads.linear import LINEAR
+from ape_jax.config.components import ClosedFormSpec
 from ape_jax.errors import UserError
 
 
@@ -107,3 +110,18 @@ class _Axes:
 
     def _reduce(self, axes: Float[np.ndarray, "d d"], dim: int) -> Float[np.ndarray, "d e"]:
         return np.eye(len(axes)) if dim == len(axes) else axes[:, :dim]
+
+
+def _solved(paired: Paired, *, width: int) -> Solution:
+    fit = procrustes(paired, dim=width) if width else procrustes_cv(paired)
+    return on_both(fit.text, fit.image, {"width": fit.dim})
+
+
+PROCRUSTES = ClosedFormSpec(
+    name="procrustes",
+    title="orthogonal Procrustes",
+    solve=_solved,
+    image=LINEAR,
+    text=LINEAR,
+    takes_width=True,
+)

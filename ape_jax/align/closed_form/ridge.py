@@ -1,29 +1,16 @@
-"""Ridge regression from text features to image features, or the other way round."""
+"""Ridge regression from rows to rows, float64 arrays in and a map out."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Integer
 
-from ape_jax.align.closed_form.affine import Affine
 from ape_jax.align.closed_form.folds import draw
-from ape_jax.align.closed_form.paired import Moments, Paired, by_fold, from_rows, moments
+from ape_jax.align.closed_form.paired import by_fold, from_rows
+from ape_jax.align.closed_form.ridge_pairs import Ridge, check_l2, chosen, grid
 from ape_jax.errors import UserError
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Ridge(Affine):
-    """A fitted map.
-
-    Attributes:
-      l2: the regulariser that it was fitted with.
-    """
-
-    l2: float
 
 
 def ridge(
@@ -58,7 +45,7 @@ def ridge(
       <https://doi.org/10.1080/00401706.1970.10488634>`_, 1970.
     """
     x, y = _checked(x, y)
-    _check_l2([l2])
+    check_l2([l2])
     x, y, x_mean, y_mean = _centred(x, y, center)
     n, d = x.shape
     if n < d:
@@ -116,12 +103,12 @@ def ridge_cv(
     if groups is not None and folds is None:
         folds = 5
     if l2s is None:
-        l2s = _grid(_top_eigenvalue(_centred(x, y, center)[0]))
+        l2s = grid(_top_eigenvalue(_centred(x, y, center)[0]))
     l2s = np.asarray(l2s, np.float64)
-    _check_l2(l2s)
+    check_l2(l2s)
     if folds is not None:
         fold = draw(len(x), folds, groups, seed)
-        return _chosen([part for _, part in by_fold(from_rows(x, y), fold)], l2s, center)
+        return chosen([part for _, part in by_fold(from_rows(x, y), fold)], l2s, center)
     errors = _leave_one_out_errors(x, y, l2s, center)
     return ridge(x, y, float(l2s[np.argmin(errors)]), center=center)
 
@@ -148,88 +135,6 @@ def _leave_one_out_errors(
     return np.array(errors)
 
 
-def ridge_pairs(
-    paired: Paired,
-    *,
-    l2: float | None = None,
-    folds: int | Integer[np.ndarray, " n"] = 5,
-    seed: int = 0,
-    towards: Literal["image", "text"] = "image",
-) -> Ridge:
-    """Ridge between texts and images, every caption of an image a row.
-
-    The same as `ridge_cv` on the rows written out, with images that share a text held out together.
-
-    Args:
-      paired: the features.
-      towards: `image` maps texts to images, views averaged; `text` maps images to texts, every view
-        a row.
-      l2: as for `ridge`; None chooses it as `ridge_cv` does with folds.
-      folds: how many to draw, or the fold of each image.
-      seed: of the draw.
-
-    Raises:
-      UserError: as for `ridge_cv`.
-    """
-    paired.check()
-    turn = Moments.turned if towards == "text" else lambda part: part
-    if l2 is not None:
-        _check_l2([l2])
-        return _solve(turn(moments(paired)), l2, center=True)
-    if isinstance(folds, int):
-        folds = min(folds, len(paired))
-    fold = draw(len(paired), folds, paired.groups(), seed)
-    return _chosen([turn(part) for _, part in by_fold(paired, fold)], None, center=True)
-
-
-def _chosen(parts: list[Moments], l2s: np.ndarray | None, center: bool) -> Ridge:
-    """The fit to all parts with the l2 that does best on each part when fitted to the others."""
-    whole = sum(parts[1:], parts[0])
-    if l2s is None:
-        l2s = _grid(np.linalg.eigvalsh(_sums(whole, center)[0])[-1])
-    errors = sum(_held_out_errors(whole - out, out, l2s, center) for out in parts)
-    return _solve(whole, float(l2s[np.argmin(errors)]), center)
-
-
-def _solve(whole: Moments, l2: float, center: bool) -> Ridge:
-    xx, xy = _sums(whole, center)
-    kernel = np.linalg.solve(xx + l2 * np.eye(len(xx)), xy)
-    bias = whole.image_mean - whole.text_mean @ kernel if center else np.zeros(xy.shape[1])
-    return Ridge(kernel=kernel, bias=bias, l2=float(l2))
-
-
-def _sums(part: Moments, center: bool) -> tuple[np.ndarray, np.ndarray]:
-    """x^T x and x^T y."""
-    if not center:
-        return part.text_text, part.text_image
-    xx, _, xy = part.covariances()
-    return part.count * xx, part.count * xy
-
-
-def _held_out_errors(
-    fitted: Moments, out: Moments, l2s: np.ndarray, center: bool
-) -> Float[np.ndarray, " l"]:
-    """Mean squared errors on `out` of the fit to `fitted`, for each l2; from the sums alone."""
-    xx, xy = _sums(fitted, center)
-    eigenvalues, basis = np.linalg.eigh(xx)
-    eigenvalues = np.maximum(eigenvalues, 0)
-    right = basis.T @ xy
-    x0 = fitted.text_mean if center else np.zeros(len(xx))
-    y0 = fitted.image_mean if center else np.zeros(xy.shape[1])
-    # The sums of `out` about the means of `fitted`.
-    n, x1, y1 = out.count, out.text_sum, out.image_sum
-    out_xx = out.text_text - np.outer(x1, x0) - np.outer(x0, x1) + n * np.outer(x0, x0)
-    out_xy = out.text_image - np.outer(x1, y0) - np.outer(x0, y1) + n * np.outer(x0, y0)
-    out_yy = np.trace(out.image_image) - 2 * y1 @ y0 + n * y0 @ y0
-    out_xx, out_xy = basis.T @ out_xx @ basis, basis.T @ out_xy
-    errors = []
-    for l2 in l2s:
-        kernel = right / (eigenvalues + l2)[:, None]
-        explained = 2 * np.vdot(kernel, out_xy) - np.vdot(kernel, out_xx @ kernel)
-        errors.append((out_yy - explained) / (n * len(y0)))
-    return np.array(errors)
-
-
 def _principal(x: np.ndarray) -> tuple[Float[np.ndarray, " r"], Float[np.ndarray, "d r"]]:
     """Eigenvalues and eigenvectors of x^T x, those of its null space left out where n < d."""
     if len(x) < x.shape[1]:
@@ -237,10 +142,6 @@ def _principal(x: np.ndarray) -> tuple[Float[np.ndarray, " r"], Float[np.ndarray
         return singular**2, basis.T
     eigenvalues, basis = np.linalg.eigh(x.T @ x)
     return np.maximum(eigenvalues, 0), basis
-
-
-def _grid(top: float) -> Float[np.ndarray, " l"]:
-    return (top or 1.0) * np.geomspace(1e-6, 1e2, 33)
 
 
 def _top_eigenvalue(x: np.ndarray) -> float:
@@ -267,9 +168,3 @@ def _checked(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             row = int(np.argmin(np.isfinite(values).all(1)))
             raise UserError(f"{name} is not finite in row {row}; encode the features again.")
     return x, y
-
-
-def _check_l2(l2s: Sequence[float] | np.ndarray) -> None:
-    values = np.asarray(l2s, np.float64)
-    if not values.size or not (values > 0).all() or not np.isfinite(values).all():
-        raise UserError(f"l2 is {list(map(float, values.ravel()))[:5]}; write positive numbers.")

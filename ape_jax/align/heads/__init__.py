@@ -3,15 +3,15 @@
 An image head maps pooled features [B, d] (or all tokens [B, T, d]) to [B, E]. A text head maps a
 `TextInput` to [B, E]: padded tokens [B, T, d] with their mask [B, T], or `Packed` ones without
 padding, which is the same function for less work. None of them normalises: `embed` does, once, for
-both sides. `registry` makes them from their names in the config.
+both sides. `make` makes them from their names in the config.
 """
 
-from ape_jax.align.heads.head import Head, Mix, embed, normalize
+from ape_jax.align.heads.head import Head, Mix, Site, embed, normalize
 from ape_jax.align.heads.linear import Identity, Linear
 from ape_jax.align.heads.lookup import Lookup
+from ape_jax.align.heads.make import image_head, on_images, on_texts, text_head
 from ape_jax.align.heads.on_pooled import OnPooledText
 from ape_jax.align.heads.pooled_mlp import PooledMLP
-from ape_jax.align.heads.registry import image_head, text_head
 from ape_jax.align.heads.residual_mlp import ResidualMLP
 from ape_jax.align.heads.star_mlp import StarMLP
 from ape_jax.align.heads.summed import Summed
@@ -30,6 +30,7 @@ __all__ = [
     "OnPooledText",
     "PooledMLP",
     "ResidualMLP",
+    "Site",
     "StarMLP",
     "Summed",
     "TextInput",
@@ -39,5 +40,7 @@ __all__ = [
     "embed",
     "image_head",
     "normalize",
+    "on_images",
+    "on_texts",
     "text_head",
 ]

@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.head import Head
+from ape_jax.align.heads.head import Head, Site, TorchLayer
+from ape_jax.config.components import HeadSpec
+from ape_jax.errors import UserError
 
 
 class Anchored(Head):
@@ -47,3 +49,19 @@ class Anchored(Head):
         values = values / jnp.maximum(jnp.linalg.norm(values, axis=-1, keepdims=True), 1e-30)
         rows = jnp.arange(pooled.shape[0])[:, None]
         return jnp.zeros_like(scores).at[rows, places].set(values)
+
+    @nn.nowrap
+    def to_torch(self, width: int, embed: int) -> TorchLayer:
+        """Refuses: there is no layer that holds a training set."""
+        raise UserError(
+            "config.method: 'asif' compares with every training pair instead of having a head; "
+            "it is not exported: write --format jax, or solve 'cca' on the same pairs"
+        )
+
+
+def _anchored(site: Site, *, anchors: int, neighbours: int, power: float) -> Anchored:
+    return Anchored(anchors, neighbours, power)
+
+
+# No name in the config: a closed form fills it.
+ANCHORED = HeadSpec(name="anchored", title="similarities to anchors", pooled=_anchored)

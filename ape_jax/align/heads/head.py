@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,29 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ape_jax.align.heads.text_input import TextInput
+from ape_jax.errors import UserError
+from ape_jax.towers.tower import TowerConfig
 
 DType = Any
 Mix = Callable[[Array], Array]
+TorchLayer = tuple[str, dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where a head stands: what its maker (`config.components.HeadSpec`) builds it from.
+
+    Attributes:
+      features: the joint width E.
+      tower: config of the tower under it.
+      dtype: input dtype of the matrix products.
+      zero: whether it starts at zero, as a later part of a sum.
+    """
+
+    features: int
+    tower: TowerConfig
+    dtype: DType = jnp.bfloat16
+    zero: bool = False
 
 
 class Head(nn.Module):
@@ -30,6 +51,27 @@ class Head(nn.Module):
         It must where a head on one vector is not linear; a text head then takes `mix` as well.
         """
         return False
+
+    @nn.nowrap
+    def to_torch(self, width: int, embed: int) -> TorchLayer:
+        """Describes the head in torch: a layer of `exporters/modeling_ape.py` and its arguments.
+
+        Args:
+          width: of its input.
+          embed: the joint width E.
+
+        Raises:
+          UserError: saying why there is no such layer.
+        """
+        raise UserError(
+            f"--format: there is no torch layer for the head {type(self).__name__}; write --format "
+            "jax or stablehlo"
+        )
+
+    @nn.nowrap
+    def torch_params(self, params: PyTree) -> PyTree:
+        """The parameters of that layer, by the names that flax would give them."""
+        return params
 
 
 def embed(

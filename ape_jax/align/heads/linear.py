@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.head import DType, Head, last_kernel
+from ape_jax.align.heads.head import DType, Head, Site, TorchLayer, last_kernel
+from ape_jax.config.components import HeadSpec
 from ape_jax.nn.layers import Dense
 
 
@@ -17,6 +18,11 @@ class Identity(Head):
     def __call__(self, pooled: Float[Array, "B d"], *, train: bool = False) -> Float[Array, "B d"]:
         """Returns its input."""
         return pooled
+
+    @nn.nowrap
+    def to_torch(self, width: int, embed: int) -> TorchLayer:
+        """As `Head`."""
+        return "identity", {}
 
 
 class Linear(Head):
@@ -38,3 +44,22 @@ class Linear(Head):
         start = last_kernel(self.zero, nn.initializers.normal(0.02))
         dense = Dense(self.features, dtype=self.dtype, kernel_init=start, name="projection")
         return dense(pooled)
+
+    @nn.nowrap
+    def to_torch(self, width: int, embed: int) -> TorchLayer:
+        """As `Head`."""
+        return "linear", {"width": width, "embed": embed}
+
+
+def _linear(site: Site) -> Linear:
+    return Linear(site.features, site.dtype, site.zero)
+
+
+IDENTITY = HeadSpec(
+    name="identity",
+    title="no head",
+    pooled=lambda site: Identity(),
+    keeps_width=True,
+    starts_at_zero=False,
+)
+LINEAR = HeadSpec(name="linear", title="linear", pooled=_linear)

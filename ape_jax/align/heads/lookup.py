@@ -6,8 +6,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.head import Head, last_kernel
+from ape_jax.align.heads.head import Head, Site, TorchLayer, last_kernel
 from ape_jax.align.heads.text_input import TextInput
+from ape_jax.config.components import HeadSpec
 from ape_jax.towers.tower import TowerConfig
 
 
@@ -39,3 +40,17 @@ class Lookup(Head):
         start = last_kernel(self.zero, nn.initializers.normal(0.02))
         table = self.param("table", start, (self.vocabulary, self.features), jnp.float32)
         return text.pool(table[text.row_ids], "mean", self.tower)
+
+    @nn.nowrap
+    def to_torch(self, width: int, embed: int) -> TorchLayer:
+        """As `Head`."""
+        return "lookup", {"embed": embed, "vocabulary": self.vocabulary}
+
+
+def _lookup(site: Site) -> Lookup:
+    return Lookup(site.features, site.tower, site.tower.vocab_size, site.zero)
+
+
+LOOKUP = HeadSpec(
+    name="lookup", title="lookup table of tokens", text=_lookup, needs=frozenset({"ids"})
+)

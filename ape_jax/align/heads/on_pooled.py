@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import flax.linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
-from ape_jax.align.heads.head import Head, Mix
+from ape_jax.align.heads.head import Head, Mix, TorchLayer
 from ape_jax.align.heads.text_input import TextInput
 from ape_jax.towers.tower import TowerConfig
 
@@ -27,6 +27,17 @@ class OnPooledText(Head):
     def mixes_input(self) -> bool:
         """As the head's."""
         return self.head.mixes_input
+
+    @nn.nowrap
+    def to_torch(self, width: int, embed: int) -> TorchLayer:
+        """As the head, which pools as well."""
+        name, settings = self.head.to_torch(width, embed)
+        return name, {**settings, "pooling": self.pooling}
+
+    @nn.nowrap
+    def torch_params(self, params: PyTree) -> PyTree:
+        """As the head's."""
+        return self.head.torch_params(params)
 
     def setup(self) -> None:
         """Lets the head's parameters lie where this module's would."""

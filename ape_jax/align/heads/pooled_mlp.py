@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
-from ape_jax.align.heads.batch_norm import BatchNorm
-from ape_jax.align.heads.head import DType, Head, last_kernel
+from ape_jax.align.heads.batch_norm import BatchNorm, folded
+from ape_jax.align.heads.head import DType, Head, Site, TorchLayer, last_kernel
 from ape_jax.align.heads.hidden import hidden_layers
+from ape_jax.align.heads.keys import ACTIVATION, DEPTH, DROPOUT, WIDTH
+from ape_jax.config.components import HeadSpec
+from ape_jax.config.fields import choice
 from ape_jax.nn.layers import ACTIVATIONS, Dense
+
+_NORM = choice("none", "batch")
 
 
 class PooledMLP(Head):
@@ -30,13 +37,13 @@ class PooledMLP(Head):
     """
 
     features: int
-    depth: int = 4
-    width: int = 0
-    activation: str = "gelu"
-    dropout: float = 0.0
+    depth: int = DEPTH.default
+    width: int = WIDTH.default
+    activation: str = ACTIVATION.default
+    dropout: float = DROPOUT.default
     dtype: DType = jnp.bfloat16
     zero: bool = False
-    norm: str = "none"
+    norm: str = _NORM.default
 
     @property
     def mixes_input(self) -> bool:
@@ -66,3 +73,32 @@ class PooledMLP(Head):
             x = ACTIVATIONS[self.activation](x)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return x
+
+    @nn.nowrap
+    def to_torch(self, width: int, embed: int) -> TorchLayer:
+        """As `Head`; outside of training a batch norm is part of the layer before it."""
+        sizes = {"depth": self.depth, "hidden": self.width or width, "activation": self.activation}
+        return "pooled_mlp", {"width": width, "embed": embed, **sizes}
+
+    @nn.nowrap
+    def torch_params(self, params: PyTree) -> PyTree:
+        """The parameters without batch norms."""
+        return folded(params)
+
+
+def _pooled_mlp(site: Site, **options: Any) -> PooledMLP:
+    return PooledMLP(site.features, dtype=site.dtype, zero=site.zero, **options)
+
+
+POOLED_MLP = HeadSpec(
+    name="pooled_mlp",
+    title="MLP on one vector (ShareLock)",
+    pooled=_pooled_mlp,
+    keys={
+        "depth": DEPTH,
+        "width": WIDTH,
+        "activation": ACTIVATION,
+        "dropout": DROPOUT,
+        "norm": _NORM,
+    },
+)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.head import DType, Head, last_kernel
+from ape_jax.align.heads.head import DType, Head, Site, TorchLayer, last_kernel
 from ape_jax.align.heads.hidden import Hidden
+from ape_jax.align.heads.keys import ACTIVATION, DEPTH, DROPOUT, EXPANSION
+from ape_jax.config.components import HeadSpec
 from ape_jax.nn.layers import Dense, LayerNorm
 
 # torch's default, with which the paper's code ran.
 _NORM_EPS = 1e-5
+_EXPANSION = 4
 
 
 class ResidualMLP(Head):
@@ -20,7 +25,7 @@ class ResidualMLP(Head):
     Attributes:
       features: the joint width E.
       depth: blocks, 4 in FuseMix.
-      expansion: width of a block's hidden layer in widths of the input, 4 in FuseMix.
+      expansion: width of a block's hidden layer in widths of the input; 0 is 4, as in FuseMix.
       activation: a key of `towers.layers.ACTIVATIONS`, gelu in FuseMix.
       dropout: rate after each activation, 0.6 in FuseMix.
       dtype: input dtype of the matrix products.
@@ -32,10 +37,10 @@ class ResidualMLP(Head):
     """
 
     features: int
-    depth: int = 4
-    expansion: int = 4
-    activation: str = "gelu"
-    dropout: float = 0.0
+    depth: int = DEPTH.default
+    expansion: int = EXPANSION.default
+    activation: str = ACTIVATION.default
+    dropout: float = DROPOUT.default
     dtype: DType = jnp.bfloat16
     zero: bool = False
 
@@ -51,11 +56,29 @@ class ResidualMLP(Head):
         lecun = nn.initializers.lecun_normal()
         for i in range(self.depth):
             y = LayerNorm(_NORM_EPS, name=f"block_{i}_norm")(x)
-            y = Hidden(self.expansion * width, self.activation, self.dtype, name=f"block_{i}_fc1")(
-                y
-            )
+            hidden = (self.expansion or _EXPANSION) * width
+            y = Hidden(hidden, self.activation, self.dtype, name=f"block_{i}_fc1")(y)
             y = nn.Dropout(self.dropout, deterministic=not train)(y)
             x = x + Dense(width, dtype=self.dtype, kernel_init=lecun, name=f"block_{i}_fc2")(y)
         x = LayerNorm(_NORM_EPS, name="norm")(x)
         start = last_kernel(self.zero, lecun)
         return Dense(self.features, dtype=self.dtype, kernel_init=start, name="projection")(x)
+
+    @nn.nowrap
+    def to_torch(self, width: int, embed: int) -> TorchLayer:
+        """As `Head`."""
+        hidden = (self.expansion or _EXPANSION) * width
+        sizes = {"depth": self.depth, "hidden": hidden, "activation": self.activation}
+        return "residual_mlp", {"width": width, "embed": embed, **sizes}
+
+
+def _residual_mlp(site: Site, **options: Any) -> ResidualMLP:
+    return ResidualMLP(site.features, dtype=site.dtype, zero=site.zero, **options)
+
+
+RESIDUAL_MLP = HeadSpec(
+    name="residual_mlp",
+    title="residual MLP on one vector (FuseMix)",
+    pooled=_residual_mlp,
+    keys={"depth": DEPTH, "expansion": EXPANSION, "activation": ACTIVATION, "dropout": DROPOUT},
+)

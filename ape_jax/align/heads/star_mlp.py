@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.head import DType, Head, last_kernel
+from ape_jax.align.heads.head import DType, Head, Site, TorchLayer, last_kernel
+from ape_jax.align.heads.keys import EXPANSION
+from ape_jax.config.components import HeadSpec
 from ape_jax.nn.layers import Dense, LayerNorm
 
 # torch's default, with which the paper's code ran.
 _NORM_EPS = 1e-5
+_EXPANSION = 8
 
 
 class StarMLP(Head):
@@ -19,7 +24,7 @@ class StarMLP(Head):
 
     Attributes:
       features: the joint width E, 1024 in SAIL.
-      expansion: width of the hidden layers in widths of the input, 8 in SAIL.
+      expansion: width of the hidden layers in widths of the input; 0 is 8, as in SAIL.
       dtype: input dtype of the matrix products.
       zero: whether the last layer starts at zero.
 
@@ -29,7 +34,7 @@ class StarMLP(Head):
     """
 
     features: int
-    expansion: int = 8
+    expansion: int = EXPANSION.default
     dtype: DType = jnp.bfloat16
     zero: bool = False
 
@@ -41,10 +46,29 @@ class StarMLP(Head):
     @nn.compact
     def __call__(self, pooled: Float[Array, "B d"], *, train: bool = False) -> Float[Array, "B E"]:
         """Maps pooled features to the joint space."""
-        width, xavier = self.expansion * pooled.shape[-1], nn.initializers.xavier_uniform()
+        width = (self.expansion or _EXPANSION) * pooled.shape[-1]
+        xavier = nn.initializers.xavier_uniform()
         x = LayerNorm(_NORM_EPS, name="norm")(pooled)
         gate = Dense(width, dtype=self.dtype, kernel_init=xavier, name="fc1")(x)
         value = Dense(width, dtype=self.dtype, kernel_init=xavier, name="fc2")(x)
         x = jax.nn.relu6(gate) * value
         start = last_kernel(self.zero, xavier)
         return Dense(self.features, dtype=self.dtype, kernel_init=start, name="projection")(x)
+
+    @nn.nowrap
+    def to_torch(self, width: int, embed: int) -> TorchLayer:
+        """As `Head`."""
+        hidden = (self.expansion or _EXPANSION) * width
+        return "star_mlp", {"width": width, "embed": embed, "hidden": hidden}
+
+
+def _star_mlp(site: Site, **options: Any) -> StarMLP:
+    return StarMLP(site.features, dtype=site.dtype, zero=site.zero, **options)
+
+
+STAR_MLP = HeadSpec(
+    name="star_mlp",
+    title="gated MLP on one vector (SAIL)",
+    pooled=_star_mlp,
+    keys={"expansion": EXPANSION},
+)

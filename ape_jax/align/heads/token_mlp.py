@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.head import DType, Head, last_kernel
+from ape_jax.align.heads.head import DType, Head, Site, TorchLayer, last_kernel
 from ape_jax.align.heads.hidden import hidden_layers
+from ape_jax.align.heads.keys import ACTIVATION, DEPTH, DROPOUT, WIDTH
 from ape_jax.align.heads.text_input import TextInput
+from ape_jax.config.components import HeadSpec
 from ape_jax.nn.layers import Dense
 from ape_jax.towers.tower import TowerConfig
 
@@ -25,7 +28,7 @@ class TokenMLP(Head):
       features: the joint width E.
       tower: the config of the tower whose tokens these are.
       depth: linear layers, 4 to 6 in the paper.
-      width: of the hidden layers.
+      width: of the hidden layers; 0 is the tower's.
       activation: a key of `towers.layers.ACTIVATIONS`; the paper does not say which it used.
       dropout: rate after each activation.
       dtype: input dtype of the matrix products.
@@ -38,19 +41,38 @@ class TokenMLP(Head):
 
     features: int
     tower: TowerConfig
-    depth: int = 4
-    width: int = 1024
-    activation: str = "gelu"
-    dropout: float = 0.0
+    depth: int = DEPTH.default
+    width: int = WIDTH.default
+    activation: str = ACTIVATION.default
+    dropout: float = DROPOUT.default
     dtype: DType = jnp.bfloat16
     zero: bool = False
 
     @nn.compact
     def __call__(self, text: TextInput, *, train: bool = False) -> Float[Array, "B E"]:
         """Encodes the tokens, pools, and maps to the joint space."""
-        options = (self.depth - 1, self.width, self.activation, self.dropout, self.dtype)
+        width = self.width or self.tower.width
+        options = (self.depth - 1, width, self.activation, self.dropout, self.dtype)
         x = hidden_layers(text.rows, *options, train=train)
         pooled = text.pool(x, "mean", self.tower)
         start = last_kernel(self.zero, nn.initializers.lecun_normal())
         last = partial(Dense, dtype=self.dtype, kernel_init=start)
         return last(self.features, name=f"dense_{self.depth - 1}")(pooled)
+
+    @nn.nowrap
+    def to_torch(self, width: int, embed: int) -> TorchLayer:
+        """As `Head`."""
+        sizes = {"depth": self.depth, "hidden": self.width or width, "activation": self.activation}
+        return "token_mlp", {"width": width, "embed": embed, **sizes}
+
+
+def _token_mlp(site: Site, **options: Any) -> TokenMLP:
+    return TokenMLP(site.features, site.tower, dtype=site.dtype, zero=site.zero, **options)
+
+
+TOKEN_MLP = HeadSpec(
+    name="token_mlp",
+    title="MLP on tokens, then their mean (APE)",
+    text=_token_mlp,
+    keys={"depth": DEPTH, "width": WIDTH, "activation": ACTIVATION, "dropout": DROPOUT},
+)

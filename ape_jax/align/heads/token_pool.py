@@ -8,9 +8,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.head import DType, Head, last_kernel
+from ape_jax.align.heads.head import DType, Head, Site, TorchLayer, last_kernel
 from ape_jax.align.heads.hidden import Hidden
+from ape_jax.align.heads.keys import DROPOUT
 from ape_jax.align.heads.text_input import TextInput
+from ape_jax.config.components import HeadSpec
 from ape_jax.nn.layers import Dense, LayerNorm
 from ape_jax.towers.tower import TowerConfig
 
@@ -67,7 +69,7 @@ class TextTokenPool(Head):
 
     features: int
     tower: TowerConfig
-    dropout: float = 0.0
+    dropout: float = DROPOUT.default
     dtype: DType = jnp.bfloat16
     zero: bool = False
 
@@ -90,6 +92,11 @@ class TextTokenPool(Head):
             return x
         return x * self.param("gate", nn.initializers.zeros, (self.features,), jnp.float32)
 
+    @nn.nowrap
+    def to_torch(self, width: int, embed: int) -> TorchLayer:
+        """As `Head`."""
+        return "token_pool_mlp", {"width": width, "embed": embed, "gate": self.zero}
+
 
 class ImageTokenPool(Head):
     """Freeze-Align's image side: CLS and the mean patch, each through a projector, added.
@@ -106,7 +113,7 @@ class ImageTokenPool(Head):
 
     features: int
     prefix_tokens: int = 1
-    dropout: float = 0.0
+    dropout: float = DROPOUT.default
     dtype: DType = jnp.bfloat16
 
     @nn.compact
@@ -123,3 +130,26 @@ class ImageTokenPool(Head):
 
         patches = projector("patches")(tokens[:, self.prefix_tokens :], mean, train=train)
         return patches + projector("cls")(tokens[:, :1], mean, train=train)
+
+    @nn.nowrap
+    def to_torch(self, width: int, embed: int) -> TorchLayer:
+        """As `Head`."""
+        settings = {"width": width, "embed": embed, "prefix_tokens": self.prefix_tokens}
+        return "image_token_pool_mlp", settings
+
+
+def _image(site: Site, *, dropout: float) -> ImageTokenPool:
+    return ImageTokenPool(site.features, site.tower.prefix_tokens, dropout, site.dtype)
+
+
+def _text(site: Site, *, dropout: float) -> TextTokenPool:
+    return TextTokenPool(site.features, site.tower, dropout, site.dtype, site.zero)
+
+
+TOKEN_POOL_MLP = HeadSpec(
+    name="token_pool_mlp",
+    title="token projectors (Freeze-Align)",
+    image=_image,
+    text=_text,
+    keys={"dropout": DROPOUT},
+)

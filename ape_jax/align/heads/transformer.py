@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.head import DType, Head, last_kernel
+from ape_jax.align.heads.head import DType, Head, Site, TorchLayer, last_kernel
 from ape_jax.align.heads.hidden import Hidden
+from ape_jax.align.heads.keys import ACTIVATION, DEPTH, DROPOUT, EXPANSION
 from ape_jax.align.heads.text_input import TextInput
+from ape_jax.config.components import HeadSpec
 from ape_jax.nn.layers import Dense, LayerNorm, attend, key_bias
 from ape_jax.towers.tower import TowerConfig
 
 Attend = Callable[[Array, Array, Array], Array]
+_EXPANSION = 4
 
 
 class Layer(nn.Module):
@@ -59,7 +63,7 @@ class Transformer(Head):
       features: the joint width E.
       tower: the config of the tower whose tokens these are; it gives the number of heads.
       depth: layers.
-      expansion: width of the MLPs in widths of the tower.
+      expansion: width of the MLPs in widths of the tower; 0 is 4.
       activation: a key of `towers.layers.ACTIVATIONS`.
       dropout: rate on each branch.
       dtype: input dtype of the matrix products.
@@ -68,10 +72,10 @@ class Transformer(Head):
 
     features: int
     tower: TowerConfig
-    depth: int = 1
-    expansion: int = 4
-    activation: str = "gelu"
-    dropout: float = 0.0
+    depth: int = DEPTH.default
+    expansion: int = EXPANSION.default
+    activation: str = ACTIVATION.default
+    dropout: float = DROPOUT.default
     dtype: DType = jnp.bfloat16
     zero: bool = False
 
@@ -79,7 +83,8 @@ class Transformer(Head):
     def __call__(self, text: TextInput, *, train: bool = False) -> Float[Array, "B E"]:
         """Encodes the tokens, pools, and maps to the joint space."""
         x, eps = text.rows.astype(jnp.float32), self.tower.norm_eps
-        width, within = self.expansion * self.tower.width, _within(text, self)
+        width = (self.expansion or _EXPANSION) * self.tower.width
+        within = _within(text, self)
         for i in range(self.depth):
             settings = (width, self.activation, self.dropout, eps, self.dtype)
             x = Layer(*settings, name=f"layer_{i}")(x, within, train=train)
@@ -87,6 +92,27 @@ class Transformer(Head):
         pooled = text.pool(x, "mean", self.tower)
         start = last_kernel(self.zero, nn.initializers.lecun_normal())
         return Dense(self.features, dtype=self.dtype, kernel_init=start, name="projection")(pooled)
+
+    @nn.nowrap
+    def to_torch(self, width: int, embed: int) -> TorchLayer:
+        """As `Head`."""
+        hidden = (self.expansion or _EXPANSION) * width
+        sizes = {"depth": self.depth, "hidden": hidden, "activation": self.activation}
+        layer = {"heads": self.tower.heads, "eps": self.tower.norm_eps}
+        return "transformer", {"width": width, "embed": embed, **sizes, **layer}
+
+
+def _transformer(site: Site, **options: Any) -> Transformer:
+    return Transformer(site.features, site.tower, dtype=site.dtype, zero=site.zero, **options)
+
+
+TRANSFORMER = HeadSpec(
+    name="transformer",
+    title="transformer layers on tokens, then their mean",
+    text=_transformer,
+    keys={"depth": DEPTH, "expansion": EXPANSION, "activation": ACTIVATION, "dropout": DROPOUT},
+    needs=frozenset({"places"}),
+)
 
 
 def _within(text: TextInput, head: Transformer) -> Attend:

@@ -1,0 +1,170 @@
+"""Ridge regression between the texts and images of pairs, from sums over them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from ape_jax.align.closed_form.affine import Affine
+from ape_jax.align.closed_form.folds import draw
+from ape_jax.align.closed_form.paired import Moments, Paired, by_fold, moments
+from ape_jax.align.closed_form.solution import L2, Solution, linear_head, on_both
+from ape_jax.align.heads.linear import IDENTITY, LINEAR
+from ape_jax.config.components import ClosedFormSpec
+from ape_jax.errors import UserError
+
+_BLOCK = 4096  # Images whose features are converted to f32 together.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ridge(Affine):
+    """A fitted map.
+
+    Attributes:
+      l2: the regulariser that it was fitted with.
+    """
+
+    l2: float
+
+
+def ridge_pairs(
+    paired: Paired,
+    *,
+    l2: float | None = None,
+    folds: int | Integer[np.ndarray, " n"] = 5,
+    seed: int = 0,
+    towards: Literal["image", "text"] = "image",
+) -> Ridge:
+    """Ridge between texts and images, every caption of an image a row.
+
+    The same as `ridge_cv` on the rows written out, with images that share a text held out together.
+
+    Args:
+      paired: the features.
+      towards: `image` maps texts to images, views averaged; `text` maps images to texts, every view
+        a row.
+      l2: as for `ridge`; None chooses it as `ridge_cv` does with folds.
+      folds: how many to draw, or the fold of each image.
+      seed: of the draw.
+
+    Raises:
+      UserError: as for `ridge_cv`.
+    """
+    paired.check()
+    turn = Moments.turned if towards == "text" else lambda part: part
+    if l2 is not None:
+        check_l2([l2])
+        return _solve(turn(moments(paired)), l2, center=True)
+    if isinstance(folds, int):
+        folds = min(folds, len(paired))
+    fold = draw(len(paired), folds, paired.groups(), seed)
+    return chosen([turn(part) for _, part in by_fold(paired, fold)], None, center=True)
+
+
+def chosen(parts: list[Moments], l2s: np.ndarray | None, center: bool) -> Ridge:
+    """The fit to all parts with the l2 that does best on each part when fitted to the others."""
+    whole = sum(parts[1:], parts[0])
+    if l2s is None:
+        l2s = grid(np.linalg.eigvalsh(_sums(whole, center)[0])[-1])
+    errors = sum(_held_out_errors(whole - out, out, l2s, center) for out in parts)
+    return _solve(whole, float(l2s[np.argmin(errors)]), center)
+
+
+def _solve(whole: Moments, l2: float, center: bool) -> Ridge:
+    xx, xy = _sums(whole, center)
+    kernel = np.linalg.solve(xx + l2 * np.eye(len(xx)), xy)
+    bias = whole.image_mean - whole.text_mean @ kernel if center else np.zeros(xy.shape[1])
+    return Ridge(kernel=kernel, bias=bias, l2=float(l2))
+
+
+def _sums(part: Moments, center: bool) -> tuple[np.ndarray, np.ndarray]:
+    """x^T x and x^T y."""
+    if not center:
+        return part.text_text, part.text_image
+    xx, _, xy = part.covariances()
+    return part.count * xx, part.count * xy
+
+
+def _held_out_errors(
+    fitted: Moments, out: Moments, l2s: np.ndarray, center: bool
+) -> Float[np.ndarray, " l"]:
+    """Mean squared errors on `out` of the fit to `fitted`, for each l2; from the sums alone."""
+    xx, xy = _sums(fitted, center)
+    eigenvalues, basis = np.linalg.eigh(xx)
+    eigenvalues = np.maximum(eigenvalues, 0)
+    right = basis.T @ xy
+    x0 = fitted.text_mean if center else np.zeros(len(xx))
+    y0 = fitted.image_mean if center else np.zeros(xy.shape[1])
+    # The sums of `out` about the means of `fitted`.
+    n, x1, y1 = out.count, out.text_sum, out.image_sum
+    out_xx = out.text_text - np.outer(x1, x0) - np.outer(x0, x1) + n * np.outer(x0, x0)
+    out_xy = out.text_image - np.outer(x1, y0) - np.outer(x0, y1) + n * np.outer(x0, y0)
+    out_yy = np.trace(out.image_image) - 2 * y1 @ y0 + n * y0 @ y0
+    out_xx, out_xy = basis.T @ out_xx @ basis, basis.T @ out_xy
+    errors = []
+    for l2 in l2s:
+        kernel = right / (eigenvalues + l2)[:, None]
+        explained = 2 * np.vdot(kernel, out_xy) - np.vdot(kernel, out_xx @ kernel)
+        errors.append((out_yy - explained) / (n * len(y0)))
+    return np.array(errors)
+
+
+def grid(top: float) -> Float[np.ndarray, " l"]:
+    """33 values in equal ratios from 1e-6 to 1e2 times the largest eigenvalue."""
+    return (top or 1.0) * np.geomspace(1e-6, 1e2, 33)
+
+
+def check_l2(l2s: Sequence[float] | np.ndarray) -> None:
+    """Raises UserError unless all are positive."""
+    values = np.asarray(l2s, np.float64)
+    if not values.size or not (values > 0).all() or not np.isfinite(values).all():
+        raise UserError(f"l2 is {list(map(float, values.ravel()))[:5]}; write positive numbers.")
+
+
+def _to_images(paired: Paired, *, width: int, l2: float) -> Solution:
+    """From texts to directions of images: the squared loss then speaks of the cosine.
+
+    With a squared loss the average over an image's views says as much as one target a view.
+    """
+    targets = np.empty((len(paired), 1, paired.image.shape[2]), np.float32)
+    for start in range(0, len(paired), _BLOCK):
+        part = np.arange(start, min(start + _BLOCK, len(paired)))
+        views = paired.images(part).astype(np.float32)
+        length = np.maximum(np.linalg.norm(views, axis=-1, keepdims=True), 1e-12)
+        targets[part, 0] = (views / length).mean(axis=1)
+    targets = dataclasses.replace(paired, image=targets, center=None, spread=None)
+    fit = ridge_pairs(targets, l2=l2 or None)
+    record = {"l2": fit.l2, "width": len(fit.bias)}
+    return Solution(record=record, heads={"text_head": linear_head(fit)})
+
+
+def _to_texts(paired: Paired, *, width: int, l2: float) -> Solution:
+    """From images to texts, both about their means: no direction that texts lack counts."""
+    fit = ridge_pairs(paired, l2=l2 or None, towards="text")
+    # The fit maps the mean image to the mean text, which both sides then leave out.
+    mean = moments(paired).text_mean
+    image = Affine(kernel=fit.kernel, bias=fit.bias - mean)
+    text = Affine(kernel=np.eye(len(mean)), bias=-mean)
+    return on_both(text, image, {"l2": fit.l2, "width": len(mean)})
+
+
+RIDGE = ClosedFormSpec(
+    name="ridge",
+    title="ridge, pooled text to image",
+    solve=_to_images,
+    image=IDENTITY,
+    text=LINEAR,
+    keys={"l2": L2},
+)
+RIDGE_TEXT = ClosedFormSpec(
+    name="ridge_text",
+    title="ridge, image to pooled text",
+    solve=_to_texts,
+    image=LINEAR,
+    text=LINEAR,
+    keys={"l2": L2},
+)

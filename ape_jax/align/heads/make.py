@@ -1,0 +1,79 @@
+"""Heads from the config: by name, or as the sum of several."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from ape_jax.align.heads.head import DType, Head, Site
+from ape_jax.align.heads.on_pooled import OnPooledText
+from ape_jax.align.heads.summed import Summed
+from ape_jax.config.components import HEADS, HeadSpec, text_parts
+from ape_jax.towers.tower import TowerConfig
+
+
+def image_head(
+    settings: Mapping[str, Any],
+    features: int,
+    tower: TowerConfig,
+    dtype: DType,
+    exact: Collection[str] = (),
+) -> Head:
+    """The head of the image side.
+
+    Args:
+      settings: the config's `image.head`.
+      features: the joint width E.
+      tower: the image tower's config.
+      dtype: input dtype of the matrix products.
+      exact: names of heads whose products are in f32 whatever `dtype` says.
+    """
+    spec = HEADS[settings["name"]]
+    dtype = jnp.dtype("float32") if spec.name in exact else dtype
+    return on_images(
+        spec, _options(spec, settings), Site(features=features, tower=tower, dtype=dtype)
+    )
+
+
+def text_head(
+    settings: Mapping[str, Any],
+    features: int,
+    tower: TowerConfig,
+    pooling: str,
+    dtype: DType,
+    exact: Collection[str] = (),
+) -> Head:
+    """The head of the text side, or the sum of several.
+
+    Args:
+      settings: the config's `text.head`.
+      features: the joint width E.
+      tower: the text tower's config.
+      pooling: the config's `text.pooling`, for heads on one vector.
+      dtype: input dtype of the matrix products.
+      exact: as for `image_head`.
+    """
+    made: dict[str, Head] = {}
+    for name, spec in text_parts(settings["name"]).items():
+        part = jnp.dtype("float32") if name in exact else dtype
+        site = Site(features=features, tower=tower, dtype=part, zero=bool(made))
+        made[name] = on_texts(spec, _options(spec, settings), site, pooling)
+    return next(iter(made.values())) if len(made) == 1 else Summed(made)
+
+
+def on_images(spec: HeadSpec, options: Mapping[str, Any], site: Site) -> Head:
+    """A head on images, with settings of its own."""
+    return (spec.pooled or spec.image)(site, **options)
+
+
+def on_texts(spec: HeadSpec, options: Mapping[str, Any], site: Site, pooling: str) -> Head:
+    """A head on captions, likewise; one on vectors takes them pooled."""
+    if spec.pooled is None:
+        return spec.text(site, **options)
+    return OnPooledText(spec.pooled(site, **options), site.tower, pooling)
+
+
+def _options(spec: HeadSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: settings[key] for key in spec.keys}

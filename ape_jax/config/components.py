@@ -1,0 +1,182 @@
+"""Heads, losses and closed forms as the config knows them: their declarations and registries.
+
+A component is one file that declares it and one line here, or one `register` from outside the
+package. Whatever another room asks of it stands in its declaration, the config keys that it brings
+included; rules, planner and exporters ask there and know no component by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Protocol
+
+from ape_jax.config.fields import Field
+from ape_jax.config.registry import Registry
+
+SideName = Literal["image", "text"]
+Need = Literal["ids", "places"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadSpec:
+    """Declaration of a head.
+
+    A head on one vector has one maker for both sides (`pooled`); one on tokens has a maker a side.
+    A maker is called with an `align.heads.Site` and the head's own settings by name, and returns an
+    `align.heads.Head`.
+
+    Attributes:
+      name: in `image.head.name` and `text.head.name`.
+      title: what tables and docs call it.
+      keys: keys of `image.head` and `text.head` that have an effect with it. Heads may share a key,
+        which then is the same `Field`.
+      pooled: makes the head on one vector an image or a caption, None for a head on tokens.
+      image: makes the head on all tokens of an image, None where there is none.
+      text: makes the head on the tokens of a caption, None where there is none.
+      needs: what it needs of packed captions beside their tokens: vocabulary `ids`, or the `places`
+        of each caption's tokens.
+      keeps_width: whether the joint width is that of its input.
+      starts_at_zero: whether it can add nothing at first, as later parts of a sum do.
+    """
+
+    name: str
+    title: str
+    keys: Mapping[str, Field] = dataclasses.field(default_factory=dict)
+    pooled: Callable[..., Any] | None = None
+    image: Callable[..., Any] | None = None
+    text: Callable[..., Any] | None = None
+    needs: frozenset[Need] = frozenset()
+    keeps_width: bool = False
+    starts_at_zero: bool = True
+
+    def stands_on(self, side: SideName) -> bool:
+        """Whether it is a head of this side."""
+        return self.pooled is not None or getattr(self, side) is not None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClosedFormSpec:
+    """Declaration of a closed form: a run whose heads are solved, or where training starts from.
+
+    Attributes:
+      name: in `method` and `start.method`.
+      title: what tables and docs call it.
+      solve: called with the features (`align.closed_form.Paired`), `width` (0 to choose it) and its
+        own keys by name; returns an `align.closed_form.Solution`.
+      image: the head on images that it fills.
+      text: the head on captions that it fills.
+      keys: keys of `closed` that have an effect with it. Closed forms may share a key.
+      takes_width: whether `embed` sets the joint width; else the features do.
+      starts: whether training can start from it, which then needs `image` and `text` as heads.
+      settings: the settings of both heads from the solution's record, or None before it is solved.
+    """
+
+    name: str
+    title: str
+    solve: Callable[..., Any]
+    image: HeadSpec
+    text: HeadSpec
+    keys: Mapping[str, Field] = dataclasses.field(default_factory=dict)
+    takes_width: bool = False
+    starts: bool = True
+    settings: Callable[[Mapping[str, Any] | None], Mapping[str, Any]] = lambda record: {}
+
+
+_HEADS, _CLOSED = "ape_jax.align.heads", "ape_jax.align.closed_form"
+HEADS: Registry[HeadSpec] = Registry(
+    "head",
+    {
+        "identity": f"{_HEADS}.linear:IDENTITY",
+        "linear": f"{_HEADS}.linear:LINEAR",
+        "token_mlp": f"{_HEADS}.token_mlp:TOKEN_MLP",
+        "pooled_mlp": f"{_HEADS}.pooled_mlp:POOLED_MLP",
+        "residual_mlp": f"{_HEADS}.residual_mlp:RESIDUAL_MLP",
+        "star_mlp": f"{_HEADS}.star_mlp:STAR_MLP",
+        "token_pool_mlp": f"{_HEADS}.token_pool:TOKEN_POOL_MLP",
+        "transformer": f"{_HEADS}.transformer:TRANSFORMER",
+        "lookup": f"{_HEADS}.lookup:LOOKUP",
+    },
+)
+CLOSED_FORMS: Registry[ClosedFormSpec] = Registry(
+    "closed form",
+    {
+        "ridge": f"{_CLOSED}.ridge_pairs:RIDGE",
+        "ridge_text": f"{_CLOSED}.ridge_pairs:RIDGE_TEXT",
+        "cca": f"{_CLOSED}.cca:CCA",
+        "procrustes": f"{_CLOSED}.procrustes:PROCRUSTES",
+        "asif": f"{_CLOSED}.asif:ASIF",
+    },
+)
+
+
+def heads_of(side: SideName) -> dict[str, HeadSpec]:
+    """The heads that a side may have, by name."""
+    return {name: head for name, head in HEADS.items() if head.stands_on(side)}
+
+
+def text_parts(name: str) -> dict[str, HeadSpec]:
+    """The heads of a sum such as "linear+lookup", or the one head, by name."""
+    return {part: HEADS[part] for part in name.split("+")}
+
+
+def text_needs(name: str) -> frozenset[Need]:
+    """What a text head, or any part of a sum, needs beside tokens: see `HeadSpec.needs`."""
+    return frozenset().union(*(head.needs for head in text_parts(name).values()))
+
+
+class _HasKeys(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def keys(self) -> Mapping[str, Field]: ...
+
+
+def declared_keys(components: Iterable[_HasKeys]) -> dict[str, Field]:
+    """The keys of all components together.
+
+    Raises:
+      ValueError: for a key that two of them declare differently.
+    """
+    found: dict[str, tuple[str, Field]] = {}
+    for component in components:
+        for key, field in component.keys.items():
+            by, known = found.setdefault(key, (component.name, field))
+            if (known.default, known.expects) != (field.default, field.expects):
+                raise ValueError(
+                    f"{component.name!r} and {by!r} declare the key {key!r} with other defaults or "
+                    "bounds; rename one, or share the Field"
+                )
+    return {key: field for key, (_, field) in found.items()}
+
+
+class ComponentName(Field):
+    """Field of a key that names a component; components that are registered later count, too."""
+
+    def __init__(self, default: str, names: Callable[[], Iterable[str]], joint: str = ""):
+        """Sets the choices.
+
+        Args:
+          default: a name, or the word for none.
+          names: returns the names of the components.
+          joint: "" for one name, or what several are joined by.
+        """
+        # The class is frozen, and the words and the check are computed when they are asked for.
+        self.__dict__.update(default=default, _names=names, _joint=joint)
+
+    @property
+    def expects(self) -> str:
+        """The choices in words, the default first."""
+        several = f", or several joined by {self._joint!r}" if self._joint else ""
+        return f"one of {', '.join(map(repr, self._all()))}{several}"
+
+    def check(self, value: object) -> bool:
+        """Whether it is a name, or several that differ."""
+        if not isinstance(value, str):
+            return False
+        parts = value.split(self._joint) if self._joint else [value]
+        return set(parts) <= set(self._all()) and len(set(parts)) == len(parts)
+
+    def _all(self) -> list[str]:
+        return [self.default, *(name for name in self._names() if name != self.default)]
