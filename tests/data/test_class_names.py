@@ -1,13 +1,11 @@
 """A data set's own class names as prose, against the tables of clip_benchmark."""
 
-import doctest
 import json
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from ape_jax.data import class_names
 from ape_jax.data.class_names import as_prose
 from ape_jax.errors import UserError
 
@@ -73,7 +71,3 @@ def test_what_is_no_name_is_refused(names, words):
 def test_ten_digits_are_names():
     digits = [str(i) for i in range(10)]
     assert as_prose(digits, where="mnist") == tuple(digits)
-
-
-def test_examples_in_the_documentation():
-    assert doctest.testmod(class_names).failed == 0

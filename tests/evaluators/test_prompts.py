@@ -1,7 +1,5 @@
 """Templates and class names, from names and from files."""
 
-import doctest
-
 import pytest
 
 from ape_jax.demo import prompts as fetched
@@ -100,8 +98,3 @@ def test_a_missing_or_huge_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(prompts, "_MAX_BYTES", 3)
     with pytest.raises(UserError, match="has 4 bytes"):
         prompts.read_classnames(write(tmp_path / "c.txt", "cats"))
-
-
-def test_examples():
-    result = doctest.testmod(prompts)
-    assert result.attempted and not result.failed

@@ -1,6 +1,5 @@
 """Retrieval metrics against clip_benchmark's own functions, with and without ties."""
 
-import doctest
 import tracemalloc
 
 import numpy as np
@@ -240,9 +239,3 @@ def test_bad_arrays_are_refused(change, message):
     arrays = {"zimg": eye, "ztxt": eye, "owner": np.arange(3)} | change
     with pytest.raises(UserError, match=message):
         retrieval.retrieval_metrics(**arrays)
-
-
-def test_examples():
-    for module in (ranks, retrieval):
-        result = doctest.testmod(module)
-        assert result.attempted and not result.failed

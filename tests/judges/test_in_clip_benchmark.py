@@ -1,6 +1,5 @@
 """What stands before clip_benchmark's own command; the command itself is in tests/test_judge.py."""
 
-import doctest
 import importlib
 import sys
 import types
@@ -61,7 +60,3 @@ def test_a_missing_package_is_named_with_the_file_that_has_it(monkeypatch):
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(UserError, match=r"webdataset is not installed.*requirements-judges\.txt"):
         in_clip_benchmark.register()
-
-
-def test_examples_in_the_documentation():
-    assert doctest.testmod(in_clip_benchmark).failed == 0

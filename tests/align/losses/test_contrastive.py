@@ -1,6 +1,5 @@
 """The global losses against their definitions and open_clip, on one, two and eight devices."""
 
-import doctest
 import functools
 import importlib.util
 import re
@@ -15,7 +14,6 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ape_jax.align import losses
-from ape_jax.align.losses import contrastive
 from ape_jax.errors import UserError
 
 B, E = 48, 16
@@ -229,8 +227,3 @@ def test_what_cannot_be_computed_is_refused(name, change, message):
 def test_a_batch_that_does_not_divide_over_the_mesh_is_refused():
     with pytest.raises(UserError, match=r"has 12 pairs.*multiple of 8"):
         losses.softmax(*embeddings(batch=12), 1.0, mesh=make_mesh((8,)))
-
-
-def test_examples():
-    result = doctest.testmod(contrastive)
-    assert result.attempted and not result.failed

@@ -1,10 +1,7 @@
 """Names to captions, captions to concepts."""
 
-import doctest
-
 import pytest
 
-from ape_jax.demo.icons import names as icons_names
 from ape_jax.demo.icons import sets as icons_sets
 from ape_jax.demo.icons.names import Cleaner, concept_keys, problem, style_tails
 
@@ -101,9 +98,3 @@ def test_brands_are_names_that_several_logo_sets_share():
     assert icons_sets.is_brand("acme circle", brands)
     assert not icons_sets.is_brand("acme car", brands)
     assert icons_sets.is_brand("logo of acme", frozenset())
-
-
-def test_examples():
-    for module in (icons_names, icons_sets):
-        result = doctest.testmod(module)
-        assert result.attempted and not result.failed
