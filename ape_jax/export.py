@@ -140,7 +140,7 @@ def _write(
         return {target: verify.torchs(partial, inputs, "AutoModel")}
     if target == "dual_encoder":
         to_dual_encoder.write(trained, partial)
-        kind, background = "VisionTextDualEncoderModel", tuple(trained.config.data.background)
+        kind, background = "VisionTextDualEncoderModel", trained.config.data.background
         return {target: verify.torchs(partial, inputs, kind, background)}
     return {target: _write_jax(run, trained, partial, inputs)}
 

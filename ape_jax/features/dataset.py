@@ -224,7 +224,7 @@ def _image_job(
         augment=make_augment(config) if views > 1 else None,
         seed=config.cache.seed,
         on_error=config.data.on_error,
-        background=tuple(config.data.background),
+        background=config.data.background,
     )
 
 

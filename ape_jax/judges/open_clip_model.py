@@ -103,7 +103,7 @@ class OpenClipModel(torch.nn.Module):
                 )
         super().__init__()
         self._aligner, self.output_dict = aligner, output_dict
-        background = tuple(aligner.config.data.background)
+        background = aligner.config.data.background
         self.transform = PixelTransform(aligner.transform, background)
         self.tokenizer = Tokenizer(aligner.prepare)
         self.context_length = self.tokenizer.context_length

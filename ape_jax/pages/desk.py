@@ -71,7 +71,7 @@ class Desk:
                     "needs a run with two real towers"
                 )
         self._run, self._model = run, run.aligner(run.model, run.trainable, run.frozen)
-        self._background = tuple(run.config.data.background)
+        self._background = run.config.data.background
         self._collections: dict[str, search.Index] = {}
         self._captions: list[str] = []
         self._model.encode_text(["a picture"])  # Compiles, so that the first visitor need not wait.

@@ -118,7 +118,7 @@ def _gallery(model: inference.Aligner, pairs: Pairs, name: str) -> html.Section:
         f"out of {len(pairs)} for each; the caption's own image has a green frame."
     )
     found = gallery.search(model, some, _QUERIES)
-    background = tuple(model.config.data.background)
+    background = model.config.data.background
     return html.Section(heading, words + gallery.gallery(found, some, background))
 
 

@@ -167,7 +167,7 @@ class Aligner:
             records,
             self.transform,
             self.rows,
-            background=tuple(self.config.data.background),
+            background=self.config.data.background,
             skipped=skipped,
             done=done,
         )
@@ -186,7 +186,7 @@ class Aligner:
         return dataset.leave_out_unreadable(pairs, self.transform, name)
 
     def _image_batches(self, images: Sequence[Any]) -> Iterator[tuple[Any, np.ndarray]]:
-        background = tuple(self.config.data.background)
+        background = self.config.data.background
         for start in range(0, len(images), self.rows):
             chosen = images[start : start + self.rows]
             batch = [self.transform(load_image(x, background=background)) for x in chosen]
