@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ape_jax.data.labelled import LabelledImage
-from ape_jax.data.order import Order, check_batch, generator, positions
 from ape_jax.data.pairs import Pair
+from ape_jax.data.sampling import Order, check_batch, generator, positions
 from ape_jax.errors import UserError
 from ape_jax.images.augment import Augment
 from ape_jax.images.decode import ImageError, load_image

@@ -162,7 +162,7 @@ def encode_pairs(
             ids = store.get(key, lambda: encode.ids_of(text.tower, texts.texts, found.lengths))
             tokens = dataclasses.replace(tokens, ids=ids)
     if tokens is not None and "places" in text_needs(config.text.head.name):
-        tokens = tokens.with_frame()
+        tokens = tokens.with_padded_length()
     return Dataset(pairs, captions, pooled, tokens)
 
 

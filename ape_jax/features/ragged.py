@@ -17,14 +17,14 @@ class RaggedTokens:
       flat: f32 or bf16 (`ml_dtypes`) [sum of lengths, d].
       offsets: i64 [n + 1]; row i is `flat[offsets[i]:offsets[i + 1]]`.
       ids: i32 [sum of lengths], what each token is in its tower's vocabulary, where that is wanted.
-      frame: where batches have to say at which places each row's tokens lie, the length that every
-        row is padded to there; else 0.
+      padded_length: the length that rows are padded to where batches have to say at which places
+        each row's tokens lie; else 0.
     """
 
     flat: Float[np.ndarray, "S d"] | Int32[np.ndarray, "S 1"]
     offsets: Int[np.ndarray, " bounds"]
     ids: Int32[np.ndarray, "S"] | None = None
-    frame: int = 0
+    padded_length: int = 0
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -46,11 +46,11 @@ class RaggedTokens:
         moved = np.repeat(self.offsets[chosen] - offsets[:-1], lengths)
         places = moved + np.arange(len(moved))
         ids = None if self.ids is None else self.ids[places]
-        return RaggedTokens(self.flat[places], offsets, ids, self.frame)
+        return RaggedTokens(self.flat[places], offsets, ids, self.padded_length)
 
-    def with_frame(self) -> RaggedTokens:
+    def with_padded_length(self) -> RaggedTokens:
         """The same rows, whose batches say at which places each row's tokens lie."""
-        return dataclasses.replace(self, frame=max(-(-self.longest // 4) * 4, 4))
+        return dataclasses.replace(self, padded_length=max(-(-self.longest // 4) * 4, 4))
 
     def padded(
         self, rows: Int[np.ndarray, "b"], length: int
@@ -115,17 +115,17 @@ class RaggedTokens:
           size: likewise.
 
         Returns:
-          `tokens` and `lengths`, `ids` i32 [G, S] where they are known, and with a `frame` T
-          `places` i32 [G, B / G, T].
+          `tokens` and `lengths`, `ids` i32 [G, S] where they are known, and with a `padded_length`
+          T `places` i32 [G, B / G, T].
         """
         tokens, lengths = self.packed(rows, groups, size)
         batch = {"tokens": tokens, "lengths": lengths}
         if self.ids is not None:
             flat = RaggedTokens(self.ids[:, None], self.offsets)
             batch["ids"] = flat.packed(rows, groups, size)[0][..., 0]
-        if self.frame:
+        if self.padded_length:
             starts = np.cumsum(lengths, axis=1) - lengths
-            place = np.arange(self.frame)
+            place = np.arange(self.padded_length)
             real = place < lengths[..., None]
             batch["places"] = np.where(real, starts[..., None] + place, size).astype(np.int32)
         return batch

@@ -167,7 +167,8 @@ def place_replicated(tree: Any, mesh: Mesh) -> Any:
 def place_batch(tree: Any, mesh: Mesh) -> Any:
     """Global batch arrays from this process's share, [B / processes, ...] -> [B, ...].
 
-    Which rows of the global array a share becomes is the mesh's affair, the same for all arrays.
+    The mesh decides which rows of the global array a share becomes; all arrays agree on it. Where
+    the devices of one process are not neighbours in the mesh, that is not the order of the shares.
     """
     sharding = over_batch(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
@@ -177,19 +178,6 @@ def place_steps(tree: Any, mesh: Mesh) -> Any:
     """As `place_batch` for stacked batches: [K, B / processes, ...] -> [K, B, ...]."""
     sharding = over_steps(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
-
-
-def shares(mesh: Mesh) -> np.ndarray:
-    """Which part of a batch lies on each device of the mesh, i32 [devices].
-
-    `place_batch` and `place_steps` give a process's devices the process's share in the order of the
-    mesh. Where the devices of one process are no neighbours, that is not the order of the batch.
-    """
-    owners = np.array([device.process_index for device in mesh.devices.flat])
-    place = np.empty(len(owners), np.int32)
-    # The k-th part belongs to the k-th device when these are sorted by process.
-    place[np.argsort(owners, kind="stable")] = np.arange(len(owners))
-    return place
 
 
 def round_up(rows: int, mesh: Mesh) -> int:

@@ -19,7 +19,7 @@ from ape_jax.planner import program, shapes
 from ape_jax.planner import traced as traced_lib
 from ape_jax.planner.shapes import Captions
 from ape_jax.planner.target import Target
-from ape_jax.training import optim, plan, step
+from ape_jax.training import blocks, optim, step
 from ape_jax.training.run import Assembly
 
 _LARGEST_BATCH = 2**26  # That a config takes.
@@ -173,7 +173,7 @@ def _block(train: Any, batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
     """As many batches as lie on the device together."""
     one_device = sum(x.size * x.dtype.itemsize for x in batch.values()) // mesh.size
     encoded = "pooled" in batch and "tokens" in batch
-    steps = plan.block_steps(train, one_device) if encoded else 1
+    steps = blocks.block_steps(train, one_device) if encoded else 1
     sharding = mesh_lib.over_steps(mesh)
     return {
         name: jax.ShapeDtypeStruct((steps, *x.shape), x.dtype, sharding=sharding)

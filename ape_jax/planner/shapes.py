@@ -26,7 +26,7 @@ from ape_jax.planner.known import KNOWN
 from ape_jax.runs import build
 from ape_jax.towers import precomputed
 from ape_jax.towers.tower import Kind, Tower
-from ape_jax.training import plan
+from ape_jax.training import blocks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ def abstract_model(config: Config, towers: build.Towers) -> tuple[Model, PyTree,
 def batch(
     config: Config, model: Model, mesh: Mesh, captions: Captions
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """One training batch, as `training.input.TrainInput.batches` makes them.
+    """One training batch, as `training.input.host_feed.HostFeed.batches` makes them.
 
     Captions that are encoded beforehand come packed, one group a device and part of a batch,
     with room for their mean length; all others as long as the longest.
@@ -119,7 +119,7 @@ def batch(
         padded = (rows, -(-length // 4) * 4)
         made |= {"tokens": ((*padded, width), stored), "mask": (padded, jnp.bool_)}
     else:
-        groups = mesh.size * plan.parts(config.train)
+        groups = mesh.size * blocks.micro_batches(config.train)
         made |= _packed(config, rows, groups, captions, length, width, stored)
     sharding = mesh_lib.over_batch(mesh)
     return {

@@ -89,7 +89,7 @@ class Aligner:
         if isinstance(self.prepare, VectorPrepare):
             tokens = ragged.from_rows(self.prepare(texts))
             if "places" in text_needs(self.config.text.head.name):
-                tokens = tokens.with_frame()
+                tokens = tokens.with_padded_length()
             batches = embed.token_batches(tokens, self.rows, self._embedder.groups)
             return self.encode_batches("text", batches, len(texts))
         if bad := [t for t in texts if not isinstance(t, str)]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ape_jax.config import Config
-from ape_jax.data import order
+from ape_jax.data import sampling
 from ape_jax.data.pairs import Pairs
 from ape_jax.features.fingerprint import preparation
 from ape_jax.runs.build import Towers
@@ -22,5 +22,5 @@ def meta(config: Config, towers: Towers, pairs: Pairs | None = None) -> dict[str
     }
     if pairs is not None:
         found["pairs"] = {"spec": config.data.pairs, "digest": pairs.digest}
-        found["order of the pairs"] = order.VERSION  # Another would resume to other bits.
+        found["order of the pairs"] = sampling.VERSION  # Another would resume to other bits.
     return found

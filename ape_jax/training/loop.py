@@ -35,10 +35,10 @@ from ape_jax.terminal.progress import Progress
 from ape_jax.training import closed, summary
 from ape_jax.training import run as run_lib
 from ape_jax.training import step as step_lib
+from ape_jax.training.blocks import Span, next_boundary
 from ape_jax.training.evaluation import evaluate_all
-from ape_jax.training.input.source import open_source
+from ape_jax.training.input.feed import open_feed
 from ape_jax.training.metrics import MetricWriter
-from ape_jax.training.plan import Span, next_boundary
 from ape_jax.training.step import init_state, make_run
 
 
@@ -131,8 +131,8 @@ class Loop:
     def train(self) -> dict[str, Any]:
         """Trains from where the state stands and writes the summary."""
         train, began = self._config.train, time.monotonic()
-        source = open_source(self._run)
-        blocks = source.blocks(self._start, train.steps)
+        feed = open_feed(self._run)
+        blocks = feed.blocks(self._start, train.steps)
         metrics: Mapping[str, float] = {}
         try:
             with self._preemption:
@@ -145,8 +145,8 @@ class Loop:
                 closing.callback(self._writer.close)
                 closing.callback(self._checkpoints.close)
                 closing.callback(blocks.close)
-        report_skipped(source.skipped, len(self._run.dataset.pairs), "training")
-        skipped = len(source.skipped)
+        report_skipped(feed.skipped, len(self._run.dataset.pairs), "training")
+        skipped = len(feed.skipped)
         seconds, step = time.monotonic() - began, int(self._state.step)
         return summary.write(self._run, self._path, step, self._digests, metrics, seconds, skipped)
 

@@ -16,7 +16,7 @@ from ape_jax.align.model import Model
 from ape_jax.align.tuning import selection
 from ape_jax.config import Config
 from ape_jax.config.precomputed import PREFIX, is_precomputed
-from ape_jax.data import order
+from ape_jax.data import sampling
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import VectorPairs, open_source
 from ape_jax.errors import UserError
@@ -85,7 +85,7 @@ def check_sources(config: Config, sources: Sources) -> None:
             f"(0 takes all), found {config.data.sample}"
         )
     if config.trains:
-        order.check_batch(config.data.sample or len(train), config.train.batch)
+        sampling.check_batch(config.data.sample or len(train), config.train.batch)
 
 
 def _open(config: Config, spec: str, key: str) -> Pairs:
@@ -187,7 +187,7 @@ def prepare(
         dataset = dataset.sample(config.data.sample, config.seed)
     # Once more: images that cannot be read may have been left out.
     if config.trains:
-        order.check_batch(len(dataset.pairs), config.train.batch)
+        sampling.check_batch(len(dataset.pairs), config.train.batch)
     if model.standardize:
         pooled = dataset.pooled
         if pooled is None:  # Encoded in the step: there are no features yet.

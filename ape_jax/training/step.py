@@ -21,7 +21,7 @@ from ape_jax.align.model import Batch, Model
 from ape_jax.config import Config
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs.state import State
-from ape_jax.training import optim, plan
+from ape_jax.training import blocks, optim
 from ape_jax.training.optim import Schedule
 
 Metrics = dict[str, Any]
@@ -148,7 +148,7 @@ def from_config(
         mesh,
         schedule=schedule,
         latent=latent_lib.from_config(config.latent),
-        chunks=plan.parts(config.train),
+        chunks=blocks.micro_batches(config.train),
         ema=config.optim.ema,
     )
     return step, optimizer

@@ -39,8 +39,8 @@ def both_forms(lengths, groups=1, spare=5, width=12, dtype=np.float32, length=0)
     rng = np.random.default_rng(sum(lengths))
     flat = ragged.from_rows([rng.normal(size=(n, width)).astype(dtype) for n in lengths])
     ids = rng.integers(0, VOCABULARY, len(flat.flat)).astype(np.int32)
-    frame = length or flat.with_frame().frame
-    flat = dataclasses.replace(flat, ids=ids, frame=frame)
+    frame = length or flat.with_padded_length().padded_length
+    flat = dataclasses.replace(flat, ids=ids, padded_length=frame)
     rows = np.arange(len(lengths))
     size = flat.largest_group(rows, groups) + spare
     packed = Packed(**{k: jnp.asarray(v) for k, v in flat.batch(rows, groups, size).items()})

@@ -11,16 +11,18 @@ resident   the loop as it is, with features on the device
 streamed   the loop as it is, with blocks packed on the host by a thread
 stepwise   the loop with features on the device and `train.steps_per_call=1`
 plain      a step, a batch, a dispatch; each batch packed when it is needed
+sampling   no steps: only the sampling of records, views and captions, which a thread does ahead
 
-`host_share` is the processor time of the loop's own thread (Python, plan, dispatch, fetches, metric
-files) by the time of the steps on the device. `over_device` is a loop's time by that of `device`:
-it holds the making of the batches too.
+`host_share` is the processor time of the loop's own thread (Python, dispatch, fetches, metric
+files) by the time of the steps on the device; that of `sampling` comes on top, on another core.
+`over_device` is a loop's time by that of `device`: it holds the making of the batches too.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import pathlib
 import statistics
@@ -43,7 +45,8 @@ from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs.checkpoint import Checkpoints
 from ape_jax.towers.tower import TowerConfig
 from ape_jax.training import optim
-from ape_jax.training.input.source import open_source
+from ape_jax.training.input.feed import Feed, open_feed
+from ape_jax.training.input.sampler import Sampler
 from ape_jax.training.loop import Loop
 from ape_jax.training.run import Run
 from ape_jax.training.step import make_step
@@ -101,7 +104,7 @@ def contestants(args: argparse.Namespace, scratch: pathlib.Path) -> dict[str, Ca
         config = make_config(args, **changes)
         run = make_run(config, dataset, mesh)
         checkpoints = Checkpoints(scratch / name)
-        return Loop(run, scratch / name, checkpoints, {}, {}), open_source(run)
+        return Loop(run, scratch / name, checkpoints, {}, {}), open_feed(run)
 
     resident = loop("resident", **{"cache.place": "device"})
     return {
@@ -111,24 +114,25 @@ def contestants(args: argparse.Namespace, scratch: pathlib.Path) -> dict[str, Ca
         "stepwise": through(
             args, *loop("stepwise", **{"cache.place": "device", "train.steps_per_call": 1})
         ),
-        "plain": plain(args, make_run(make_config(args), dataset, mesh)),
+        "plain": plain(args, make_run(make_config(args, **{"cache.place": "host"}), dataset, mesh)),
+        "sampling": sampling(args, dataset, mesh.size),
     }
 
 
-def through(args: argparse.Namespace, loop: Loop, source: Any) -> Callable[[], None]:
+def through(args: argparse.Namespace, loop: Loop, feed: Feed) -> Callable[[], None]:
     """The loop itself."""
 
     def run() -> None:
-        for span, block in source.blocks(0, args.steps):
+        for span, block in feed.blocks(0, args.steps):
             loop.take(span, block)
         loop.flush()
 
     return run
 
 
-def device(args: argparse.Namespace, loop: Loop, source: Any) -> Callable[[], None]:
+def device(args: argparse.Namespace, loop: Loop, feed: Feed) -> Callable[[], None]:
     """Calls on blocks that were made before; the state is the loop's, and stays there."""
-    blocks = list(source.blocks(0, args.steps))
+    blocks = list(feed.blocks(0, args.steps))
 
     def run() -> None:
         for span, block in blocks:
@@ -147,20 +151,32 @@ def plain(args: argparse.Namespace, run_: Run) -> Callable[[], None]:
     schedule = optim.make_schedule(run_.config.optim, train.steps)
     optimizer = optim.make_optimizer(run_.config.optim, schedule, run_.trainable)
     step = jax.jit(make_step(run_.model, "softmax", optimizer, run_.mesh), donate_argnums=0)
-    source, key = open_source(run_).host, jax.random.key(0)
+    feed, key = open_feed(run_), jax.random.key(0)
     from ape_jax.training.step import init_state
 
     held = [mesh_lib.place_replicated(init_state(run_.trainable, optimizer), run_.mesh)]
 
     def run() -> None:
         pending = []
-        for i, batch in enumerate(source.batches(0, args.steps), 1):
+        for i, batch in enumerate(feed.batches(0, args.steps), 1):
             placed = mesh_lib.place_batch(batch, run_.mesh)
             held[0], metrics = step(held[0], run_.frozen, placed, key)
             pending.append(metrics)
             if i % train.log_every == 0 or i == args.steps:
                 jax.device_get(pending)
                 pending.clear()
+
+    return run
+
+
+def sampling(args: argparse.Namespace, dataset: Dataset, groups: int) -> Callable[[], None]:
+    """Samples the steps on the host."""
+    sampler, rounds = Sampler(dataset, 0, args.batch, groups), itertools.count()
+
+    def run() -> None:
+        first = next(rounds) * args.steps
+        for step in range(first, first + args.steps):
+            sampler.at(step)
 
     return run
 

@@ -16,7 +16,7 @@ from ape_jax.planner import shapes
 from ape_jax.planner.known import KNOWN
 from ape_jax.runs import build
 from ape_jax.training import run
-from ape_jax.training.input.host import TrainInput
+from ape_jax.training.input.host_feed import HostFeed
 
 CASES = {
     "ape, cached": {"cache.views": 2, "augment.flip": True},
@@ -50,10 +50,8 @@ def resolved(tiny_config, settings):
 def test_model_and_batch_are_those_of_the_run(tiny_config, settings):
     config = resolved(tiny_config, settings)
     made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
-    source = TrainInput(
-        made.dataset, made.model.image.tower, made.model.text.tower, config, made.mesh.size
-    )
-    real = next(itertools.islice(source.batches(0), 1))
+    feed = HostFeed(made.dataset, made.model.image.tower, made.model.text.tower, config, made.mesh)
+    real = next(itertools.islice(feed.batches(0), 1))
 
     model, trainable, frozen = shapes.abstract_model(config, shapes.abstract_towers(config))
     longest = max(made.model.text.tower.prepare.lengths(made.dataset.captions.texts))

@@ -18,7 +18,6 @@ from ape_jax.errors import Preempted, UserError
 from ape_jax.runs import workdir
 from ape_jax.training import loop
 from ape_jax.training import step as step_lib
-from ape_jax.training.input.source import Source
 
 
 class Killed(BaseException):
@@ -26,20 +25,17 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def killed_at(monkeypatch):
+def killed_at(blocks_through):
     """Makes the loop die when it asks for the block with the step of that number."""
 
     def arm(step):
-        original = Source.blocks
-
-        def blocks(self, start, stop):
-            for span, block in original(self, start, stop):
+        def until(blocks):
+            for span, block in blocks:
                 if step <= span.first + span.stop:
                     raise Killed
                 yield span, block
 
-        monkeypatch.setattr(Source, "blocks", blocks)
-        return lambda: monkeypatch.setattr(Source, "blocks", original)
+        return blocks_through(until)
 
     return arm
 
@@ -186,26 +182,26 @@ def test_kill_9_of_the_command_resumes_with_the_same_bits(tiny_config, tmp_path)
 
 
 @pytest.mark.usefixtures("quick_compile")
-def test_sigterm_saves_ends_with_zero_and_resumes_with_the_same_bits(tiny_config, tmp_path):
+def test_sigterm_saves_ends_with_zero_and_resumes_with_the_same_bits(
+    tiny_config, tmp_path, blocks_through
+):
     """Sent to this very process, while it trains."""
     tiny_config.train.steps_per_call, tiny_config.train.checkpoint_every = 1, 0
     tiny_config.text.head.dropout = 0.2
     config = config_lib.resolve(tiny_config)
     loop.train_and_evaluate(config, tmp_path / "whole")
-    before, original = signal.getsignal(signal.SIGTERM), Source.blocks
+    before = signal.getsignal(signal.SIGTERM)
 
-    def blocks(self, start, stop):
-        for span, block in original(self, start, stop):
+    def terminated(blocks):
+        for span, block in blocks:
             if span.first + span.stop == 4:  # Blocks have two steps.
                 os.kill(os.getpid(), signal.SIGTERM)
             yield span, block
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Source, "blocks", blocks)
-        with pytest.raises(
-            Preempted, match=r"step \d of 8 is saved in .*; the same command goes on"
-        ):
-            loop.train_and_evaluate(config, tmp_path / "cut")
+    heal = blocks_through(terminated)
+    with pytest.raises(Preempted, match=r"step \d of 8 is saved in .*; the same command goes on"):
+        loop.train_and_evaluate(config, tmp_path / "cut")
+    heal()
     assert signal.getsignal(signal.SIGTERM) is before
     assert not (tmp_path / "cut/summary.json").exists()
     loop.train_and_evaluate(config, tmp_path / "cut")
@@ -234,18 +230,16 @@ def test_summary_that_was_cut_off_is_made_without_training(tiny_config, tmp_path
 
 @pytest.mark.usefixtures("quick_compile")
 def test_loss_that_is_not_finite_stops_the_run_and_names_the_checkpoint(
-    tiny_config, tmp_path, monkeypatch
+    tiny_config, tmp_path, blocks_through
 ):
-    original = Source.blocks
-
-    def blocks(self, start, stop):
-        for span, block in original(self, start, stop):
+    def poisoned(blocks):
+        for span, block in blocks:
             steps = span.first + np.arange(1, len(block["pooled"]) + 1)
             poison = np.where(steps == 6, np.nan, 1).astype(np.float32)[:, None, None]
             yield span, {**block, "pooled": block["pooled"] * poison}
 
     tiny_config.train.steps_per_call = 8
-    monkeypatch.setattr(Source, "blocks", blocks)
+    blocks_through(poisoned)
     with pytest.raises(UserError, match=r"loss is nan .* at step 6; the last good .* step 4;"):
         loop.train_and_evaluate(config_lib.resolve(tiny_config), tmp_path)
     assert not (tmp_path / "summary.json").exists()

@@ -14,7 +14,7 @@ from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build
 from ape_jax.training import loop, run
-from ape_jax.training.input.host import TrainInput
+from ape_jax.training.input.host_feed import HostFeed
 from ape_jax.training.step import contrastive_loss
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -39,7 +39,7 @@ def first_batch(config):
     config = config_lib.resolve(config)
     made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
     towers = made.model.image.tower, made.model.text.tower
-    return made, next(TrainInput(made.dataset, *towers, config, made.mesh.size).batches(0))
+    return made, next(HostFeed(made.dataset, *towers, config, made.mesh).batches(0))
 
 
 def loss_of(made, batch):

@@ -13,7 +13,6 @@ from ape_jax.errors import UserError
 from ape_jax.features.store import FeatureStore
 from ape_jax.runs import build
 from ape_jax.training import loop, run
-from ape_jax.training.input.source import Source
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -88,21 +87,21 @@ def test_a_hidden_state_is_cached_with_all_its_tokens(tuned_config, tmp_path):
     ],
 )
 def test_killed_and_resumed_ends_with_the_same_bits_and_loads(
-    tuned_config, tiny, tmp_path, monkeypatch, image, text
+    tuned_config, tiny, tmp_path, blocks_through, image, text
 ):
     config = config_lib.resolve(tuned_config(image, text))
     loop.train_and_evaluate(config, tmp_path / "whole")
 
-    def until(self, start, stop, blocks=Source.blocks):
-        for span, block in blocks(self, start, stop):
+    def until(blocks):
+        for span, block in blocks:
             if span.first + span.stop >= 5:
                 raise Killed
             yield span, block
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Source, "blocks", until)
-        with pytest.raises(Killed):
-            loop.train_and_evaluate(config, tmp_path / "cut")
+    heal = blocks_through(until)
+    with pytest.raises(Killed):
+        loop.train_and_evaluate(config, tmp_path / "cut")
+    heal()
     loop.train_and_evaluate(config, tmp_path / "cut")
     whole, cut = final_parameters(tmp_path / "whole"), final_parameters(tmp_path / "cut")
     jax.tree.map(np.testing.assert_array_equal, whole, cut)

@@ -1,7 +1,6 @@
 """Features on the device give the batches, and the bits, that streaming from the host gives."""
 
 import dataclasses
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +13,12 @@ from ape_jax import config as config_lib
 from ape_jax.align import heads
 from ape_jax.align.latent import Latent
 from ape_jax.align.model import Model, Side
-from ape_jax.errors import UserError
 from ape_jax.features.dataset import Captions, Dataset
 from ape_jax.features.ragged import RaggedTokens
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.towers.tower import TowerConfig
-from ape_jax.training import plan
-from ape_jax.training.input import place
-from ape_jax.training.input.host import TrainInput
-from ape_jax.training.input.resident import Resident
-from ape_jax.training.input.source import Source
+from ape_jax.training.input.device_feed import DeviceFeed
+from ape_jax.training.input.host_feed import HostFeed
 from ape_jax.training.step import init_state, make_run, make_step
 
 WIDTH = 16
@@ -69,20 +64,18 @@ def tower(kind):
     return FakeTower(config)
 
 
-def sources(dataset, mesh, *, batch=16, seed=3, calls=0, positives=1, parts=1):
+def feeds(dataset, mesh, *, batch=16, seed=3, calls=0, positives=1, micro_batches=1):
     config = config_lib.default()
-    config.loss.positives = positives
+    config.loss.positives, config.train.micro_batch = positives, batch // micro_batches
     config.train.batch, config.seed, config.train.steps_per_call = batch, seed, calls
-    host = TrainInput(dataset, tower("image"), tower("text"), config, mesh.size * parts)
-    steps, floor = host.block_steps, host.floor
-    resident = Resident(dataset, seed, batch, steps, floor, mesh, positives, parts)
-    return Source(host, mesh, None), Source(host, mesh, resident)
+    host = HostFeed(dataset, tower("image"), tower("text"), config, mesh)
+    return host, DeviceFeed(dataset, host.sampler, host.block_steps, mesh)
 
 
-def gathered(source, start, stop):
+def gathered(feed, start, stop):
     """Every step's batch as bytes; what lies outside of the spans too."""
     out = []
-    for span, block in source.blocks(start, stop):
+    for span, block in feed.blocks(start, stop):
         arrays = {name: (x.dtype, np.asarray(x).tobytes()) for name, x in block.items()}
         out.append((span, {name: x.shape for name, x in block.items()}, arrays))
     return out
@@ -92,7 +85,7 @@ def gathered(source, start, stop):
 @pytest.mark.parametrize(("n", "batch"), [(50, 16), (17, 16), (1000, 40)])
 def test_blocks_are_those_of_the_host(devices, n, batch):
     mesh = mesh_lib.make_mesh(devices)
-    streamed, resident = sources(make_dataset(n), mesh, batch=batch, calls=24)
+    streamed, resident = feeds(make_dataset(n), mesh, batch=batch, calls=24)
     # Over the end of a window, from the middle of a block, through many epochs.
     assert gathered(resident, 41, 70) == gathered(streamed, 41, 70)
 
@@ -100,30 +93,30 @@ def test_blocks_are_those_of_the_host(devices, n, batch):
 @pytest.mark.parametrize("devices", [1, 8])
 def test_blocks_with_several_captions_an_image_are_those_of_the_host(devices):
     mesh = mesh_lib.make_mesh(devices)
-    streamed, resident = sources(make_dataset(), mesh, calls=24, positives=3)
-    blocks = gathered(resident, 41, 70)
-    assert blocks == gathered(streamed, 41, 70)
-    shapes = blocks[0][1]
-    steps = streamed.host.block_steps
+    streamed, resident = feeds(make_dataset(), mesh, calls=24, positives=3)
+    made = gathered(resident, 41, 70)
+    assert made == gathered(streamed, 41, 70)
+    shapes = made[0][1]
+    steps = streamed.block_steps
     assert shapes["text"] == (steps, 16, 3) and shapes["lengths"] == (steps, devices, 48 // devices)
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-def test_blocks_in_parts_are_those_of_the_host(devices):
+def test_blocks_in_micro_batches_are_those_of_the_host(devices):
     mesh = mesh_lib.make_mesh(devices)
-    streamed, resident = sources(make_dataset(), mesh, batch=48, calls=24, parts=3)
-    blocks = gathered(resident, 41, 70)
-    assert blocks == gathered(streamed, 41, 70)
-    assert blocks[0][1]["lengths"] == (streamed.host.block_steps, 3 * devices, 16 // devices)
+    streamed, resident = feeds(make_dataset(), mesh, batch=48, calls=24, micro_batches=3)
+    made = gathered(resident, 41, 70)
+    assert made == gathered(streamed, 41, 70)
+    assert made[0][1]["lengths"] == (streamed.block_steps, 3 * devices, 16 // devices)
 
 
-def test_far_positions_are_drawn_alike():
-    streamed, resident = sources(make_dataset(), mesh_lib.make_mesh(8), calls=4)
+def test_far_positions_are_sampled_alike():
+    streamed, resident = feeds(make_dataset(), mesh_lib.make_mesh(8), calls=4)
     step = 2**31 // 64 * 64 + 3  # Positions of more than 32 bits.
     assert gathered(resident, step, step + 3) == gathered(streamed, step, step + 3)
 
 
-def train(source, mesh, steps):
+def train(feed, mesh, steps):
     head = heads.TokenMLP(WIDTH, tower("text").config, depth=3, width=32, dropout=0.3)
     model = Model(
         image=Side(tower=tower("image"), head=heads.Linear(WIDTH), pooling="mean"),
@@ -135,7 +128,7 @@ def train(source, mesh, steps):
     run = make_run(make_step(model, "softmax", optimizer, mesh, latent=latent), mesh)
     state = mesh_lib.place_replicated(init_state(trainable, optimizer), mesh)
     losses = []
-    for span, block in source.blocks(0, steps):
+    for span, block in feed.blocks(0, steps):
         bounds = np.int32(span.start), np.int32(span.stop)
         state, metrics = run(state, frozen, jax.random.key(0), block, *bounds)
         losses += list(np.asarray(metrics["loss"])[span.start : span.stop])
@@ -145,7 +138,7 @@ def train(source, mesh, steps):
 @pytest.mark.parametrize("devices", [1, 8])
 def test_device_resident_and_streamed_training_end_with_the_same_bits(devices):
     mesh = mesh_lib.make_mesh(devices)
-    ends = [train(s, mesh, 30) for s in sources(make_dataset(), mesh, calls=7)]
+    ends = [train(s, mesh, 30) for s in feeds(make_dataset(), mesh, calls=7)]
     jax.tree.map(np.testing.assert_array_equal, ends[0][0], ends[1][0])
     assert ends[0][1] == ends[1][1]
     assert ends[0][1][-1] < ends[0][1][0]  # It did train.
@@ -153,12 +146,10 @@ def test_device_resident_and_streamed_training_end_with_the_same_bits(devices):
 
 def test_the_gather_moves_nothing_between_devices():
     mesh = mesh_lib.make_mesh(8)
-    _, source = sources(make_dataset(), mesh)
-    resident = source.resident
-    epoch, orders, _ = resident._open(0)
-    program = resident._gather.lower(
-        resident._features, orders, resident._clock(0, epoch), (np.int32(0), np.int32(1)), size=32
-    )
+    _, resident = feeds(make_dataset(), mesh)
+    _, samples, size = next(resident._samples(0, 2))
+    placed = mesh_lib.place_steps(samples, mesh)
+    program = resident._gather.lower(resident._features, placed, size=size)
     text = program.compile().as_text()
     assert "gather" in text
     for collective in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
@@ -166,54 +157,13 @@ def test_the_gather_moves_nothing_between_devices():
 
 
 def test_one_size_serves_nearly_all_windows():
-    streamed, _ = sources(make_dataset(2000), mesh_lib.make_mesh(8), batch=256)
-    sizes = [streamed.host._draws.at(64 * window)[0].size for window in range(6)]
+    streamed, _ = feeds(make_dataset(2000), mesh_lib.make_mesh(8), batch=256)
+    sizes = [streamed.sampler.at(64 * window)[0].size for window in range(6)]
     assert len(set(sizes)) <= 2
     assert max(sizes) < 1.5 * 256 / 8 * make_dataset(2000).tokens.lengths.mean()
 
 
-def test_device_that_does_not_fit_names_the_sizes(monkeypatch):
-    mesh, dataset = mesh_lib.make_mesh(8), make_dataset()
-    monkeypatch.setattr(place, "free_bytes", lambda mesh: place.feature_bytes(dataset))
-    with pytest.raises(UserError, match=r"cache.place: 'device' does not fit .* MiB .* 'host'"):
-        place.on_device(dataset, "device", 16, mesh)
-    assert not place.on_device(dataset, "auto", 16, mesh)
-    monkeypatch.setattr(place, "free_bytes", lambda mesh: 10 * place.feature_bytes(dataset))
-    assert place.on_device(dataset, "device", 16, mesh)
-    assert place.on_device(dataset, "auto", 16, mesh)
-    assert not place.on_device(dataset, "host", 16, mesh)
-
-
-def test_device_is_refused_where_nothing_is_encoded():
-    dataset = dataclasses.replace(make_dataset(), pooled=None)
-    with pytest.raises(UserError, match=r"cache\.place: 'device' keeps encoded features"):
-        place.on_device(dataset, "device", 16, mesh_lib.make_mesh())
-
-
-def test_free_memory_of_this_machine_is_known_and_shared_by_its_devices():
-    one, eight = (place.free_bytes(mesh_lib.make_mesh(count)) for count in (1, 8))
-    assert 2**26 < eight < one
-
-
-@pytest.mark.parametrize("start", [0, 5, 63, 70])
-@pytest.mark.parametrize("steps", [1, 5, 32, 64])
-def test_spans_cover_every_step_once_in_blocks_that_do_not_depend_on_the_start(start, steps):
-    spans = list(plan.spans(start, 200, steps, 64))
-    taken = [s.first + i for s in spans for i in range(s.start, s.stop)]
-    assert taken == list(range(start, 200))
-    assert all(s.stop <= steps and s.first // 64 == (s.first + s.stop - 1) // 64 for s in spans)
-    whole = {s.first for s in plan.spans(0, 200, steps, 64)}
-    assert {s.first for s in spans} <= whole
-
-
-def test_calls_end_at_the_next_period():
-    ends = list(
-        itertools.accumulate(range(6), lambda at, _: plan.next_boundary(at, 20, 7, 0, 5), initial=0)
-    )
-    assert ends == [0, 5, 7, 10, 14, 15, 20]
-
-
 def test_bf16_features_are_gathered_as_stored():
-    _, resident = sources(make_dataset(), mesh_lib.make_mesh(1))
+    _, resident = feeds(make_dataset(), mesh_lib.make_mesh(1))
     _, block = next(resident.blocks(0, 4))
     assert block["tokens"].dtype == block["pooled"].dtype == jnp.bfloat16

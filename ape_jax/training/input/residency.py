@@ -12,22 +12,21 @@ from jax.sharding import Mesh
 from ape_jax.errors import UserError
 from ape_jax.features.dataset import Dataset
 from ape_jax.parallel import hosts
-from ape_jax.training.input.resident import host_features
+from ape_jax.training.input.device_feed import device_features
 
 # Of what is free: training, evaluation and, on a CPU, everything else need memory too.
 _SHARE = {"cpu": 0.25}
 _USUAL_SHARE = 0.5
 _MOST = 0.9  # 'device' is taken at its word up to here.
-_WORDS = 2**31  # Positions on the device have 32 bits.
+_INDICES = 2**31  # Indices on the device have 32 bits.
 
 
-def on_device(dataset: Dataset, place: str, batch: int, mesh: Mesh) -> bool:
+def on_device(dataset: Dataset, place: str, mesh: Mesh) -> bool:
     """Whether features live on the devices; says so.
 
     Args:
       dataset: the pairs.
       place: the config's `cache.place`.
-      batch: pairs a step.
       mesh: the devices.
 
     Raises:
@@ -43,7 +42,7 @@ def on_device(dataset: Dataset, place: str, batch: int, mesh: Mesh) -> bool:
             )
         return False
     need = feature_bytes(dataset)
-    countable = max(len(dataset.pairs), len(dataset.tokens.flat), batch) < _WORDS
+    countable = max(len(dataset.pairs), len(dataset.tokens.flat)) < _INDICES
     free = _agreed(free_bytes(mesh))
     platform = mesh.devices.flat[0].platform
     allowed = _MOST if place == "device" else _SHARE.get(platform, _USUAL_SHARE)
@@ -61,7 +60,7 @@ def on_device(dataset: Dataset, place: str, batch: int, mesh: Mesh) -> bool:
 
 def feature_bytes(dataset: Dataset) -> int:
     """What one device would hold."""
-    return sum(x.nbytes for x in jax.tree.leaves(host_features(dataset, seed=0)))
+    return sum(x.nbytes for x in jax.tree.leaves(device_features(dataset)))
 
 
 def free_bytes(mesh: Mesh) -> int | None:

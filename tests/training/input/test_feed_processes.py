@@ -11,16 +11,15 @@ import sys
 import jax, numpy as np
 from jax.sharding import AxisType, Mesh
 sys.path.insert(0, sys.argv[1])
-import test_resident
+import test_device_feed
 from ape_jax.parallel import hosts, mesh as mesh_lib
 with hosts.cluster():
     devices = np.array(jax.devices())[[0, 2, 3, 1]]
     mesh = Mesh(devices, ("data",), axis_types=(AxisType.Auto,))
-    assert mesh_lib.shares(mesh).tolist() == [0, 2, 3, 1]
     whole = jax.jit(lambda x: x, out_shardings=mesh_lib.replicated(mesh))
     seen = []
-    for source in test_resident.sources(test_resident.make_dataset(), mesh, calls=4):
-        blocks = [jax.tree.map(lambda x: np.asarray(whole(x)), b) for _, b in source.blocks(2, 9)]
+    for feed in test_device_feed.feeds(test_device_feed.make_dataset(), mesh, calls=4):
+        blocks = [jax.tree.map(lambda x: np.asarray(whole(x)), b) for _, b in feed.blocks(2, 9)]
         seen.append(jax.tree.map(lambda x: x.tobytes(), blocks))
     print("same", seen[0] == seen[1], len(seen[0]))
     print("index", np.sort(blocks[0]["index"][3]).tolist())
@@ -30,7 +29,7 @@ with hosts.cluster():
 def test_streamed_and_resident_blocks_are_the_same_on_any_mesh():
     import numpy as np
 
-    from ape_jax.data.order import Order
+    from ape_jax.data.sampling import Order
 
     with socket.socket() as probe:
         probe.bind(("localhost", 0))

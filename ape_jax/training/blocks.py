@@ -1,4 +1,4 @@
-"""Which steps are taken together: windows, blocks and calls.
+"""How steps are grouped into windows, blocks and calls, and a batch into micro-batches.
 
 A *window* is a fixed number of steps that share one packed size; it depends on the batch alone, so
 that the size of a step is a function of (seed, step). A *block* is a part of a window whose batches
@@ -34,13 +34,13 @@ class Span:
     stop: int
 
 
-def parts(train: TrainConfig) -> int:
-    """Into how many parts, embedded one after the other, `train.micro_batch` cuts a batch."""
+def micro_batches(train: TrainConfig) -> int:
+    """Number of micro-batches that a batch is embedded in, one after the other."""
     return train.batch // (train.micro_batch or train.batch)
 
 
 def window_steps(batch: int) -> int:
-    """Steps of a window: a power of two, fewer where its draws would fill the memory."""
+    """Steps of a window: a power of two, fewer where its samples would fill the memory."""
     fits = max(_WINDOW_PAIRS // batch, 1)
     return min(_WINDOW, 1 << (fits.bit_length() - 1))
 

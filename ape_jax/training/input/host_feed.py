@@ -13,22 +13,21 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 
 from ape_jax.config import Config, tune
-from ape_jax.data import order as order_lib
-from ape_jax.data import pipeline
+from ape_jax.data import pipeline, sampling
 from ape_jax.features import encode
 from ape_jax.features.dataset import Dataset, make_augment
 from ape_jax.features.ragged import bucket
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.towers.tower import Tower
-from ape_jax.training import plan
-from ape_jax.training.input.draws import Draws
+from ape_jax.training import blocks
+from ape_jax.training.blocks import Span
 from ape_jax.training.input.prefetch import ahead
-from ape_jax.training.plan import Span
+from ape_jax.training.input.sampler import Sampler
 
 Batch = Mapping[str, np.ndarray]
 
 
-class TrainInput:
+class HostFeed:
     """Makes this process's share of each step's batch; `skipped` counts images put aside.
 
     Whatever was encoded before is looked up; the rest is decoded, augmented and tokenised. Which
@@ -39,8 +38,7 @@ class TrainInput:
       image: the image tower, for its preparation.
       text: the text tower, for its preparation.
       config: the run's.
-      groups: of packed captions in a batch over all processes: one a device, or as
-        many as parts are cut there.
+      mesh: the devices.
 
     Raises:
       UserError: for a batch larger than the data.
@@ -52,13 +50,17 @@ class TrainInput:
         image: Tower,
         text: Tower,
         config: Config,
-        groups: int,
+        mesh: Mesh,
     ):
-        self._dataset, self._image, self._config = dataset, image, config
-        order_lib.check_batch(len(dataset.pairs), config.train.batch)
+        self._dataset, self._image, self._config, self._mesh = dataset, image, config, mesh
+        sampling.check_batch(len(dataset.pairs), config.train.batch)
         self._process = (jax.process_index(), jax.process_count())
+        # Of packed captions: one for each device and micro-batch.
+        groups = mesh.size * blocks.micro_batches(config.train)
         self._groups = groups // self._process[1]
-        self._draws = Draws(dataset, config.seed, config.train.batch, groups, config.loss.positives)
+        self.sampler = Sampler(
+            dataset, config.seed, config.train.batch, groups, config.loss.positives
+        )
         self.skipped = pipeline.Skipped()
         self._raw = dataset.pooled is None
         # What another image in the place of an unreadable one brings with it, one process alone
@@ -71,17 +73,12 @@ class TrainInput:
         self._tokenize = partial(text.prepare, length=self._length)
         self.block_steps = self._block_steps()
 
-    @property
-    def floor(self) -> int:
-        """Tokens that a packed size has room for at the least."""
-        return self._draws.floor
-
     def batches(self, start_step: int, stop_step: int | None = None) -> Iterator[Batch]:
         """Batches from `start_step` on, without end or up to `stop_step` (exclusive).
 
         Yields:
-          `index` i32 [b], the records; `text` i32 [b], the places of their captions among the
-          distinct texts; `pooled` [b, d] ([b, T, d] of hidden states) or `image` f32 [b, H, W, 3];
+          `index` i32 [b], the records; `text` i32 [b], their captions among the distinct
+          texts; `pooled` [b, d] ([b, T, d] of hidden states) or `image` f32 [b, H, W, 3];
           `tokens` [g, S, d] with `lengths` i32 [g, b / g], or `mask` bool [b, T] with `tokens`
           [b, T, d] or `ids` i32 [b, T]. Where the text head wants them, `ids` [g, S] or [b, T] and
           `places` [g, b / g, T] come beside the tokens. Features come as they are stored. With P
@@ -97,24 +94,24 @@ class TrainInput:
             if raw is not None:
                 raw.close()  # Its threads would go on decoding.
 
-    def blocks(self, start: int, stop: int, mesh: Mesh) -> Iterator[tuple[Span, Any]]:
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[Span, Any]]:
         """Blocks on the mesh, packed by a thread while others train; close it to end the thread.
 
         Every array has a leading dimension of `block_steps` steps. What lies outside of a span is
         a copy of one of its batches.
         """
-        return ahead(self._blocks(start, stop, mesh))
+        return ahead(self._blocks(start, stop))
 
-    def _blocks(self, start: int, stop: int, mesh: Mesh) -> Iterator[tuple[Span, Any]]:
+    def _blocks(self, start: int, stop: int) -> Iterator[tuple[Span, Any]]:
         batches = self.batches(start, stop)
         try:
-            window = plan.window_steps(self._config.train.batch)
-            for span in plan.spans(start, stop, self.block_steps, window):
+            window = blocks.window_steps(self._config.train.batch)
+            for span in blocks.spans(start, stop, self.block_steps, window):
                 taken = [next(batches) for _ in range(span.start, span.stop)]
                 before, after = span.start, self.block_steps - span.stop
                 taken = [taken[0]] * before + taken + [taken[-1]] * after
                 stacked = {name: np.stack([batch[name] for batch in taken]) for name in taken[0]}
-                yield span, mesh_lib.place_steps(stacked, mesh)
+                yield span, mesh_lib.place_steps(stacked, self._mesh)
         finally:
             batches.close()
 
@@ -124,22 +121,22 @@ class TrainInput:
             return 1  # Images are large, and encoding makes steps long.
         share = train.batch // (self._groups * self._process[1])
         size = share * data.pooled[:1, 0].nbytes
-        tokens = bucket(self._draws.floor) if self._packs else share * self._length
+        tokens = self.sampler.usual_size if self._packs else share * self._length
         size += tokens * data.tokens.flat[:1].nbytes
-        return plan.block_steps(train, size)
+        return blocks.block_steps(train, size)
 
     def _batch(self, step: int, raw: Any) -> dict[str, np.ndarray]:
-        positions = order_lib.positions(step, self._config.train.batch, *self._process)
-        window, place = self._draws.at(step)
+        positions = sampling.positions(step, self._config.train.batch, *self._process)
+        window, offset = self.sampler.at(step)
         mine = slice(self._process[0] * len(positions), (self._process[0] + 1) * len(positions))
         batch: dict[str, Any] = {}
         if raw is None:
-            index, text = window.index[place, mine], window.text[place, mine]
-            batch["pooled"] = self._dataset.pooled[index, window.view[place, mine]]
+            index, text = window.index[offset, mine], window.text[offset, mine]
+            batch["pooled"] = self._dataset.pooled[index, window.view[offset, mine]]
         else:
             decoded = next(raw)
             index, batch["image"] = decoded["index"], decoded["image"]
-            text = self._draws.texts(index, positions)
+            text = self.sampler.texts(index, positions)
         batch["text"] = np.asarray(text, np.int32)
         batch.update(self._captions(text.reshape(-1), window.size))
         batch["index"] = np.asarray(index, np.int32)

@@ -9,7 +9,7 @@ from ape_jax import config as config_lib
 from ape_jax.features.store import FeatureStore
 from ape_jax.runs import build
 from ape_jax.training import run
-from ape_jax.training.input.host import TrainInput
+from ape_jax.training.input.host_feed import HostFeed
 
 
 def prepared(config):
@@ -17,13 +17,13 @@ def prepared(config):
     return run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
 
 
-def train_input(made):
+def host_feed(made):
     towers = made.model.image.tower, made.model.text.tower
-    return TrainInput(made.dataset, *towers, made.config, made.mesh.size)
+    return HostFeed(made.dataset, *towers, made.config, made.mesh)
 
 
 def batches(made, start, count):
-    return list(itertools.islice(train_input(made).batches(start), count))
+    return list(itertools.islice(host_feed(made).batches(start), count))
 
 
 def assert_equal(got, expected):

@@ -1,0 +1,44 @@
+"""What feeds a run with blocks of batches: features on the device, or batches from the host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from jax import Array
+
+from ape_jax.data.pipeline import Skipped
+from ape_jax.training.blocks import Span
+from ape_jax.training.input import residency
+from ape_jax.training.input.device_feed import DeviceFeed
+from ape_jax.training.input.host_feed import HostFeed
+from ape_jax.training.run import Run
+
+
+class Feed(Protocol):
+    """Makes the blocks of a run; the same bits whatever makes them.
+
+    Attributes:
+      skipped: the images that could not be read in the step.
+    """
+
+    skipped: Skipped
+
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[Span, Mapping[str, Array]]]:
+        """The blocks with the steps from `start` to `stop` (exclusive); close it when done."""
+        ...
+
+
+def open_feed(run: Run) -> Feed:
+    """The feed that `cache.place` asks for.
+
+    Raises:
+      UserError: where features have to live on the device and do not fit.
+    """
+    config, image, text = run.config, run.model.image, run.model.text
+    host = HostFeed(run.dataset, image.tower, text.tower, config, run.mesh)
+    # Hidden states and all tokens of images are far larger than vectors; they are streamed.
+    large = "hidden" in (image.frontier, text.frontier) or image.pooling == "none"
+    if large or not residency.on_device(run.dataset, config.cache.place, run.mesh):
+        return host
+    return DeviceFeed(run.dataset, host.sampler, host.block_steps, run.mesh)

@@ -1,0 +1,146 @@
+"""What comes in each step: which records, which view, which captions, and the packed size."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+from jaxtyping import Int
+
+from ape_jax.data import sampling
+from ape_jax.features.dataset import Captions, Dataset
+from ape_jax.features.ragged import bucket
+from ape_jax.training.blocks import window_steps
+
+_CHUNK = 2**14  # Positions sampled at once: more would not stay in the processor's cache.
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """The samples of a window's steps, of all processes.
+
+    Attributes:
+      index: i64 [W, B], the record at each position.
+      view: i64 [W, B], its view.
+      text: i64 [W, B], its caption among the distinct texts, or [W, B, P] of several.
+      size: the packed size of these steps; 0 where captions are not encoded.
+    """
+
+    index: Int[np.ndarray, "W B"]
+    view: Int[np.ndarray, "W B"]
+    text: Int[np.ndarray, "W B *P"]
+    size: int
+
+
+class Sampler:
+    """Samples any step, as a function of (seed, step).
+
+    Args:
+      dataset: the pairs and their features.
+      seed: seed of the run.
+      batch: pairs a step, over all processes.
+      groups: groups of packed captions in a batch, over all processes.
+      positives: captions a record and step.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int, batch: int, groups: int, positives: int = 1):
+        self.batch, self.groups = batch, groups
+        self._seed, self._positives = seed, positives
+        self._captions = dataset.captions
+        self._lengths = None if dataset.tokens is None else dataset.tokens.lengths
+        self._order = sampling.Order(len(dataset.pairs), seed)
+        self._views = 1 if dataset.pooled is None else dataset.pooled.shape[1]
+        # Without a usual size, windows that are a little smaller than others would each want a
+        # program of their own.
+        self.usual_size = 0 if self._lengths is None else bucket(self._usual_tokens())
+        self._window = functools.lru_cache(maxsize=1)(self._sample_window)
+
+    def at(self, step: int) -> tuple[Window, int]:
+        """The window of a step, and the step's number in it.
+
+        A whole window is sampled at once: for many short arrays NumPy would mostly pay for the
+        calls.
+        """
+        number, offset = divmod(step, window_steps(self.batch))
+        return self._window(number), offset
+
+    def texts(
+        self, index: Int[np.ndarray, "b"], positions: Int[np.ndarray, "b"]
+    ) -> Int[np.ndarray, "b *P"]:
+        """Samples the captions at each position, of the records that come there."""
+        return sample_captions(self._captions, index, positions, self._seed, self._positives)
+
+    def _sample_window(self, number: int) -> Window:
+        steps = window_steps(self.batch)
+        count = steps * self.batch
+        positions = number * count + np.arange(count)
+        pieces = [self._sample(positions[i : i + _CHUNK]) for i in range(0, count, _CHUNK)]
+        index, view, text = (
+            np.concatenate(piece).reshape(steps, self.batch, *piece[0].shape[1:])
+            for piece in zip(*pieces)
+        )
+        size = 0
+        if self._lengths is not None:
+            tokens = self._lengths[text].reshape(steps * self.groups, -1).sum(axis=1)
+            size = max(bucket(tokens.max()), self.usual_size)
+        return Window(index, view, text, size)
+
+    def _sample(self, positions: Int[np.ndarray, "b"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        index = self._order.lookup(positions)
+        views = np.full(len(positions), self._views)
+        view = sampling.uniform(self._seed, "view", positions, views)
+        return index, view, self.texts(index, positions)
+
+    def _usual_tokens(self) -> int:
+        """About the most tokens that a group has in a window, from mean and variance of captions.
+
+        The expected maximum of m normal variables is below sigma * sqrt(2 ln m).
+        """
+        counts = self._captions.counts
+        # A record is sampled first and one of its captions then.
+        weights = np.repeat(1 / (len(counts) * counts), counts)
+        lengths = self._lengths[self._captions.rows]
+        mean = float(weights @ lengths)
+        variance = max(float(weights @ lengths**2) - mean**2, 0.0)
+        share = self.batch * self._positives // self.groups
+        groups = self.groups * window_steps(self.batch)
+        return math.ceil(share * mean + math.sqrt(2 * math.log(groups) * share * variance))
+
+
+def sample_captions(
+    captions: Captions,
+    index: Int[np.ndarray, "b"],
+    positions: Int[np.ndarray, "b"],
+    seed: int,
+    positives: int = 1,
+) -> Int[np.ndarray, "b *P"]:
+    """Samples `positives` captions of a record for each position.
+
+    They differ where the record has enough; where it has fewer, all of them come, and what is
+    missing is sampled from all.
+
+    Args:
+      captions: the captions of all records.
+      index: i64 [b], the record at each position.
+      positions: i64 [b].
+      seed: seed of the run.
+      positives: P.
+
+    Returns:
+      Indices of the distinct texts, i64 [b], or [b, P] of several.
+    """
+    first, counts = captions.offsets[index], captions.counts[index]
+    chosen = [sampling.uniform(seed, "caption", positions, counts)]
+    for taken in range(1, positives):
+        enough = counts > taken
+        stream = f"caption {taken + 1}"
+        free = sampling.uniform(seed, stream, positions, counts - taken * enough)
+        another = free
+        # The caption with as many free ones before it: up from `free`, past each taken one.
+        for _ in chosen:
+            another = free + enough * sum(other <= another for other in chosen)
+        chosen.append(another)
+    texts = [captions.rows[first + caption] for caption in chosen]
+    return texts[0] if positives == 1 else np.stack(texts, axis=-1)
