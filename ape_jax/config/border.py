@@ -23,7 +23,7 @@ from ape_jax.errors import UserError
 C = TypeVar("C", bound=Config)
 
 OPEN = ("study",)
-"""Sections that a config file may fill for one command alone; the others leave them out."""
+"""Sections that a config file may fill for the command of that name; others leave them out."""
 
 
 def default() -> ml_collections.ConfigDict:
@@ -89,7 +89,9 @@ def override(
             config.data.eval[name] = value
             continue
         if _is_foreign(key, kind):
-            raise UserError(f"config.{key}: this command does not read it; leave it out")
+            raise UserError(
+                f"config.{key}: only ape_jax.{key.partition('.')[0]} reads it; leave it out"
+            )
         if key not in known:
             raise UserError(f"config.{key}: no such key{schema.nearest(key, known)}")
         field = known[key]

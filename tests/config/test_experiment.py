@@ -121,7 +121,7 @@ def test_the_digest_is_that_of_the_settings_that_differ(config):
 def test_a_section_that_another_command_reads_is_left_out(config):
     config.study.methods = ("ape",)
     assert "study.methods" not in config_lib.flatten(config_lib.resolve(config))
-    with pytest.raises(UserError, match=r"config\.study\.seeds: this command does not read it"):
+    with pytest.raises(UserError, match=r"config\.study\.seeds: only ape_jax\.study reads it"):
         config_lib.override(config, {"study.seeds": "2"})
 
 
