@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Integer
 
 from ape_jax.data.labelled import LabelledImage
 from ape_jax.data.pairs import Pair
@@ -176,7 +177,7 @@ def image_batches(
     batch: int,
     on_error: OnError = "error",
     background: tuple[int, int, int] = _WHITE,
-    indices: Sequence[int] | None = None,
+    indices: Sequence[int] | Integer[np.ndarray, " k"] | None = None,
     workers: int | None = None,
     skipped: Skipped | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:

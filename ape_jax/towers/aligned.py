@@ -23,7 +23,8 @@ from ape_jax.towers.files.names import Tensors
 from ape_jax.towers.registry import torch_classes
 from ape_jax.towers.text import big_vision as big_vision_text
 
-Dense = tuple[Float32[np.ndarray, "i o"], Float32[np.ndarray, " o"] | None]
+Pooler = tuple[Float32[np.ndarray, "d d"], Float32[np.ndarray, " d"] | None]
+Projection = tuple[Float32[np.ndarray, "d E"], Float32[np.ndarray, " E"] | None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,8 @@ class Top:
     """
 
     pooling: str
-    pooler: Dense | None = None
-    projection: Dense | None = None
+    pooler: Pooler | None = None
+    projection: Projection | None = None
     adapters: Mapping[str, Float32[np.ndarray, "L ..."]] = dataclasses.field(default_factory=dict)
 
 

@@ -186,9 +186,9 @@ def make_run(step: Step, mesh: Mesh, placed: PyTree | None = None) -> Run:
     """
 
     def run(
-        state: State, frozen: PyTree, key: Array, block: Batch, start: int, stop: int
+        state: State, frozen: PyTree, key: Array, block: Batch, start: Array, stop: Array
     ) -> tuple[State, Metrics]:
-        def at(i: Array) -> Batch:
+        def at(i: Array | int) -> Batch:
             taken = {k: jax.lax.dynamic_index_in_dim(x, i, 0, False) for k, x in block.items()}
             # What is fused with the slice, and so how it is rounded, should not depend on K.
             return jax.lax.optimization_barrier(taken)

@@ -32,7 +32,7 @@ def _random_tower(name, *, seed=0, **fields):
         towers.abstract_params(module),
     )
     tower = Tower(
-        kind=config.kind, module=module, config=config, prepare=None, spec=name, digest=name
+        kind=config.kind, module=module, config=config, prepare=dict, spec=name, digest=name
     )
     return BoundTower(tower, params)
 

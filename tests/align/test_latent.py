@@ -1,7 +1,6 @@
 """Latent augmentations: their statistics, one lambda for both sides, and nothing when off."""
 
-import dataclasses
-
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +14,7 @@ from ape_jax.align.model import ImageFeatures, Model, Side, TextFeatures
 from ape_jax.align.packing import Packed
 from ape_jax.config.sections import LatentConfig, TrainConfig
 from ape_jax.errors import UserError
-from ape_jax.towers.tower import TowerConfig
+from ape_jax.towers.tower import Tower, TowerConfig
 from ape_jax.training.step import contrastive_loss, init_state, make_step
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -23,24 +22,14 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 WIDTH = 8
 
 
-@dataclasses.dataclass
-class FakeTower:
-    config: TowerConfig
-
-
 def tower(kind):
-    return FakeTower(
-        TowerConfig(
-            kind=kind,
-            family="none",
-            width=WIDTH,
-            depth=1,
-            heads=1,
-            mlp_width=WIDTH,
-            pooling="mean",
-            activation="gelu",
-            norm_eps=1e-6,
-        )
+    """No tower is ever run on features."""
+    sizes = {"width": WIDTH, "depth": 1, "heads": 1, "mlp_width": WIDTH}
+    config = TowerConfig(
+        kind=kind, family="none", **sizes, pooling="mean", activation="gelu", norm_eps=1e-6
+    )
+    return Tower(
+        kind=kind, module=nn.Module(), config=config, prepare=dict, spec="none", digest="none"
     )
 
 
@@ -59,16 +48,15 @@ def make_batch(rng, pairs=12, groups=2, size=20):
     tokens = rng.normal(size=(groups, size, WIDTH)).astype(np.float32)
     for group, used in zip(tokens, lengths.sum(axis=1)):
         group[used:] = 0
-    return {
-        "index": np.arange(pairs, dtype=np.int32),
-        "pooled": rng.normal(size=(pairs, WIDTH)).astype(np.float32),
-        "tokens": tokens,
-        "lengths": lengths,
-    }
+    index = np.arange(pairs, dtype=np.int32)
+    pooled = rng.normal(size=(pairs, WIDTH)).astype(np.float32)
+    batch = {"index": index, "pooled": pooled, "tokens": tokens, "lengths": lengths}
+    return jax.tree.map(jnp.asarray, batch)
 
 
 def perturb(settings, x, seed=0):
-    image, _ = settings.perturb(ImageFeatures(pooled=x), TextFeatures(), jax.random.key(seed))
+    features = ImageFeatures(pooled=jnp.asarray(x)), TextFeatures()
+    image, _ = settings.perturb(*features, jax.random.key(seed))
     return np.asarray(image.pooled)
 
 
@@ -130,7 +118,9 @@ def test_a_token_mlp_mixes_before_its_last_layer(rng):
     trainable, frozen = model.init(0, {"image_tower": {}, "text_tower": {}})
     batch = make_batch(rng)
     text = model.text_features(frozen, batch)
-    got = model.align_texts(trainable, frozen, text, None, lambda z: latent.mix(z, 0.3))
+    got = model.align_texts(
+        trainable, frozen, text, None, lambda z: latent.mix(z, jnp.float32(0.3))
+    )
     first, last = trainable["text_head"]["dense_0"], trainable["text_head"]["dense_1"]
     hidden = jax.nn.gelu(batch["tokens"] @ first["kernel"] + first["bias"], approximate=False)
     hidden = np.asarray(Packed(hidden, batch["lengths"]).pool("mean"))

@@ -21,7 +21,7 @@ def side(config, tune, **options):
         kind=config.kind,
         module=module,
         config=config,
-        prepare=None,
+        prepare=dict,
         spec="",
         digest="",
     )

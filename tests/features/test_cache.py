@@ -10,24 +10,29 @@ import numpy as np
 import pytest
 
 from ape_jax.errors import UserError
-from ape_jax.features import extract
+from ape_jax.features import extract, jobs
 from ape_jax.features.fingerprint import Fingerprint
+
+F32 = np.dtype(np.float32)
 
 
 class Stop(BaseException):
     """As if the process had been killed."""
 
 
-@dataclasses.dataclass
-class Job:
+@dataclasses.dataclass(frozen=True)
+class Job(jobs.ImageJob):
     """Rows [2, 3] that follow from their number; every encoded block is noted."""
 
     parts: dict = dataclasses.field(default_factory=lambda: {"layer": "-1", "pooling": "cls"})
     count: int = 10
     stop: int = -1
     encoded: list = dataclasses.field(default_factory=list)
-    what, unit, per_item, per_shard = "toy images", "views", 2, 4
-    shape, dtype = (2, 3), np.dtype(np.float32)
+    what: str = "toy images"
+    pairs: None = None
+    frozen: None = None
+    dtype: np.dtype = F32
+    per_item, per_shard, shape = 2, 4, (2, 3)
 
     @property
     def fingerprint(self):
@@ -158,7 +163,7 @@ def test_damaged_cache_is_refused_by_name(place, made, damage):
 
 
 def test_files_of_another_cache_are_refused(place, made):
-    other = extract.fill(Job({"layer": "2", "pooling": "cls"}), place).cache.path
+    other = extract.fill(Job(parts={"layer": "2", "pooling": "cls"}), place).cache.path
     for name in ("cache.json", "shards.json"):
         content = (made / name).read_bytes()
         (made / name).write_bytes((other / name).read_bytes())
@@ -169,19 +174,19 @@ def test_files_of_another_cache_are_refused(place, made):
 
 def test_cache_of_other_settings_is_named_with_what_differs(place, made, capsys):
     capsys.readouterr()
-    job = Job({"layer": "9", "pooling": "cls", "views": "4"})
+    job = Job(parts={"layer": "9", "pooling": "cls", "views": "4"})
     extract.fill(job, place)
     said = capsys.readouterr().err
     assert f"not used: {made}, which differs in layer: -1 -> 9; views: nothing -> 4\n" in said
     assert job.encoded == [0, 4, 8]
-    extract.fill(Job({"layer": "9", "pooling": "cls", "views": "4"}), place)
+    extract.fill(Job(parts={"layer": "9", "pooling": "cls", "views": "4"}), place)
     assert "not used" not in capsys.readouterr().err
 
 
 def test_missing_error_encodes_nothing_and_names_what_there_is(place, made):
     strict = dataclasses.replace(place, missing="error")
     assert len(extract.images(Job(), strict)[0]) == 9
-    job = Job({"layer": "9", "pooling": "cls"})
+    job = Job(parts={"layer": "9", "pooling": "cls"})
     with pytest.raises(UserError, match=rf"cache.missing: .*not used: {made}.* layer: -1 -> 9"):
         extract.images(job, strict)
     assert job.encoded == []

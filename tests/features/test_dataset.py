@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from ape_jax import config as config_lib
+from ape_jax.data.pairs import Pair
 from ape_jax.errors import UserError
 from ape_jax.features import dataset
 from ape_jax.features.ragged import RaggedTokens
 from ape_jax.features.store import FeatureStore
+from ape_jax.images.decode import ImageRef
 from ape_jax.runs import build
 from ape_jax.training import loop, run
 
@@ -124,6 +126,11 @@ def test_unreadable_image_is_an_error_or_left_out_also_from_the_cache(
         assert "training: left out 1 of 24" in capsys.readouterr().err
 
 
+def record(i):
+    """A pair that is known by its number."""
+    return Pair(ImageRef("", ""), (), str(i))
+
+
 def test_a_smaller_sample_is_a_part_of_a_larger_one(rng):
     offsets = np.concatenate([[0], np.cumsum(rng.integers(1, 4, 20))])
     rows = rng.integers(0, 30, offsets[-1])
@@ -133,12 +140,12 @@ def test_a_smaller_sample_is_a_part_of_a_larger_one(rng):
     )
     captions = dataset.Captions(tuple(map(str, range(30))), rows, offsets)
     pooled = np.arange(20.0).reshape(20, 1, 1)
-    whole = dataset.Dataset([f"record {i}" for i in range(20)], captions, pooled, tokens)
+    whole = dataset.Dataset([record(i) for i in range(20)], captions, pooled, tokens)
     small, large = whole.sample(5, seed=1), whole.sample(12, seed=1)
     assert set(small.pairs) < set(large.pairs)
     assert set(small.pairs) != set(whole.sample(5, seed=2).pairs)
-    for place, record in enumerate(large.pairs):
-        old = int(record.split()[1])
+    for place, pair in enumerate(large.pairs):
+        old = int(pair.id)
         assert large.pooled[place] == old
         ours = large.captions.rows[slice(*large.captions.offsets[place : place + 2])]
         theirs = rows[slice(*offsets[old : old + 2])]

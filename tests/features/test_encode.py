@@ -1,7 +1,7 @@
 """Encoding a whole set once equals encoding each item alone."""
 
 import dataclasses
-from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from ape_jax.features import encode, extract
 from ape_jax.features.jobs import CaptionJob, ImageJob
 from ape_jax.nn import inference
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.towers.tower import BoundTower
+from ape_jax.towers.tower import BoundTower, Tower
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,8 @@ def test_texts_of_one_length_share_a_shape_and_short_ones_a_batch(load):
 
 
 def test_texts_of_a_tower_that_attends_to_padding_are_as_long_as_it_takes():
-    prepare = SimpleNamespace(fills=True, max_length=64, special=1)
-    assert encode.padded_length(SimpleNamespace(prepare=prepare), 3) == 64
+    prepare = mock.Mock(fills=True, max_length=64, special=1)
+    tower = mock.Mock(spec=Tower, prepare=prepare)
+    assert encode.padded_length(tower, 3) == 64
     prepare.fills = False
-    assert encode.padded_length(SimpleNamespace(prepare=prepare), 3) == 4
+    assert encode.padded_length(tower, 3) == 4

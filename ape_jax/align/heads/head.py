@@ -80,8 +80,8 @@ def embed(
     inputs: Float[Array, "B *T d"] | TextInput,
     rng: Array | None,
     mix: Mix | None,
-) -> Float[Array, "B E"]:
-    """Unit-length embeddings.
+) -> Float[Array, "n E"]:
+    """Unit-length embeddings; n is B, or half of it where `mix` joins two rows.
 
     Args:
       head: the head.

@@ -264,8 +264,8 @@ def _ring(
     ring = Ring(mesh=mesh, own_texts=text_ids is not None, group=group)
     if ids is None:
         return ring, None
-    both = (ids, ids if text_ids is None else text_ids)
-    return ring, tuple(jnp.asarray(x).reshape(batch, -1) for x in both)
+    images = jnp.asarray(ids).reshape(batch, -1)
+    return ring, (images, images if text_ids is None else jnp.asarray(text_ids).reshape(batch, -1))
 
 
 def _divisor(batch: int, normalize: str, groups: int) -> int:

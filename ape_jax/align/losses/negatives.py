@@ -26,8 +26,8 @@ def which_negatives(
       mesh: the mesh that the matrix is sharded over by rows.
     """
     place = jnp.arange(batch)
-    image = (place if ids is None else ids).reshape(batch, -1)
-    text = image if text_ids is None else text_ids.reshape(batch, -1)
+    image = jnp.asarray(place if ids is None else ids).reshape(batch, -1)
+    text = image if text_ids is None else jnp.asarray(text_ids).reshape(batch, -1)
     own, group = text_ids is not None, batch // groups if groups > 1 else 0
     return by_rows(apart((image, place), (text, place), own, group), mesh)
 
@@ -82,7 +82,7 @@ def check_ids(batch: int, ids: Ids | None, text_ids: Ids | None, groups: int) ->
         )
 
 
-def by_rows(x: Array, mesh: Mesh | None) -> Array:
+def by_rows(x: Array | np.ndarray, mesh: Mesh | None) -> Array:
     """Shards the leading dimension over all axes of the mesh."""
     if mesh is None:
         return jnp.asarray(x)

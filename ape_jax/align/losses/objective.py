@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from ape_jax.align.losses import contrastive
+from ape_jax.align.losses.contrastive import Scalar
 from ape_jax.align.losses.negatives import Ids
+from ape_jax.config.sections import LossConfig
 from ape_jax.errors import UserError
 
 
@@ -45,7 +48,7 @@ class Objective:
     groups: int = 1
     impl: Literal["auto", "dense", "ring"] = "auto"
 
-    def ids(self, batch: Mapping[str, Array]) -> Ids | None:
+    def ids(self, batch: Mapping[str, Array | np.ndarray]) -> Ids | None:
         """What `__call__` wants to know of a batch: i32 [B], [B, 1 + P], or None.
 
         Args:
@@ -60,10 +63,10 @@ class Objective:
 
     def __call__(
         self,
-        zimg: Float[Array, "B E"],
-        ztxt: Float[Array, "BP E"],
-        scale: Float[Array, ""],
-        bias: Float[Array, ""] | None,
+        zimg: Float[Array | np.ndarray, "B E"],
+        ztxt: Float[Array | np.ndarray, "BP E"],
+        scale: Scalar,
+        bias: Scalar | None,
         ids: Ids | None,
         mesh: Mesh | None = None,
     ) -> Float[Array, ""]:
@@ -91,14 +94,16 @@ class Objective:
         """
         if self.same != "image+caption" or self.positives == 1:
             return ids, None
+        if ids is None:
+            raise ValueError("image+caption compares ids of images and captions")
         return ids, _columns(ids[:, 0], ids[:, 1 + p, None].repeat(self.positives, axis=1))
 
     def _loss(
         self,
-        zimg: Float[Array, "B E"],
-        ztxt: Float[Array, "B E"],
-        scale: Float[Array, ""],
-        bias: Float[Array, ""] | None,
+        zimg: Float[Array | np.ndarray, "B E"],
+        ztxt: Float[Array | np.ndarray, "B E"],
+        scale: Scalar,
+        bias: Scalar | None,
         ids: Ids | None,
         text_ids: Ids | None,
         mesh: Mesh | None,
@@ -106,24 +111,26 @@ class Objective:
         how: dict[str, Any] = {"groups": self.groups, "mesh": mesh, "impl": self.impl}
         how |= {"ids": ids, "text_ids": text_ids}
         if self.name == "sigmoid":
+            if bias is None:
+                raise ValueError("the sigmoid loss has a bias")
             return contrastive.sigmoid(zimg, ztxt, scale, bias, normalize=self.normalize, **how)
         return contrastive.softmax(zimg, ztxt, scale, smoothing=self.smoothing, **how)
 
 
-def from_config(config: Mapping[str, Any]) -> Objective:
+def from_config(config: LossConfig) -> Objective:
     """The config's `loss` group."""
     return Objective(
-        name=config["name"],
-        same=config["same"],
-        smoothing=config["smoothing"],
-        normalize=config["normalize"],
-        positives=config["positives"],
-        groups=config["local_groups"] if config["negatives"] == "local" else 1,
-        impl=config["impl"],
+        name=config.name,
+        same=config.same,
+        smoothing=config.smoothing,
+        normalize=config.normalize,
+        positives=config.positives,
+        groups=config.local_groups if config.negatives == "local" else 1,
+        impl=config.impl,
     )
 
 
-def named(loss: Objective | str) -> Objective:
+def named(loss: Objective | Literal["softmax", "sigmoid"]) -> Objective:
     """An objective, given as one or as the name of a plain one."""
     return Objective(name=loss) if isinstance(loss, str) else loss
 
@@ -137,5 +144,7 @@ def check_batch(objective: Objective, pairs: int) -> None:
         )
 
 
-def _columns(first: Int[Array, "B"], others: Int[Array, "B P"]) -> Int[Array, "B 1+P"]:
+def _columns(
+    first: Int[Array | np.ndarray, " B"], others: Int[Array | np.ndarray, "B P"]
+) -> Int[Array, "B 1+P"]:
     return jnp.concatenate([first[:, None], others], axis=1)

@@ -85,7 +85,7 @@ class Ring:
 
     @property
     def _axes(self) -> tuple[str, ...]:
-        return self.mesh.axis_names
+        return () if self.mesh is None else self.mesh.axis_names
 
     def spread(self, fn: Callable[..., Any], sharded: PyTree, whole: PyTree, out: PyTree) -> Any:
         """`fn(sharded, whole)` on every device, on its rows of `sharded`.
@@ -167,14 +167,14 @@ class Ring:
 
             return jax.tree.map(write, tree, part)
 
-        def one_tile(k: Array, sums: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+        def one_tile(k: Array | int, sums: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
             begin = (k // count) * size, (k % count) * size
             # The last tile ends with the share and overlaps the one before it where the size does
             # not divide: what was seen there is left out.
             start = tuple(jnp.minimum(x, b - size) for x in begin)
             rows, columns = take(home, start[0]), take(guest, start[1])
-            ids = ((side["ids"], side["place"]) for side in (rows, columns))
-            negative = negatives.apart(*ids, self.own_texts, self.group)
+            images, texts = ((side["ids"], side["place"]) for side in (rows, columns))
+            negative = negatives.apart(images, texts, self.own_texts, self.group)
             if b % size:
                 fresh = tuple(s + jnp.arange(size) >= x for s, x in zip(start, begin))
                 negative &= fresh[0][:, None] & fresh[1][None, :]

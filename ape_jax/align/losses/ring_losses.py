@@ -59,7 +59,7 @@ def _softmax_forward(ring, smoothing, zimg, ztxt, scale, ids):
         sums = ring.sweep(visit, _merge_exponentials, home, guest, (fresh, fresh))
         # softplus(log-sum-exp of the negatives' lead over the pair) is the cross entropy.
         entropies = [jax.nn.softplus(jnp.log(s["total"]) + s["top"]) for s in sums]
-        terms = sum(entropies)
+        terms = entropies[0] + entropies[1]
         if smoothing:
             for s in sums:
                 terms -= smoothing * scale * s["lead"] / (s["count"] + 1)
@@ -122,7 +122,7 @@ def _softmax_backward(ring, smoothing, saved, cotangent):
             return _add_gradients(tile, weights, rows, columns, {"with": weights * tile.cosines})
 
         sums = ring.sweep(visit, _add, home, guest, _no_gradients(zimg, ("with",)))
-        by_positive = sum(jnp.expm1(-s["entropy"]) for s in (home, guest))
+        by_positive = jnp.expm1(-home["entropy"]) + jnp.expm1(-guest["entropy"])
         if smoothing:
             by_positive += sum(s["share"] * n for s, n in zip((home, guest), counts))
         factor = cotangent / (2 * ring.devices * len(zimg))

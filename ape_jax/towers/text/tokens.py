@@ -88,7 +88,7 @@ class TextPrepare:
         return bodies
 
     def pad(
-        self, bodies: Sequence[Sequence[int]], length: int | None = None
+        self, bodies: Sequence[Sequence[int] | Int32[np.ndarray, "_"]], length: int | None = None
     ) -> dict[str, Int32[np.ndarray, "B T"] | Bool[np.ndarray, "B T"]]:
         """The batch of texts that are tokenised already: the call with `bodies` for texts."""
         limit = self.max_length if self.fills else self._checked_length(length)
