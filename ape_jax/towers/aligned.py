@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ape_jax.errors import UserError
-from ape_jax.towers.files import halves, lilt, sources
+from ape_jax.towers.files import lilt, sections, sources
 from ape_jax.towers.files.names import Tensors
 from ape_jax.towers.registry import torch_classes
 from ape_jax.towers.text import big_vision as big_vision_text
@@ -93,8 +93,8 @@ def read(spec: str) -> Aligned:
     label = path / "config.json"
     config = sources.read_json(label)
     readers: Mapping[str, Callable[..., Aligned]] = {
-        halves.DUAL_ENCODER: _dual_encoder,
-        halves.LILT: _lilt,
+        sections.DUAL_ENCODER: _dual_encoder,
+        sections.LILT: _lilt,
         "clip": _clip,
         "siglip": _siglip,
     }
@@ -161,34 +161,35 @@ def _dual_encoder(read: _Reader, config: Mapping[str, Any], label: str) -> Align
     tops = {}
     unread: dict[str, np.ndarray] = {}
     for kind, name in (("image", "visual_projection"), ("text", "text_projection")):
-        half = halves.take(config, label, kind)
-        model_type = half.config.get("model_type")
+        section = sections.find(config, label, kind)
+        model_type = section.config.get("model_type")
         if model_type not in supported:
             raise UserError(
-                f"{half.label}: model_type is {model_type!r}, which is not supported as the {kind} "
-                f"half of a VisionTextDualEncoderModel; supported are {', '.join(supported)}"
+                f"{section.label}: model_type is {model_type!r}, which is not supported as the "
+                f"{kind} half of a VisionTextDualEncoderModel; supported are {', '.join(supported)}"
             )
         torch, pooler = supported[model_type], supported[model_type].pooler
-        _check_pooler(half)
+        _check_pooler(section)
+        dense = f"{section.prefix}pooler.dense"
         tops[kind] = Top(
             pooling=pooler.pooling,
-            pooler=read.linear(f"{half.prefix}pooler.dense", bias=True) if pooler.dense else None,
+            pooler=read.linear(dense, bias=True) if pooler.dense else None,
             projection=read.linear(name, bias=False),
         )
-        own = (f"{half.prefix}{unused}" for unused in torch.unused)
+        own = (f"{section.prefix}{unused}" for unused in torch.unused)
         unread |= {tensor: read(tensor) for tensor in own if tensor in read.tensors.shapes}
     names = {"visual_projection.weight", "text_projection.weight", "logit_scale"}
     read.only(("vision_model.", "text_model."), names)
     return Aligned(**tops, log_scale=read.scalar("logit_scale"), bias=None, unread=unread)
 
 
-def _check_pooler(half: halves.Described) -> None:
+def _check_pooler(section: sections.Section) -> None:
     """ViT's pooler may be of another kind, by its config."""
-    width = half.config.get("hidden_size")
+    width = section.config.get("hidden_size")
     for key, own in (("pooler_act", "tanh"), ("pooler_output_size", width)):
-        found = half.config.get(key)
+        found = section.config.get(key)
         if found is not None and found != own:
-            raise UserError(f"{half.label}: {key!r} is {found!r}; only {own!r} is supported")
+            raise UserError(f"{section.label}: {key!r} is {found!r}; only {own!r} is supported")
 
 
 def _clip(read: _Reader, config: Mapping[str, Any], label: str) -> Aligned:

@@ -18,7 +18,7 @@ from ape_jax.errors import UserError
 from ape_jax.nn import int8
 from ape_jax.towers import precomputed
 from ape_jax.towers.family import Family
-from ape_jax.towers.files import halves, names, sources
+from ape_jax.towers.files import names, sections, sources
 from ape_jax.towers.registry import FAMILIES, find
 from ape_jax.towers.shapes import abstract_params
 from ape_jax.towers.text import big_vision as big_vision_text
@@ -89,7 +89,7 @@ def build(
 
     Args:
       config: the content of a config.json, its path, or the path of its directory.
-      kind: which half of a two-tower config.
+      kind: which tower of a config of two.
       dtype, param_dtype, image_size, max_length, prefix, unroll: as for `read`.
 
     Raises:
@@ -102,8 +102,8 @@ def build(
         path = Path(config)
         path = path / "config.json" if path.is_dir() else path
         values, label, directory = sources.read_json(path), str(path), path.parent
-    half = halves.take(values, label, kind)
-    family, fields = find(half.config, half.label, kind, directory)
+    section = sections.find(values, label, kind)
+    family, fields = find(section.config, section.label, kind, directory)
     plan = _blueprint(
         family,
         family.parse(fields),
@@ -212,16 +212,16 @@ def _found(path: Path, kind: Kind | None) -> _Found:
     if not path.is_dir():
         return _found_in_npz(path, kind)
     label = path / "config.json"
-    half = halves.take(sources.read_json(label), str(label), kind)
-    family, fields = find(half.config, half.label, kind, path)
+    section = sections.find(sources.read_json(label), str(label), kind)
+    family, fields = find(section.config, section.label, kind, path)
     tensors = sources.SafeTensors(path)
     return _Found(
         family=family,
         config=family.parse(fields),
         tables=family.tables,
-        tensors=half.within(tensors),
+        tensors=section.within(tensors),
         prepare=functools.partial(family.prepare, path),
-        excluded=half.left_out(tensors),
+        excluded=section.left_out(tensors),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from ape_jax.config.registry import Registry
 from ape_jax.errors import UserError
 from ape_jax.towers.family import Family, Fields, TorchClass
-from ape_jax.towers.files.halves import HALVES
+from ape_jax.towers.files.sections import SECTIONS
 from ape_jax.towers.tower import Kind
 
 FAMILIES: Registry[Family] = Registry(
@@ -45,7 +45,7 @@ def find(
     model_type = config.get("model_type")
     fits = [f for f in FAMILIES.values() if model_type in f.model_types]
     if not fits:
-        known = sorted({*HALVES, *(t for f in FAMILIES.values() for t in f.model_types)})
+        known = sorted({*SECTIONS, *(t for f in FAMILIES.values() for t in f.model_types)})
         raise UserError(f"{label}: model_type is {model_type!r}; supported are {', '.join(known)}")
     of_kind = [f for f in fits if kind in (None, f.kind)]
     if not of_kind:

@@ -1,7 +1,8 @@
-"""Directories of two towers, each whole under a name of its own: which half is which.
+"""Models of two towers in one directory: the section of config.json that describes each tower.
 
-`VisionTextDualEncoderModel` keeps two models of any kind, and what LilT saves is laid out likewise
-(`convert_torch`). CLIP and SigLIP are families with both halves in their tables, and not here.
+`VisionTextDualEncoderModel` keeps two models of any kind, each whole under a name of its own, and
+what LilT saves is laid out likewise (`convert_torch`). CLIP and SigLIP are families that name the
+tensors of both towers in their tables, and are not listed here.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ DUAL_ENCODER = "vision-text-dual-encoder"
 LILT = "lilt"
 
 # By model_type and kind: the section of config.json, and what stands before the tensors' names.
-HALVES: Mapping[str, Mapping[Kind, tuple[str, str]]] = {
+SECTIONS: Mapping[str, Mapping[Kind, tuple[str, str]]] = {
     DUAL_ENCODER: {
         "image": ("vision_config", "vision_model."),
         "text": ("text_config", "text_model."),
@@ -34,19 +35,19 @@ HALVES: Mapping[str, Mapping[Kind, tuple[str, str]]] = {
 }
 
 
-# What stands among the tensors of a half and is none of its tower's, as a regular expression.
+# Tensors that stand among those of a tower and are none of its own, as a regular expression.
 _EXCLUDED: Mapping[str, str] = {LILT: lilt.NAMES}
 
 
 @dataclasses.dataclass(frozen=True)
-class Described:
-    """What describes one tower.
+class Section:
+    """Description of one tower.
 
     Attributes:
       config: the content of a config.json.
       label: where it is from.
       prefix: what stands before the names of its tensors.
-      excluded: see `Under`.
+      excluded: see `Prefixed`.
     """
 
     config: Mapping[str, Any]
@@ -56,7 +57,7 @@ class Described:
 
     def within(self, whole: Tensors) -> Tensors:
         """Its tensors out of those of the file."""
-        return Under(whole, self.prefix, self.excluded) if self.prefix else whole
+        return Prefixed(whole, self.prefix, self.excluded) if self.prefix else whole
 
     def left_out(self, whole: Tensors) -> tuple[str, ...]:
         """The tensors of the file that stand among its own and are not."""
@@ -64,37 +65,37 @@ class Described:
         return tuple(name for name in mine if re.fullmatch(self.excluded, name))
 
 
-def take(config: Mapping[str, Any], label: str, kind: Kind | None) -> Described:
-    """One half of a config.json, or the whole of one that describes no halves.
+def find(config: Mapping[str, Any], label: str, kind: Kind | None) -> Section:
+    """The section of a config.json that describes a tower; the whole where one tower has it all.
 
     Args:
       config: the content of the file.
       label: its path.
-      kind: which half.
+      kind: which tower.
 
     Raises:
-      UserError: two halves without `kind`, or a section that is not there.
+      UserError: two towers without `kind`, or a section that is not there.
     """
     model_type = config.get("model_type")
-    halves = HALVES.get(model_type) if isinstance(model_type, str) else None
-    if halves is None:
-        return Described(config, label)
+    sections = SECTIONS.get(model_type) if isinstance(model_type, str) else None
+    if sections is None:
+        return Section(config, label)
     if kind is None:
         raise UserError(
             f"{label}: model_type {model_type!r} holds an image and a text tower; "
             "write kind='image' or kind='text'"
         )
-    section, prefix = halves[kind]
+    section, prefix = sections[kind]
     values = config.get(section)
     if not isinstance(values, Mapping):
         raise UserError(f"{label}: {section!r} is {type(values).__name__}; write an object")
     name = f"{label}, section {section!r}"
-    return Described(values, name, prefix, _EXCLUDED.get(model_type, ""))
+    return Section(values, name, prefix, _EXCLUDED.get(model_type, ""))
 
 
 @dataclasses.dataclass(frozen=True)
-class Under:
-    """The tensors of a file whose names begin with a prefix, without it; see names.Tensors.
+class Prefixed:
+    """Tensors of a file whose names begin with a prefix, without it; see names.Tensors.
 
     Attributes:
       whole: those of the file.
