@@ -12,7 +12,8 @@ import ml_collections
 
 from ape_jax.config import schema
 from ape_jax.config.components import CLOSED_FORMS, ClosedFormSpec, ComponentName
-from ape_jax.config.fields import integer, key, section
+from ape_jax.config.fields import integer
+from ape_jax.config.section import Section, key, section
 from ape_jax.config.sections import (
     AugmentConfig,
     CacheConfig,
@@ -25,7 +26,6 @@ from ape_jax.config.sections import (
     MeshConfig,
     OptimConfig,
     PeftConfig,
-    Section,
     SideConfig,
     StartConfig,
     TextConfig,

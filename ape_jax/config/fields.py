@@ -18,25 +18,6 @@ class Field:
     check: Callable[[Any], bool]
 
 
-def key(field: Field, *, harmless: bool = False) -> Any:
-    """Declares a key of a section: the default, check and words of a dataclass field.
-
-    Args:
-      field: the kind of value.
-      harmless: whether it may change between two starts of one work directory, because it leaves
-        the result as it is.
-    """
-    metadata = {"key": field, "harmless": harmless}
-    if isinstance(field.default, Mapping):
-        return dataclasses.field(default_factory=lambda: dict(field.default), metadata=metadata)
-    return dataclasses.field(default=field.default, metadata=metadata)
-
-
-def section(kind: type) -> Any:
-    """Declares a section: a dataclass field that holds another dataclass of keys."""
-    return dataclasses.field(default_factory=kind, metadata={"section": kind})
-
-
 def is_number(value: Any) -> bool:
     """Whether it is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

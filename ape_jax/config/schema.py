@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from ape_jax.config.fields import Field
-from ape_jax.config.sections import OpenSection, Section
+from ape_jax.config.section import OpenSection, Section
 from ape_jax.errors import UserError
 
 S = TypeVar("S", bound=Section)

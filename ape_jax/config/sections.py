@@ -1,6 +1,6 @@
 """The sections of a config: every key with its type, default, check and words, in one place.
 
-A section is a frozen dataclass; `fields.key` holds what makes a value of a key right. `Config`
+A section is a frozen dataclass; `section.key` holds what makes a value of a key right. `Config`
 (`config.experiment`) puts the sections together.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from ape_jax.config import placement, tune
 from ape_jax.config.components import CLOSED_FORMS, ComponentName, declared_keys, heads_of
@@ -23,12 +23,11 @@ from ape_jax.config.fields import (
     is_randaugment,
     is_specs,
     is_words,
-    key,
     number,
     regex,
-    section,
     string,
 )
+from ape_jax.config.section import OpenSection, Section, key, section
 
 Dtype = Literal["bfloat16", "float32"]
 ParamDtype = Literal["float32", "bfloat16", "int8"]
@@ -40,58 +39,6 @@ Same = Literal["image", "image+caption", "none"]
 Normalize = Literal["batch", "square"]
 LossImpl = Literal["auto", "dense", "ring"]
 Colour = tuple[int, int, int]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Section:
-    """Base of all sections. Reads like a mapping, too: `optim["lr"]`, `Options(**peft)`."""
-
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return getattr(self, name)
-        except AttributeError:
-            raise KeyError(name) from None
-
-    def keys(self) -> tuple[str, ...]:
-        """The names of the keys."""
-        return tuple(field.name for field in dataclasses.fields(self))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OpenSection(Section):
-    """A section some of whose keys come from components: see `config.components`.
-
-    They are attributes like the others, `head.depth`.
-
-    Attributes:
-      declared: their values by name; what is left out has its default.
-    """
-
-    declared: Mapping[str, Any] = dataclasses.field(
-        default_factory=dict, metadata={"declared": True}
-    )
-
-    def __post_init__(self) -> None:
-        """Fills in defaults."""
-        defaults = {name: field.default for name, field in self.declarations().items()}
-        object.__setattr__(self, "declared", {**defaults, **self.declared})
-
-    def __getattr__(self, name: str) -> Any:
-        """Finds a declared key."""
-        declared = self.__dict__.get("declared", {})
-        if name not in declared:
-            raise AttributeError(f"{type(self).__name__} has no key {name!r}")
-        return declared[name]
-
-    def keys(self) -> tuple[str, ...]:
-        """The names of the keys, the declared ones last."""
-        own = super().keys()
-        return (*(name for name in own if name != "declared"), *self.declared)
-
-    @classmethod
-    def declarations(cls) -> Mapping[str, Field]:
-        """The keys that components bring."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ import dataclasses
 from typing import Any
 
 from ape_jax.config import Config
-from ape_jax.config.fields import Field, integer, is_number, key, section
-from ape_jax.config.sections import Section
+from ape_jax.config.fields import Field, integer, is_number
+from ape_jax.config.section import Section, key, section
 from ape_jax.studies.methods import METHODS
 
 
