@@ -7,7 +7,7 @@ import json
 from absl import flags
 
 from ape_jax.data.pairs import Pairs
-from ape_jax.data.vectors import open_source
+from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import conservation, prompts, tasks
 from ape_jax.runs import inference
@@ -54,14 +54,14 @@ def _retrieval() -> dict[str, float]:
 
 
 def _given() -> dict[str, Pairs]:
-    return {"data": open_source(_DATA.value, key="--data")} if _DATA.value else {}
+    return {"data": open_pairs(_DATA.value, key="--data")} if _DATA.value else {}
 
 
 def _own_sets(model: inference.Aligner) -> dict[str, Pairs]:
     specs = model.config.data.eval.items()
     if not specs:
         raise UserError("--data: the model has no data.eval; name the pairs to evaluate on")
-    return {name: open_source(spec, key=f"data.eval.{name}") for name, spec in specs}
+    return {name: open_pairs(spec, key=f"data.eval.{name}") for name, spec in specs}
 
 
 def _zeroshot() -> dict[str, float]:

@@ -12,7 +12,7 @@ from absl import flags
 from ape_jax.config import Config
 from ape_jax.config.precomputed import is_precomputed
 from ape_jax.data.pairs import Pairs
-from ape_jax.data.vectors import open_source
+from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.exporters import card, to_dual_encoder, to_onnx, to_stablehlo, to_torch, verify
 from ape_jax.exporters.trained import Trained
@@ -76,12 +76,12 @@ def _pairs(config: Config) -> Pairs:
                 f"elsewhere, so there is no model from {side}s on to export"
             )
     if _INPUTS.value:
-        return open_source(_INPUTS.value, key="--inputs")
+        return open_pairs(_INPUTS.value, key="--inputs")
     if not config.data.pairs:
         raise UserError("--inputs: a finished model brings no pairs; name some to check it with")
     specs = {f"data.eval.{name}": spec for name, spec in config.data.eval.items()}
     key, spec = next(iter({**specs, "data.pairs": config.data.pairs}.items()))
-    return open_source(spec, key=key)
+    return open_pairs(spec, key=key)
 
 
 def _restore(path: Path, config: Config) -> tuple[inference.Restored, Trained]:

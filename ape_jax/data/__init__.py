@@ -1,6 +1,7 @@
 """Where pairs come from, and the path to a device-ready batch."""
 
 from ape_jax.data.labelled import Labelled, open_labelled
-from ape_jax.data.pairs import Pair, Pairs, open_pairs
+from ape_jax.data.pairs import Pair, Pairs
+from ape_jax.data.specs import open_pairs
 
 __all__ = ["Labelled", "Pair", "Pairs", "open_labelled", "open_pairs"]

@@ -46,7 +46,7 @@ def as_prose(names: Sequence[str], *, where: str) -> tuple[str, ...]:
     if list(names) == [str(i) for i in range(len(names))] and len(names) != 10:
         raise UserError(
             f"{where} numbers its {len(names)} classes and does not name them; give their names "
-            "with --classnames, in the order of the labels."
+            "with --classnames, in the order of the labels"
         )
     # Of the whole set, so that one "McDonald" among other names keeps its capitals.
     humps = [_HUMPS.fullmatch(name) for name in names]
@@ -67,6 +67,6 @@ def _imagenet(names: Sequence[str], where: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in named]:
         raise UserError(
             f"{where} names its classes by WordNet id, and {unknown[0]} is none of ImageNet's "
-            "1000; give the names with --classnames, in the order of the labels."
+            "1000; give the names with --classnames, in the order of the labels"
         )
     return tuple(named[name] for name in names)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, SupportsIndex, TypeGuard, overload
 
 from ape_jax.data.class_names import as_prose
 from ape_jax.data.records import Record, decode_text, shorten
-from ape_jax.data.sources import read_records
+from ape_jax.data.specs import read_records
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageRef
 
@@ -77,13 +77,13 @@ def open_labelled(
             if isinstance(label, int):
                 raise UserError(
                     f"{record.where}: 'label' is the number {label} and there are no class names; "
-                    "give a file of class names, or write labels by name."
+                    "give a file of class names, or write labels by name"
                 )
         classnames = sorted({str(label) for label in raw})
     index = {name: i for i, name in enumerate(classnames)}
     if len(index) != len(classnames) and any(isinstance(label, str) for label in raw):
         twice = next(n for i, n in enumerate(classnames) if index[n] != i)
-        raise UserError(f"{key}: the class name {twice!r} is there twice; write each once.")
+        raise UserError(f"{key}: the class name {twice!r} is there twice; write each once")
     labels = [_label(r, value, index, len(classnames)) for r, value in zip(records, raw)]
     items = [(r.image, label) for r, label in zip(records, labels)]
     return Labelled(items, classnames, os.fspath(spec))
@@ -105,7 +105,7 @@ def _own_names(
     if len(own) != len(classnames):
         raise UserError(
             f"{where} has {len(own)} classes ({own[0]!r} first) and the class "
-            f"names are {len(classnames)}; write one name a class, in the data set's order."
+            f"names are {len(classnames)}; write one name a class, in the data set's order"
         )
     _check_order(*alike, where)
     return classnames
@@ -121,7 +121,7 @@ def _check_order(own: Sequence[str], names: Sequence[str], where: str) -> None:
         if name in names and names[i] != name and names[i] in own:
             raise UserError(
                 f"{where}: class {i} is {name!r} in the data set and {names[i]!r} in the class "
-                "names; write the names in the data set's order."
+                "names; write the names in the data set's order"
             )
 
 
@@ -139,7 +139,7 @@ def _raw_label(record: Record) -> int | str:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     found = f"'label' is {shorten(value)}" if "label" in record.fields else "there is no 'label'"
-    raise UserError(f"{record.where}: {found}; write an integer or a class name.")
+    raise UserError(f"{record.where}: {found}; write an integer or a class name")
 
 
 def _label(record: Record, value: int | str, index: dict[str, int], count: int) -> int:
@@ -149,12 +149,12 @@ def _label(record: Record, value: int | str, index: dict[str, int], count: int) 
         if not (value.isascii() and value.removeprefix("-").isdigit() and len(value) < 12):
             raise UserError(
                 f"{record.where}: the label {shorten(value)} is not among the {count} class "
-                f"names (the first is {next(iter(index))!r}); correct one of the two."
+                f"names (the first is {next(iter(index))!r}); correct one of the two"
             )
         value = int(value)
     if not 0 <= value < count:
         raise UserError(
             f"{record.where}: the label {value} is outside 0 to {count - 1}, the indices of "
-            "the class names; count from 0."
+            "the class names; count from 0"
         )
     return value

@@ -5,15 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import SupportsIndex, overload
 
 import numpy as np
 
-from ape_jax.data.records import Record, record_captions, record_id
-from ape_jax.data.sources import read_records
-from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageRef, check_encoded
 from ape_jax.terminal.progress import track
 
@@ -105,46 +101,3 @@ def _image_hash(image: ImageRef) -> bytes:
     if isinstance(content, np.ndarray):
         content = repr(content.shape).encode() + content.tobytes()
     return hashlib.sha256(content).digest()
-
-
-def open_pairs(spec: str | os.PathLike, *, key: str = "data.pairs") -> Pairs:
-    """Open a pairs file or data set and check every record of it, before anything is decoded.
-
-    Records with the same id are one pair with several captions (in order, exact duplicates
-    dropped, surrounding white space removed). The default id is the image's path as seen from the
-    pairs file, or the shard and member, or the split's index.
-
-    Example:
-      pairs = open_pairs("pairs.jsonl")
-      pairs[0].captions, pairs[0].image.name
-
-    Args:
-      spec: `*.jsonl`, `*.csv`, `*.tsv`, `*.parquet`, `*.tar`, a brace pattern of one of these,
-        `tfds:NAME[/CONFIG]:SPLIT` or `demo:NAME[/LANGUAGE]:SPLIT`.
-      key: The config key to name in messages.
-
-    Raises:
-      UserError: Anything a record can have wrong; names the file and line.
-    """
-    records = read_records(spec, wanted=("captions", "caption"), key=key)
-    return Pairs(_merge(records), os.fspath(spec))
-
-
-def _merge(records: Sequence[Record]) -> Iterator[Pair]:
-    """One pair an id, in order of first appearance."""
-    merged: dict[str, tuple[Record, dict[str, None]]] = {}
-    default_ids: dict[object, str] = {}
-    for record in records:
-        captions = record_captions(record.fields, record.where)
-        explicit = record_id(record.fields, record.where)
-        # Without an id the image itself decides: equal bytes in a Parquet file are one image.
-        name = explicit or default_ids.setdefault(record.identity, record.name)
-        first, known = merged.setdefault(name, (record, {}))
-        if first.identity != record.identity:
-            raise UserError(
-                f"{record.where}: the id {name!r} is also that of another image at {first.where}; "
-                "give each image its own id."
-            )
-        known.update(dict.fromkeys(captions))
-    for name, (record, captions) in merged.items():
-        yield Pair(record.image, tuple(captions), name)

@@ -74,7 +74,7 @@ class _Prepare:
 
     def __post_init__(self):
         if self.on_error not in ("error", "skip"):
-            raise UserError(f"data.on_error: found {self.on_error!r}; write 'error' or 'skip'.")
+            raise UserError(f"data.on_error: found {self.on_error!r}; write 'error' or 'skip'")
 
     def decode(self, index: int) -> np.ndarray | None:
         """`uint8 [H, W, 3]`, or None for an image that is skipped."""
@@ -164,7 +164,7 @@ def _first_readable(prepare: _Prepare, index: int) -> tuple[int, np.ndarray]:
         image = prepare.decode(candidate % n)
         if image is not None:
             return candidate % n, image
-    raise UserError(f"data.pairs: none of the {n} images can be read ({prepare.skipped!r}).")
+    raise UserError(f"data.pairs: none of the {n} images can be read ({prepare.skipped!r})")
 
 
 def image_batches(
@@ -207,7 +207,7 @@ def image_batches(
         at the end if none was readable.
     """
     if batch < 1 or views < 1:
-        raise UserError(f"batch and views must be at least 1, found batch {batch}, views {views}.")
+        raise UserError(f"batch and views must be at least 1, found batch {batch}, views {views}")
     skipped = Skipped() if skipped is None else skipped
     prepare = _Prepare(pairs, transform, augment, on_error, skipped, background)
     chosen = np.arange(len(pairs)) if indices is None else np.asarray(indices, np.int64)
@@ -241,7 +241,7 @@ def _image_batches(
     finally:
         elements.close()
     if len(indices) and not produced:
-        raise UserError(f"data.pairs: none of the images can be read ({prepare.skipped!r}).")
+        raise UserError(f"data.pairs: none of the images can be read ({prepare.skipped!r})")
 
 
 def _take(elements: Iterator[Any], count: int) -> list[Any]:
@@ -282,5 +282,5 @@ def _threads(workers: int, ahead: int) -> Any:
     import grain
 
     if workers < 1:
-        raise UserError(f"data.workers: found {workers}; write at least 1.")
+        raise UserError(f"data.workers: found {workers}; write at least 1")
     return grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(ahead, workers))

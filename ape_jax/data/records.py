@@ -42,7 +42,7 @@ class Record:
 def file_record(path: Any, fields: Mapping[str, Any], *, where: str, base: str) -> Record:
     """A record whose image is a file, `path` being relative to the directory `base`."""
     if not isinstance(path, str) or not path.strip():
-        raise UserError(f"{where}: 'image' is {shorten(path)}; write the path of an image file.")
+        raise UserError(f"{where}: 'image' is {shorten(path)}; write the path of an image file")
     absolute = os.path.normpath(os.path.join(os.path.abspath(base), path))
     name = os.path.relpath(absolute, os.path.abspath(base))
     if name.startswith(os.pardir):
@@ -61,7 +61,7 @@ def record_id(fields: Mapping[str, Any], where: str) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
-        raise UserError(f"{where}: 'id' is {shorten(value)}; write text or an integer.")
+        raise UserError(f"{where}: 'id' is {shorten(value)}; write text or an integer")
     _check_unicode(value, where, "id")
     return value
 
@@ -74,19 +74,19 @@ def record_captions(fields: Mapping[str, Any], where: str) -> tuple[str, ...]:
     """
     present = [n for n in ("captions", "caption") if fields.get(n) is not None]
     if len(present) == 2:
-        raise UserError(f"{where}: found both 'captions' and 'caption'; write only one.")
+        raise UserError(f"{where}: found both 'captions' and 'caption'; write only one")
     if not present:
         null = [n for n in ("captions", "caption") if n in fields]
         found = f"{null[0]!r} is null" if null else _found_fields(fields)
         raise UserError(
-            f"{where}: {found}; write 'captions' (a list of texts) or 'caption' (a text)."
+            f"{where}: {found}; write 'captions' (a list of texts) or 'caption' (a text)"
         )
     value = fields[present[0]]
     if isinstance(value, str | bytes):
         value = [value]
     if not isinstance(value, Sequence) or not value:
         raise UserError(
-            f"{where}: {present[0]!r} is {shorten(value)}; write a text or a list of texts."
+            f"{where}: {present[0]!r} is {shorten(value)}; write a text or a list of texts"
         )
     return tuple(dict.fromkeys(_caption(c, where) for c in value))
 
@@ -95,10 +95,10 @@ def _caption(value: Any, where: str) -> str:
     if isinstance(value, bytes):
         value = decode_text(value, where, "caption")
     if not isinstance(value, str):
-        raise UserError(f"{where}: a caption is {shorten(value)}; write text in quotes.")
+        raise UserError(f"{where}: a caption is {shorten(value)}; write text in quotes")
     value = value.strip()
     if not value:
-        raise UserError(f"{where}: a caption is empty; write one or remove the record.")
+        raise UserError(f"{where}: a caption is empty; write one or remove the record")
     _check_unicode(value, where, "caption")
     return value
 
@@ -107,7 +107,7 @@ def _check_unicode(value: str, where: str, what: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError as e:  # JSON can spell half of a surrogate pair; tokenizers crash.
-        raise UserError(f"{where}: {what} {value!r} is not valid Unicode; correct it.") from e
+        raise UserError(f"{where}: {what} {value!r} is not valid Unicode; correct it") from e
 
 
 def decode_text(value: bytes, where: str, what: str) -> str:
@@ -116,7 +116,7 @@ def decode_text(value: bytes, where: str, what: str) -> str:
         return value.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         raise UserError(
-            f"{where}: the {what} is not UTF-8 text (byte {e.start}); save it as UTF-8."
+            f"{where}: the {what} is not UTF-8 text (byte {e.start}); save it as UTF-8"
         ) from e
 
 

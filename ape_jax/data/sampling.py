@@ -41,7 +41,7 @@ class Order:
 
     def __post_init__(self):
         if not 1 <= self.n < 2**32:
-            raise UserError(f"data.pairs: found {self.n} pairs; give between 1 and 2**32 - 1.")
+            raise UserError(f"data.pairs: found {self.n} pairs; give between 1 and 2**32 - 1")
 
     def at(self, position: int) -> int:
         """The record at one global position."""
@@ -78,7 +78,7 @@ def check_batch(n: int, batch: int) -> None:
     if batch > n:
         raise UserError(
             f"train.batch: {batch} is more than the {n} pairs in data.pairs; "
-            f"write at most {n} or give more pairs."
+            f"write at most {n} or give more pairs"
         )
 
 
@@ -89,7 +89,7 @@ def positions(
     if batch < 1 or batch % process_count:
         raise UserError(
             f"train.batch: {batch} does not divide among {process_count} processes; "
-            f"write a positive multiple of {process_count}."
+            f"write a positive multiple of {process_count}"
         )
     share = batch // process_count
     start = step * batch + process_index * share
@@ -115,7 +115,7 @@ def uniform(
     """
     counts = np.asarray(counts, np.int64)
     if counts.size and (counts.min() < 1 or counts.max() >= 2**32):
-        raise ValueError("counts must lie in [1, 2**32).")
+        raise ValueError("counts must lie in [1, 2**32)")
     bits, _ = threefry2x32(_stream_key(seed, stream), np.asarray(positions).astype(np.uint64))
     product = bits.astype(np.uint64) * counts.astype(np.uint64)
     return (product >> np.uint64(32)).astype(np.int64)

@@ -42,7 +42,7 @@ def templates(name: str) -> tuple[str, ...]:
       UserError: unknown name, no network on first use, or a cache that cannot be written.
     """
     if name not in _TEMPLATES:
-        raise UserError(f"There are no templates {name!r}; write one of {', '.join(_TEMPLATES)}.")
+        raise UserError(f"There are no templates {name!r}; write one of {', '.join(_TEMPLATES)}")
     return _load()[_TEMPLATES[name]]
 
 
@@ -66,7 +66,7 @@ def parse_constants(source: str) -> dict[str, tuple[str, ...]]:
             if isinstance(target, ast.Name) and target.id in wanted:
                 found[target.id] = tuple(_text(element) for element in statement.value.elts)
     if found.keys() != wanted:
-        raise UserError(f"{_MEMBER} lacks {', '.join(sorted(wanted - found.keys()))}.")
+        raise UserError(f"{_MEMBER} lacks {', '.join(sorted(wanted - found.keys()))}")
     return found
 
 
@@ -77,7 +77,7 @@ def _text(element: ast.expr) -> str:
     if isinstance(element, ast.Lambda) and isinstance(element.body, ast.JoinedStr):
         argument = element.args.args[0].arg
         return "".join(_piece(piece, argument) for piece in element.body.values)
-    raise UserError(f"{_MEMBER}:{element.lineno} holds neither a string nor a template.")
+    raise UserError(f"{_MEMBER}:{element.lineno} holds neither a string nor a template")
 
 
 def _piece(piece: ast.expr, argument: str) -> str:
@@ -89,7 +89,7 @@ def _piece(piece: ast.expr, argument: str) -> str:
         and piece.value.id == argument
     ):
         return "{}"
-    raise UserError(f"{_MEMBER}:{piece.lineno} holds more than the class name in braces.")
+    raise UserError(f"{_MEMBER}:{piece.lineno} holds more than the class name in braces")
 
 
 def _build(work: Path) -> None:

@@ -38,13 +38,13 @@ def read(spec: str, kind: Literal["classnames", "templates"], *, key: str) -> tu
     if language not in known:
         raise UserError(
             f'{key}="{spec}": clip_benchmark has no {kind} in {language!r}; write '
-            f"{PREFIX}NAME/LANGUAGE with one of {', '.join(known)}."
+            f"{PREFIX}NAME/LANGUAGE with one of {', '.join(known)}"
         )
     tables = json.loads((folder / f"{language}{suffix}").read_text(encoding="utf-8"))
     if name not in tables:
         raise UserError(
             f'{key}="{spec}": clip_benchmark has no {kind} for {name!r}; write '
-            f"one of {', '.join(sorted(tables))}, or the path of a file."
+            f"one of {', '.join(sorted(tables))}, or the path of a file"
         )
     texts = tuple(tables[name])
     if kind == "classnames":
@@ -52,7 +52,7 @@ def read(spec: str, kind: Literal["classnames", "templates"], *, key: str) -> tu
     if bad := [text for text in texts if text.count("{") != 1 or _PLACE not in text]:
         raise UserError(
             f'{key}="{spec}": the template {bad[0]!r} of clip_benchmark does not have "{_PLACE}" '
-            "once, where the class name goes; write the path of a file."
+            "once, where the class name goes; write the path of a file"
         )
     return tuple(text.replace(_PLACE, "{}") for text in texts)
 
@@ -62,6 +62,6 @@ def _folder(spec: str, key: str) -> Path:
     if found is None or not found.submodule_search_locations:
         raise UserError(
             f'{key}="{spec}": clip_benchmark is not installed; run '
-            "`pip install -r requirements-judges.txt`, or write the path of a file."
+            "`pip install -r requirements-judges.txt`, or write the path of a file"
         )
     return Path(next(iter(found.submodule_search_locations))) / "datasets"

@@ -85,7 +85,7 @@ def resolve_templates(
         raise UserError(
             f'{key}="{templates}" is neither one of {", ".join([*_SHIPPED, *_OPEN_CLIP])} nor a '
             "file; write one of these names, or the path of a text file with one template a line "
-            f'such as "a photo of {PLACE}".'
+            f'such as "a photo of {PLACE}"'
         )
     return _checked(_lines(templates, what="templates"), where=f"{templates}:")
 
@@ -96,7 +96,7 @@ def _checked(templates: Iterable[str], *, where: str) -> tuple[str, ...]:
         if template.count(PLACE) != 1:
             raise UserError(
                 f'{where}{number}: the template "{template[:80]}" has "{PLACE}" '
-                f"{template.count(PLACE)} times; write it exactly once, where the class name goes."
+                f"{template.count(PLACE)} times; write it exactly once, where the class name goes"
             )
     return templates
 
@@ -142,20 +142,20 @@ def read_classnames(path: str | Path, *, key: str = "classnames") -> tuple[str, 
     if not Path(path).is_file():
         raise UserError(
             f'{key}="{path}" is not a file; write the path of a text file with one class name '
-            "a line."
+            "a line"
         )
     lines = _lines(path, what="class names")
     first: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line:
             raise UserError(
-                f"{path}:{number}: the class name is empty; write a name, or delete the line."
+                f"{path}:{number}: the class name is empty; write a name, or delete the line"
             )
         if line in first:
             # Classes with one embedding cannot be told apart: the second would never be predicted.
             raise UserError(
                 f'{path}:{number}: the class name "{line[:80]}" stands in line {first[line]} too; '
-                "give the two classes different names."
+                "give the two classes different names"
             )
         first[line] = number
     return lines
@@ -167,20 +167,20 @@ def _lines(path: str | Path, *, what: str) -> tuple[str, ...]:
     if size > _MAX_BYTES:
         raise UserError(
             f"{path}: the file has {size} bytes, which is no list of {what}; give a text file of "
-            f"at most {_MAX_BYTES} bytes with one a line."
+            f"at most {_MAX_BYTES} bytes with one a line"
         )
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8 text."
+            f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8 text"
         ) from None
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror}); give a readable file."
+            f"{path}: cannot be read ({error.strerror}); give a readable file"
         ) from None
     # Not splitlines(): it also cuts at separators at which no editor counts a line.
     lines = text.removesuffix("\n").split("\n")
     if lines == [""]:
-        raise UserError(f"{path}: the file is empty; write at least one line of {what}.")
+        raise UserError(f"{path}: the file is empty; write at least one line of {what}")
     return tuple(line.strip() for line in lines)

@@ -88,16 +88,16 @@ def check_embeddings(name: str, z: Float[np.ndarray, "n e"], width: int | None =
     """
     if z.ndim != 2 or not len(z):
         raise UserError(
-            f"{name} has shape {z.shape}; it needs one embedding a row and at least one."
+            f"{name} has shape {z.shape}; it needs one embedding a row and at least one"
         )
     if width is not None and z.shape[1] != width:
         raise UserError(
-            f"{name} is {z.shape[1]} wide; it must be {width} wide as its counterpart is."
+            f"{name} is {z.shape[1]} wide; it must be {width} wide as its counterpart is"
         )
     # A NaN compares false with everything, so it would come out as rank 1.
     bad = ~np.isfinite(z).all(axis=1)
     if bad.any():
         raise UserError(
             f"{name} is not finite in {bad.sum()} of {len(z)} rows, first in row {bad.argmax()}; "
-            "the model that made it has diverged, evaluate an earlier checkpoint."
+            "the model that made it has diverged, evaluate an earlier checkpoint"
         )

@@ -107,12 +107,12 @@ def _checked_owner(
     if owner.shape != (n_captions,) or not n_captions or not np.issubdtype(owner.dtype, np.integer):
         raise UserError(
             f"owner has shape {owner.shape} and type {owner.dtype}; it needs one integer, the "
-            f"index of an image, for each of the {n_captions} captions (and at least one caption)."
+            f"index of an image, for each of the {n_captions} captions (and at least one caption)"
         )
     bad = (owner < 0) | (owner >= n_images)
     if bad.any():
         raise UserError(
             f"owner[{bad.argmax()}] is {owner[bad.argmax()]}; it must name one of the {n_images} "
-            f"images, 0 to {n_images - 1}."
+            f"images, 0 to {n_images - 1}"
         )
     return owner.astype(np.int64)

@@ -49,7 +49,7 @@ def class_embeddings(
     if not classnames or not templates:
         raise UserError(
             f"zero-shot classification was given {len(classnames)} class names and "
-            f"{len(templates)} templates; it needs at least one of each."
+            f"{len(templates)} templates; it needs at least one of each"
         )
     total = len(classnames) * len(templates)
     sums: np.ndarray | None = None
@@ -104,13 +104,13 @@ def zeroshot_metrics(
     if labels.shape != (len(zimg),) or not np.issubdtype(labels.dtype, np.integer):
         raise UserError(
             f"labels has shape {labels.shape} and type {labels.dtype}; it needs one integer, the "
-            f"index of a class, for each of the {len(zimg)} images."
+            f"index of a class, for each of the {len(zimg)} images"
         )
     bad = (labels < 0) | (labels >= len(zclass))
     if bad.any():
         raise UserError(
             f"labels[{bad.argmax()}] is {labels[bad.argmax()]}; it must name one of the "
-            f"{len(zclass)} classes, 0 to {len(zclass) - 1}."
+            f"{len(zclass)} classes, 0 to {len(zclass) - 1}"
         )
     ranks = first_hit_rank(zimg, zclass, labels, np.arange(len(zclass)))
     return {f"top{k}": float(np.mean(ranks <= k)) for k in TOP}

@@ -43,12 +43,12 @@ class Augment:
             if crop[1] > 1:
                 raise UserError(
                     f"augment.crop: {list(crop)} goes above 1, the whole image; "
-                    "write for example [0.2, 1.0]."
+                    "write for example [0.2, 1.0]"
                 )
             object.__setattr__(self, "crop", crop)
         object.__setattr__(self, "ratio", _range("augment.ratio", self.ratio, "[0.75, 1.33]"))
         if not isinstance(self.flip, bool):
-            raise UserError(f"augment.flip: found {self.flip!r}; write true or false.")
+            raise UserError(f"augment.flip: found {self.flip!r}; write true or false")
         if self.randaugment is not None:
             object.__setattr__(self, "randaugment", _check_randaugment(self.randaugment))
 
@@ -112,12 +112,12 @@ def _is_number(value: Any) -> bool:
 
 def _range(key: str, value: Any, example: str) -> tuple[float, float]:
     if not isinstance(value, list | tuple) or len(value) != 2 or not all(map(_is_number, value)):
-        raise UserError(f"{key}: found {value!r}; write two numbers, for example {example}.")
+        raise UserError(f"{key}: found {value!r}; write two numbers, for example {example}")
     low, high = float(value[0]), float(value[1])
     if not 0 < low <= high:
         raise UserError(
             f"{key}: {[low, high]} is not a range above 0 with the smaller number first; "
-            f"write for example {example}."
+            f"write for example {example}"
         )
     return low, high
 
@@ -125,10 +125,10 @@ def _range(key: str, value: Any, example: str) -> tuple[float, float]:
 def _check_randaugment(value: Any) -> tuple[int, float]:
     key = "augment.randaugment"
     if not isinstance(value, list | tuple) or len(value) != 2 or not all(map(_is_number, value)):
-        raise UserError(f"{key}: found {value!r}; write two numbers, for example [2, 7].")
+        raise UserError(f"{key}: found {value!r}; write two numbers, for example [2, 7]")
     n, magnitude = value
     if n != int(n) or not 0 <= n <= 16:
-        raise UserError(f"{key}: {n} operations are not an integer from 0 to 16; write [2, 7].")
+        raise UserError(f"{key}: {n} operations are not an integer from 0 to 16; write [2, 7]")
     if not 0 <= magnitude <= MAX_MAGNITUDE:
-        raise UserError(f"{key}: the magnitude {magnitude} is outside 0 to 10; write [2, 7].")
+        raise UserError(f"{key}: the magnitude {magnitude} is outside 0 to 10; write [2, 7]")
     return int(n), magnitude

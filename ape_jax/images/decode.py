@@ -89,7 +89,7 @@ def load_image(
     except Image.UnidentifiedImageError as e:
         raise ImageError(
             f"{name}: this is not an image in one of the formats {', '.join(FORMATS)}; "
-            "convert it or remove it."
+            "convert it or remove it"
         ) from e
     except Exception as e:  # A hostile header can make a decoder raise nearly anything.
         raise _broken(name, e) from e
@@ -107,16 +107,16 @@ def check_encoded(content: Content, name: str) -> int:
         try:
             status = os.stat(content)
         except (OSError, ValueError) as e:  # ValueError: a NUL byte in the path.
-            raise ImageError(f"{name}: there is no such file; correct the path.") from e
+            raise ImageError(f"{name}: there is no such file; correct the path") from e
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise ImageError(f"{name}: this is {kind}; write the path of an image file.")
+            raise ImageError(f"{name}: this is {kind}; write the path of an image file")
         size = status.st_size
     if size == 0:
-        raise ImageError(f"{name}: the image is empty (0 bytes); replace it or remove it.")
+        raise ImageError(f"{name}: the image is empty (0 bytes); replace it or remove it")
     if size > MAX_BYTES:
         raise ImageError(
-            f"{name}: the image has {size} bytes, more than the limit of {MAX_BYTES}; shrink it."
+            f"{name}: the image has {size} bytes, more than the limit of {MAX_BYTES}; shrink it"
         )
     return size
 
@@ -136,7 +136,7 @@ def _name_and_content(ref: Source) -> tuple[str, Content | Image.Image]:
         return getattr(ref, "filename", "") or f"PIL image of size {ref.size}", ref
     raise ImageError(
         f"An image must be a path, bytes, a uint8 array or a PIL image, found "
-        f"{type(ref).__name__}; open or decode it first."
+        f"{type(ref).__name__}; open or decode it first"
     )
 
 
@@ -146,7 +146,7 @@ def _from_array(
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[-1] not in (3, 4):
         raise ImageError(
             f"{name}: an image array must be uint8 [H, W, 3 or 4], found "
-            f"{array.dtype} {list(array.shape)}; convert it."
+            f"{array.dtype} {list(array.shape)}; convert it"
         )
     _check_size(array.shape[1], array.shape[0], name)
     if array.shape[-1] == 3:
@@ -171,12 +171,12 @@ def _to_rgb(
     image: Image.Image, name: str, background: tuple[int, int, int]
 ) -> UInt8[np.ndarray, "H W 3"]:
     if image.mode == "F":
-        raise ImageError(f"{name}: 32-bit float pixels have no known range; save it with 8 bits.")
+        raise ImageError(f"{name}: 32-bit float pixels have no known range; save it with 8 bits")
     if image.mode == "I" or image.mode.startswith("I;16"):
         # Image.convert clips these to 255 instead of scaling them: a white image.
         wide = np.asarray(image).astype(np.int64)
         if wide.min() < 0 or wide.max() > 0xFFFF:
-            raise ImageError(f"{name}: 32-bit pixels have no known range; save it with 8 bits.")
+            raise ImageError(f"{name}: 32-bit pixels have no known range; save it with 8 bits")
         image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -187,22 +187,22 @@ def _to_rgb(
 
 def _check_size(width: int, height: int, name: str) -> None:
     if width < 1 or height < 1:
-        raise ImageError(f"{name}: the image has no pixels ({width} x {height}); remove it.")
+        raise ImageError(f"{name}: the image has no pixels ({width} x {height}); remove it")
     if width * height > MAX_PIXELS:
         raise _too_large(name, f"{width} x {height}")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(
-            f"{name}: {width} x {height} pixels are longer than {MAX_ASPECT} : 1; crop the image."
+            f"{name}: {width} x {height} pixels are longer than {MAX_ASPECT} : 1; crop the image"
         )
 
 
 def _too_large(name: str, found: str) -> ImageError:
     return ImageError(
         f"{name}: the header announces {found} pixels, more than the limit of {MAX_PIXELS}; "
-        "shrink the image."
+        "shrink the image"
     )
 
 
 def _broken(name: str, error: Exception) -> ImageError:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return ImageError(f"{name}: the image is damaged ({reason}); replace it or remove it.")
+    return ImageError(f"{name}: the image is damaged ({reason}); replace it or remove it")

@@ -105,7 +105,7 @@ class _ConfigReader:
             raise self.error("'do_pad' is true", "'do_pad': false, as padding is not supported")
 
     def error(self, found: str, write: str) -> UserError:
-        return UserError(f"{self._source}: {found}; write {write}.")
+        return UserError(f"{self._source}: {found}; write {write}")
 
     def get(self, key: str, default: Any = None) -> Any:
         value = self._config.get(key)

@@ -52,12 +52,12 @@ class ImageTransform:
         if self.size < 1 or self.resize_size < 1:
             raise UserError(
                 f"Image size must be at least 1, found size {self.size} and resize_size "
-                f"{self.resize_size}; write for example 224."
+                f"{self.resize_size}; write for example 224"
             )
         if self.interpolation not in INTERPOLATIONS:
             raise UserError(
                 f"Image interpolation {self.interpolation!r} is unknown; write one of "
-                f"{', '.join(INTERPOLATIONS)}."
+                f"{', '.join(INTERPOLATIONS)}"
             )
 
     @classmethod

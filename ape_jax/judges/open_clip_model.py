@@ -99,7 +99,7 @@ class OpenClipModel(torch.nn.Module):
             if isinstance(prepare, VectorPrepare):
                 raise UserError(
                     f"{side}.tower: the run takes given vectors on the {side} side, which no "
-                    "outside judge has; judge a run on real towers."
+                    "outside judge has; judge a run on real towers"
                 )
         super().__init__()
         self._aligner, self.output_dict = aligner, output_dict

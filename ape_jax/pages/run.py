@@ -14,7 +14,8 @@ from ape_jax.align.tuning import selection
 from ape_jax.config import Config
 from ape_jax.data.labelled import Labelled
 from ape_jax.data.pairs import Pairs
-from ape_jax.data.vectors import VectorPairs, open_source
+from ape_jax.data.specs import open_pairs
+from ape_jax.data.vectors import VectorPairs
 from ape_jax.evaluators import retrieval
 from ape_jax.pages import charts, confusion, gallery, html
 from ape_jax.runs import inference, workdir
@@ -49,7 +50,7 @@ def write(
     config = workdir.read_config(path)
     summary = workdir.finished(path, config)
     specs = config.data.eval.items()
-    sets = {name: open_source(spec, key=f"data.eval.{name}") for name, spec in specs}
+    sets = {name: open_pairs(spec, key=f"data.eval.{name}") for name, spec in specs}
     model = inference.load(path)
     parts = [_overview(config, summary), _retrieval(summary, sets), _curves(metrics.read(path))]
     parts += [_gallery(model, pairs, name) for name, pairs in sets.items()]

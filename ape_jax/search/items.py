@@ -9,8 +9,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ape_jax.data.pairs import Pairs, open_pairs
+from ape_jax.data.formats import registry
+from ape_jax.data.pairs import Pairs
 from ape_jax.data.records import printable
+from ape_jax.data.specs import open_pairs
+from ape_jax.data.vectors import VectorPairs
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageError, ImageRef, check_encoded
 from ape_jax.terminal.progress import track
@@ -65,13 +68,15 @@ def open_images(spec: str | os.PathLike[str], *, key: str) -> Source:
         raise UserError(f"{key}: found nothing; write a folder of images or a pairs file")
     if "\0" not in written and os.path.isdir(written):
         return _of_folder(os.path.abspath(written), key)
-    known = written.startswith(("tfds:", "demo:")) or os.path.splitext(written)[1]
-    if not known or os.path.splitext(written)[1].lower() in SUFFIXES:
+    named, suffix = registry.is_named(written), os.path.splitext(written)[1].lower()
+    if not (named or suffix) or suffix in SUFFIXES:
         raise UserError(
             f"{key}: there is no folder {written!r}; write one, or a pairs file such as pairs.jsonl"
         )
-    named = written.startswith(("tfds:", "demo:"))
-    return of_pairs(open_pairs(written if named else os.path.abspath(written), key=key))
+    pairs = open_pairs(written if named else os.path.abspath(written), key=key)
+    if isinstance(pairs, VectorPairs):
+        raise UserError(f"{key}: {written!r} holds vectors and no images; name images")
+    return of_pairs(pairs)
 
 
 def of_pairs(pairs: Pairs) -> Source:

@@ -18,7 +18,8 @@ from ape_jax.config import Config
 from ape_jax.config.precomputed import PREFIX, is_precomputed
 from ape_jax.data import sampling
 from ape_jax.data.pairs import Pairs
-from ape_jax.data.vectors import VectorPairs, open_source
+from ape_jax.data.specs import open_pairs
+from ape_jax.data.vectors import VectorPairs
 from ape_jax.errors import UserError
 from ape_jax.features import frontier
 from ape_jax.features.dataset import Dataset
@@ -90,7 +91,7 @@ def check_sources(config: Config, sources: Sources) -> None:
 
 def _open(config: Config, spec: str, key: str) -> Pairs:
     """Opens a source; vectors must be as wide as the sides that take them."""
-    pairs = open_source(spec, key=key)
+    pairs = open_pairs(spec, key=key)
     if not isinstance(pairs, VectorPairs):
         return pairs
     widths = {"image": pairs.image.shape[-1]}

@@ -28,7 +28,8 @@ import numpy as np
 
 from ape_jax import towers
 from ape_jax.data import pipeline
-from ape_jax.data.pairs import Pairs, open_pairs
+from ape_jax.data.pairs import Pairs
+from ape_jax.data.specs import open_pairs
 from ape_jax.features import encode, extract, jobs
 from ape_jax.features.dataset import captions_of
 from ape_jax.parallel import mesh as mesh_lib

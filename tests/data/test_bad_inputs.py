@@ -169,7 +169,7 @@ PAIRS = {
 
 
 def _check(message: str, parts: list[str]) -> None:
-    assert "\n" not in message and message.endswith(".")
+    assert "\n" not in message and not message.endswith(".")
     for part in parts:
         assert part in message, message
 

@@ -5,8 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ape_jax.config.precomputed import is_precomputed
-from ape_jax.data.vectors import open_vectors
+from ape_jax.data import open_labelled, open_pairs
+from ape_jax.data.formats.features import open_vectors
+from ape_jax.data.vectors import VectorPairs
 from ape_jax.errors import UserError
 
 
@@ -150,6 +151,8 @@ def test_damaged_files_are_one_sentence(tmp_path, name):
         open_vectors(f"features:{tmp_path}/{name}")
 
 
-def test_specs_are_told_apart():
-    assert is_precomputed("features:x.npz")
-    assert not is_precomputed("pairs.jsonl")
+def test_pairs_of_vectors_are_opened_as_any_others(tmp_path, rng):
+    spec = _save(tmp_path, rng.normal(size=(2, 3)), rng.normal(size=(2, 3)))
+    assert isinstance(open_pairs(spec), VectorPairs)
+    with pytest.raises(UserError, match=r"^data.labelled: 'features:.* is of no known form"):
+        open_labelled(spec)

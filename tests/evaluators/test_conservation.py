@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from ape_jax import config as config_lib
-from ape_jax.data.vectors import open_source
+from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import conservation
 from ape_jax.runs.inference import towers_before_and_after
@@ -58,7 +58,7 @@ def test_a_frozen_tower_knows_what_it_knew_and_a_trained_one_does_not(tiny_confi
     config = config_lib.resolve(tiny_config)
     loop.train_and_evaluate(config, tmp_path)
     before, after, start, end = towers_before_and_after(tmp_path)
-    pairs = open_source(config.data.pairs, key="data.pairs")
+    pairs = open_pairs(config.data.pairs, key="data.pairs")
     found = conservation.conservation(before, after, pairs)
     assert found["image_cka"] == pytest.approx(1, abs=1e-6)
     assert found["text_cka"] < 0.999 and found["text_judgements"] < 0.999

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ape_jax.data.pairs import open_pairs
+from ape_jax.data.specs import open_pairs
 from ape_jax.exporters import alone, to_onnx, to_torch
 from ape_jax.images.decode import load_image
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ape_jax import towers
-from ape_jax.data.pairs import Pairs, open_pairs
+from ape_jax.data.pairs import Pairs
+from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.features import extract, jobs
 from ape_jax.features.encode import FrozenTower

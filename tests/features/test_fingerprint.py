@@ -6,7 +6,8 @@ import re
 import pytest
 
 from ape_jax import towers
-from ape_jax.data.pairs import Pairs, open_pairs
+from ape_jax.data.pairs import Pairs
+from ape_jax.data.specs import open_pairs
 from ape_jax.features import fingerprint
 from ape_jax.features.encode import FrozenTower
 from ape_jax.parallel import mesh as mesh_lib

@@ -16,7 +16,7 @@ from clip_benchmark.metrics import zeroshot_classification, zeroshot_retrieval
 from PIL import Image
 
 from ape_jax.data.labelled import open_labelled
-from ape_jax.data.pairs import open_pairs
+from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import tasks, zeroshot
 from ape_jax.judges import as_open_clip

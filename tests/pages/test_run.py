@@ -14,7 +14,7 @@ import ape_jax
 from ape_jax import config as config_lib
 from ape_jax import main, pages
 from ape_jax.data.labelled import open_labelled
-from ape_jax.data.pairs import open_pairs
+from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.pages import gallery
 from ape_jax.terminal import command

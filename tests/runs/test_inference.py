@@ -13,7 +13,7 @@ from PIL import Image
 import ape_jax
 from ape_jax import UserError
 from ape_jax import config as config_lib
-from ape_jax.data.pairs import open_pairs
+from ape_jax.data.specs import open_pairs
 from ape_jax.evaluators import tasks
 from ape_jax.training import loop
 

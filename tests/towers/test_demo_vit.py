@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from ape_jax import towers
-from ape_jax.data.pairs import open_pairs
+from ape_jax.data.specs import open_pairs
 from ape_jax.demo.towers import assets
 from ape_jax.features.encode import FrozenTower
 from ape_jax.images.decode import load_image

@@ -12,7 +12,7 @@ import ape_jax
 from ape_jax import config as config_lib
 from ape_jax.align import closed_form
 from ape_jax.align.closed_form.asif import unit
-from ape_jax.data.pairs import open_pairs
+from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators.retrieval import retrieval_metrics
 from ape_jax.evaluators.tasks import evaluate_retrieval

@@ -49,7 +49,7 @@ def test_the_saved_model_embeds_vectors(config, tmp_path, vectors):
     config.train.steps = 20
     summary = loop.train_and_evaluate(config_lib.resolve(config), tmp_path / "run")
     model = inference.load(tmp_path / "run")
-    from ape_jax.data.vectors import open_vectors
+    from ape_jax.data.formats.features import open_vectors
     from ape_jax.evaluators import tasks
 
     pairs = open_vectors(vectors)

@@ -11,9 +11,10 @@ import functools
 import json
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.records import MAX_RECORD_BYTES, Record, decode_text, printable
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageRef
@@ -28,28 +29,32 @@ class _Member:
     size: int
 
 
-def read_tar(path: str) -> Iterator[Record]:
-    """The records of one uncompressed shard.
+def read_tar(path: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
+    """Reads one uncompressed shard.
 
     Captions come from the `.txt` member (one caption) or from `caption` or `captions` of the
     `.json` member, which may also hold `id` and `label`; a `.cls` member is a label. Members with
     other endings are not read.
 
+    Args:
+      path: the tar file.
+      wanted, key: not used: messages name shard and member.
+
     Raises:
-      UserError: A damaged or cut shard, a record without an image, a link where a file should be,
-        text that is not UTF-8 or not JSON; names the shard and the member.
+      UserError: the shard is damaged or cut, a record has no image, a link is where a file should
+        be, or text is not UTF-8 or not JSON.
     """
     members: dict[str, _Member] = {}
     current = None
     with open(path, "rb") as f:
         for member in _members(path):
-            key, ending = _split(member.name)
-            if current is not None and key != current:
+            name, ending = _split(member.name)
+            if current is not None and name != current:
                 yield _record(path, f, current, members)
                 members = {}
-            current = key
+            current = name
             if ending in members:
-                raise UserError(f"{path}: the member {member.name!r} is there twice; remove one.")
+                raise UserError(f"{path}: the member {member.name!r} is there twice; remove one")
             members[ending] = member
         if current is not None:
             yield _record(path, f, current, members)
@@ -72,7 +77,7 @@ def _members(path: str) -> Iterator[_Member]:
                     continue  # WebDataset's own metadata members.
                 if not info.isreg() or info.issparse():
                     raise UserError(
-                        f"{path}: the member {info.name!r} is not a plain file; pack files."
+                        f"{path}: the member {info.name!r} is not a plain file; pack files"
                     )
                 yield _Member(info.name, info.offset_data, info.size)
                 # tarfile keeps every header; a shard of millions should not.
@@ -82,7 +87,7 @@ def _members(path: str) -> Iterator[_Member]:
         if isinstance(e, UserError):
             raise
         reason = " ".join(str(e).split())
-        raise UserError(f"{path}: the tar is damaged or compressed ({reason}); repack it.") from e
+        raise UserError(f"{path}: the tar is damaged or compressed ({reason}); repack it") from e
     _check_end(path, end)
 
 
@@ -94,18 +99,18 @@ def _check_end(path: str, end: int) -> None:
         if f.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE):
             return
     raise UserError(
-        f"{path}: the tar is damaged or cut at byte {end} of {os.path.getsize(path)}; repack it."
+        f"{path}: the tar is damaged or cut at byte {end} of {os.path.getsize(path)}; repack it"
     )
 
 
-def _record(path: str, f: Any, key: str, members: dict[str, _Member]) -> Record:
-    where = f"{path}:{printable(key)}"
+def _record(path: str, f: Any, name: str, members: dict[str, _Member]) -> Record:
+    where = f"{path}:{printable(name)}"
     images = [e for e in members if e in _IMAGES]
     if len(images) != 1:
         endings = ", ".join(f".{printable(e)}" for e in members)
         raise UserError(
             f"{where}: found {len(images)} images among the members {endings}; "
-            "put one image (.png, .jpg, .webp, ...) in each record."
+            "put one image (.png, .jpg, .webp, ...) in each record"
         )
     image = members[images[0]]
     fields = _read_fields(f, members, where)
@@ -115,7 +120,7 @@ def _record(path: str, f: Any, key: str, members: dict[str, _Member]) -> Record:
         image.size,
     )
     identity = (os.path.abspath(path), image.offset)
-    return Record(where, ref, f"{os.path.basename(path)}/{key}", identity, fields)
+    return Record(where, ref, f"{os.path.basename(path)}/{name}", identity, fields)
 
 
 def _read_fields(f: Any, members: dict[str, _Member], where: str) -> dict[str, Any]:
@@ -126,9 +131,9 @@ def _read_fields(f: Any, members: dict[str, _Member], where: str) -> dict[str, A
         except (ValueError, RecursionError) as e:
             if isinstance(e, UserError):
                 raise
-            raise UserError(f"{where}.json: this is not JSON ({' '.join(str(e).split())}).") from e
+            raise UserError(f"{where}.json: this is not JSON ({' '.join(str(e).split())})") from e
         if not isinstance(read, dict):
-            raise UserError(f"{where}.json: write a JSON object with 'caption' or 'captions'.")
+            raise UserError(f"{where}.json: write a JSON object with 'caption' or 'captions'")
         fields = {k: read[k] for k in ("caption", "captions", "label", "id") if k in read}
     if "txt" in members:
         # img2dataset writes the caption into both; the text member is the convention.
@@ -142,7 +147,7 @@ def _read_fields(f: Any, members: dict[str, _Member], where: str) -> dict[str, A
 def _read_text(f: Any, member: _Member, where: str) -> str:
     if member.size > MAX_RECORD_BYTES:
         raise UserError(
-            f"{where}: {member.name!r} has {member.size} bytes, more than {MAX_RECORD_BYTES}."
+            f"{where}: {member.name!r} has {member.size} bytes, more than {MAX_RECORD_BYTES}"
         )
     f.seek(member.offset)
     return decode_text(f.read(member.size), where, "member")
@@ -152,3 +157,11 @@ def _read_at(path: str, offset: int, size: int) -> bytes:
     with open(path, "rb") as f:
         f.seek(offset)
         return f.read(size)
+
+
+WEBDATASET = PairsFormat(
+    name="webdataset",
+    spec="*.tar (or several, as in shard-{000..003}.tar)",
+    suffixes=(".tar",),
+    read=read_tar,
+)

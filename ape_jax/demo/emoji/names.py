@@ -93,7 +93,7 @@ def _read_json(wheel: Path, member: str) -> dict:
     try:
         table = json.loads(fetch.read_member(wheel, member))
     except ValueError:
-        raise UserError(f"{wheel.name}: {member} is not JSON; clear the demo cache.") from None
+        raise UserError(f"{wheel.name}: {member} is not JSON; clear the demo cache") from None
     if not isinstance(table, dict) or len(table) < 1000:
-        raise UserError(f"{wheel.name}: {member} is not a table of emoji; clear the demo cache.")
+        raise UserError(f"{wheel.name}: {member} is not a table of emoji; clear the demo cache")
     return table

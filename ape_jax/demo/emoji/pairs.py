@@ -94,7 +94,7 @@ def read_pairs(
         source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
     except ValueError:
         raise UserError(
-            f"The emoji have no slice {split!r}; write one such as train[:100]."
+            f"The emoji have no slice {split!r}; write one such as train[:100]"
         ) from None
     for record in source:
         captions = dict.fromkeys(
@@ -135,4 +135,4 @@ def _is_complete(directory: Path) -> bool:
 
 def _check(what: str, found: str, valid: tuple[str, ...]) -> None:
     if found not in valid:
-        raise UserError(f"The emoji have no {what} {found!r}; write one of {', '.join(valid)}.")
+        raise UserError(f"The emoji have no {what} {found!r}; write one of {', '.join(valid)}")

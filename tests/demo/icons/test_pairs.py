@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from ape_jax.data.pairs import open_pairs
+from ape_jax.data.specs import open_pairs
 from ape_jax.demo import __main__ as command
 from ape_jax.demo.icons import alike as icons_alike
 from ape_jax.demo.icons import pairs as icons

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets without TensorFlow: `tfds:NAME[/CONFIG]:SPLIT`, and the demo's own pairs.
+"""TensorFlow Datasets without TensorFlow: `tfds:NAME[/CONFIG]:SPLIT`.
 
 A builder that was prepared with `file_format="array_record"` is read by index
 (`as_data_source`). Images stay encoded until they are needed.
@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.records import Record
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageRef
@@ -20,13 +21,10 @@ _SPEC = re.compile(r"(?P<name>[\w./-]+(:\d+\.\d+\.\d+)?):(?P<split>.+)")
 _CAPTIONS = ("captions", "caption", "text")
 _IDS = ("id", "image/id", "image_id")
 _BLOCK = 64
-_DEMO = re.compile(
-    r"(?P<style>[^/:]+)(/(?P<language>[^/:]+))?:(?P<split>[^/:\[]+)(?P<slice>\[[^\[\]]*\])?"
-)
 
 
-def read_tfds(spec: str, *, wanted: Sequence[str], key: str) -> Iterator[Record]:
-    """The records of one split; reads every record once, images encoded as they are stored.
+def read_tfds(spec: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
+    """Reads every record of one split once, images encoded as they are stored.
 
     Captions are the feature `captions`, `caption` or `text`, or COCO's nested `captions/text`;
     labels the feature `label`, beside the builder's names for it as `label_names`.
@@ -34,25 +32,28 @@ def read_tfds(spec: str, *, wanted: Sequence[str], key: str) -> Iterator[Record]
     Args:
       spec: `tfds:NAME[/CONFIG][:VERSION]:SPLIT`; the split may be a slice such as `train[:10%]`.
         Builders are looked for in `TFDS_DATA_DIR`, by default `~/tensorflow_datasets`.
-      wanted: The fields of which one is needed.
-      key: The config key to name in messages.
+      wanted: the fields of which one is needed.
+      key: the config key to name in messages.
+
+    Raises:
+      UserError: the data set, its split or its features are missing.
     """
     match = _SPEC.fullmatch(spec.removeprefix("tfds:"))
     if match is None:
-        raise UserError(f"{key}: {spec!r} names no split; write tfds:NAME[/CONFIG]:SPLIT.")
+        raise UserError(f"{key}: {spec!r} names no split; write tfds:NAME[/CONFIG]:SPLIT")
     builder = _builder(match["name"], spec, key)
     found = builder.info.features  # Looks like a dictionary, but is no Mapping.
     features = dict(found.items()) if hasattr(found, "items") else {}
     if "image" not in features:
         names = ", ".join(map(repr, features)) or "none by name"
         raise UserError(
-            f"{key}: {spec!r} has no feature 'image', found {names}; choose another data set."
+            f"{key}: {spec!r} has no feature 'image', found {names}; choose another data set"
         )
     feature = _wanted_feature(features, wanted, spec, key)
-    source = _data_source(builder, match["split"], spec, key)
+    source = data_source(builder, match["split"], spec, key)
     classes = getattr(features[feature], "names", None) if feature == "label" else None
     id_feature = next((n for n in _IDS if n in features), None)
-    for i, example in _examples(source):
+    for i, example in examples(source):
         fields = {"caption" if feature == "text" else feature: _plain(example[feature])}
         if classes:
             fields["label_names"] = classes
@@ -62,18 +63,19 @@ def read_tfds(spec: str, *, wanted: Sequence[str], key: str) -> Iterator[Record]
 
 
 def _record(source: Any, i: int, where: str, nbytes: int, fields: Mapping[str, Any]) -> Record:
-    ref = ImageRef(functools.partial(_image_bytes, source, i), where, nbytes)
+    ref = ImageRef(functools.partial(image_bytes, source, i), where, nbytes)
     return Record(where, ref, str(i), i, fields)
 
 
-def _examples(source: Any) -> Iterator[tuple[int, Any]]:
-    """All examples with their index; four times as fast in blocks as one by one."""
+def examples(source: Any) -> Iterator[tuple[int, Any]]:
+    """Yields all examples with their index; four times as fast in blocks as one by one."""
     for start in range(0, len(source), _BLOCK):
         block = range(start, min(start + _BLOCK, len(source)))
         yield from zip(block, source.__getitems__(list(block)))
 
 
-def _image_bytes(source: Any, i: int) -> bytes:
+def image_bytes(source: Any, i: int) -> bytes:
+    """The encoded image of one example."""
     return source[i]["image"]
 
 
@@ -87,7 +89,7 @@ def _builder(name: str, spec: str, key: str) -> Any:
         reason = " ".join(str(e).split(". ")[0].split())[:160]
         raise UserError(
             f"{key}: {spec!r}: no prepared data set {name!r} in {folder} ({reason}); prepare it "
-            "with `tfds build --file_format=array_record` or set TFDS_DATA_DIR."
+            "with `tfds build --file_format=array_record` or set TFDS_DATA_DIR"
         ) from e
 
 
@@ -98,26 +100,31 @@ def _wanted_feature(features: Mapping[str, Any], wanted: Sequence[str], spec: st
             return name
     raise UserError(
         f"{key}: {spec!r} has none of the features {', '.join(map(repr, accepted))}, found "
-        f"{', '.join(map(repr, features))}; choose another data set."
+        f"{', '.join(map(repr, features))}; choose another data set"
     )
 
 
-def _data_source(builder: Any, split: str, spec: str, key: str) -> Any:
+def data_source(builder: Any, split: str, spec: str, key: str) -> Any:
+    """A split of a prepared data set, read by index.
+
+    Raises:
+      UserError: the split is missing, or was prepared as TFRecord.
+    """
     import tensorflow_datasets as tfds
 
     base = re.split(r"[^\w-]", split, maxsplit=1)[0]
     known = sorted(builder.info.splits)
     if known and base not in known:
-        raise UserError(f"{key}: {spec!r}: the split {base!r} is not there; write one of {known}.")
+        raise UserError(f"{key}: {spec!r}: the split {base!r} is not there; write one of {known}")
     try:
         return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
     except Exception as e:  # Not prepared, prepared as TFRecord, or a slice out of range.
         reason = " ".join(str(e).split(". ")[0].split())[:160]
         what = f"cannot be read by index ({reason})" if known else "is not on this machine"
         advice = f"{what}; prepare it with `tfds build --file_format=array_record`, where "
-        advice += "TensorFlow is."
+        advice += "TensorFlow is"
         if isinstance(e, ValueError) and "[" in split:
-            advice = f"has no such slice ({reason}); write one such as {base}[:100]."
+            advice = f"has no such slice ({reason}); write one such as {base}[:100]"
         raise UserError(f"{key}: {spec!r} {advice}") from e
 
 
@@ -132,59 +139,4 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def read_demo(spec: str, *, key: str) -> Iterator[Record]:
-    """The demo's pairs: captions, and the concept as label.
-
-    Emoji are `demo:STYLE[/LANGUAGE]:SPLIT`, icons `demo:icons:SPLIT`; a split may be a slice such
-    as `train[:1000]` or `train[:10%]`, which is a random sample: records lie in hashed order.
-    """
-    match = _DEMO.fullmatch(spec.removeprefix("demo:"))
-    if match is None:
-        raise UserError(f"{key}: {spec!r} is not complete; write demo:STYLE[/LANGUAGE]:SPLIT.")
-    from ape_jax.demo.emoji import pairs as emoji
-    from ape_jax.demo.icons import pairs as icons
-
-    style, language, split = match["style"], match["language"] or "en", match["split"]
-    is_icons = style == "icons"
-    for part, value, known in (
-        ("style", style, (*emoji.STYLES, "icons")),
-        ("language", language, ("en",) if is_icons else emoji.ALL_LANGUAGES),
-        ("split", split, icons.SPLITS if is_icons else emoji.SPLITS),
-    ):
-        if value not in known:
-            raise UserError(
-                f"{key}: {spec!r}: the {part} {value!r} is unknown; "
-                f"write one of {', '.join(known)}."
-            )
-    split += match["slice"] or ""
-    return _icons(spec, split, key) if is_icons else _emoji(spec, style, language, split, key)
-
-
-def _emoji(spec: str, style: str, language: str, split: str, key: str) -> Iterator[Record]:
-    from ape_jax.demo.emoji import pairs as emoji
-
-    try:
-        pairs = emoji.read_pairs(style, language, split)
-    except UserError as e:
-        raise UserError(f"{key}: {spec!r}: {e}") from e
-    for i, (png, captions, name, concept) in enumerate(pairs):
-        where = f"{spec}:{i} ({name})"
-        fields = {"captions": captions, "label": concept}
-        yield Record(where, ImageRef(png, where, len(png)), name, name, fields)
-
-
-def _icons(spec: str, split: str, key: str) -> Iterator[Record]:
-    """Images are read when they are needed: all of them would fill 100 MB."""
-    from ape_jax.demo.icons import pairs as icons
-
-    source = _data_source(icons.open_builder(), split, spec, key)
-    for i, example in _examples(source):
-        name = _text(example["id"])
-        where = f"{spec}:{i} ({name})"
-        fields = {"caption": _text(example["caption"]), "label": _text(example["concept"])}
-        ref = ImageRef(functools.partial(_image_bytes, source, i), where, len(example["image"]))
-        yield Record(where, ref, name, name, fields)
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+TFDS = PairsFormat(name="tfds", spec="tfds:NAME[/CONFIG]:SPLIT", prefix="tfds:", read=read_tfds)

@@ -66,7 +66,7 @@ def _read(path: str, key: str) -> pa.Table:
     import pyarrow.parquet as pq
 
     if not os.path.isfile(path):
-        raise UserError(f"{key}: there is no file {path!r}; correct the path.")
+        raise UserError(f"{key}: there is no file {path!r}; correct the path")
     try:
         names = pq.read_schema(path).names
         texts = [name for name in ("text", "caption") if name in names]

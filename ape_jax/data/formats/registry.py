@@ -1,0 +1,53 @@
+"""The formats of pairs by name."""
+
+from __future__ import annotations
+
+import os
+
+from ape_jax.config.registry import Registry
+from ape_jax.data.formats.format import PairsFormat
+from ape_jax.errors import UserError
+
+FORMATS: Registry[PairsFormat] = Registry(
+    "pairs format",
+    {
+        "jsonl": "ape_jax.data.formats.jsonl:JSONL",
+        "csv": "ape_jax.data.formats.csv:CSV",
+        "parquet": "ape_jax.data.formats.parquet:PARQUET",
+        "webdataset": "ape_jax.data.formats.webdataset:WEBDATASET",
+        "tfds": "ape_jax.data.formats.tfds:TFDS",
+        "demo": "ape_jax.data.formats.demo:DEMO",
+        "features": "ape_jax.data.formats.features:FEATURES",
+    },
+)
+
+
+def find(spec: str, *, key: str, records: bool = False) -> PairsFormat:
+    """The format of a spec, by its prefix, else by its suffix.
+
+    Args:
+      spec: as written in a config.
+      key: the config key to name in messages.
+      records: whether only formats made of records, images with text or label, will do.
+
+    Raises:
+      UserError: no format is recognised; lists those that there are.
+    """
+    known = [format for format in FORMATS.values() if format.read or not records]
+    suffix = os.path.splitext(spec)[1].lower()
+    named = [format for format in known if format.prefix and spec.startswith(format.prefix)]
+    found = named or [format for format in known if suffix in format.suffixes]
+    if not found:
+        raise UserError(f"{key}: {spec!r} is of no known form; write {supported(known)}")
+    return found[0]
+
+
+def is_named(spec: str) -> bool:
+    """Whether a spec begins with the prefix of a format, so that it is no path."""
+    return any(format.prefix and spec.startswith(format.prefix) for format in FORMATS.values())
+
+
+def supported(formats: list[PairsFormat] | None = None) -> str:
+    """How specs are written: "*.jsonl, *.csv, ... or demo:NAME[/LANGUAGE]:SPLIT"."""
+    *most, last = [format.spec for format in formats or FORMATS.values()]
+    return f"{', '.join(most)} or {last}" if most else last
