@@ -64,7 +64,7 @@ def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
         what = f"--config argument {name!r}"
         values[name] = _parse(what, value if equals else "True", field)
         if not field.check(values[name]):
-            raise UserError(f"{what}: expected {field.expects}, found {value!r}")
+            raise UserError(f"{what}: expected {field.words}, found {value!r}")
     return ml_collections.ConfigDict(values)
 
 
@@ -97,7 +97,7 @@ def override(
         field = known[key]
         parsed = schema.normalised(_parse(f"config.{key}", value, field), field.default)
         if not field.check(parsed):
-            raise UserError(f"config.{key}: expected {field.expects}, found {value!r}")
+            raise UserError(f"config.{key}: expected {field.words}, found {value!r}")
         node = _section(config, group) if group else config
         with node.ignore_type():
             node[name] = parsed
@@ -134,7 +134,7 @@ def _parse(what: str, written: str, field: Field) -> Any:
     try:
         return ast.literal_eval(written)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        raise UserError(f"{what}: expected {field.expects}, found {written!r}") from None
+        raise UserError(f"{what}: expected {field.words}, found {written!r}") from None
 
 
 def _is_like(like: Any, value: Any) -> bool:

@@ -143,7 +143,7 @@ def declared_keys(components: Iterable[_HasKeys]) -> dict[str, Field]:
     for component in components:
         for key, field in component.keys.items():
             by, known = found.setdefault(key, (component.name, field))
-            if (known.default, known.expects) != (field.default, field.expects):
+            if (known.default, known.words) != (field.default, field.words):
                 raise ValueError(
                     f"{component.name!r} and {by!r} declare the key {key!r} with other defaults or "
                     "bounds; rename one, or share the Field"
@@ -151,32 +151,26 @@ def declared_keys(components: Iterable[_HasKeys]) -> dict[str, Field]:
     return {key: field for key, (_, field) in found.items()}
 
 
-class ComponentName(Field):
-    """Field of a key that names a component; components that are registered later count, too."""
+def component(default: str, names: Callable[[], Iterable[str]], joint: str = "") -> Field:
+    """The name of a component; those that are registered later count, too.
 
-    def __init__(self, default: str, names: Callable[[], Iterable[str]], joint: str = ""):
-        """Sets the choices.
+    Args:
+      default: a name, or the word for none.
+      names: returns the names of the components.
+      joint: "" for one name, or what several are joined by.
+    """
 
-        Args:
-          default: a name, or the word for none.
-          names: returns the names of the components.
-          joint: "" for one name, or what several are joined by.
-        """
-        # The class is frozen, and the words and the check are computed when they are asked for.
-        self.__dict__.update(default=default, _names=names, _joint=joint)
+    def choices() -> list[str]:
+        return [default, *(name for name in names() if name != default)]
 
-    @property
-    def expects(self) -> str:
-        """The choices in words, the default first."""
-        several = f", or several joined by {self._joint!r}" if self._joint else ""
-        return f"one of {', '.join(map(repr, self._all()))}{several}"
+    def words() -> str:
+        several = f", or several joined by {joint!r}" if joint else ""
+        return f"one of {', '.join(map(repr, choices()))}{several}"
 
-    def check(self, value: object) -> bool:
-        """Whether it is a name, or several that differ."""
+    def check(value: object) -> bool:
         if not isinstance(value, str):
             return False
-        parts = value.split(self._joint) if self._joint else [value]
-        return set(parts) <= set(self._all()) and len(set(parts)) == len(parts)
+        parts = value.split(joint) if joint else [value]
+        return set(parts) <= set(choices()) and len(set(parts)) == len(parts)
 
-    def _all(self) -> list[str]:
-        return [self.default, *(name for name in self._names() if name != self.default)]
+    return Field(default, words, check)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import ml_collections
 
 from ape_jax.config import schema
-from ape_jax.config.components import CLOSED_FORMS, ClosedFormSpec, ComponentName
+from ape_jax.config.components import CLOSED_FORMS, ClosedFormSpec, component
 from ape_jax.config.fields import integer
 from ape_jax.config.section import Section, key, section
 from ape_jax.config.sections import (
@@ -48,7 +48,7 @@ class Config(Section):
 
     seed: int = key(integer(0, 0, 2**32 - 1))
     # 'train', or a closed form: heads that are solved, whatever `head` and `train` say.
-    method: str = key(ComponentName("train", lambda: CLOSED_FORMS))
+    method: str = key(component("train", lambda: CLOSED_FORMS))
     start: StartConfig = section(StartConfig)
     closed: ClosedConfig = section(ClosedConfig)
     image: ImageConfig = section(ImageConfig)

@@ -11,11 +11,19 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """One key: its default, a test for its value and the words that say what passes the test."""
+    """One key: its default, a test for its value and the words that say what passes the test.
+
+    The words may be a function, where they depend on what is registered.
+    """
 
     default: Any
-    expects: str
+    expects: str | Callable[[], str]
     check: Callable[[Any], bool]
+
+    @property
+    def words(self) -> str:
+        """What passes the test."""
+        return self.expects if isinstance(self.expects, str) else self.expects()
 
 
 def is_number(value: Any) -> bool:

@@ -72,7 +72,7 @@ def checked(kind: type[S], flat: Mapping[str, Any]) -> S:
     for key, field in known.items():
         given[key] = normalised(flat.get(key, field.default), field.default)
         if not field.check(given[key]):
-            raise UserError(f"config.{key}: expected {field.expects}, found {given[key]!r}")
+            raise UserError(f"config.{key}: expected {field.words}, found {given[key]!r}")
     return _build(kind, given)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Literal, get_args
 
 from ape_jax.config import placement, tune
-from ape_jax.config.components import CLOSED_FORMS, ComponentName, declared_keys, heads_of
+from ape_jax.config.components import CLOSED_FORMS, component, declared_keys, heads_of
 from ape_jax.config.fields import (
     Field,
     choice,
@@ -52,7 +52,7 @@ class HeadConfig(OpenSection):
 class ImageHeadConfig(HeadConfig):
     """The head on image features."""
 
-    name: str = key(ComponentName("identity", lambda: heads_of("image")))
+    name: str = key(component("identity", lambda: heads_of("image")))
 
     @classmethod
     def declarations(cls) -> Mapping[str, Field]:
@@ -64,7 +64,7 @@ class ImageHeadConfig(HeadConfig):
 class TextHeadConfig(HeadConfig):
     """The head on caption features, or the sum of several, "linear+token_mlp"."""
 
-    name: str = key(ComponentName("token_mlp", lambda: heads_of("text"), joint="+"))
+    name: str = key(component("token_mlp", lambda: heads_of("text"), joint="+"))
 
     @classmethod
     def declarations(cls) -> Mapping[str, Field]:
@@ -114,7 +114,7 @@ def _starts() -> list[str]:
 class StartConfig(Section):
     """Where trained heads start from."""
 
-    method: str = key(ComponentName("none", _starts))
+    method: str = key(component("none", _starts))
     # A finished two-tower model whose heads, scale and bias training starts from.
     model: str = key(string("", "a finished two-tower model, or '' for fresh heads"))
 
