@@ -73,10 +73,10 @@ def _paired(config: Config, dataset: Dataset, statistics: Mapping[str, Any] | No
     return Paired(
         text=_pooled(dataset, config.text.pooling),
         image=dataset.pooled,
-        rows=dataset.captions.rows,
-        owner=dataset.captions.owner,
-        center=None if statistics is None else np.asarray(statistics["center"]),
-        spread=None if statistics is None else np.asarray(statistics["spread"]),
+        text_index=dataset.captions.rows,
+        image_index=dataset.captions.owner,
+        mean=None if statistics is None else np.asarray(statistics["center"]),
+        std=None if statistics is None else np.asarray(statistics["spread"]),
     )
 
 

@@ -90,7 +90,7 @@ def test_cca_is_the_closed_forms_own(tiny_config, tmp_path):
     )
     images, texts, captions = features(config)
     pairs = closed_form.Paired(
-        text=texts, image=images[:, None], rows=captions.rows, owner=captions.owner
+        text=texts, image=images[:, None], text_index=captions.rows, image_index=captions.owner
     )
     fit = closed_form.cca(pairs, 0.1, dim=8, power=1.0)
     zimg, ztxt = unit(fit.image(images)), unit(fit.text(texts))
@@ -119,7 +119,7 @@ def test_asif_is_the_closed_forms_own(tiny_config, tmp_path):
     )
     images, texts, captions = features(config)
     pairs = closed_form.Paired(
-        text=texts, image=images[:, None], rows=captions.rows, owner=captions.owner
+        text=texts, image=images[:, None], text_index=captions.rows, image_index=captions.owner
     )
     fit = closed_form.asif(pairs, 5, 4.0)
     loop.train_and_evaluate(config, tmp_path)

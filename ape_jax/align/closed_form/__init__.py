@@ -1,12 +1,12 @@
-"""Alignment without training by gradient: solved exactly, in float64, in seconds.
+"""Closed-form alignment: heads solved in float64 in seconds, without gradient training.
 
-With few pairs these are hard to beat; with many they are where training can start from.
+Strong with few pairs; with many pairs, training can start from their solution.
 """
 
 from ape_jax.align.closed_form.affine import Affine
 from ape_jax.align.closed_form.asif import Asif, asif, asif_cv
 from ape_jax.align.closed_form.cca import Cca, cca, cca_cv
-from ape_jax.align.closed_form.paired import Moments, Paired, moments
+from ape_jax.align.closed_form.paired import Moments, Paired, from_rows, moments
 from ape_jax.align.closed_form.procrustes import Procrustes, procrustes, procrustes_cv
 from ape_jax.align.closed_form.ridge import ridge, ridge_cv
 from ape_jax.align.closed_form.ridge_pairs import Ridge, ridge_pairs
@@ -25,6 +25,7 @@ __all__ = [
     "asif_cv",
     "cca",
     "cca_cv",
+    "from_rows",
     "moments",
     "procrustes",
     "procrustes_cv",

@@ -1,4 +1,4 @@
-"""An affine map: what every linear closed form gives, and what a linear head holds."""
+"""Affine maps, the solutions of linear closed forms and the parameters of linear heads."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ class Affine:
 
 
 def centred(kernel: Float[np.ndarray, "d k"], mean: Float[np.ndarray, " d"]) -> Affine:
-    """The map (x - mean) @ kernel."""
+    """Makes the affine map (x - mean) @ kernel."""
     return Affine(kernel=kernel, bias=-mean @ kernel)

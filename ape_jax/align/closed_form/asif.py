@@ -1,7 +1,7 @@
-"""ASIF: a vector is described by its similarities to the training pairs; nothing is fitted at all.
+"""ASIF: relative coordinates, the similarities of a vector to the training pairs; no fit.
 
-An image is compared to the training images, a text to the training texts. Place i of both
-descriptions speaks of pair i, so that they can be compared with each other.
+Images are compared to the training images, texts to the training texts. Coordinate i of both stands
+for training pair i, so images and texts can be compared by their coordinates.
 """
 
 from __future__ import annotations
@@ -30,50 +30,50 @@ _BLOCK = 512  # Rows that are compared to all anchors at a time.
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Relative:
-    """Sparse descriptions of unit length: of each row the places that are not zero.
+    """Sparse relative coordinates, each row of unit length.
 
     Attributes:
-      places: anchors, integer [n, t].
-      values: f32 [n, t].
-      anchors: how many there are in all.
+      indices: anchors with a non-zero coordinate, integer [n, t].
+      values: coordinates at those anchors, f32 [n, t].
+      anchors: number of anchors a, the width of a dense row.
     """
 
-    places: Integer[np.ndarray, "n t"]
+    indices: Integer[np.ndarray, "n t"]
     values: Float32[np.ndarray, "n t"]
     anchors: int
 
     def dense(self) -> Float32[np.ndarray, "n a"]:
-        """The rows written out, [n, anchors]."""
-        rows = np.zeros((len(self.places), self.anchors), np.float32)
-        np.put_along_axis(rows, self.places, self.values, axis=1)
+        """Returns the rows as a dense array."""
+        rows = np.zeros((len(self.indices), self.anchors), np.float32)
+        np.put_along_axis(rows, self.indices, self.values, axis=1)
         return rows
 
     def similarities(self, other: Relative) -> Float32[np.ndarray, "n m"]:
-        """Cosines of these rows with the others', in blocks of dense rows."""
-        out = np.empty((len(self.places), len(other.places)), np.float32)
-        for start in range(0, len(self.places), _BLOCK):
-            rows = self._part(start).dense()
-            for begin in range(0, len(other.places), _BLOCK):
-                columns = other._part(begin).dense()
+        """Cosines of these rows with those of `other`, computed in dense blocks."""
+        out = np.empty((len(self.indices), len(other.indices)), np.float32)
+        for start in range(0, len(self.indices), _BLOCK):
+            rows = self._block(start).dense()
+            for begin in range(0, len(other.indices), _BLOCK):
+                columns = other._block(begin).dense()
                 out[start : start + _BLOCK, begin : begin + _BLOCK] = rows @ columns.T
         return out
 
-    def _part(self, start: int) -> Relative:
-        part = slice(start, start + _BLOCK)
-        return dataclasses.replace(self, places=self.places[part], values=self.values[part])
+    def _block(self, start: int) -> Relative:
+        block = slice(start, start + _BLOCK)
+        return dataclasses.replace(self, indices=self.indices[block], values=self.values[block])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Asif:
-    """The anchors, and how they are used.
+    """Anchors of both modalities, with the hyperparameters of relative coordinates.
 
     Attributes:
-      text: unit vectors, f32 [a, d].
-      image: unit vectors, f32 [a, k]; row i belongs to row i of `text`.
-      text_mean: taken off a text before it is compared, f32 [d].
-      image_mean: taken off an image, f32 [k].
-      neighbours: the similarities of a vector that are kept, the largest.
-      power: they are raised to.
+      text: text anchors of unit length, f32 [a, d].
+      image: image anchors of unit length, f32 [a, k]; row i is paired with row i of `text`.
+      text_mean: subtracted from a text before it is compared, f32 [d].
+      image_mean: subtracted from an image before it is compared, f32 [k].
+      neighbours: number of largest similarities that are kept of a vector.
+      power: exponent of the similarities.
     """
 
     text: Float32[np.ndarray, "a d"]
@@ -84,11 +84,11 @@ class Asif:
     power: float
 
     def texts(self, x: Float[np.ndarray, "n d"]) -> Relative:
-        """Describes texts by the training texts."""
+        """Relative coordinates of texts, from their similarities to the text anchors."""
         return relative(unit(x - self.text_mean), self.text, self.neighbours, self.power)
 
     def images(self, x: Float[np.ndarray, "n k"]) -> Relative:
-        """Describes images by the training images."""
+        """Relative coordinates of images, from their similarities to the image anchors."""
         return relative(unit(x - self.image_mean), self.image, self.neighbours, self.power)
 
 
@@ -98,45 +98,67 @@ def relative(
     neighbours: int,
     power: float,
 ) -> Relative:
-    """Each row's largest similarities to the anchors, to a power, at unit length.
+    """Relative coordinates: the largest similarities of each row to the anchors, raised to a power.
 
-    Needs memory for 512 rows of similarities and for what it returns. A similarity below zero
-    counts as zero: an even power would make an opposite of it a likeness.
+    Rows are scaled to unit length. A similarity below zero counts as zero: an even power would make
+    opposites similar. At most 512 rows of similarities are held in memory beside the result.
+
+    Example:
+      >>> x = np.array([[0.6, 0.8], [1.0, 0.0]], np.float32)
+      >>> relative(x, np.eye(2, dtype=np.float32), neighbours=1, power=2.0).dense().tolist()
+      [[0.0, 1.0], [1.0, 0.0]]
 
     Args:
-      x: unit vectors.
-      anchors: unit vectors.
-      neighbours: how many are kept of each row; all where there are fewer.
-      power: at least 1 in the paper.
+      x: vectors of unit length.
+      anchors: vectors of unit length.
+      neighbours: number of largest similarities to keep per row; at most all are kept.
+      power: exponent of the similarities, above 0; at least 1 in the paper.
+
+    Returns:
+      Coordinates of each row, the largest first.
 
     Raises:
-      UserError: for a number of neighbours or a power that is not positive.
+      UserError: if `neighbours` or `power` is not positive.
 
     References:
       Norelli et al., "ASIF: Coupled Data Turns Unimodal Models to Multimodal Without Training",
       arXiv 2210.01738, section 2.
     """
     if neighbours < 1 or power <= 0:
-        raise UserError(f"neighbours is {neighbours} and power {power}; write positive numbers.")
+        raise UserError(f"neighbours is {neighbours} and power {power}; write positive numbers")
     kept = min(neighbours, len(anchors))
-    places = np.empty((len(x), kept), np.int32)
+    indices = np.empty((len(x), kept), np.int32)
     values = np.empty((len(x), kept), np.float32)
     for start in range(0, len(x), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        places[part], values[part] = _largest(x[part] @ anchors.T, kept)
-    return Relative(places=places, values=_weigh(values, power), anchors=len(anchors))
+        block = slice(start, start + _BLOCK)
+        indices[block], values[block] = _largest(x[block] @ anchors.T, kept)
+    return Relative(indices=indices, values=_weigh(values, power), anchors=len(anchors))
 
 
 def asif(paired: Paired, neighbours: int, power: float) -> Asif:
-    """The anchors of all images: one each, by the average of its views and of its captions.
+    """Makes one anchor per image that has captions: the mean of its views and of its captions.
+
+    Example:
+      >>> from ape_jax.align.closed_form import from_rows
+      >>> x = np.array([[1.0, 0.0], [0.0, 1.0]])
+      >>> fit = asif(from_rows(x, 2 * x), neighbours=2, power=1.0)
+      >>> fit.images(2 * x).similarities(fit.texts(x)).round(3).tolist()
+      [[1.0, 0.0], [0.0, 1.0]]
 
     Args:
-      paired: the features.
-      neighbours: as for `relative`; the paper keeps 800 of 1.6 million.
-      power: as for `relative`; the paper's is 8.
+      paired: features of the training pairs.
+      neighbours: number of largest similarities to keep; the paper keeps 800 of 1.6 million.
+      power: exponent of the similarities, above 0; 8 in the paper.
+
+    Returns:
+      The anchors, with which images and texts get comparable coordinates.
 
     Raises:
-      UserError: for features that are not finite or do not fit.
+      UserError: if features are not finite, or their shapes do not match.
+
+    References:
+      Norelli et al., "ASIF: Coupled Data Turns Unimodal Models to Multimodal Without Training",
+      arXiv 2210.01738, section 2.
     """
     paired.check()
     text, image, text_mean, image_mean = _anchors(paired)
@@ -159,69 +181,72 @@ def asif_cv(
     seed: int = 0,
     limit: int = 1000,
 ) -> Asif:
-    """`asif` with the neighbours and the power that find held-out images and texts best.
+    """Fits `asif` with the hyperparameters that retrieve held-out images and texts best.
 
     Args:
-      paired: the features.
-      neighbours: the grid.
-      powers: the grid.
-      folds: how many to draw (images that share a text are in one), or the fold of each image.
-      seed: of the draws.
-      limit: images that are looked for in a fold.
+      paired: features of the training pairs.
+      neighbours: grid of `neighbours`.
+      powers: grid of `power`.
+      folds: number of folds, images that share a text in one, or the fold of each image [n].
+      seed: seed of the random folds and samples.
+      limit: maximum number of images to score per fold.
+
+    Returns:
+      Anchors of all pairs, with the first grid point that `held_out.simplest` accepts.
 
     Raises:
-      UserError: as for `asif`, or where there is nothing to hold out.
+      UserError: as for `asif`, or if nothing can be held out.
     """
     paired.check()
     fold = held_out.folds(paired, folds, seed)
-    whole = asif(paired, 1, 1.0)
-    owned = np.unique(paired.owner)
+    fit = asif(paired, 1, 1.0)
+    captioned = np.unique(paired.image_index)
     values = np.unique(fold)
     scores = np.zeros((len(values), len(neighbours), len(powers)))
     for n, value in enumerate(values):
         out = held_out.sample(paired, fold == value, limit, seed)
-        kept = fold[owned] != value
+        kept = fold[captioned] != value
         most = min(max(neighbours), int(kept.sum()))
-        texts = relative(_towards(out.text, whole.text_mean), whole.text[kept], most, 1.0)
-        images = relative(_towards(out.image, whole.image_mean), whole.image[kept], most, 1.0)
+        texts = relative(_unit_about(out.text, fit.text_mean), fit.text[kept], most, 1.0)
+        images = relative(_unit_about(out.image, fit.image_mean), fit.image[kept], most, 1.0)
         for i, count in enumerate(neighbours):
             for j, power in enumerate(powers):
                 sides = (_narrow(side, count, power) for side in (images, texts))
                 zimg, ztxt = sides
                 scores[n, i, j] = out.score_similarities(zimg.similarities(ztxt))
     i, j = held_out.simplest(scores)
-    return dataclasses.replace(whole, neighbours=int(neighbours[i]), power=float(powers[j]))
+    return dataclasses.replace(fit, neighbours=int(neighbours[i]), power=float(powers[j]))
 
 
 def unit(x: Float[np.ndarray, "*n d"]) -> Float32[np.ndarray, "*n d"]:
-    """Vectors at unit length; a zero vector stays zero."""
+    """Scales vectors to unit length; a zero vector stays zero."""
     x = np.asarray(x, np.float32)
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
-def _towards(x: Float[np.ndarray, "n d"], mean: Float32[np.ndarray, " d"]) -> np.ndarray:
+def _unit_about(x: Float[np.ndarray, "n d"], mean: Float32[np.ndarray, " d"]) -> np.ndarray:
     return unit(x - mean)
 
 
 def _anchors(paired: Paired) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Texts and images of the images that have a caption, and the means that were taken off."""
-    owned, begins, counts = np.unique(paired.owner, return_index=True, return_counts=True)
-    text = np.add.reduceat(paired.text.astype(np.float32)[paired.rows], begins, axis=0)
+    """Centred unit-length texts and images, one row per image with a caption, and both means."""
+    captioned, begins, counts = np.unique(paired.image_index, return_index=True, return_counts=True)
+    text = np.add.reduceat(paired.text.astype(np.float32)[paired.text_index], begins, axis=0)
     text /= counts[:, None].astype(np.float32)
-    image = np.empty((len(owned), paired.image.shape[2]), np.float32)
-    for start in range(0, len(owned), 4096):
-        image[start : start + 4096] = paired.images(owned[start : start + 4096]).mean(axis=1)
+    image = np.empty((len(captioned), paired.image.shape[2]), np.float32)
+    for start in range(0, len(captioned), 4096):
+        image[start : start + 4096] = paired.images(captioned[start : start + 4096]).mean(axis=1)
     means = (x.mean(axis=0, dtype=np.float64).astype(np.float32) for x in (text, image))
     text_mean, image_mean = means
     return unit(text - text_mean), unit(image - image_mean), text_mean, image_mean
 
 
 def _largest(scores: np.ndarray, kept: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places and values of the `kept` largest of each row, the largest first."""
-    places = np.argpartition(-scores, kept - 1, axis=1)[:, :kept]
-    values = np.take_along_axis(scores, places, axis=1)
+    """Indices and values of the `kept` largest scores of each row, the largest first."""
+    indices = np.argpartition(-scores, kept - 1, axis=1)[:, :kept]
+    values = np.take_along_axis(scores, indices, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")
-    return np.take_along_axis(places, order, axis=1), np.take_along_axis(values, order, axis=1)
+    return np.take_along_axis(indices, order, axis=1), np.take_along_axis(values, order, axis=1)
 
 
 def _weigh(values: Float32[np.ndarray, "n t"], power: float) -> Float32[np.ndarray, "n t"]:
@@ -229,15 +254,15 @@ def _weigh(values: Float32[np.ndarray, "n t"], power: float) -> Float32[np.ndarr
 
 
 def _narrow(side: Relative, count: int, power: float) -> Relative:
-    """The first `count` of each row, of which the values are the similarities themselves."""
+    """Keeps the first `count` similarities of each row and raises them to `power`."""
     values = _weigh(side.values[:, :count], power)
-    return dataclasses.replace(side, places=side.places[:, :count], values=values)
+    return dataclasses.replace(side, indices=side.indices[:, :count], values=values)
 
 
 def _solved(paired: Paired, *, width: int, neighbours: int, power: float) -> Solution:
     if len(paired) > MOST_ANCHORS:
         raise UserError(
-            f"config.method: 'asif' describes everything by its likeness to each training image, "
+            f"config.method: 'asif' describes fit by its likeness to each training image, "
             f"{len(paired)} numbers an embedding; it goes up to {MOST_ANCHORS}: write fewer, such "
             f"as data.sample={MOST_ANCHORS}, or method='cca'"
         )

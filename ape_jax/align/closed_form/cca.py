@@ -1,4 +1,4 @@
-"""Canonical correlation analysis: linear maps on both sides, as correlated as can be."""
+"""Canonical correlation analysis: linear maps of both modalities with maximal correlation."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ POWERS = (0.0, 1.0, 2.0, 4.0)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cca:
-    """Pairs of directions, the most correlated first.
+    """Canonical directions of texts and images, the most correlated first.
 
     Attributes:
-      text_mean: float64 [d].
-      image_mean: float64 [k].
+      text_mean: mean of the texts, float64 [d].
+      image_mean: mean of the images, float64 [k].
       text_kernel: canonical directions of texts, float64 [d, r], r = min(d, k).
-      image_kernel: of images, float64 [k, r].
-      correlations: of each pair of directions, float64 [r], falling.
-      l2: the regulariser, as a share of each side's mean variance.
-      dim: how many directions are to be used.
-      power: of the correlations that a direction is weighted by.
+      image_kernel: canonical directions of images, float64 [k, r].
+      correlations: canonical correlations, float64 [r], descending.
+      l2: regulariser, relative to the mean variance of each side.
+      dim: number of directions to use.
+      power: exponent of the correlations that weight the directions.
     """
 
     text_mean: Float[np.ndarray, " d"]
@@ -47,12 +47,12 @@ class Cca:
 
     @property
     def text(self) -> Affine:
-        """Texts to the joint space [dim], weighted."""
+        """Weighted map from texts [d] to the joint space [dim]."""
         return centred(self._weighted(self.text_kernel), self.text_mean)
 
     @property
     def image(self) -> Affine:
-        """Images to the joint space [dim], weighted."""
+        """Weighted map from images [k] to the joint space [dim]."""
         return centred(self._weighted(self.image_kernel), self.image_mean)
 
     def _weighted(self, kernel: Float[np.ndarray, "d r"]) -> Float[np.ndarray, "d e"]:
@@ -60,27 +60,30 @@ class Cca:
 
 
 def cca(paired: Paired | Moments, l2: float, *, dim: int = 0, power: float = 0.0) -> Cca:
-    """Regularised CCA.
+    """Computes regularised CCA.
 
-    Maximises a^T Sxy b under a^T (Sxx + l2 sx I) a = b^T (Syy + l2 sy I) b = 1, one pair of
-    directions after the other, where sx and sy are the mean variances of a text's and an image's
-    dimensions. Retrieval by cosine gets better when directions count by how much they correlate.
+    Maximises a^T Sxy b subject to a^T (Sxx + l2 sx I) a = b^T (Syy + l2 sy I) b = 1 for one pair of
+    directions after the other; sx and sy are the mean variances over the dimensions of texts and of
+    images. Retrieval by cosine improves if directions are weighted by their correlations.
 
     Example:
-      >>> from ape_jax.align.closed_form import paired
+      >>> from ape_jax.align.closed_form import from_rows
       >>> x = np.random.default_rng(0).normal(size=(100, 3))
-      >>> fit = cca(paired.from_rows(x, x @ np.diag([1.0, 2.0, 3.0])), 1e-9)
+      >>> fit = cca(from_rows(x, x @ np.diag([1.0, 2.0, 3.0])), 1e-9)
       >>> np.round(fit.correlations, 3).tolist()
       [1.0, 1.0, 1.0]
 
     Args:
-      paired: the features, or their sums.
-      l2: the regulariser; 0 is plain CCA, which needs covariances of full rank.
-      dim: how many directions to use; 0 for all min(d, k).
-      power: of the correlations that a direction is weighted by.
+      paired: features of the training pairs, or their moments.
+      l2: regulariser, at least 0; 0 is plain CCA, which needs covariances of full rank.
+      dim: number of directions to use; 0 for all min(d, k).
+      power: exponent of the correlations that weight the directions; 0 for equal weights.
+
+    Returns:
+      All min(d, k) directions, with `text` and `image` as maps to the first `dim`.
 
     Raises:
-      UserError: for a covariance that is singular with this l2, or more directions than there are.
+      UserError: if a covariance is singular with this l2, or `dim` exceeds min(d, k).
 
     References:
       Hotelling, `Relations Between Two Sets of Variates <https://doi.org/10.1093/biomet/28.3-4.321>`_,
@@ -88,13 +91,13 @@ def cca(paired: Paired | Moments, l2: float, *, dim: int = 0, power: float = 0.0
       Semantics", arXiv 1212.4522 (the power).
     """
     if l2 < 0 or not np.isfinite(l2):
-        raise UserError(f"l2 is {l2}; write a number of at least 0.")
+        raise UserError(f"l2 is {l2}; write a number of at least 0")
     if isinstance(paired, Paired):
         paired.check()
         paired = moments(paired)
     most = min(paired.text_image.shape)
     if not 0 <= dim <= most:
-        raise UserError(f"dim is {dim}; there are {most} pairs of directions, write 0 to {most}.")
+        raise UserError(f"dim is {dim}; there are {most} pairs of directions, write 0 to {most}")
     return dataclasses.replace(_Spectra(paired).solve(l2), dim=dim or most, power=power)
 
 
@@ -108,37 +111,37 @@ def cca_cv(
     seed: int = 0,
     limit: int = 1000,
 ) -> Cca:
-    """`cca` with the l2, the dimension and the power that find held-out images and texts best.
+    """Fits `cca` with the hyperparameters that retrieve held-out images and texts best.
 
     Args:
-      paired: the features.
-      dims: the grid; None for 32, 64, 128 and so on up to min(d, k).
-      l2s: the grid.
-      powers: the grid.
-      folds: how many to draw (images that share a text are in one), or the fold of each image.
-      seed: of the draws.
-      limit: images that are looked for in a fold; more would change the choice little.
+      paired: features of the training pairs.
+      dims: grid of `dim`; None for 32, 64, 128 and so on up to min(d, k).
+      l2s: grid of `l2`.
+      powers: grid of `power`.
+      folds: number of folds, images that share a text in one, or the fold of each image [n].
+      seed: seed of the random folds and samples.
+      limit: maximum number of images to score per fold; more would change the choice little.
 
     Returns:
-      The fit on all pairs; of those that the folds cannot tell from the best (`held_out.simplest`)
-      the one with the largest l2, then the fewest directions and the smallest power.
+      The fit on all pairs. Among the grid points that `held_out.simplest` accepts, it has the
+      largest l2, then the fewest directions and the smallest power.
 
     Raises:
-      UserError: as for `cca`, or where there is nothing to hold out.
+      UserError: as for `cca`, or if nothing can be held out.
     """
     paired.check()
     dims = held_out.widths(min(paired.text.shape[1], paired.image.shape[2]), dims)
     l2s, fold = sorted(l2s, reverse=True), held_out.folds(paired, folds, seed)
-    parts = by_fold(paired, fold)
-    whole = sum((part for _, part in parts[1:]), parts[0][1])
-    scores = np.zeros((len(parts), len(l2s), len(dims), len(powers)))
-    for n, (among, part) in enumerate(parts):
-        spectra = _Spectra(whole - part)
-        out = held_out.sample(paired, among, limit, seed)
+    split = by_fold(paired, fold)
+    total = sum((part for _, part in split[1:]), split[0][1])
+    scores = np.zeros((len(split), len(l2s), len(dims), len(powers)))
+    for n, (members, part) in enumerate(split):
+        spectra = _Spectra(total - part)
+        out = held_out.sample(paired, members, limit, seed)
         for i, l2 in enumerate(l2s):
             scores[n, i] = _scores(spectra.solve(l2), out, dims, powers)
     i, j, k = held_out.simplest(scores)
-    return cca(whole, l2s[i], dim=dims[j], power=powers[k])
+    return cca(total, l2s[i], dim=dims[j], power=powers[k])
 
 
 def _scores(
@@ -153,7 +156,7 @@ def _scores(
 
 
 class _Spectra:
-    """Eigenvalues and eigenvectors of both covariances: every l2 is solved from them."""
+    """Eigendecompositions of both covariances, from which every l2 is solved."""
 
     def __init__(self, part: Moments):
         xx, yy, xy = part.covariances()
@@ -162,9 +165,9 @@ class _Spectra:
         self._cross = self._u.T @ xy @ self._v
 
     def solve(self, l2: float) -> Cca:
-        """All pairs of directions."""
+        """Computes all canonical directions."""
         x, y = (self._whiten(values, l2) for values in (self._x, self._y))
-        left, correlations, right = _singular(x[:, None] * self._cross * y)
+        left, correlations, right = _svd(x[:, None] * self._cross * y)
         return Cca(
             text_mean=self._means[0],
             image_mean=self._means[1],
@@ -185,13 +188,14 @@ class _Spectra:
         return 1 / np.sqrt(shifted)
 
 
-def _singular(matrix: Float[np.ndarray, "d k"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Left vectors, values and right vectors, by eigenvalues: several times as fast as the SVD.
+def _svd(matrix: Float[np.ndarray, "d k"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Left vectors, singular values and right vectors, by an eigendecomposition.
 
-    Values under about 1e-8 are noise; a direction that correlates so little is of no use.
+    It takes a fraction of the time of LAPACK's SVD. Singular values under about 1e-8 are noise;
+    directions with so little correlation are of no use.
     """
     if len(matrix) > matrix.shape[1]:
-        right, values, left = _singular(matrix.T)
+        right, values, left = _svd(matrix.T)
         return left, values, right
     squares, left = np.linalg.eigh(matrix @ matrix.T)
     values, left = np.sqrt(np.maximum(squares[::-1], 0)), left[:, ::-1]

@@ -1,4 +1,4 @@
-"""How well maps that were fitted on some images find others: what closed forms are chosen by."""
+"""Retrieval scores on held-out images, by which the hyperparameters of closed forms are chosen."""
 
 from __future__ import annotations
 
@@ -8,42 +8,45 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
-from ape_jax.align.closed_form.folds import draw
+from ape_jax.align.closed_form.folds import assign
 from ape_jax.align.closed_form.paired import Paired
 from ape_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """The images of a fold, or a sample of them, with their captions.
+    """Images of a fold, or a sample of them, with their captions.
 
     Attributes:
-      image: one view of each, the first, float64 [n, k]; a query is one image and no average.
+      image: the first view of each image, float64 [n, k]; a query is one image, not a mean.
       text: their distinct captions, float64 [m, d].
-      rows: the text of each pair, integer [p].
-      owner: the image of each pair, integer [p], ascending.
+      text_index: the text of each pair, integer [p].
+      image_index: the image of each pair, integer [p], ascending.
     """
 
     image: Float[np.ndarray, "n k"]
     text: Float[np.ndarray, "m d"]
-    rows: Integer[np.ndarray, " p"]
-    owner: Integer[np.ndarray, " p"]
+    text_index: Integer[np.ndarray, " p"]
+    image_index: Integer[np.ndarray, " p"]
 
     def score(self, zimg: Float[np.ndarray, "n e"], ztxt: Float[np.ndarray, "m e"]) -> float:
-        """Mean reciprocal rank of the best match, both ways; smoother than recall.
+        """Mean reciprocal rank of the best match, over both directions; smoother than recall.
 
         Args:
-          zimg: the images mapped, of any length.
-          ztxt: the texts mapped, of any length.
+          zimg: embeddings of `image`, of any length.
+          ztxt: embeddings of `text`, of any length.
+
+        Returns:
+          A score in (0, 1].
         """
         return self.score_similarities(_unit(zimg) @ _unit(ztxt).T)
 
     def score_similarities(self, scores: Float[np.ndarray, "n m"]) -> float:
-        """The same from the similarity of each image to each text."""
-        found = scores[self.owner, self.rows]
+        """`score` from the similarity of each image to each text."""
+        found = scores[self.image_index, self.text_index]
         images, texts = (np.full(size, -np.inf, scores.dtype) for size in scores.shape)
-        np.maximum.at(images, self.owner, found)
-        np.maximum.at(texts, self.rows, found)
+        np.maximum.at(images, self.image_index, found)
+        np.maximum.at(texts, self.text_index, found)
         i2t = 1 / (1 + (scores > images[:, None]).sum(axis=1))
         t2i = 1 / (1 + (scores > texts).sum(axis=0))
         return float((i2t.mean() + t2i.mean()) / 2)
@@ -52,33 +55,52 @@ class HeldOut:
 def folds(
     paired: Paired, count: int | Integer[np.ndarray, " n"], seed: int
 ) -> Integer[np.ndarray, " n"]:
-    """The fold of each image; those that share a text are in one."""
+    """Assigns each image to a fold; images that share a text are in one fold.
+
+    Args:
+      paired: the features.
+      count: number of folds, or the fold of each image.
+      seed: seed of the random assignment.
+    """
     groups = paired.groups()
     if isinstance(count, int):
         count = min(count, len(np.unique(groups)))
-    return draw(len(paired), count, groups, seed)
+    return assign(len(paired), count, groups, seed)
 
 
-def sample(paired: Paired, among: Bool[np.ndarray, " n"], limit: int, seed: int) -> HeldOut:
-    """At most `limit` of the images of a fold that have a caption."""
-    images = np.flatnonzero(among & (np.bincount(paired.owner, minlength=len(paired)) > 0))
+def sample(paired: Paired, members: Bool[np.ndarray, " n"], limit: int, seed: int) -> HeldOut:
+    """Samples at most `limit` of the images of a fold that have a caption.
+
+    Args:
+      paired: the features.
+      members: true at the images of the fold.
+      limit: maximum number of images.
+      seed: seed of the sampling.
+    """
+    images = np.flatnonzero(members & (np.bincount(paired.image_index, minlength=len(paired)) > 0))
     if len(images) > limit:
         images = np.sort(np.random.default_rng(seed).choice(images, limit, replace=False))
-    kept = np.isin(paired.owner, images)
-    texts, rows = np.unique(paired.rows[kept], return_inverse=True)
+    kept = np.isin(paired.image_index, images)
+    texts, text_index = np.unique(paired.text_index[kept], return_inverse=True)
     return HeldOut(
         image=paired.images(images)[:, 0],
         text=paired.text[texts].astype(np.float64),
-        rows=rows,
-        owner=np.searchsorted(images, paired.owner[kept]),
+        text_index=text_index,
+        image_index=np.searchsorted(images, paired.image_index[kept]),
     )
 
 
 def simplest(scores: Float[np.ndarray, "folds *grid"]) -> tuple[int, ...]:
-    """The first place of a grid that does as well as the best, as far as the folds can tell.
+    """Returns the first grid index that is within one standard error of the best.
 
-    As well means: its shortfall, averaged over the folds, is within one standard error of itself. A
-    grid that begins with what is simplest then gives maps that carry further than these pairs.
+    The difference to the best, averaged over the folds, must not exceed its own standard error. A
+    grid ordered from simple to complex then yields maps that generalise beyond these pairs.
+
+    Args:
+      scores: held-out score of each fold at each grid point.
+
+    Returns:
+      The index of the grid point, one number per axis of the grid.
 
     References:
       Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3 (the 1 SE rule).
@@ -91,15 +113,15 @@ def simplest(scores: Float[np.ndarray, "folds *grid"]) -> tuple[int, ...]:
 
 
 def widths(most: int, dims: Sequence[int] | None) -> list[int]:
-    """Joint widths to try: those given, or 32, 64, 128 and so on up to `most`.
+    """Joint widths to try: `dims`, or 32, 64, 128 and so on up to `most`.
 
     Raises:
-      UserError: for a width that there is not.
+      UserError: for a width below 1 or above `most`.
     """
     if dims is None:
         return [32 << i for i in range(12) if 32 << i < most] + [most]
     if bad := [dim for dim in dims if not 1 <= dim <= most]:
-        raise UserError(f"dims holds {bad[0]}; write numbers from 1 to {most}.")
+        raise UserError(f"dims holds {bad[0]}; write numbers from 1 to {most}")
     return list(dims)
 
 

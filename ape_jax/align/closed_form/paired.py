@@ -1,7 +1,8 @@
-"""Texts and images that belong together, and the sums over them that linear closed forms need.
+"""Features of texts and images in pairs, and the sums over pairs that linear closed forms need.
 
-An image may have several captions and several views, and a caption several images: each caption of
-each image is one row, and a row's image is the average over its views. No row is ever written out.
+An image may have several captions and several views, and a caption several images. Each caption of
+each image is one pair, and a pair's image is the mean over its views. The [p, d] arrays of pairs
+are never made.
 """
 
 from __future__ import annotations
@@ -15,85 +16,85 @@ from jaxtyping import Bool, Float, Integer
 from ape_jax.align.closed_form import folds
 from ape_jax.errors import UserError
 
-_BLOCK = 4096  # Rows that are in float64 at a time.
+_BLOCK = 4096  # Rows that are converted to float64 at a time.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Paired:
-    """Features of texts and images, and which belong to which.
+    """Features of distinct texts and images, and the indices of both in each pair.
 
     Attributes:
-      text: one vector a distinct text, [m, d].
-      image: one vector a view of an image, [n, V, k], in any float type.
-      rows: the text of each pair, integer [p].
-      owner: the image of each pair, integer [p], ascending.
-      center: what is taken off every image vector, [k] or None.
-      spread: what an image vector is then divided by, [k] or None.
+      text: one vector per distinct text, float [m, d].
+      image: one vector per view of an image, float [n, V, k].
+      text_index: the text of each pair, integer [p].
+      image_index: the image of each pair, integer [p], ascending.
+      mean: subtracted from every image vector, [k]; None for zero.
+      std: every image vector is then divided by it, [k]; None for one.
     """
 
     text: Float[np.ndarray, "m d"]
     image: Float[np.ndarray, "n V k"]
-    rows: Integer[np.ndarray, " p"]
-    owner: Integer[np.ndarray, " p"]
-    center: Float[np.ndarray, " k"] | None = None
-    spread: Float[np.ndarray, " k"] | None = None
+    text_index: Integer[np.ndarray, " p"]
+    image_index: Integer[np.ndarray, " p"]
+    mean: Float[np.ndarray, " k"] | None = None
+    std: Float[np.ndarray, " k"] | None = None
 
     def __len__(self) -> int:
         """The number of images."""
         return len(self.image)
 
     def images(self, chosen: Integer[np.ndarray, " b"]) -> Float[np.ndarray, "b V k"]:
-        """The chosen images, centred and scaled, in float64."""
+        """Returns the chosen images, standardised, in float64."""
         x = self.image[chosen].astype(np.float64)
-        if self.center is not None:
-            x -= self.center
-        return x if self.spread is None else x / self.spread
+        if self.mean is not None:
+            x -= self.mean
+        return x if self.std is None else x / self.std
 
     def groups(self) -> Integer[np.ndarray, " n"]:
-        """Images of equal number share texts, and belong on one side of a fold."""
-        return folds.linked(self.rows, self.owner, len(self))
+        """Numbers the images so that images that share texts have one number (`folds.linked`)."""
+        return folds.linked(self.text_index, self.image_index, len(self))
 
     def check(self) -> None:
-        """Refuses what nothing can be solved from.
+        """Checks shapes, order and values.
 
         Raises:
           UserError: for shapes that do not fit, images out of order, or a value that is not finite.
         """
-        fits = len(self.rows) == len(self.owner) and min(self.text.size, self.image.size) > 0
-        if not fits or not len(self.rows):
+        texts, images = len(self.text_index), len(self.image_index)
+        if texts != images or not min(texts, self.text.size, self.image.size):
             raise UserError(
-                f"text {self.text.shape}, image {self.image.shape}, {len(self.rows)} rows and "
-                f"{len(self.owner)} owners: expected at least one pair, and an owner for each row"
+                f"text {self.text.shape}, image {self.image.shape}, {texts} indices of texts and "
+                f"{images} of images: expected at least one pair, with an index of each"
             )
-        if (np.diff(self.owner) < 0).any() or not 0 <= self.owner[0] <= self.owner[-1] < len(self):
-            raise UserError("owner: expected ascending places of images")
+        first, last = self.image_index[0], self.image_index[-1]
+        if (np.diff(self.image_index) < 0).any() or not 0 <= first <= last < len(self):
+            raise UserError(f"image_index: expected ascending numbers from 0 to {len(self) - 1}")
         for name, values in (("text", self.text), ("image", self.image)):
             for start in range(0, len(values), _BLOCK):
                 finite = np.isfinite(values[start : start + _BLOCK].astype(np.float32))
                 if not finite.all():
                     row = start + int(np.argmin(finite.reshape(len(finite), -1).all(1)))
-                    raise UserError(
-                        f"{name} is not finite in row {row}; encode the features again."
-                    )
+                    raise UserError(f"{name} is not finite in row {row}; encode the features again")
 
 
 def from_rows(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n k"]) -> Paired:
-    """Row i of `x` belongs to row i of `y`."""
-    place = np.arange(len(x))
-    return Paired(text=x, image=y[:, None], rows=place, owner=place)
+    """Pairs row i of texts `x` with row i of images `y`."""
+    index = np.arange(len(x))
+    return Paired(text=x, image=y[:, None], text_index=index, image_index=index)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Moments:
-    """Sums over rows in float64; those of parts add up to those of the whole.
+    """Sums over pairs in float64; sums over disjoint sets of pairs can be added and subtracted.
 
     Attributes:
-      count: rows.
-      text_sum: [d].
-      image_sum: [k], of the averages over views.
-      text_text: sum of outer products, [d, d].
-      image_image: [k, k], averaged over the views: what views differ by counts as variance.
-      text_image: [d, k].
+      count: number of pairs.
+      text_sum: sum of texts, [d].
+      image_sum: sum of images, each the mean over its views, [k].
+      text_text: sum of outer products of texts, [d, d].
+      image_image: sum of outer products of views, averaged over the views of an image, [k, k];
+        differences between views count as variance.
+      text_image: sum of outer products of texts and images, [d, k].
     """
 
     count: float
@@ -112,7 +113,7 @@ class Moments:
         return Moments(**{n: getattr(self, n) - getattr(other, n) for n in names})
 
     def turned(self) -> Moments:
-        """The same with texts in the place of images, and images in that of texts."""
+        """Swaps texts and images."""
         return Moments(
             count=self.count,
             text_sum=self.image_sum,
@@ -124,18 +125,18 @@ class Moments:
 
     @property
     def text_mean(self) -> Float[np.ndarray, " d"]:
-        """The mean text."""
+        """Mean of the texts."""
         return self.text_sum / self.count
 
     @property
     def image_mean(self) -> Float[np.ndarray, " k"]:
-        """The mean image."""
+        """Mean of the images."""
         return self.image_sum / self.count
 
     def covariances(
         self,
     ) -> tuple[Float[np.ndarray, "d d"], Float[np.ndarray, "k k"], Float[np.ndarray, "d k"]]:
-        """Of texts, of images, and of both, about the means; divided by `count`."""
+        """Covariances of texts, of images, and of texts with images; divided by `count`."""
         x, y, n = self.text_mean, self.image_mean, self.count
         return (
             self.text_text / n - np.outer(x, x),
@@ -144,15 +145,18 @@ class Moments:
         )
 
 
-def moments(paired: Paired, among: Bool[np.ndarray, " n"] | None = None) -> Moments:
-    """The sums over the pairs of all images, or of those that `among` marks.
+def moments(paired: Paired, members: Bool[np.ndarray, " n"] | None = None) -> Moments:
+    """Sums over the pairs of all images, or of some, in one pass over texts and views.
 
-    Costs one pass over the distinct texts and one over the views, in blocks.
+    Args:
+      paired: the features.
+      members: true at the images to sum over, bool [n]; None for all.
     """
-    owner, rows = paired.owner, paired.rows
-    if among is not None:
-        owner, rows = owner[among[owner]], rows[among[owner]]
-    uses = np.bincount(rows, minlength=len(paired.text)).astype(np.float64)
+    image_index, text_index = paired.image_index, paired.text_index
+    if members is not None:
+        kept = members[image_index]
+        image_index, text_index = image_index[kept], text_index[kept]
+    uses = np.bincount(text_index, minlength=len(paired.text)).astype(np.float64)
     used = np.flatnonzero(uses)
     d, k = paired.text.shape[1], paired.image.shape[2]
     text_text, text_sum = np.zeros((d, d)), np.zeros(d)
@@ -163,10 +167,10 @@ def moments(paired: Paired, among: Bool[np.ndarray, " n"] | None = None) -> Mome
         x *= np.sqrt(uses[block])[:, None]
         text_text += x.T @ x
     image_image, image_sum, text_image = np.zeros((k, k)), np.zeros(k), np.zeros((d, k))
-    for chosen, begins, ends in _blocks(owner):
+    for chosen, begins, ends in _blocks(image_index):
         y = paired.images(chosen)
         counts = (ends - begins).astype(np.float64)
-        text = paired.text[rows[begins[0] : ends[-1]]].astype(np.float64)
+        text = paired.text[text_index[begins[0] : ends[-1]]].astype(np.float64)
         texts = np.add.reduceat(text, begins - begins[0], axis=0)
         mean = y.mean(axis=1)
         image_sum += counts @ mean
@@ -174,7 +178,7 @@ def moments(paired: Paired, among: Bool[np.ndarray, " n"] | None = None) -> Mome
         flat = (y * np.sqrt(counts / y.shape[1])[:, None, None]).reshape(-1, k)
         image_image += flat.T @ flat
     return Moments(
-        count=float(len(rows)),
+        count=float(len(text_index)),
         text_sum=text_sum,
         image_sum=image_sum,
         text_text=text_text,
@@ -183,16 +187,21 @@ def moments(paired: Paired, among: Bool[np.ndarray, " n"] | None = None) -> Mome
     )
 
 
-def _blocks(owner: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Images with a pair, each with where its pairs begin and end; views are in no block twice."""
-    chosen, begins = np.unique(owner, return_index=True)
-    ends = np.append(begins[1:], len(owner))
+def _blocks(image_index: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields blocks of images that have a pair, with the first and last index of their pairs."""
+    chosen, begins = np.unique(image_index, return_index=True)
+    ends = np.append(begins[1:], len(image_index))
     for start in range(0, len(chosen), _BLOCK):
         part = slice(start, start + _BLOCK)
         yield chosen[part], begins[part], ends[part]
 
 
 def by_fold(paired: Paired, fold: Integer[np.ndarray, " n"]) -> list[tuple[np.ndarray, Moments]]:
-    """For each fold, the images it holds and its moments."""
-    members = [fold == f for f in np.unique(fold)]
-    return [(among, moments(paired, among)) for among in members]
+    """Returns the members, bool [n], and the moments of each fold.
+
+    Args:
+      paired: the features.
+      fold: the fold of each image.
+    """
+    masks = [fold == f for f in np.unique(fold)]
+    return [(members, moments(paired, members)) for members in masks]

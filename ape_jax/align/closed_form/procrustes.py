@@ -19,12 +19,12 @@ from ape_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Procrustes:
-    """Two maps into one space, each orthonormal.
+    """Orthonormal maps of texts and images into one space.
 
     Attributes:
-      text: texts to the joint space [dim].
-      image: images to the joint space [dim].
-      dim: its width.
+      text: map from texts to the joint space [dim].
+      image: map from images to the joint space [dim].
+      dim: width of the joint space.
     """
 
     text: Affine
@@ -33,17 +33,26 @@ class Procrustes:
 
 
 def procrustes(paired: Paired | Moments, *, dim: int = 0) -> Procrustes:
-    """Rotates texts onto images: the orthogonal R that minimises |x R - y|^2, both sides centred.
+    """Finds the rotation R of texts onto images that minimises |x R - y|^2, both sides centred.
 
-    A side that is wider than `dim` is first brought to it by its principal components. A side that
-    has that width is left as it is.
+    A side wider than `dim` is first reduced to its `dim` principal components.
+
+    Example:
+      >>> from ape_jax.align.closed_form import from_rows
+      >>> x = np.random.default_rng(0).normal(size=(20, 2))
+      >>> fit = procrustes(from_rows(x, x[:, ::-1]))
+      >>> bool(np.allclose(fit.text(x), fit.image(x[:, ::-1])))
+      True
 
     Args:
-      paired: the features, or their sums.
-      dim: the joint width; 0 is the narrower side's.
+      paired: features of the training pairs, or their moments.
+      dim: width of the joint space, at most min(d, k); 0 for min(d, k).
+
+    Returns:
+      Maps of texts and images to the joint space.
 
     Raises:
-      UserError: for a joint width that a side does not have.
+      UserError: if `dim` exceeds the width of a side.
 
     References:
       Schönemann, `A Generalized Solution of the Orthogonal Procrustes Problem
@@ -54,7 +63,7 @@ def procrustes(paired: Paired | Moments, *, dim: int = 0) -> Procrustes:
         paired = moments(paired)
     most = min(paired.text_image.shape)
     if not 0 <= dim <= most:
-        raise UserError(f"dim is {dim}; the narrower side has {most}, write 0 to {most}.")
+        raise UserError(f"dim is {dim}; the narrower side has {most}, write 0 to {most}")
     return _Axes(paired).rotate(dim or most)
 
 
@@ -66,34 +75,37 @@ def procrustes_cv(
     seed: int = 0,
     limit: int = 1000,
 ) -> Procrustes:
-    """`procrustes` in the width that finds held-out images and texts best.
+    """Fits `procrustes` with the width that retrieves held-out images and texts best.
 
     Args:
-      paired: the features.
-      dims: the grid; None for 32, 64, 128 and so on up to the narrower side's.
-      folds: how many to draw (images that share a text are in one), or the fold of each image.
-      seed: of the draws.
-      limit: images that are looked for in a fold.
+      paired: features of the training pairs.
+      dims: grid of `dim`; None for 32, 64, 128 and so on up to min(d, k).
+      folds: number of folds, images that share a text in one, or the fold of each image [n].
+      seed: seed of the random folds and samples.
+      limit: maximum number of images to score per fold.
+
+    Returns:
+      The fit on all pairs, with the first width that `held_out.simplest` accepts.
 
     Raises:
-      UserError: as for `procrustes`, or where there is nothing to hold out.
+      UserError: as for `procrustes`, or if nothing can be held out.
     """
     paired.check()
     dims = held_out.widths(min(paired.text.shape[1], paired.image.shape[2]), dims)
-    parts = by_fold(paired, held_out.folds(paired, folds, seed))
-    whole = sum((part for _, part in parts[1:]), parts[0][1])
-    scores = np.zeros((len(parts), len(dims)))
-    for n, (among, part) in enumerate(parts):
-        axes = _Axes(whole - part)
-        out = held_out.sample(paired, among, limit, seed)
+    split = by_fold(paired, held_out.folds(paired, folds, seed))
+    total = sum((part for _, part in split[1:]), split[0][1])
+    scores = np.zeros((len(split), len(dims)))
+    for n, (members, part) in enumerate(split):
+        axes = _Axes(total - part)
+        out = held_out.sample(paired, members, limit, seed)
         for i, dim in enumerate(dims):
             fit = axes.rotate(dim)
             scores[n, i] = out.score(fit.image(out.image), fit.text(out.text))
-    return procrustes(whole, dim=dims[held_out.simplest(scores)[0]])
+    return procrustes(total, dim=dims[held_out.simplest(scores)[0]])
 
 
 class _Axes:
-    """The principal axes of both sides: every width is solved from them."""
+    """Principal axes of both sides, from which every width is solved."""
 
     def __init__(self, part: Moments):
         xx, yy, self._cross = part.covariances()

@@ -1,4 +1,4 @@
-"""Ridge regression from rows to rows, float64 arrays in and a map out."""
+"""Ridge regression between two float64 arrays with paired rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Integer
 
-from ape_jax.align.closed_form.folds import draw
+from ape_jax.align.closed_form.folds import assign
 from ape_jax.align.closed_form.paired import by_fold, from_rows
 from ape_jax.align.closed_form.ridge_pairs import Ridge, check_l2, chosen, grid
 from ape_jax.errors import UserError
@@ -16,29 +16,30 @@ from ape_jax.errors import UserError
 def ridge(
     x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n k"], l2: float, *, center: bool = True
 ) -> Ridge:
-    """Fits y from x: the kernel W that minimises |x W + b - y|^2 + l2 |W|^2, summed over rows.
+    """Fits the map x W + b that minimises |x W + b - y|^2 + l2 |W|^2, summed over rows.
 
     The bias b is not penalised. Solves a system of min(n, d) unknowns: the normal equations, or
-    with fewer rows than features their dual.
+    their dual if there are fewer rows than features.
 
     Example:
+      >>> import numpy as np
       >>> x = np.array([[0.0], [1.0], [2.0]])
       >>> fit = ridge(x, 3 * x + 1, 1e-9)
       >>> np.round(fit(np.array([[10.0]])), 4).item()
       31.0
 
     Args:
-      x: what to regress from (text features), float [n, d].
-      y: what to regress to (image features), float [n, k].
-      l2: weight of the squared kernel, positive; scikit-learn's `alpha`. As the errors are summed
-        and not averaged, it counts against n times the variance of the features.
-      center: fit a bias, by centring both sides; else the bias is zero.
+      x: inputs (text features), float [n, d].
+      y: targets (image features), float [n, k].
+      l2: weight of the squared kernel, positive; scikit-learn's `alpha`. Errors are summed and not
+        averaged, so it is relative to n times the variance of the features.
+      center: fit a bias by centring both sides; otherwise the bias is zero.
 
     Returns:
       The fitted map.
 
     Raises:
-      UserError: arrays that do not fit or are not finite, or an `l2` that is not positive.
+      UserError: if shapes do not match, values are not finite, or `l2` is not positive.
 
     References:
       Hoerl, Kennard, `Ridge Regression: Biased Estimation for Nonorthogonal Problems
@@ -65,14 +66,15 @@ def ridge_cv(
     seed: int = 0,
     center: bool = True,
 ) -> Ridge:
-    """`ridge`, with the l2 of a grid that predicts held-out rows best in mean squared error.
+    """Fits `ridge` with the l2 of a grid that has the least mean squared error on held-out rows.
 
-    Without `folds` each row is held out alone, in closed form (the leave-one-out residual is the
-    residual over 1 - h, h the diagonal of the hat matrix). Rows that repeat each other, as views
-    of one image or captions of one image do, then vouch for each other and the choice comes out too
-    small: give their `groups`, and 5 folds are drawn that keep each group on one side.
+    Without `folds` each row is held out by itself, in closed form: the leave-one-out residual is
+    the residual over 1 - h, with h the diagonal of the hat matrix. Rows that resemble each other
+    (views or captions of one image) then predict each other, and the chosen l2 is too small: pass
+    `groups`, and each group is held out together in one of 5 folds.
 
     Example:
+      >>> import numpy as np
       >>> rng = np.random.default_rng(0)
       >>> x = rng.normal(size=(100, 5))
       >>> y = x[:, :2] + 0.1 * rng.normal(size=(100, 2))
@@ -80,20 +82,20 @@ def ridge_cv(
       0.1
 
     Args:
-      x: what to regress from (text features), float [n, d], at least two rows.
-      y: what to regress to (image features), float [n, k].
-      l2s: the grid, positive. Without it, 33 values in equal ratios from 1e-6 to 1e2 times the
+      x: inputs (text features), float [n, d], at least two rows.
+      y: targets (image features), float [n, k].
+      l2s: grid of l2, positive. By default 33 values in equal ratios from 1e-6 to 1e2 times the
         largest eigenvalue of the (centred) x^T x.
-      folds: how many folds to draw, or which fold each row is held out in, integer [n].
-      groups: rows of equal value, integer [n], are held out together. Only where folds are drawn.
-      seed: of the folds that are drawn.
-      center: as for `ridge`.
+      folds: number of random folds, or the fold of each row, integer [n].
+      groups: rows of equal value are held out together, integer [n]; for random folds only.
+      seed: seed of the random folds.
+      center: fit a bias by centring both sides; otherwise the bias is zero.
 
     Returns:
-      The map fitted on all rows with the chosen l2, the first such if several are equally good.
+      The map fitted on all rows with the chosen l2, the first of several equally good ones.
 
     Raises:
-      UserError: as for `ridge`; or folds that leave nothing to hold out or to fit on.
+      UserError: as for `ridge`, or if the folds leave nothing to hold out or to fit on.
 
     References:
       Golub, Heath, Wahba, `Generalized Cross-Validation as a Method for Choosing a Good Ridge
@@ -107,7 +109,7 @@ def ridge_cv(
     l2s = np.asarray(l2s, np.float64)
     check_l2(l2s)
     if folds is not None:
-        fold = draw(len(x), folds, groups, seed)
+        fold = assign(len(x), folds, groups, seed)
         return chosen([part for _, part in by_fold(from_rows(x, y), fold)], l2s, center)
     errors = _leave_one_out_errors(x, y, l2s, center)
     return ridge(x, y, float(l2s[np.argmin(errors)]), center=center)
@@ -116,11 +118,11 @@ def ridge_cv(
 def _leave_one_out_errors(
     x: np.ndarray, y: np.ndarray, l2s: np.ndarray, center: bool
 ) -> Float[np.ndarray, " l"]:
-    """Summed squared leave-one-out residuals, for each l2."""
+    """Summed squared leave-one-out residuals of each l2."""
     if len(x) < 2:
-        raise UserError("ridge_cv was given 1 row; it needs at least 2, one of them to hold out.")
+        raise UserError("ridge_cv was given 1 row; it needs at least 2, one of them to hold out")
     x, y, _, _ = _centred(x, y, center)
-    # The bias, too, was fitted with the row that is left out: its share of the hat matrix.
+    # The bias, too, is fitted with the row that is left out: its share of the hat matrix.
     mean_share = 1 / len(x) if center else 0.0
     eigenvalues, basis = _principal(x)
     left = x @ basis
@@ -129,14 +131,14 @@ def _leave_one_out_errors(
     for l2 in l2s:
         residual = y - (left / (eigenvalues + l2)) @ right
         free = 1 - mean_share - (left**2 / (eigenvalues + l2)).sum(1)
-        # Where the fit goes through a row, nothing but rounding is left of both.
+        # If the fit interpolates a row, both are nothing but rounding.
         through = free.min() < 1e-9
         errors.append(np.inf if through else ((residual / free[:, None]) ** 2).sum())
     return np.array(errors)
 
 
 def _principal(x: np.ndarray) -> tuple[Float[np.ndarray, " r"], Float[np.ndarray, "d r"]]:
-    """Eigenvalues and eigenvectors of x^T x, those of its null space left out where n < d."""
+    """Eigenvalues and eigenvectors of x^T x, without its null space if n < d."""
     if len(x) < x.shape[1]:
         _, singular, basis = np.linalg.svd(x, full_matrices=False)
         return singular**2, basis.T
@@ -161,10 +163,10 @@ def _checked(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or not x.size or not y.size:
         raise UserError(
-            f"x has shape {x.shape} and y {y.shape}; ridge needs [n, d] and [n, k], n at least 1."
+            f"x has shape {x.shape} and y {y.shape}; ridge needs [n, d] and [n, k], n at least 1"
         )
     for name, values in (("x", x), ("y", y)):
         if not np.isfinite(values).all():
             row = int(np.argmin(np.isfinite(values).all(1)))
-            raise UserError(f"{name} is not finite in row {row}; encode the features again.")
+            raise UserError(f"{name} is not finite in row {row}; encode the features again")
     return x, y

@@ -1,4 +1,4 @@
-"""Ridge regression between the texts and images of pairs, from sums over them."""
+"""Ridge regression between the texts and images of pairs, from sums over the pairs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from ape_jax.align.closed_form.affine import Affine
-from ape_jax.align.closed_form.folds import draw
+from ape_jax.align.closed_form.folds import assign
 from ape_jax.align.closed_form.paired import Moments, Paired, by_fold, moments
 from ape_jax.align.closed_form.solution import L2, Solution, linear_head, on_both
 from ape_jax.align.heads.linear import IDENTITY, LINEAR
@@ -22,10 +22,10 @@ _BLOCK = 4096  # Images whose features are converted to f32 together.
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ridge(Affine):
-    """A fitted map.
+    """An affine map fitted by ridge regression.
 
     Attributes:
-      l2: the regulariser that it was fitted with.
+      l2: weight of the squared kernel in the fit.
     """
 
     l2: float
@@ -39,17 +39,28 @@ def ridge_pairs(
     seed: int = 0,
     towards: Literal["image", "text"] = "image",
 ) -> Ridge:
-    """Ridge between texts and images, every caption of an image a row.
+    """Fits ridge regression between texts and images, with one row per caption of an image.
 
-    The same as `ridge_cv` on the rows written out, with images that share a text held out together.
+    Equals `ridge_cv` on the [p, d] and [p, k] arrays of pairs, which are never made. Images that
+    share a text are held out together.
+
+    Example:
+      >>> from ape_jax.align.closed_form import from_rows
+      >>> x = np.array([[0.0], [1.0], [2.0]])
+      >>> fit = ridge_pairs(from_rows(x, 3 * x + 1), l2=1e-9)
+      >>> np.round(fit(np.array([[10.0]])), 4).item()
+      31.0
 
     Args:
-      paired: the features.
-      towards: `image` maps texts to images, views averaged; `text` maps images to texts, every view
-        a row.
-      l2: as for `ridge`; None chooses it as `ridge_cv` does with folds.
-      folds: how many to draw, or the fold of each image.
-      seed: of the draw.
+      paired: features of the training pairs.
+      towards: "image" maps texts to images, averaged over views; "text" maps images to texts, with
+        one row per view.
+      l2: weight of the squared kernel, positive; None to choose it by cross-validation.
+      folds: number of random folds, or the fold of each image, integer [n].
+      seed: seed of the random folds.
+
+    Returns:
+      The map fitted on all pairs.
 
     Raises:
       UserError: as for `ridge_cv`.
@@ -61,23 +72,29 @@ def ridge_pairs(
         return _solve(turn(moments(paired)), l2, center=True)
     if isinstance(folds, int):
         folds = min(folds, len(paired))
-    fold = draw(len(paired), folds, paired.groups(), seed)
+    fold = assign(len(paired), folds, paired.groups(), seed)
     return chosen([turn(part) for _, part in by_fold(paired, fold)], None, center=True)
 
 
-def chosen(parts: list[Moments], l2s: np.ndarray | None, center: bool) -> Ridge:
-    """The fit to all parts with the l2 that does best on each part when fitted to the others."""
-    whole = sum(parts[1:], parts[0])
+def chosen(folds: list[Moments], l2s: np.ndarray | None, center: bool) -> Ridge:
+    """Fits all folds with the l2 that has the least error on each fold if fitted to the others.
+
+    Args:
+      folds: moments of each fold.
+      l2s: grid of l2; None for `grid`.
+      center: fit a bias.
+    """
+    total = sum(folds[1:], folds[0])
     if l2s is None:
-        l2s = grid(np.linalg.eigvalsh(_sums(whole, center)[0])[-1])
-    errors = sum(_held_out_errors(whole - out, out, l2s, center) for out in parts)
-    return _solve(whole, float(l2s[np.argmin(errors)]), center)
+        l2s = grid(np.linalg.eigvalsh(_sums(total, center)[0])[-1])
+    errors = sum(_held_out_errors(total - out, out, l2s, center) for out in folds)
+    return _solve(total, float(l2s[np.argmin(errors)]), center)
 
 
-def _solve(whole: Moments, l2: float, center: bool) -> Ridge:
-    xx, xy = _sums(whole, center)
+def _solve(total: Moments, l2: float, center: bool) -> Ridge:
+    xx, xy = _sums(total, center)
     kernel = np.linalg.solve(xx + l2 * np.eye(len(xx)), xy)
-    bias = whole.image_mean - whole.text_mean @ kernel if center else np.zeros(xy.shape[1])
+    bias = total.image_mean - total.text_mean @ kernel if center else np.zeros(xy.shape[1])
     return Ridge(kernel=kernel, bias=bias, l2=float(l2))
 
 
@@ -92,7 +109,7 @@ def _sums(part: Moments, center: bool) -> tuple[np.ndarray, np.ndarray]:
 def _held_out_errors(
     fitted: Moments, out: Moments, l2s: np.ndarray, center: bool
 ) -> Float[np.ndarray, " l"]:
-    """Mean squared errors on `out` of the fit to `fitted`, for each l2; from the sums alone."""
+    """Mean squared errors of each l2 on `out` when fitted to `fitted`, from the sums alone."""
     xx, xy = _sums(fitted, center)
     eigenvalues, basis = np.linalg.eigh(xx)
     eigenvalues = np.maximum(eigenvalues, 0)
@@ -114,7 +131,7 @@ def _held_out_errors(
 
 
 def grid(top: float) -> Float[np.ndarray, " l"]:
-    """33 values in equal ratios from 1e-6 to 1e2 times the largest eigenvalue."""
+    """Returns 33 values in equal ratios from 1e-6 to 1e2 times `top`, the largest eigenvalue."""
     return (top or 1.0) * np.geomspace(1e-6, 1e2, 33)
 
 
@@ -122,30 +139,30 @@ def check_l2(l2s: Sequence[float] | np.ndarray) -> None:
     """Raises UserError unless all are positive."""
     values = np.asarray(l2s, np.float64)
     if not values.size or not (values > 0).all() or not np.isfinite(values).all():
-        raise UserError(f"l2 is {list(map(float, values.ravel()))[:5]}; write positive numbers.")
+        raise UserError(f"l2 is {list(map(float, values.ravel()))[:5]}; write positive numbers")
 
 
 def _to_images(paired: Paired, *, width: int, l2: float) -> Solution:
-    """From texts to directions of images: the squared loss then speaks of the cosine.
+    """Fits texts to images of unit length, so that the squared error is a function of the cosine.
 
-    With a squared loss the average over an image's views says as much as one target a view.
+    The mean over the views of an image is the target: the fit equals that with one row per view.
     """
     targets = np.empty((len(paired), 1, paired.image.shape[2]), np.float32)
     for start in range(0, len(paired), _BLOCK):
-        part = np.arange(start, min(start + _BLOCK, len(paired)))
-        views = paired.images(part).astype(np.float32)
+        block = np.arange(start, min(start + _BLOCK, len(paired)))
+        views = paired.images(block).astype(np.float32)
         length = np.maximum(np.linalg.norm(views, axis=-1, keepdims=True), 1e-12)
-        targets[part, 0] = (views / length).mean(axis=1)
-    targets = dataclasses.replace(paired, image=targets, center=None, spread=None)
+        targets[block, 0] = (views / length).mean(axis=1)
+    targets = dataclasses.replace(paired, image=targets, mean=None, std=None)
     fit = ridge_pairs(targets, l2=l2 or None)
     record = {"l2": fit.l2, "width": len(fit.bias)}
     return Solution(record=record, heads={"text_head": linear_head(fit)})
 
 
 def _to_texts(paired: Paired, *, width: int, l2: float) -> Solution:
-    """From images to texts, both about their means: no direction that texts lack counts."""
+    """Fits images to texts, both centred: image directions that no text has are ignored."""
     fit = ridge_pairs(paired, l2=l2 or None, towards="text")
-    # The fit maps the mean image to the mean text, which both sides then leave out.
+    # The fit maps the mean image to the mean text, which is subtracted from both sides.
     mean = moments(paired).text_mean
     image = Affine(kernel=fit.kernel, bias=fit.bias - mean)
     text = Affine(kernel=np.eye(len(mean)), bias=-mean)

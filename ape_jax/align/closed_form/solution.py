@@ -1,4 +1,4 @@
-"""What a closed form gives: the parameters of heads, and the record of how they were found."""
+"""Result of a closed form: parameters of the heads and a record of the hyperparameters."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from jaxtyping import PyTree
 from ape_jax.align.closed_form.affine import Affine
 from ape_jax.config.fields import number
 
-# Keys that several closed forms share; at the default, held-out pairs choose.
+# Config keys shared by several closed forms; the default is chosen by cross-validation.
 L2 = number(0.0, 0.0)
 POWER = number(-1.0, -1.0, 16.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Solution:
-    """Solved heads.
+    """Parameters of heads that a closed form has solved.
 
     Attributes:
-      record: JSON: what was chosen, with the joint `width` among it, and what the heads must be
-        made with.
-      heads: parameters f32, `image_head` and `text_head`; a head without any is not there.
+      record: JSON object with the chosen hyperparameters, among them the joint `width`, from which
+        the heads are built.
+      heads: f32 parameters of `image_head` and `text_head`; heads without parameters are absent.
     """
 
     record: Mapping[str, Any]
@@ -32,15 +32,15 @@ class Solution:
 
 
 def on_both(text: Affine, image: Affine, record: Mapping[str, Any]) -> Solution:
-    """A solution that is a linear map on each side."""
+    """Makes a solution from one linear map on each side."""
     heads = {"text_head": linear_head(text), "image_head": linear_head(image)}
     return Solution(record=record, heads=heads)
 
 
 def linear_head(fit: Affine) -> PyTree:
-    """The parameters of a linear head, as long as initial ones: cosines do not see the factor.
+    """Parameters of a linear head, scaled to the norm of initial parameters.
 
-    An optimizer does: a kernel of another size would learn at another rate.
+    The scale does not change cosines, but it sets the effective learning rate of later training.
     """
     factor = 1 / np.sqrt(len(fit.kernel) * np.mean(fit.kernel**2) or 1.0)
     arrays = {"kernel": fit.kernel * factor, "bias": fit.bias * factor}

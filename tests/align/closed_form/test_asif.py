@@ -49,7 +49,7 @@ def test_similarities_are_those_of_centred_unit_vectors(world):
 def test_an_anchor_is_the_average_of_an_images_views_and_captions(rng):
     text, image = rng.normal(size=(3, 4)), rng.normal(size=(2, 5, 6))
     pairs = closed_form.Paired(
-        text=text, image=image, rows=np.array([0, 2, 1]), owner=np.array([0, 0, 1])
+        text=text, image=image, text_index=np.array([0, 2, 1]), image_index=np.array([0, 0, 1])
     )
     fit = closed_form.asif(pairs, 2, 1.0)
     captions = np.stack([(text[0] + text[2]) / 2, text[1]])

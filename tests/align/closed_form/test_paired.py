@@ -15,21 +15,21 @@ from ape_jax.evaluators.retrieval import retrieval_metrics
 @pytest.fixture
 def pairs(rng):
     """40 images of 3 views; 0 to 3 captions each out of 50 texts, some of them shared."""
-    owner = np.sort(rng.integers(0, 40, 80))
+    image_index = np.sort(rng.integers(0, 40, 80))
     return closed_form.Paired(
         text=rng.normal(size=(50, 5)).astype(np.float32),
         image=rng.normal(size=(40, 3, 7)).astype(np.float32),
-        rows=rng.integers(0, 50, 80),
-        owner=owner,
-        center=np.full(7, 0.5, np.float32),
-        spread=np.linspace(1, 2, 7, dtype=np.float32),
+        text_index=rng.integers(0, 50, 80),
+        image_index=image_index,
+        mean=np.full(7, 0.5, np.float32),
+        std=np.linspace(1, 2, 7, dtype=np.float32),
     )
 
 
 def written_out(pairs):
-    image = (pairs.image.astype(np.float64) - pairs.center) / pairs.spread
-    x = np.repeat(pairs.text[pairs.rows], image.shape[1], axis=0).astype(np.float64)
-    return x, image[pairs.owner].reshape(len(x), -1)
+    image = (pairs.image.astype(np.float64) - pairs.mean) / pairs.std
+    x = np.repeat(pairs.text[pairs.text_index], image.shape[1], axis=0).astype(np.float64)
+    return x, image[pairs.image_index].reshape(len(x), -1)
 
 
 def test_moments_are_those_of_every_caption_beside_every_view(pairs):
@@ -72,9 +72,14 @@ def test_ridge_towards_texts_is_scikit_learns_on_every_view(pairs):
 
 def test_half_precision_is_read_as_it_is(pairs):
     narrow = pairs.image.astype(ml_dtypes.bfloat16)
-    a = closed_form.Paired(text=pairs.text, image=narrow, rows=pairs.rows, owner=pairs.owner)
+    a = closed_form.Paired(
+        text=pairs.text, image=narrow, text_index=pairs.text_index, image_index=pairs.image_index
+    )
     b = closed_form.Paired(
-        text=pairs.text, image=narrow.astype(np.float32), rows=pairs.rows, owner=pairs.owner
+        text=pairs.text,
+        image=narrow.astype(np.float32),
+        text_index=pairs.text_index,
+        image_index=pairs.image_index,
     )
     np.testing.assert_array_equal(
         closed_form.moments(a).image_image, closed_form.moments(b).image_image
@@ -82,8 +87,10 @@ def test_half_precision_is_read_as_it_is(pairs):
 
 
 def test_images_that_share_texts_are_linked_along_chains():
-    rows, owner = np.array([0, 1, 1, 2, 3, 2, 4]), np.array([0, 0, 1, 1, 2, 3, 4])
-    np.testing.assert_array_equal(folds.linked(rows, owner, 8), [0, 0, 2, 0, 4, 5, 6, 7])
+    text_index, image_index = np.array([0, 1, 1, 2, 3, 2, 4]), np.array([0, 0, 1, 1, 2, 3, 4])
+    np.testing.assert_array_equal(
+        folds.linked(text_index, image_index, 8), [0, 0, 2, 0, 4, 5, 6, 7]
+    )
 
 
 def test_where_sharing_links_nearly_all_each_stands_alone():
@@ -92,10 +99,10 @@ def test_where_sharing_links_nearly_all_each_stands_alone():
 
 def test_a_sample_of_a_fold_keeps_its_own_captions_only(pairs):
     out = held_out.sample(pairs, np.arange(40) < 20, limit=8, seed=0)
-    assert len(out.image) == 8 and len(np.unique(out.owner)) == 8
-    for owner, row in zip(out.owner, out.rows):
-        image = int(np.argmin(np.abs(pairs.images(np.arange(40))[:, 0] - out.image[owner]).sum(1)))
-        texts = pairs.text[pairs.rows[pairs.owner == image]]
+    assert len(out.image) == 8 and len(np.unique(out.image_index)) == 8
+    for index, row in zip(out.image_index, out.text_index):
+        image = int(np.argmin(np.abs(pairs.images(np.arange(40))[:, 0] - out.image[index]).sum(1)))
+        texts = pairs.text[pairs.text_index[pairs.image_index == image]]
         assert (np.abs(texts - out.text[row]).sum(1) < 1e-6).any()
 
 
@@ -103,8 +110,8 @@ def test_the_score_is_the_mean_reciprocal_rank_both_ways():
     out = held_out.HeldOut(
         image=np.zeros((2, 1)),
         text=np.zeros((3, 1)),
-        rows=np.array([0, 1, 2]),
-        owner=np.array([0, 0, 1]),
+        text_index=np.array([0, 1, 2]),
+        image_index=np.array([0, 0, 1]),
     )
     scores = np.array([[0.1, 0.9, 0.5], [0.2, 0.3, 0.1]])
     # Images find theirs at ranks 1 and 3; texts at 2, 1 and 2.
@@ -114,16 +121,19 @@ def test_the_score_is_the_mean_reciprocal_rank_both_ways():
 def test_the_score_ranks_as_the_evaluation_does(rng):
     zimg, ztxt = (rng.normal(size=(30, 6)).astype(np.float32) for _ in range(2))
     zimg, ztxt = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (zimg, ztxt))
-    place = np.arange(30)
-    out = held_out.HeldOut(image=zimg, text=ztxt, rows=place, owner=place)
-    metrics = retrieval_metrics(zimg, ztxt, place)
+    index = np.arange(30)
+    out = held_out.HeldOut(image=zimg, text=ztxt, text_index=index, image_index=index)
+    metrics = retrieval_metrics(zimg, ztxt, index)
     low = (metrics["i2t_r1"] + metrics["t2i_r1"]) / 2
     assert low <= out.score(zimg, ztxt) <= low + (1 - low) / 2
 
 
 def test_images_out_of_order_are_refused(pairs):
     bad = closed_form.Paired(
-        text=pairs.text, image=pairs.image, rows=pairs.rows, owner=pairs.owner[::-1]
+        text=pairs.text,
+        image=pairs.image,
+        text_index=pairs.text_index,
+        image_index=pairs.image_index[::-1],
     )
     with pytest.raises(UserError, match="ascending"):
         closed_form.cca(bad, 0.1)

@@ -80,10 +80,10 @@ def test_given_folds_choose_and_fit_as_scikit_learn(n, d, noise):
 
 def test_drawn_folds_are_balanced_and_keep_groups_together():
     groups = np.repeat(np.arange(23), 3)
-    fold = folds.draw(69, 5, groups, seed=0)
+    fold = folds.assign(69, 5, groups, seed=0)
     assert (fold.reshape(23, 3) == fold[::3, None]).all()
     assert np.ptp(np.bincount(fold)) <= 3
-    assert not np.array_equal(fold, folds.draw(69, 5, groups, seed=1))
+    assert not np.array_equal(fold, folds.assign(69, 5, groups, seed=1))
 
 
 def test_groups_regularise_more_where_rows_repeat_each_other():
