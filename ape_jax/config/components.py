@@ -83,6 +83,33 @@ class ClosedFormSpec:
     settings: Callable[[Mapping[str, Any] | None], Mapping[str, Any]] = lambda record: {}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossSpec:
+    """Declaration of a contrastive loss.
+
+    Attributes:
+      name: in `loss.name`.
+      title: what tables and docs call it.
+      function: maps unit embeddings zimg and ztxt [B, E], the scale and, with `bias`, the bias to a
+        scalar. Takes the keywords ids, text_ids, groups, mesh and impl, as `align.losses.softmax`
+        does, and its own keys by name.
+      keys: keys of `loss` that have an effect with it alone.
+      bias: whether the logits have a bias, trained where the scale is; a key `bias` among `keys` is
+        what it starts from.
+    """
+
+    name: str
+    title: str
+    function: Callable[..., Any]
+    keys: Mapping[str, Field] = dataclasses.field(default_factory=dict)
+    bias: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The keys that the function takes by name."""
+        return tuple(key for key in self.keys if key != "bias")
+
+
 _HEADS, _CLOSED = "ape_jax.align.heads", "ape_jax.align.closed_form"
 HEADS: Registry[HeadSpec] = Registry(
     "head",
@@ -106,6 +133,13 @@ CLOSED_FORMS: Registry[ClosedFormSpec] = Registry(
         "cca": f"{_CLOSED}.cca:CCA",
         "procrustes": f"{_CLOSED}.procrustes:PROCRUSTES",
         "asif": f"{_CLOSED}.asif:ASIF",
+    },
+)
+LOSSES: Registry[LossSpec] = Registry(
+    "loss",
+    {
+        "softmax": "ape_jax.align.losses.softmax_loss:SOFTMAX",
+        "sigmoid": "ape_jax.align.losses.sigmoid_loss:SIGMOID",
     },
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ape_jax.config import start_rules, tune
-from ape_jax.config.components import HEADS, declared_keys, heads_of, text_parts
+from ape_jax.config.components import HEADS, LOSSES, declared_keys, heads_of, text_parts
 from ape_jax.config.experiment import Config
 from ape_jax.config.precomputed import is_precomputed
 from ape_jax.errors import UserError
@@ -222,17 +222,14 @@ def _check_no_effect(config: Config, defaults: Mapping[str, Any]) -> None:
         head = config.side(side).head
         why = f"{side}.head.name={head.name!r}"
         used = declared_keys(text_parts(head.name).values())
-        for key in sorted(set(head.keys()) - {"name"} - set(used)):
+        for key in sorted(set(head.declared) - set(used)):
             unused[f"{side}.head.{key}"] = (head[key], why)
     if not any(part.pooled for part in text_parts(config.text.head.name).values()):
         unused["text.pooling"] = (config.text.pooling, why)
     if config.image.tune == config.text.tune == "frozen":
         unused["train.remat"] = (config.train.remat, "image.tune=text.tune='frozen'")
-    if config.loss.name == "softmax":
-        for key in ("bias", "normalize"):
-            unused[f"loss.{key}"] = (config.loss[key], "loss.name='softmax'")
-    else:
-        unused["loss.smoothing"] = (config.loss.smoothing, f"loss.name={config.loss.name!r}")
+    for key in sorted(set(config.loss.declared) - set(LOSSES[config.loss.name].keys)):
+        unused[f"loss.{key}"] = (config.loss[key], f"loss.name={config.loss.name!r}")
     if config.start.model and config.loss.learn_scale:
         unused["loss.scale"] = (config.loss.scale, f"start.model={config.start.model!r}")
     if config.loss.negatives == "global":
@@ -241,7 +238,7 @@ def _check_no_effect(config: Config, defaults: Mapping[str, Any]) -> None:
         unused["cache.text"] = (config.cache.text, f"text.tune={config.text.tune!r}")
     form = config.closed_form
     why = f"method={config.method!r} and start.method={config.start.method!r}"
-    for key in set(config.closed.keys()) - set(form.keys if form else ()):
+    for key in sorted(set(config.closed.declared) - set(form.keys if form else ())):
         unused[f"closed.{key}"] = (config.closed[key], why)
     if is_precomputed(config.text.tower):
         for key in ("max_length", "prefix"):

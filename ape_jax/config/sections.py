@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Literal, get_args
 
 from ape_jax.config import placement, tune
-from ape_jax.config.components import CLOSED_FORMS, component, declared_keys, heads_of
+from ape_jax.config.components import CLOSED_FORMS, LOSSES, component, declared_keys, heads_of
 from ape_jax.config.fields import (
     Field,
     choice,
@@ -34,9 +34,7 @@ ParamDtype = Literal["float32", "bfloat16", "int8"]
 OnError = Literal["error", "skip"]
 CachePlace = Literal["auto", "device", "host"]
 Remat = Literal["none", "blocks", "all_but_products"]
-Loss = Literal["softmax", "sigmoid"]
 Same = Literal["image", "image+caption", "none"]
-Normalize = Literal["batch", "square"]
 LossImpl = Literal["auto", "dense", "ring"]
 Colour = tuple[int, int, int]
 
@@ -231,24 +229,26 @@ class EvalConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LossConfig(Section):
-    """The contrastive loss, its scale and its bias."""
+class LossConfig(OpenSection):
+    """The contrastive loss, which declares further keys, and its scale."""
 
-    name: Loss = key(choice(*get_args(Loss)))
+    name: str = key(component("softmax", lambda: LOSSES))
     # Which pairs are not negatives of each other: those that share an image, or a caption too.
     same: Same = key(choice(*get_args(Same)))
     # 'local' is LilT's: a batch in `local_groups` parts, of which none sees another.
     negatives: Literal["global", "local"] = key(choice("global", "local"))
     local_groups: int = key(integer(0, 0, 2**20))
-    smoothing: float = key(number(0.0, 0.0, 0.99))  # Of softmax's labels.
-    normalize: Normalize = key(choice(*get_args(Normalize)))  # What sigmoid's sum is divided by.
     positives: int = key(integer(1, 1, 64))  # Captions an image and step.
     # One matrix of all logits, or tiles of it round a ring of devices; 'auto' by size.
     impl: LossImpl = key(choice(*get_args(LossImpl)))
     scale: float = key(number(1 / 0.07, 1e-3, 1e3))
     scale_max: float = key(number(100.0, 1e-3, 1e4))
     learn_scale: bool = key(flag(True))
-    bias: float = key(number(0.0, -100.0, 100.0))
+
+    @classmethod
+    def declarations(cls) -> Mapping[str, Field]:
+        """The keys of losses."""
+        return declared_keys(LOSSES.values())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

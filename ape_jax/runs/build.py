@@ -15,7 +15,7 @@ from ape_jax.align import heads
 from ape_jax.align.model import Model, Side
 from ape_jax.align.tuning import peft
 from ape_jax.config import Config
-from ape_jax.config.components import SideName, text_parts
+from ape_jax.config.components import LOSSES, SideName, text_parts
 from ape_jax.config.sections import ImageConfig, TextConfig
 from ape_jax.errors import UserError
 from ape_jax.towers.loading import read
@@ -103,7 +103,7 @@ def make_model(config: Config, towers: Towers, solved: Mapping[str, Any] | None 
         scale=config.loss.scale,
         scale_max=config.loss.scale_max,
         learn_scale=config.loss.learn_scale,
-        bias=config.loss.bias if config.loss.name == "sigmoid" else None,
+        bias=config.loss.bias if LOSSES[config.loss.name].bias else None,
         standardize=config.image.standardize,
     )
     _check_tune("image", model.image, towers.params)

@@ -1,11 +1,7 @@
 """Contrastive losses over the global batch."""
 
-from ape_jax.align.losses.contrastive import (
-    chosen,
-    sigmoid,
-    sigmoid_reference,
-    softmax,
-    softmax_reference,
-)
+from ape_jax.align.losses.contrastive import chosen
+from ape_jax.align.losses.sigmoid_loss import sigmoid, sigmoid_reference
+from ape_jax.align.losses.softmax_loss import softmax, softmax_reference
 
 __all__ = ["chosen", "sigmoid", "sigmoid_reference", "softmax", "softmax_reference"]

@@ -11,9 +11,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from ape_jax.align.losses import contrastive
 from ape_jax.align.losses.contrastive import Scalar
 from ape_jax.align.losses.negatives import Ids
+from ape_jax.config.components import LOSSES
 from ape_jax.config.sections import LossConfig
 from ape_jax.errors import UserError
 
@@ -27,12 +27,11 @@ class Objective:
       loss = objective(zimg, ztxt, scale, bias, objective.ids(batch), mesh)
 
     Attributes:
-      name: `softmax` or `sigmoid`.
+      name: of a loss, such as `softmax`.
       same: which pairs are not negatives of each other: those that share an `image`, those that
         share an image or have one text between them (`image+caption`), or `none`. In `none`, other
         captions of an image are its negatives, as in LilT's code.
-      smoothing: label smoothing of softmax.
-      normalize: of sigmoid, the sum divided by the `batch` or by its `square`.
+      options: what the loss itself declares, by name: softmax's `smoothing`, sigmoid's `normalize`.
       positives: P, captions an image. The loss is the mean of P losses, of the images and their
         p-th captions; SAIL has two.
       groups: 1 for the global loss, else into how many runs of consecutive pairs the batch falls
@@ -40,10 +39,9 @@ class Objective:
       impl: `auto`, `dense` or `ring`, as `losses.softmax` has it.
     """
 
-    name: Literal["softmax", "sigmoid"] = "softmax"
+    name: str = "softmax"
     same: Literal["image", "image+caption", "none"] = "image"
-    smoothing: float = 0.0
-    normalize: Literal["batch", "square"] = "batch"
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     positives: int = 1
     groups: int = 1
     impl: Literal["auto", "dense", "ring"] = "auto"
@@ -76,7 +74,7 @@ class Objective:
           zimg: unit-length image embeddings.
           ztxt: of the captions, the P of an image after each other: [B * P, E].
           scale: the inverse temperature.
-          bias: of sigmoid.
+          bias: of a loss with one, such as sigmoid.
           ids: as `ids` gives them, or mixed.
           mesh: the devices that the batch is sharded over.
         """
@@ -110,11 +108,13 @@ class Objective:
     ) -> Float[Array, ""]:
         how: dict[str, Any] = {"groups": self.groups, "mesh": mesh, "impl": self.impl}
         how |= {"ids": ids, "text_ids": text_ids}
-        if self.name == "sigmoid":
+        spec = LOSSES[self.name]
+        scalars: tuple[Scalar, ...] = (scale,)
+        if spec.bias:
             if bias is None:
-                raise ValueError("the sigmoid loss has a bias")
-            return contrastive.sigmoid(zimg, ztxt, scale, bias, normalize=self.normalize, **how)
-        return contrastive.softmax(zimg, ztxt, scale, smoothing=self.smoothing, **how)
+                raise ValueError(f"the {self.name} loss has a bias")
+            scalars = (scale, bias)
+        return spec.function(zimg, ztxt, *scalars, **self.options, **how)
 
 
 def from_config(config: LossConfig) -> Objective:
@@ -122,8 +122,7 @@ def from_config(config: LossConfig) -> Objective:
     return Objective(
         name=config.name,
         same=config.same,
-        smoothing=config.smoothing,
-        normalize=config.normalize,
+        options={key: config[key] for key in LOSSES[config.name].options},
         positives=config.positives,
         groups=config.local_groups if config.negatives == "local" else 1,
         impl=config.impl,

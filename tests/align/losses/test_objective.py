@@ -48,7 +48,7 @@ def test_one_caption_under_two_images_is_no_negative_of_either(rng):
 
 def test_several_positives_are_the_mean_of_their_losses(rng):
     zimg, ztxt = unit(rng, B, E), unit(rng, B, 3, E)
-    made = Objective(name="sigmoid", positives=3, normalize="square")
+    made = Objective(name="sigmoid", positives=3, options={"normalize": "square"})
     scale, bias = jnp.float32(5.0), jnp.float32(-2.0)
     value = made(zimg, ztxt.reshape(-1, E), scale, bias, INDEX)
     parts = [
@@ -78,7 +78,8 @@ def test_a_caption_is_compared_with_every_caption_of_the_other_image(rng):
 
 def test_a_name_is_a_plain_objective():
     assert objective.named("sigmoid") == Objective(name="sigmoid")
-    assert objective.named(Objective(smoothing=0.1)) == Objective(smoothing=0.1)
+    smoothed = Objective(options={"smoothing": 0.1})
+    assert objective.named(smoothed) is smoothed
 
 
 def test_groups_that_do_not_fit_name_the_key():

@@ -1,0 +1,132 @@
+"""SigLIP's sigmoid loss, and its definition beside it."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from ape_jax.align.losses import ring_losses
+from ape_jax.align.losses.contrastive import (
+    Embeddings,
+    Scalar,
+    check,
+    chosen,
+    cosines_of,
+    diagonal,
+    ring_of,
+)
+from ape_jax.align.losses.negatives import (
+    Ids,
+    check_ids,
+    not_negatives_reference,
+    which_negatives,
+)
+from ape_jax.config.components import LossSpec
+from ape_jax.config.fields import choice, number
+from ape_jax.errors import UserError
+
+NORMALIZATIONS = ("batch", "square")
+
+
+def sigmoid(
+    zimg: Embeddings,
+    ztxt: Embeddings,
+    scale: Scalar,
+    bias: Scalar,
+    *,
+    ids: Ids | None = None,
+    text_ids: Ids | None = None,
+    groups: int = 1,
+    normalize: str = "batch",
+    mesh: Mesh | None = None,
+    impl: str = "auto",
+) -> Float[Array, ""]:
+    """The sigmoid contrastive loss of SigLIP, over the global batch.
+
+    Every image with every text is one binary question, "are they a pair?"; the losses of all B^2
+    questions are summed and divided by B (SigLIP) or by B^2 (SAIL), also where some are not asked:
+    those between pairs that share an id.
+
+    Example:
+      >>> z = jnp.eye(4)
+      >>> round(float(sigmoid(z, z, 20.0, -10.0)), 5)
+      0.00018
+
+    Args:
+      zimg: image embeddings, f32 (or bf16) [B, e], unit length. B is the global batch; under a mesh
+        the array may be sharded over it by rows.
+      ztxt: text embeddings of the same pairs, [B, e], unit length.
+      scale: what cosines are multiplied by, a scalar.
+      bias: what is added to the scaled cosines, a scalar; SigLIP starts from -10.
+      ids: as for `softmax`.
+      text_ids: as for `softmax`.
+      groups: as for `softmax`; "square" then divides by the B^2 / groups questions within them.
+      normalize: "batch" divides by B, "square" by B^2.
+      mesh: as for `softmax`.
+      impl: as for `softmax`.
+
+    Returns:
+      The loss, an f32 scalar.
+
+    Raises:
+      UserError: an unknown `impl` or `normalize`, shapes that do not fit, or a batch that does not
+        divide over the mesh or into the groups.
+
+    References:
+      Zhai et al., `Sigmoid Loss for Language Image Pre-Training
+      <https://arxiv.org/abs/2303.15343>`_, 2023 (section 3.2).
+    """
+    check(zimg, ztxt, mesh, impl)
+    check_ids(len(zimg), ids, text_ids, groups)
+    divisor = _divisor(len(zimg), normalize, groups)
+    if chosen(impl, len(zimg), mesh) == "ring":
+        ring, both = ring_of(len(zimg), ids, text_ids, groups, mesh)
+        scalars = jnp.float32(scale), jnp.float32(bias)
+        return ring_losses.sigmoid(ring, divisor, zimg, ztxt, *scalars, both)
+    negative = which_negatives(len(zimg), ids, text_ids, groups, mesh)
+    cosines = cosines_of(zimg, ztxt, mesh)
+
+    # Without the checkpoint a second [B, B] matrix, the sigmoid, is kept for the backward pass.
+    @jax.checkpoint
+    def unlike(cosines: Array, scale: Array, bias: Array) -> Array:
+        return jnp.where(negative, jax.nn.softplus(cosines * scale + bias), 0).sum()
+
+    alike = jax.nn.softplus(-(diagonal(zimg, ztxt, mesh) * scale + bias)).sum()
+    return (unlike(cosines, scale, bias) + alike) / divisor
+
+
+def sigmoid_reference(
+    zimg: Embeddings,
+    ztxt: Embeddings,
+    scale: Scalar,
+    bias: Scalar,
+    *,
+    ids: Ids | None = None,
+    text_ids: Ids | None = None,
+    groups: int = 1,
+    normalize: str = "batch",
+) -> Float[Array, ""]:
+    """Reference implementation: one device, dense. Same arguments as `sigmoid`."""
+    logits = scale * jnp.matmul(zimg, ztxt.T, precision="highest") + bias
+    terms = -jax.nn.log_sigmoid(jnp.where(jnp.eye(len(zimg), dtype=bool), logits, -logits))
+    terms = jnp.where(not_negatives_reference(len(zimg), ids, text_ids, groups), 0, terms)
+    return terms.sum() / _divisor(len(zimg), normalize, groups)
+
+
+def _divisor(batch: int, normalize: str, groups: int) -> int:
+    """What the sum over the questions of a batch is divided by."""
+    if normalize not in NORMALIZATIONS:
+        known = " or ".join(f'"{name}"' for name in NORMALIZATIONS)
+        raise UserError(f'normalize="{normalize}" is not known; write {known}.')
+    return batch if normalize == "batch" else batch * (batch // groups)
+
+
+SIGMOID = LossSpec(
+    name="sigmoid",
+    title="sigmoid (SigLIP)",
+    function=sigmoid,
+    keys={"bias": number(0.0, -100.0, 100.0), "normalize": choice(*NORMALIZATIONS)},
+    bias=True,
+)
