@@ -1,4 +1,4 @@
-"""A data set's own names of its classes, as they would stand in a sentence.
+"""Class names of data sets, turned into prose.
 
 Names are written for programs: `apple_pie`, `HerbaceousVegetation`, `/a/apse/indoor`, `n01440764`.
 A text tower was trained on prose.
@@ -19,7 +19,7 @@ _GAPS = re.compile(r"[\s_/]+")
 
 
 def as_prose(names: Sequence[str], *, where: str) -> tuple[str, ...]:
-    """The names in words, in the same order.
+    """Turns names into words.
 
     Underscores and slashes become spaces, and words run together are parted and made small. Where
     all names are WordNet ids of ImageNet's classes, CLIP's names for these are taken.

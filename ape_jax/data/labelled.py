@@ -21,11 +21,11 @@ class LabelledImage(NamedTuple):
 
 
 class Labelled(Sequence[LabelledImage]):
-    """A data set of (image, label), by index.
+    """A sequence of images with their classes.
 
     Attributes:
-      classnames: The name of each label.
-      spec: What it was opened from.
+      classnames: the name of each label.
+      spec: what it was opened from.
     """
 
     def __init__(
@@ -52,19 +52,19 @@ class Labelled(Sequence[LabelledImage]):
 def open_labelled(
     spec: str | os.PathLike, classnames: Sequence[str] | None = None, *, key: str = "data.labelled"
 ) -> Labelled:
-    """Open a labelled file or data set; nothing is decoded.
+    """Opens a labelled file or data set; nothing is decoded.
 
     A label is a class name or its index (from 0) in `classnames`. Text that is no class name but
     an integer counts as an index, as all cells of a CSV file are text.
 
     Args:
-      spec: As for `open_pairs`; the column, field or feature is `label`, in a tar `.cls`.
+      spec: as for `open_pairs`; the column, field or feature is `label`, in a tar `.cls`.
       classnames: None takes the data set's own (TFDS) as prose, else the names that occur, sorted;
         labels in a file must then be names. Two may be equal where all labels are numbers.
-      key: The config key to name in messages.
+      key: the config key to name in messages.
 
     Raises:
-      UserError: A label that is unknown, out of range or neither name nor integer; names the file
+      UserError: a label that is unknown, out of range or neither name nor integer; names the file
         and line. Class names that are not those of the data set.
     """
     records = read_records(spec, wanted=("label",), key=key)
@@ -92,15 +92,15 @@ def open_labelled(
 def _own_names(
     own: Sequence[str], classnames: Sequence[str] | None, raw: list[int | str], where: str
 ) -> Sequence[str]:
-    """Reconcile a data set's own class names with the user's: by name, else index by index."""
+    """Reconciles a data set's own class names with the user's, by name, else index by index."""
     if classnames is None:
         return as_prose(own, where=where)
     alike = [_alike(name) for name in own], [_alike(name) for name in classnames]
     for known, given in ((own, classnames), alike):
         # Names that stand for two classes each could send a label to the wrong one.
         if set(known) <= set(given) and all(len(set(x)) == len(x) for x in (known, given)):
-            places = {name: place for place, name in enumerate(given)}
-            raw[:] = [places[known[i]] if _is_index(i, own) else i for i in raw]
+            indices = {name: index for index, name in enumerate(given)}
+            raw[:] = [indices[known[i]] if _is_index(i, own) else i for i in raw]
             return classnames
     if len(own) != len(classnames):
         raise UserError(
@@ -116,7 +116,7 @@ def _is_index(value: int | str, names: Sequence[str]) -> TypeGuard[int]:
 
 
 def _check_order(own: Sequence[str], names: Sequence[str], where: str) -> None:
-    """Names of which some are the data set's own, but of other classes, would be taken wrongly."""
+    """Refuses names that the data set gives to other classes: labels would be taken wrongly."""
     for i, name in enumerate(own):
         if name in names and names[i] != name and names[i] in own:
             raise UserError(
@@ -126,7 +126,7 @@ def _check_order(own: Sequence[str], names: Sequence[str], where: str) -> None:
 
 
 def _alike(name: str) -> str:
-    """What is left of a name without case and the marks between its words."""
+    """A name without case and without the marks between its words."""
     return "".join(c for c in name.casefold() if c.isalnum())
 
 

@@ -1,4 +1,4 @@
-"""Images and their captions, in memory as references; nothing is decoded here."""
+"""Pairs: images, as references that are not decoded, and their captions."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Pair:
     """One image and all its captions.
 
     Attributes:
-      image: Where the image is.
-      captions: At least one.
-      id: Explicit, or the image's path as seen from the pairs file.
+      image: where the image is.
+      captions: at least one.
+      id: explicit, or the image's path as seen from the pairs file.
     """
 
     image: ImageRef
@@ -34,11 +34,11 @@ class Pair:
 
 
 class Pairs(Sequence[Pair]):
-    """A data set of `Pair`s, by index.
+    """A sequence of `Pair`s.
 
     Attributes:
-      spec: What it was opened from.
-      num_captions: Over all images.
+      spec: what it was opened from.
+      num_captions: number of captions of all images.
     """
 
     def __init__(self, pairs: Iterable[Pair], spec: str = "pairs"):
@@ -64,7 +64,7 @@ class Pairs(Sequence[Pair]):
 
     @functools.cached_property
     def digest(self) -> str:
-        """sha256 over ids, captions and images, in order; the same on every machine.
+        """The sha256 of ids, captions and images, in order; the same on every machine.
 
         Images count by their bytes up to 256 MiB and 20,000 images in all. A larger set counts
         each by its size only, beside its id: an image replaced by one of the same size in bytes

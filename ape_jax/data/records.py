@@ -1,4 +1,4 @@
-"""A record of a data file before anyone asks what it is for: an image and its other fields.
+"""Records: an image and the other fields of one row of a file, and checks of these fields.
 
 Each format reads its files into `Record`s and knows nothing of captions and labels; `pairs` and
 `labelled` read those out of the fields with the checks below, so that a number where a caption
@@ -25,11 +25,11 @@ class Record:
 
     Attributes:
       where: `file:line` (or shard and member, split and index), for messages.
-      image: Where the image is.
-      name: The default id; for a file its path as seen from the pairs file, so that it and all that
+      image: where the image is.
+      name: the default id; for a file its path as seen from the pairs file, so that it and all that
         is derived from it is the same on another machine.
-      identity: What makes two images the same image; hashable.
-      fields: Everything else: `caption` or `captions`, `label`, `id`.
+      identity: what makes two images the same image; hashable.
+      fields: everything else: `caption` or `captions`, `label`, `id`.
     """
 
     where: str
@@ -40,7 +40,7 @@ class Record:
 
 
 def file_record(path: Any, fields: Mapping[str, Any], *, where: str, base: str) -> Record:
-    """A record whose image is a file, `path` being relative to the directory `base`."""
+    """Makes a record whose image is a file; `path` is relative to the directory `base`."""
     if not isinstance(path, str) or not path.strip():
         raise UserError(f"{where}: 'image' is {shorten(path)}; write the path of an image file")
     absolute = os.path.normpath(os.path.join(os.path.abspath(base), path))
@@ -70,7 +70,7 @@ def record_captions(fields: Mapping[str, Any], where: str) -> tuple[str, ...]:
     """The captions among a record's fields, stripped, in order, exact duplicates dropped.
 
     Raises:
-      UserError: No caption, or one that is empty or not text; names file and line.
+      UserError: no caption, or one that is empty or not text; names file and line.
     """
     present = [n for n in ("captions", "caption") if fields.get(n) is not None]
     if len(present) == 2:
@@ -111,7 +111,11 @@ def _check_unicode(value: str, where: str, what: str) -> None:
 
 
 def decode_text(value: bytes, where: str, what: str) -> str:
-    """UTF-8 or a UserError."""
+    """Decodes UTF-8, with or without a byte order mark.
+
+    Raises:
+      UserError: the bytes are no UTF-8; names where they are.
+    """
     try:
         return value.decode("utf-8-sig")
     except UnicodeDecodeError as e:
@@ -125,11 +129,11 @@ def _found_fields(fields: Mapping[str, Any]) -> str:
 
 
 def printable(name: str) -> str:
-    """A name as it may stand in a one-line message: itself, unless it holds control characters."""
+    """Makes a name fit for a one-line message: quoted if it holds control characters."""
     return name if name.isprintable() else repr(name)
 
 
 def shorten(value: Any) -> str:
-    """A value as it may stand in a one-line message."""
+    """Makes a value fit for a one-line message: its repr, shortened to 80 characters."""
     text = " ".join(repr(value).split())
     return f"{text[:77]}..." if len(text) > 80 else text

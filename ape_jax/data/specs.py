@@ -77,7 +77,7 @@ def _checked(spec: str | os.PathLike, key: str) -> str:
 
 
 def _records(spec: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
-    found = registry.find(spec, key=key, records=True)
+    found = registry.find(spec, key=key)
     if found.prefix:
         return found.read(spec, wanted, key)
     paths = expand_braces(spec, key)
@@ -116,7 +116,7 @@ def _merge(records: Sequence[Record]) -> Iterator[Pair]:
 
 
 def expand_braces(spec: str, key: str) -> list[str]:
-    """`a-{00..02}.tar` -> three paths in order; also `{a,b}`, and several braces (a product)."""
+    """Expands braces: `a-{00..02}.tar` becomes three paths; `{a,b}` and products work, too."""
     parts = _BRACES.split(spec)
     if any(c in part for part in parts[::2] for c in "{}"):
         raise UserError(f"{key}: {spec!r} has braces that do not pair; write a-{{000..003}}.tar")

@@ -50,7 +50,7 @@ class VectorPairs(Pairs):
 
     @functools.cached_property
     def digest(self) -> str:
-        """sha256 over ids, captions and vectors, in order."""
+        """The sha256 of ids, captions and vectors, in order."""
         total = hashlib.sha256(b"ape_jax vectors 1")
         for pair in self:
             for part in (pair.id, *pair.captions):

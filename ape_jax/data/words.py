@@ -1,8 +1,8 @@
-"""Augmentation of captions: further ones, with words left out.
+"""Augmentation of captions by leaving out words.
 
 Random deletion of Wei and Zou, "EDA: Easy Data Augmentation Techniques" (arXiv 1901.11196, section
-2). Variants are captions like any other, of which a step draws one an image, and so they are
-encoded once where the text tower is frozen.
+2). A variant is a caption like any other: each step samples one caption of an image. A frozen text
+tower therefore encodes every variant once.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ape_jax.errors import UserError
 
 
 def leave_out_words(pairs: Pairs, variants: int, rate: float, seed: int) -> Pairs:
-    """The same images with up to `variants` more captions for each that they have.
+    """Adds up to `variants` captions for each caption, with words left out.
 
     Words are what white space separates. A caption of a single word has no variant, nor has any
     language that is written without spaces.
 
     Args:
       pairs: images and captions.
-      variants: how often each caption is varied; what comes out twice is there once.
-      rate: the probability of a word to be left out; one word stays whatever happens.
-      seed: variants depend on it and on the caption, and not on what else there is.
+      variants: number of variants of each caption; duplicates are dropped.
+      rate: probability that a word is left out; at least one word stays.
+      seed: seed of the variants, which depend on it and on their caption only.
 
     Raises:
-      UserError: where no caption has a variant.
+      UserError: no caption has a variant.
     """
     made = [_varied(pair, variants, rate, seed) for pair in pairs]
     if isinstance(pairs, VectorPairs):

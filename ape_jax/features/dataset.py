@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Int
 
 from ape_jax.config import Config
 from ape_jax.config.components import text_needs
+from ape_jax.data import image_loader
 from ape_jax.data import pairs as pairs_lib
-from ape_jax.data import pipeline
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.data.words import leave_out_words
 from ape_jax.errors import UserError
@@ -246,7 +246,7 @@ def _caption_job(
 
 
 def _readable(
-    pairs: pairs_lib.Pairs, seen: Bool[np.ndarray, "n"], skipped: pipeline.Skipped, name: str
+    pairs: pairs_lib.Pairs, seen: Bool[np.ndarray, "n"], skipped: image_loader.Skipped, name: str
 ) -> pairs_lib.Pairs:
     """The records that have features; says how many have none."""
     if seen.all():
@@ -284,8 +284,8 @@ def make_augment(config: Config) -> augment_lib.Augment | None:
 
 def leave_out_unreadable(pairs: pairs_lib.Pairs, transform: Any, name: str) -> pairs_lib.Pairs:
     """The records whose image can be read; for images that are not encoded beforehand."""
-    skipped = pipeline.Skipped()
-    batches = pipeline.image_batches(
+    skipped = image_loader.Skipped()
+    batches = image_loader.image_batches(
         pairs, transform=transform, batch=64, on_error="skip", skipped=skipped
     )
     for _ in batches:
@@ -295,7 +295,7 @@ def leave_out_unreadable(pairs: pairs_lib.Pairs, transform: Any, name: str) -> p
     return pairs_lib.Pairs([pairs[i] for i in range(len(pairs)) if i not in bad], pairs.spec)
 
 
-def report_skipped(skipped: pipeline.Skipped, count: int, name: str) -> None:
+def report_skipped(skipped: image_loader.Skipped, count: int, name: str) -> None:
     """Says which images were left out, and how many."""
     if len(skipped) and hosts.is_first():
         print(

@@ -103,7 +103,7 @@ def stream_images(
 
     Args:
       frozen: the tower.
-      batches: of `data.pipeline.image_batches`, with `frozen.rows` rows each.
+      batches: of `data.image_loader.image_batches`, with `frozen.rows` rows each.
 
     Yields:
       (record i32 [k], view i32 [k], f32 [k, d]) of the valid rows; with pooling "none" the features

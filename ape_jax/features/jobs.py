@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ape_jax.data import pipeline
+from ape_jax.data import image_loader
 from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
 from ape_jax.features import encode, fingerprint
@@ -58,10 +58,10 @@ class ImageJob:
     views: int = 1
     augment: Augment | None = None
     seed: int = 0
-    on_error: pipeline.OnError = "error"
+    on_error: image_loader.OnError = "error"
     background: tuple[int, int, int] = (255, 255, 255)
     workers: int | None = None
-    skipped: pipeline.Skipped = dataclasses.field(default_factory=pipeline.Skipped)
+    skipped: image_loader.Skipped = dataclasses.field(default_factory=image_loader.Skipped)
 
     unit = "views"
 
@@ -113,7 +113,7 @@ class ImageJob:
 
     def encode(self, block: range, report: Callable[[int], None]) -> Rows:
         """Each image's features, None for one that cannot be read; `report` is told of progress."""
-        batches = pipeline.image_batches(
+        batches = image_loader.image_batches(
             self.pairs,
             transform=self.frozen.tower.prepare.transform,
             augment=self.augment,

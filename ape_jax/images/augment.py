@@ -1,4 +1,4 @@
-"""Random views of an image: RandomResizedCrop, a horizontal flip, RandAugment, in this order."""
+"""Augmentation of images: RandomResizedCrop, a horizontal flip and RandAugment, in this order."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _TRIES = 10
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augment:
-    """What may happen to a training image before the tower's own normalisation.
+    """Augmentation of a training image, before the tower's own normalisation.
 
     Example:
       augment = Augment(crop=(0.2, 1.0), flip=True, randaugment=(2, 7))
       augment(image, np.random.default_rng(0), transform)
 
     Attributes:
-      crop: Range of the area of a random crop, as a share of the image; None keeps the tower's own
+      crop: range of the area of a random crop, as a share of the image; None keeps the tower's own
         resize and centre crop.
-      ratio: Range of width / height of a crop, drawn log-uniformly.
-      flip: Mirror left to right with probability one half.
+      ratio: range of width / height of a crop, sampled log-uniformly.
+      flip: whether half of the views are mirrored left to right.
       randaugment: (number of operations, magnitude from 0 to 10).
     """
 
@@ -58,9 +58,9 @@ class Augment:
         rng: np.random.Generator,
         transform: ImageTransform,
     ) -> Float32[np.ndarray, "S S 3"]:
-        """One view of `image`, ready for the tower.
+        """Makes one random view, ready for the tower.
 
-        The number of draws from `rng` depends on the image; give every view its own generator.
+        How much of `rng` is used depends on the image; give every view its own generator.
         """
         if self.crop is None:
             view = transform.crop(image)
@@ -84,10 +84,13 @@ def crop_box(
     area: tuple[float, float],
     ratio: tuple[float, float],
 ) -> tuple[int, int, int, int]:
-    """(top, left, height, width) as `torchvision.transforms.RandomResizedCrop.get_params` draws.
+    """Samples a crop as `torchvision.transforms.RandomResizedCrop.get_params` does.
 
-    Up to ten tries for a box of the drawn area and ratio that fits; then the largest centred box
-    whose ratio lies within the range.
+    Tries up to ten times to find a box of a random area and ratio that fits; then takes the largest
+    centred box with a ratio within the range.
+
+    Returns:
+      (top, left, height, width) in pixels.
     """
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(_TRIES):

@@ -1,4 +1,4 @@
-"""From a reference to an image (a path, bytes, an array) to `uint8 [H, W, 3]`.
+"""Decodes images (a path, bytes, an array) to `uint8 [H, W, 3]`.
 
 Files are not trusted: the format must be one of `FORMATS`, the size is read from the header and
 bounded before a single pixel is decoded, and whatever a broken file makes a decoder raise comes
@@ -29,18 +29,18 @@ Content = str | bytes | np.ndarray
 
 
 class ImageError(UserError):
-    """An image that cannot be used; the only error that `on_error="skip"` skips."""
+    """Error of an image that cannot be used; `on_error="skip"` skips these and no other errors."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageRef:
-    """Where an image is, and what to call it in a message.
+    """Reference to an image: where it is, and its name in messages.
 
     Attributes:
-      source: A path, encoded bytes, an array `uint8 [H, W, 3 or 4]`, or a function that reads one
+      source: a path, encoded bytes, an array `uint8 [H, W, 3 or 4]`, or a function that reads one
         of these when it is needed (a tar member, a record of a data set).
-      name: What a user recognises, for instance `pairs.jsonl:12 (cat.png)`.
-      nbytes: Size of the encoded image where the source knows it without reading.
+      name: what a user recognises, for instance `pairs.jsonl:12 (cat.png)`.
+      nbytes: size of the encoded image where the source knows it without reading.
     """
 
     source: Content | Callable[[], Content]
@@ -49,7 +49,7 @@ class ImageRef:
 
     @property
     def content(self) -> Content:
-        """The path, the bytes or the array; reads them if they are not at hand."""
+        """The path, the bytes or the array; reads them where `source` is a function."""
         return self.source() if callable(self.source) else self.source
 
 
@@ -59,21 +59,21 @@ Source = ImageRef | Image.Image | Content | bytearray | memoryview | os.PathLike
 def load_image(
     ref: Source, *, background: tuple[int, int, int] = (255, 255, 255)
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Decode an image to RGB: EXIF orientation applied, transparency laid on `background`.
+    """Decodes an image to RGB, applies its EXIF orientation and fills in transparency.
 
     16-bit grey is scaled to 8 bits (as PNG defines it: v / 257, rounded), CMYK and palettes are
     converted as Pillow does, and of an animation the first frame is taken.
 
     Args:
-      ref: A path, encoded bytes, `uint8 [H, W, 3 or 4]`, an open PIL image, or an `ImageRef`.
+      ref: a path, encoded bytes, `uint8 [H, W, 3 or 4]`, an open PIL image, or an `ImageRef`.
       background: RGB under transparent pixels.
 
     Returns:
       `uint8 [H, W, 3]`, C-contiguous.
 
     Raises:
-      ImageError: Missing, empty, truncated, not an image, of another format than `FORMATS`, larger
-        than `MAX_PIXELS` or longer than `MAX_ASPECT` times its width; names the image.
+      ImageError: the file is missing, empty, truncated, no image, of another format than `FORMATS`,
+        larger than `MAX_PIXELS` or longer than `MAX_ASPECT` times its width; names the image.
     """
     name, content = _name_and_content(ref)
     if isinstance(content, np.ndarray):
@@ -98,7 +98,11 @@ def load_image(
 
 
 def check_encoded(content: Content, name: str) -> int:
-    """Size in bytes of an encoded image, from `stat` alone; ImageError unless it could be one."""
+    """The size of an encoded image in bytes, without reading it.
+
+    Raises:
+      ImageError: there is no file, or it is empty, too large or no regular file.
+    """
     if isinstance(content, np.ndarray):
         return content.nbytes
     if isinstance(content, bytes):

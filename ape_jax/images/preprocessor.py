@@ -1,4 +1,4 @@
-"""The settings in a `preprocessor_config.json`, with the defaults of the class that it names."""
+"""Reads `preprocessor_config.json`, with the defaults of the processor class that it names."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def read_settings(config: Mapping[str, Any], size: int | None, source: str) -> dict[str, Any]:
-    """The fields of an `ImageTransform`; see `ImageTransform.from_preprocessor_config`."""
+    """Reads the fields of an `ImageTransform`; see `ImageTransform.from_preprocessor_config`."""
     read = _ConfigReader(config, source)
     crop = read.square("crop_size") if read.flag("do_center_crop") else None
     mode, resize_size = read.resize(crop)

@@ -79,7 +79,7 @@ OPERATIONS: dict[str, Operation] = {
 def randaugment(
     image: UInt8[np.ndarray, "H W 3"], n: int, magnitude: float, rng: np.random.Generator
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Apply `n` operations drawn uniformly, with replacement, at `magnitude` of 10."""
+    """Applies `n` operations, sampled uniformly with replacement, at a magnitude from 0 to 10."""
     operations = list(OPERATIONS.values())
     chosen = rng.integers(len(operations), size=n)
     signs = rng.integers(2, size=n) * 2 - 1

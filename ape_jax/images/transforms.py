@@ -1,4 +1,4 @@
-"""What a tower's files say must happen between a decoded image and the tower's input.
+"""Turns a decoded image into a tower's input, as the tower's files say.
 
 `ImageTransform` computes what the PIL-backed image processor of Hugging Face `transformers` does
 with the same `preprocessor_config.json`, bit for bit, without importing it. (The torchvision-backed
@@ -23,19 +23,19 @@ from ape_jax.images.preprocessor import INTERPOLATIONS, read_settings
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageTransform:
-    """Resize, centre crop, rescale and normalise, as the tower's own image processor does.
+    """Resizes, crops at the centre, rescales and normalises as the tower's image processor does.
 
     Example:
       >>> ImageTransform(size=4, resize_size=4)(np.full((9, 9, 3), 255, np.uint8))[0, 0]
       array([1., 1., 1.], dtype=float32)
 
     Attributes:
-      size: Side of the square that comes out.
-      resize_size: Side (`exact`) or shortest edge (`shortest`) before the centre crop to `size`.
+      size: side of the square that comes out.
+      resize_size: side (`exact`) or shortest edge (`shortest`) before the centre crop to `size`.
       resize: `exact` (to a square, changing the aspect ratio), `shortest`, or `none`.
-      mean, std: Per channel, applied after `rescale`.
-      interpolation: A PIL filter; reducing filters widen with the factor (antialiased).
-      rescale: What the 0-255 values are multiplied with.
+      mean, std: per channel, applied after `rescale`.
+      interpolation: a PIL filter; reducing filters widen with the factor (antialiased).
+      rescale: what the 0-255 values are multiplied with.
     """
 
     size: int
@@ -68,25 +68,25 @@ class ImageTransform:
         size: int | None = None,
         source: str = "preprocessor_config.json",
     ) -> ImageTransform:
-        """Read the settings of a ViT, DeiT, Bit (DINOv2), CLIP or SigLIP image processor.
+        """Reads the settings of a ViT, DeiT, Bit (DINOv2), CLIP or SigLIP image processor.
 
         Args:
-          config: The parsed `preprocessor_config.json`.
-          size: Another input size; the resize before the crop is scaled with it.
-          source: The file to name in messages.
+          config: the parsed `preprocessor_config.json`.
+          size: another input size; the resize before the crop is scaled with it.
+          source: the file to name in messages.
 
         Raises:
-          UserError: An unknown processor class, a key of the wrong form, or settings whose output
+          UserError: an unknown processor class, a key of the wrong form, or settings whose output
             is not one square size for every image.
         """
         return cls(**read_settings(config, size, source))
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "S S 3"]:
-        """The tower's input for one decoded image."""
+        """Computes the tower's input from one decoded image."""
         return self.normalize(self.crop(image))
 
     def crop(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "S S 3"]:
-        """Resize and centre crop (with black where the image is smaller), still in 0-255."""
+        """Resizes and crops at the centre (black where the image is smaller); values stay 0-255."""
         height, width = image.shape[:2]
         if self.resize == "exact":
             image = self.resize_to(image, self.resize_size, self.resize_size)
@@ -102,14 +102,14 @@ class ImageTransform:
     def resize_to(
         self, image: UInt8[np.ndarray, "H W 3"], height: int, width: int
     ) -> UInt8[np.ndarray, "h w 3"]:
-        """Resize with this transform's filter."""
+        """Resizes with this transform's filter."""
         if image.shape[:2] == (height, width):
             return image
         resample = INTERPOLATIONS[self.interpolation]
         return np.asarray(Image.fromarray(image).resize((width, height), resample=resample))
 
     def normalize(self, image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "H W 3"]:
-        """`(image * rescale - mean) / std`, by table: exact in f64 as the reference, and faster."""
+        """Computes `(image * rescale - mean) / std` by table, exactly and fast."""
         table = _normalize_table(self.rescale, self.mean, self.std)
         out = np.empty(image.shape, np.float32)
         for c in range(3):

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, PyTree
 from ape_jax.align.tuning import selection
 from ape_jax.config import Config
 from ape_jax.config.components import text_needs
-from ape_jax.data import pipeline
+from ape_jax.data import image_loader
 from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import prompts, zeroshot
@@ -151,7 +151,7 @@ class Aligner:
         return selection.shares(self._trainable, self._frozen)
 
     def encode_readable(
-        self, records: Sequence[Any], skipped: pipeline.Skipped, done: Callable[[int], None]
+        self, records: Sequence[Any], skipped: image_loader.Skipped, done: Callable[[int], None]
     ) -> tuple[Float[np.ndarray, "n e"], Bool[np.ndarray, " n"]]:
         """As `encode_image`, decoded by several threads; images that cannot be read are left out.
 

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int32, PyTree
 
 from ape_jax.align.model import Model
-from ape_jax.data import pipeline
+from ape_jax.data import image_loader
 from ape_jax.errors import UserError
 from ape_jax.features.ragged import RaggedTokens, bucket
 from ape_jax.parallel import mesh as mesh_lib
@@ -102,7 +102,7 @@ def readable_batches(
     rows: int,
     *,
     background: tuple[int, int, int],
-    skipped: pipeline.Skipped,
+    skipped: image_loader.Skipped,
     done: Callable[[int], None],
 ) -> Iterator[tuple[Any, np.ndarray]]:
     """Batches of images that several threads decode; what cannot be read is left out.
@@ -115,7 +115,7 @@ def readable_batches(
       skipped: is filled with the records that cannot be read.
       done: is told how many records were gone through.
     """
-    batches = pipeline.image_batches(
+    batches = image_loader.image_batches(
         records,
         transform=transform,
         batch=rows,

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ape_jax.data.pipeline import Skipped
+from ape_jax.data.image_loader import Skipped
 from ape_jax.errors import UserError
 from ape_jax.features.cache import say
 from ape_jax.search import graph as graph_lib

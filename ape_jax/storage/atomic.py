@@ -25,12 +25,12 @@ from ape_jax.errors import UserError
 _NOT_SUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
-def write(path: Path, fill: Callable[[Path], None]) -> None:
+def write(path: Path, fill: Callable[[Path], object]) -> None:
     """Writes a file, or replaces it; on any error the old file stays.
 
     Args:
       path: the file, in an existing directory.
-      fill: writes the file at the path that it is given.
+      fill: writes the file at the path that it is given; what it returns is not used.
 
     Raises:
       OSError: the file cannot be written; and whatever `fill` raises.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from ape_jax.data import pipeline
+from ape_jax.data import image_loader
 from ape_jax.evaluators import retrieval
 from ape_jax.features.dataset import Dataset
 from ape_jax.runs import embed
@@ -63,7 +63,7 @@ class RetrievalTask:
         return {f"eval/{self.name}/{key}": float(value) for key, value in metrics.items()}
 
     def _raw_images(self, rows: int) -> embed.Batches:
-        batches = pipeline.image_batches(
+        batches = image_loader.image_batches(
             self.dataset.pairs,
             transform=self.transform,
             batch=rows,

@@ -27,7 +27,7 @@ import ml_dtypes
 import numpy as np
 
 from ape_jax import towers
-from ape_jax.data import pipeline
+from ape_jax.data import image_loader
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
 from ape_jax.features import encode, extract, jobs
@@ -69,7 +69,7 @@ def runs(
     """What is timed, in order; decoding for `encode` happens outside the clock."""
     place = extract.Place(root=root)
     decoded = list(
-        pipeline.image_batches(
+        image_loader.image_batches(
             images.pairs,
             transform=images.frozen.tower.prepare.transform,
             batch=images.frozen.rows,

@@ -154,5 +154,5 @@ def test_damaged_files_are_one_sentence(tmp_path, name):
 def test_pairs_of_vectors_are_opened_as_any_others(tmp_path, rng):
     spec = _save(tmp_path, rng.normal(size=(2, 3)), rng.normal(size=(2, 3)))
     assert isinstance(open_pairs(spec), VectorPairs)
-    with pytest.raises(UserError, match=r"^data.labelled: 'features:.* is of no known form"):
+    with pytest.raises(UserError, match=r"^data.labelled: .* no images with 'label'"):
         open_labelled(spec)

@@ -60,7 +60,7 @@ def side(split):
     return next(
         word
         for word in words()[200:]
-        if icons_plan._side(" ".join(sorted(word.split("-"))), False) == split
+        if icons_plan._split_of(" ".join(sorted(word.split("-"))), False) == split
     )
 
 

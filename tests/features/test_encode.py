@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ape_jax import towers
-from ape_jax.data.pipeline import image_batches
+from ape_jax.data.image_loader import image_batches
 from ape_jax.data.specs import open_pairs
 from ape_jax.features import encode, extract
 from ape_jax.features.jobs import CaptionJob, ImageJob

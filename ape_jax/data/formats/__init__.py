@@ -1,1 +1,1 @@
-"""Formats of pairs files, one a file."""
+"""Formats of pairs: one file and one line in `registry` each."""

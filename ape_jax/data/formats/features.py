@@ -1,7 +1,7 @@
-"""Bring your own features: pairs whose images, texts or both are vectors already.
+"""Precomputed features: pairs whose images, texts or both are vectors.
 
-Any modality will do (audio, video, molecules): a head is trained on the vectors, and no tower is
-needed for a side that is given. The forms, after `features:`
+Any modality will do (audio, video, molecules): a head is trained on the vectors, and their side
+needs no tower. After `features:` stands one of
 
     IMAGE.npy,TEXT.npy   two arrays, row i of one belonging to row i of the other
     FILE.npz             `image`, `text` and, if wanted, `text_offsets` and `owner`
@@ -45,13 +45,13 @@ def open_vectors(spec: str, key: str = "data.pairs") -> VectorPairs:
     """
     columns = _read(spec.removeprefix(PREFIX), spec, key)
     image = _image_vectors(columns.image, spec, key)
-    counts = np.bincount(columns.owner, minlength=len(image))
+    counts = np.bincount(columns.image_index, minlength=len(image))
     if isinstance(columns.text, list):
         text, captions = None, columns.text
     else:
         text = _tokens(*columns.text, spec, key)
-        captions = [f"vectors {i}" for i in range(len(columns.owner))]
-    _check_owner(columns.owner, len(image), len(captions), spec, key)
+        captions = [f"vectors {i}" for i in range(len(columns.image_index))]
+    _check_image_index(columns.image_index, len(image), len(captions), spec, key)
     ends = np.cumsum(counts)
     pairs = [
         Pair(
@@ -115,14 +115,14 @@ def _from_arrays(arrays: Mapping[str, np.ndarray], spec: str, key: str) -> Colum
             "[m, T, d], or [S, d] with integer text_offsets [m + 1]"
         )
     count = len(offsets) - 1
-    owner = np.asarray(arrays.get("owner", np.arange(count)))
+    image_index = np.asarray(arrays.get("owner", np.arange(count)))
     if "owner" not in arrays and image.ndim and count != len(image):
         raise UserError(
             f"{key}: {spec!r}: {len(image)} rows of 'image' but {count} of 'text'; give as many, "
             "or an .npz with 'owner', the image of each text"
         )
     ids = [str(i) for i in range(len(image) if image.ndim else 0)]
-    return Columns(image, (text, offsets), owner, ids)
+    return Columns(image, (text, offsets), image_index, ids)
 
 
 def _image_vectors(image: np.ndarray, spec: str, key: str) -> Float32[np.ndarray, "n V d"]:
@@ -161,9 +161,9 @@ def _check_finite(array: np.ndarray, what: str, spec: str, key: str) -> None:
             raise UserError(f"{key}: {spec!r}: row {row} of {what!r} is not finite; correct it")
 
 
-def _check_owner(owner: np.ndarray, images: int, texts: int, spec: str, key: str) -> None:
-    good = np.ndim(owner) == 1 and np.issubdtype(owner.dtype, np.integer) and len(owner) == texts
-    if not good or (np.diff(owner) < 0).any() or set(owner.tolist()) != set(range(images)):
+def _check_image_index(index: np.ndarray, images: int, texts: int, spec: str, key: str) -> None:
+    good = np.ndim(index) == 1 and np.issubdtype(index.dtype, np.integer) and len(index) == texts
+    if not good or (np.diff(index) < 0).any() or set(index.tolist()) != set(range(images)):
         raise UserError(
             f"{key}: {spec!r}: 'owner' must name the image of each of the {texts} texts, in "
             f"ascending order, and each of the {images} images at least once"

@@ -1,4 +1,4 @@
-"""Vectors in Parquet: list columns to flat arrays, rows of one id joined."""
+"""Reads precomputed features from Parquet: list columns become flat arrays."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Columns:
     Attributes:
       image: [n, d] or [n, V, d].
       text: words, or vectors [S, d] and in it the offsets [m + 1] of the captions.
-      owner: [m], the image of each caption.
+      image_index: [m], the image of each caption.
       ids: n names.
     """
 
     image: np.ndarray
     text: list[str] | tuple[np.ndarray, np.ndarray]
-    owner: np.ndarray
+    image_index: np.ndarray
     ids: list[str]
 
 
@@ -47,18 +47,18 @@ def read_parquet_columns(path: str, *, key: str) -> Columns:
         raise UserError(f"{key}: {path!r}: every 'image' must have as many views, found {views}")
     count = table.num_rows
     image = image.reshape(count, *([views.pop()] if _nested(table, "image") else []), -1)
-    first, owner, ids = _join(table, image, path, key)
-    order = np.argsort(owner, kind="stable")
+    first, image_index, ids = _join(table, image, path, key)
+    order = np.argsort(image_index, kind="stable")
     if "text" not in table.column_names:
         words = table.column("caption").to_pylist()
         captions = [_caption(words[i], f"{path}:row {i}") for i in order.tolist()]
-        return Columns(image[first], captions, owner[order], ids)
+        return Columns(image[first], captions, image_index[order], ids)
     flat, lengths = _vectors(table, "text", path, key)
     starts = np.concatenate([[0], np.cumsum(lengths)])
     if not np.array_equal(order, np.arange(count)):
         flat = np.concatenate([flat[starts[i] : starts[i + 1]] for i in order.tolist()])
     offsets = np.concatenate([[0], np.cumsum(lengths[order])])
-    return Columns(image[first], (flat, offsets), owner[order], ids)
+    return Columns(image[first], (flat, offsets), image_index[order], ids)
 
 
 def _read(path: str, key: str) -> pa.Table:
@@ -139,23 +139,23 @@ def _join(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """`(first row of each image, image of each row, ids)`; rows without an id stand alone."""
     given = table.column("id").to_pylist() if "id" in table.column_names else [None] * len(image)
-    place: dict[Any, int] = {}
+    number: dict[Any, int] = {}
     first: list[int] = []
-    owner, ids = np.zeros(len(image), np.int64), []
+    image_index, ids = np.zeros(len(image), np.int64), []
     for row, value in enumerate(given):
         name = record_id({"id": value}, f"{path}:row {row}")
         identity = ("row", row) if name is None else name
-        if identity not in place:
-            place[identity] = len(first)
+        if identity not in number:
+            number[identity] = len(first)
             first.append(row)
             ids.append(f"row {row}" if name is None else name)
-        owner[row] = place[identity]
-        if not np.array_equal(image[row], image[first[owner[row]]]):
+        image_index[row] = number[identity]
+        if not np.array_equal(image[row], image[first[image_index[row]]]):
             raise UserError(
                 f"{key}: {path}:row {row}: the id {name!r} is also that of row "
-                f"{first[owner[row]]}, which has another vector; give each image its own id"
+                f"{first[image_index[row]]}, which has another vector; give each image its own id"
             )
-    return np.asarray(first), owner, ids
+    return np.asarray(first), image_index, ids
 
 
 def _caption(value: Any, where: str) -> str:

@@ -7,9 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.records import Record
+from ape_jax.errors import UserError
 
 Reader = Callable[[str, Sequence[str], str], Iterator[Record]]
 Opener = Callable[[str, str], Pairs]
+
+
+def _no_records(spec: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
+    """Stands for `read` in a format that has `open` instead."""
+    names = " or ".join(map(repr, wanted))
+    raise UserError(f"{key}: {spec!r} holds no images with {names}; write pairs of another form")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,11 +51,12 @@ class PairsFormat:
     spec: str
     prefix: str = ""
     suffixes: tuple[str, ...] = ()
-    read: Reader | None = None
+    read: Reader = _no_records
     open: Opener | None = None
 
     def __post_init__(self) -> None:
-        if bool(self.prefix) == bool(self.suffixes) or (self.read is None) == (self.open is None):
+        has_read, has_open = self.read is not _no_records, self.open is not None
+        if bool(self.prefix) == bool(self.suffixes) or has_read == has_open:
             raise ValueError(
                 f"pairs format {self.name!r}: give either a prefix or suffixes, and either read or "
                 "open"

@@ -22,23 +22,22 @@ FORMATS: Registry[PairsFormat] = Registry(
 )
 
 
-def find(spec: str, *, key: str, records: bool = False) -> PairsFormat:
+def find(spec: str, *, key: str) -> PairsFormat:
     """The format of a spec, by its prefix, else by its suffix.
 
     Args:
       spec: as written in a config.
       key: the config key to name in messages.
-      records: whether only formats made of records, images with text or label, will do.
 
     Raises:
       UserError: no format is recognised; lists those that there are.
     """
-    known = [format for format in FORMATS.values() if format.read or not records]
+    formats = FORMATS.values()
     suffix = os.path.splitext(spec)[1].lower()
-    named = [format for format in known if format.prefix and spec.startswith(format.prefix)]
-    found = named or [format for format in known if suffix in format.suffixes]
+    named = [format for format in formats if format.prefix and spec.startswith(format.prefix)]
+    found = named or [format for format in formats if suffix in format.suffixes]
     if not found:
-        raise UserError(f"{key}: {spec!r} is of no known form; write {supported(known)}")
+        raise UserError(f"{key}: {spec!r} is of no known form; write {supported()}")
     return found[0]
 
 
@@ -47,7 +46,7 @@ def is_named(spec: str) -> bool:
     return any(format.prefix and spec.startswith(format.prefix) for format in FORMATS.values())
 
 
-def supported(formats: list[PairsFormat] | None = None) -> str:
-    """How specs are written: "*.jsonl, *.csv, ... or demo:NAME[/LANGUAGE]:SPLIT"."""
-    *most, last = [format.spec for format in formats or FORMATS.values()]
-    return f"{', '.join(most)} or {last}" if most else last
+def supported() -> str:
+    """How specs are written: "*.jsonl, *.csv, ... or features:FILES"."""
+    *most, last = [format.spec for format in FORMATS.values()]
+    return f"{', '.join(most)} or {last}"

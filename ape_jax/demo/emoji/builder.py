@@ -20,7 +20,7 @@ from PIL import Image
 
 from ape_jax.demo import cache
 from ape_jax.demo.emoji import languages
-from ape_jax.demo.emoji import plan as emoji_plan
+from ape_jax.demo.emoji.plan import DRAWINGS, Plan
 
 OPENMOJI_SIZE = 112
 _DESCRIPTION = """\
@@ -51,7 +51,7 @@ class ApeJaxEmoji(tfds.core.GeneratorBasedBuilder):
     # TFDS downloads nothing here; looking for its list of checksums would need a package more.
     url_infos: ClassVar[dict] = {}
 
-    def __init__(self, *, wheels: Mapping[str, Path], plan: emoji_plan.Plan, **kwargs: object):
+    def __init__(self, *, wheels: Mapping[str, Path], plan: Plan, **kwargs: object):
         """Takes the wheels by name, what to make of them, and TFDS's own arguments."""
         self._wheels = wheels
         self._plan = plan
@@ -86,7 +86,7 @@ class ApeJaxEmoji(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, ids: list[str]) -> Iterator[tuple[str, dict]]:
         style = self.builder_config.name
-        wheel, _, suffix = emoji_plan.DRAWINGS[style]
+        wheel, _, suffix = DRAWINGS[style]
         to_png: Callable[[bytes], bytes] = _rgba_png if suffix == ".png" else _rendered
         with zipfile.ZipFile(self._wheels[wheel]) as file:
             for one in ids:
@@ -100,7 +100,7 @@ class ApeJaxEmoji(tfds.core.GeneratorBasedBuilder):
                 yield one, record
 
 
-def prepare(style: str, wheels: Mapping[str, Path], plan: emoji_plan.Plan, directory: Path) -> None:
+def prepare(style: str, wheels: Mapping[str, Path], plan: Plan, directory: Path) -> None:
     """Writes one style below `directory`, and says how many images each split has."""
     started = time.monotonic()
     cache.say(f"emoji: writing {style}")

@@ -1,4 +1,4 @@
-"""Which emoji are variants of one concept, and on which side of the split a concept falls.
+"""Groups emoji into concepts, and assigns concepts to splits.
 
 Two emoji are the same concept when, in any of the 14 languages,
 
@@ -186,7 +186,7 @@ def _signatures(emoji: Mapping[str, Captions]) -> Iterable[list[tuple[Hashable, 
 
 
 class _Union:
-    """Disjoint sets of ids."""
+    """Disjoint sets of ids (union-find)."""
 
     def __init__(self, ids: Iterable[str]):
         self._parent = {one: one for one in ids}

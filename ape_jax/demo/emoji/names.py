@@ -1,4 +1,4 @@
-"""The names of the emoji in 14 languages, out of the wheel of the `emoji` package (BSD-3-Clause).
+"""Names of emoji in 14 languages, from the wheel of the `emoji` package (BSD-3-Clause).
 
 The names are Unicode CLDR short names; English also has the aliases of GitHub and Slack. The wheel
 holds them as JSON files, which are parsed and never imported.

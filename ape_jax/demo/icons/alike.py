@@ -1,4 +1,4 @@
-"""Drawings that are nearly equal: by the correlation of their thumbnails' pixels.
+"""Finds drawings that are nearly equal, by the correlation of their thumbnails' pixels.
 
 Nearly equal drawings under the same name are one pair, and a test drawing that nearly equals one of
 training is no test: about one in ten, for makers draw from each other.
@@ -18,7 +18,7 @@ _LEAST_NORM = 1.0
 
 
 def standardised(thumbnails: UInt8[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:
-    """Thumbnails as f32 vectors of mean 0 and length 1; all zeros where nothing is drawn."""
+    """Normalises thumbnails to mean 0 and length 1, f32; zeros where nothing is drawn."""
     x = thumbnails.astype(np.float32)
     x -= x.mean(axis=1, keepdims=True)
     norm = np.linalg.norm(x, axis=1, keepdims=True)
@@ -26,14 +26,14 @@ def standardised(thumbnails: UInt8[np.ndarray, "n p"]) -> Float[np.ndarray, "n p
 
 
 def is_empty(vectors: Float[np.ndarray, "n p"]) -> Bool[np.ndarray, "n"]:
-    """Where nothing can be seen on white."""
+    """Marks drawings that cannot be seen on white."""
     return ~vectors.any(axis=1)
 
 
 def closest(
     vectors: Float[np.ndarray, "n p"], others: Float[np.ndarray, "m p"]
 ) -> Float[np.ndarray, "n"]:
-    """Each drawing's highest correlation with any of the others, f32; -1 if there are none."""
+    """Computes each drawing's highest correlation with the others, f32; -1 if there are none."""
     highest = np.full(len(vectors), -1.0, np.float32)
     for start in range(0, len(vectors), _BLOCK):
         block = slice(start, start + _BLOCK)
@@ -46,7 +46,7 @@ def closest(
 def is_repeated(
     vectors: Float[np.ndarray, "n p"], groups: Sequence[Hashable]
 ) -> Bool[np.ndarray, "n"]:
-    """Where a drawing nearly equals an earlier one of its group that was not repeated itself."""
+    """Marks drawings that nearly equal an earlier, unmarked one of their group."""
     members: dict[Hashable, list[int]] = {}
     repeated = np.zeros(len(vectors), bool)
     for i, group in enumerate(groups):

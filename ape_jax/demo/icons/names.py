@@ -1,4 +1,4 @@
-"""From an icon's name to a short caption: `account-heart-outline-24` is "account heart".
+"""Turns icons' names into captions: `account-heart-outline-24` becomes "account heart".
 
 What is stripped, again and again from the end of a name, until nothing is:
 
@@ -37,7 +37,7 @@ _SHARE, _SHARE_OF_VARIANTS = 0.08, 0.004
 
 
 class Cleaner:
-    """Captions of one set's names.
+    """Turns the names of one set into captions.
 
     Args:
       names: every name in the set; what is a style is found by looking at all of them.
@@ -54,7 +54,7 @@ class Cleaner:
         self._tails = STYLE_WORDS | style_tails([self._bare(name) for name in names])
 
     def caption(self, name: str) -> str:
-        """The caption, which may be empty."""
+        """Makes the caption of a name, which may be empty."""
         words = [_unnumbered(word) for word in _WORD.findall(self._bare(name))]
         while len(words) > 1 and (words[-1] in self._tails or _SIZE.fullmatch(words[-1])):
             words.pop()
@@ -74,7 +74,7 @@ class Cleaner:
 
 
 def style_tails(names: Collection[str]) -> frozenset[str]:
-    """The weak words that these names use as styles.
+    """Finds the weak words that these names use as styles.
 
     >>> sorted(style_tails([*(f"{x}-fill" for x in "abcdefgh"), "traffic-light", "fishing-line"]))
     ['fill']
@@ -95,7 +95,7 @@ def style_tails(names: Collection[str]) -> frozenset[str]:
 
 
 def problem(caption: str) -> str | None:
-    """Why a caption is of no use, in words for the list of what was dropped; None if it is.
+    """Says why a caption is dropped, in words for the statistics; None if it is kept.
 
     >>> problem("24"), problem("a"), problem("qr"), problem("outline")
     ('names without a word', 'names without a word', None, 'names without a word')
@@ -110,7 +110,7 @@ def problem(caption: str) -> str | None:
 
 
 def concept_keys(captions: Iterable[str]) -> dict[str, str]:
-    """Caption -> concept: the same for captions that differ in order, number or spaces only.
+    """Maps captions to concepts; captions that differ in order, number or spaces share one.
 
     "arrow left" and "left arrows" are one concept, and so are "checkbox" and "check box". A key is
     the sorted words of the first caption, in alphabetical order, of those that are alike.

@@ -7,8 +7,8 @@
 | `test_sets` | concepts and makers that training never sees |
 
 From the npm package `@iconify/json` 2.2.535, which is downloaded, checked and read, and never run.
-`icons_names` has how a name becomes a caption, `icons_sets` what is left out, `icons_plan` the
-splits, `icons_alike` which drawings are too much alike. Every icon keeps its set's licence and
+`names` turns names into captions, `sets` says which sets and icons are left out, `plan` makes the
+splits, and `alike` finds drawings that are nearly equal. Every icon keeps its set's licence and
 maker in its record; the metadata lists them all and counts what was dropped, by reason.
 
 Records: `image` (RGBA, 112 x 112, black or in colour on a transparent ground), `caption`, `concept`
@@ -64,7 +64,7 @@ def open_builder() -> DatasetBuilder:
 
 
 def prepare() -> Path:
-    """Makes the data set unless it is there; returns the TFDS data directory."""
+    """Builds the data set unless it exists; returns the TFDS data directory."""
     return cache.make_once(
         cache.cache_dir() / "icons", _build, lambda path: manifest.matches(path, _FORMAT)
     )
@@ -81,8 +81,8 @@ def _build(work: Path) -> None:
 
 
 def write(package: Path, directory: Path) -> None:
-    """Makes the TFDS data set below `directory` from the package's tarball."""
-    from ape_jax.demo.icons import builder as icons_builder  # imports TFDS
+    """Builds the TFDS data set below `directory` from the package's tarball."""
+    from ape_jax.demo.icons import builder  # imports TFDS
 
     plan = _read_plan(package)
     splits = _draw(package, plan)
@@ -96,7 +96,7 @@ def write(package: Path, directory: Path) -> None:
             for key, one in sorted(used.items())
         },
     }
-    icons_builder.prepare(splits, metadata, directory)
+    builder.prepare(splits, metadata, directory)
     shutil.rmtree(directory / "downloads", ignore_errors=True)  # TFDS makes it, empty
     (directory / "NOTICE").write_text(_NOTICE.format(count=len(used)))
     dropped = ", ".join(f"{count} {reason}" for reason, count in plan.dropped.most_common())
@@ -104,7 +104,7 @@ def write(package: Path, directory: Path) -> None:
 
 
 def _read_plan(package: Path) -> Plan:
-    from ape_jax.demo.icons import plan as icons_plan
+    from ape_jax.demo.icons.plan import IconSet, make_plan
 
     cache.say("icons: reading names")
     sets, listed = [], {}
@@ -112,26 +112,23 @@ def _read_plan(package: Path) -> Plan:
         if name == _LISTED:
             listed = json.loads(content)
         else:
-            sets.append(icons_plan.IconSet.parse(json.loads(content)))
-    return icons_plan.make_plan(sets, listed)
+            sets.append(IconSet.parse(json.loads(content)))
+    return make_plan(sets, listed)
 
 
 def _draw(package: Path, plan: Plan) -> dict[str, list[tuple[Icon, bytes]]]:
-    """Each split's icons with their PNG; what is too much alike is left out and counted."""
+    """Draws each split's icons as PNG; nearly equal drawings are left out and counted."""
     import numpy as np
 
-    from ape_jax.demo.icons import alike as icons_alike
-    from ape_jax.demo.icons import render as icons_render
+    from ape_jax.demo.icons import alike, render
     from ape_jax.terminal.progress import track
 
     icons = [icon for split in SPLITS for icon in plan.splits[split]]
     documents = _documents(package, icons)
-    drawn = list(
-        track(icons_render.render_all(documents), "drawing icons", len(documents), "icons")
-    )
-    nothing = bytes(icons_render.THUMBNAIL**2)
+    drawn = list(track(render.render_all(documents), "drawing icons", len(documents), "icons"))
+    nothing = bytes(render.THUMBNAIL**2)
     thumbnails = np.frombuffer(b"".join(t or nothing for _, t in drawn), np.uint8)
-    vectors = icons_alike.standardised(thumbnails.reshape(len(icons), -1))
+    vectors = alike.standardised(thumbnails.reshape(len(icons), -1))
     split_of = np.repeat(SPLITS, [len(plan.splits[split]) for split in SPLITS])
     kept = _distinct(icons, split_of, vectors, plan)
     return {
@@ -141,17 +138,17 @@ def _draw(package: Path, plan: Plan) -> dict[str, list[tuple[Icon, bytes]]]:
 
 
 def _distinct(icons: list[Icon], split_of: Any, vectors: Any, plan: Plan) -> Any:
-    """Which icons stay, bool [n]: those that can be seen, and are not seen in training already."""
+    """Selects icons, bool [n]: those that can be seen and do not repeat one of training."""
     import numpy as np
 
-    from ape_jax.demo.icons import alike as icons_alike
+    from ape_jax.demo.icons import alike
 
-    empty = icons_alike.is_empty(vectors)
+    empty = alike.is_empty(vectors)
     train = np.flatnonzero((split_of == "train") & ~empty)
     tests = np.flatnonzero((split_of != "train") & ~empty)
-    repeated = icons_alike.is_repeated(vectors[train], [icons[i].concept for i in train])
+    repeated = alike.is_repeated(vectors[train], [icons[i].concept for i in train])
     train = train[~repeated]
-    leaks = icons_alike.closest(vectors[tests], vectors[train]) > icons_alike.CORRELATION
+    leaks = alike.closest(vectors[tests], vectors[train]) > alike.CORRELATION
     plan.dropped["drawings that cannot be seen on white"] += int(empty.sum())
     plan.dropped["drawings nearly equal to another of their concept"] += int(repeated.sum())
     for split in SPLITS[1:]:
@@ -164,7 +161,7 @@ def _distinct(icons: list[Icon], split_of: Any, vectors: Any, plan: Plan) -> Any
 
 
 def _documents(package: Path, icons: list[Icon]) -> list[str]:
-    from ape_jax.demo.icons import render as icons_render
+    from ape_jax.demo.icons import render
 
     wanted: dict[str, list[int]] = {}
     for i, icon in enumerate(icons):
@@ -173,7 +170,7 @@ def _documents(package: Path, icons: list[Icon]) -> list[str]:
     for name, content in npm.read_members(package, wanted.__contains__):
         icon_set = json.loads(content)
         for i in wanted[name]:
-            documents[i] = icons_render.document(icon_set, icons[i].name)
+            documents[i] = render.document(icon_set, icons[i].name)
     return documents
 
 

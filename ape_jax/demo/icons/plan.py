@@ -1,4 +1,4 @@
-"""Which icons are used, under which captions, in which split; what is left out is counted.
+"""Selects icons with captions and splits; counts what is left out, by reason.
 
 * One drawing a maker and concept: a maker's sets repeat each other in other styles. In colour if
   there is one (few are), else by hash.
@@ -19,8 +19,14 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ape_jax.demo.icons import names as icons_names
-from ape_jax.demo.icons import sets as icons_sets
+from ape_jax.demo.icons.names import Cleaner, concept_keys, problem
+from ape_jax.demo.icons.sets import (
+    BRAND_SOURCES,
+    brand_captions,
+    brand_icons,
+    is_brand,
+    unused_set,
+)
 
 SPLITS: tuple[str, ...] = ("train", "validation", "test", "test_sets")
 MOST_DRAWINGS = 6
@@ -38,7 +44,7 @@ _TEST_SHARE, _VALIDATION_SHARE = 0.042, 0.028
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class IconSet:
-    """What planning needs of a set, without its drawings.
+    """A set without its drawings: what planning needs.
 
     Attributes:
       names: of the icons that are visible and stand still.
@@ -60,7 +66,7 @@ class IconSet:
 
     @property
     def count(self) -> int:
-        """How many icons the set has, aliases aside."""
+        """Number of icons of the set, without aliases."""
         return len(self.names) + sum(self.left_out.values()) - self.left_out[_ALIASES]
 
     @classmethod
@@ -87,7 +93,7 @@ class IconSet:
             category=info.get("category", ""),
             colour=bool(info.get("palette")),
             names=tuple(names),
-            brands=icons_sets.brand_icons(content),
+            brands=brand_icons(content),
             prefixes=tuple(content.get("prefixes", ())),
             suffixes=tuple(content.get("suffixes", ())),
             left_out=left_out,
@@ -111,14 +117,14 @@ class Icon:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Splits, and how many icons were left out, by reason."""
+    """Splits, and the number of icons left out, by reason."""
 
     splits: dict[str, list[Icon]]
     dropped: collections.Counter[str]
 
 
 def make_plan(sets: Iterable[IconSet], listed: Mapping[str, Any]) -> Plan:
-    """Cleans, chooses and splits.
+    """Makes captions, selects icons and splits them by concept.
 
     Args:
       sets: every set of the package.
@@ -127,14 +133,14 @@ def make_plan(sets: Iterable[IconSet], listed: Mapping[str, Any]) -> Plan:
     sets = sorted(sets, key=lambda one: one.key)
     dropped: collections.Counter[str] = collections.Counter()
     captioned = _captioned(sets, listed, dropped)
-    keys = icons_names.concept_keys(caption for _, _, caption in captioned)
+    keys = concept_keys(caption for _, _, caption in captioned)
     icons = [Icon(one, name, caption, keys[caption]) for one, name, caption in captioned]
     icons = _one_a_maker(icons, dropped)
     return Plan(_split(icons, dropped), +dropped)
 
 
 def number(*parts: str) -> float:
-    """A number in [0, 1) that depends on the texts alone."""
+    """Hashes texts to a number in [0, 1)."""
     head = hashlib.sha256("\n".join(("ape_jax icons", *parts)).encode()).digest()[:8]
     return int.from_bytes(head, "big") / 2**64
 
@@ -142,22 +148,20 @@ def number(*parts: str) -> float:
 def _captioned(
     sets: list[IconSet], listed: Mapping[str, Any], dropped: collections.Counter[str]
 ) -> list[tuple[IconSet, str, str]]:
-    """(set, name, caption) of every icon that has a caption."""
-    brands = icons_sets.brand_captions(
-        {one.key: list(one.names) for one in sets if one.key in icons_sets.BRAND_SOURCES}
-    )
+    """Lists (set, name, caption) of all icons that have a caption."""
+    brands = brand_captions({one.key: list(one.names) for one in sets if one.key in BRAND_SOURCES})
     found = []
     for one in sets:
-        if reason := icons_sets.unused_set(one.key, listed):
+        if reason := unused_set(one.key, listed):
             dropped[reason] += one.count
             continue
         dropped.update(one.left_out)
-        cleaner = icons_names.Cleaner(one.names, one.prefixes, one.suffixes)
+        cleaner = Cleaner(one.names, one.prefixes, one.suffixes)
         for name in one.names:
             caption = cleaner.caption(name)
-            if reason := icons_names.problem(caption):
+            if reason := problem(caption):
                 dropped[reason] += 1
-            elif name in one.brands or icons_sets.is_brand(caption, brands):
+            elif name in one.brands or is_brand(caption, brands):
                 dropped["icons of brands in other sets"] += 1
             else:
                 found.append((one, name, caption))
@@ -181,13 +185,13 @@ def _split(icons: list[Icon], dropped: collections.Counter[str]) -> dict[str, li
         drawn.setdefault(icon.concept, []).append(icon)
     splits: dict[str, list[Icon]] = {split: [] for split in SPLITS}
     for concept, drawings in sorted(drawn.items()):
-        apart = [icon for icon in drawings if icon.set.maker in HELD_OUT_MAKERS]
+        held_out = [icon for icon in drawings if icon.set.maker in HELD_OUT_MAKERS]
         seen = [icon for icon in drawings if icon.set.maker not in HELD_OUT_MAKERS]
-        split = _side(concept, bool(apart))
-        used = apart if split == "test_sets" else seen
+        split = _split_of(concept, bool(held_out))
+        used = held_out if split == "test_sets" else seen
         most = MOST_DRAWINGS if split == "train" else 1
         splits[split] += used[:most]
-        dropped["further drawings of held-out makers"] += len(apart) - (split == "test_sets")
+        dropped["further drawings of held-out makers"] += len(held_out) - (split == "test_sets")
         reason = (
             f"more than {MOST_DRAWINGS} drawings of a concept"
             if split == "train"
@@ -197,9 +201,9 @@ def _split(icons: list[Icon], dropped: collections.Counter[str]) -> dict[str, li
     return splits
 
 
-def _side(concept: str, apart: bool) -> str:
-    """The split of a concept; `apart` if a held-out maker draws it."""
-    if apart and number("test_sets", concept) < _TEST_SETS_SHARE:
+def _split_of(concept: str, held_out: bool) -> str:
+    """The split of a concept; `held_out` says whether a held-out maker draws it."""
+    if held_out and number("test_sets", concept) < _TEST_SETS_SHARE:
         return "test_sets"
     u = number("concept", concept)
     if u < _TEST_SHARE:

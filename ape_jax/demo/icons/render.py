@@ -1,4 +1,4 @@
-"""From an icon's SVG body to a PNG, on all cores: this module is also the worker's program.
+"""Renders icons from SVG to PNG on all cores; this module is also the workers' program.
 
 resvg holds Python's lock while it draws, so threads would take turns; each of ours talks to a
 process of its own (`python -m ape_jax.demo.icons.render`) over pipes: a line of JSON in, a list of
@@ -30,7 +30,7 @@ _LENGTH = struct.Struct("<I")
 
 
 def document(icon_set: Mapping[str, Any], name: str) -> str:
-    """The SVG document of an icon: its box with a margin, in a square, `currentColor` black.
+    """Makes the SVG document of an icon: its box with a margin, in a square, in black.
 
     Args:
       icon_set: a `json/<set>.json`, with `icons` and perhaps `left`, `top`, `width` and `height`.
@@ -49,7 +49,7 @@ def document(icon_set: Mapping[str, Any], name: str) -> str:
 
 
 def render(svg: str) -> bytes:
-    """A PNG, RGBA, transparent where nothing is drawn; empty if the SVG cannot be drawn."""
+    """Renders a PNG, RGBA, transparent where nothing is drawn; empty if the SVG is faulty."""
     import resvg_py
 
     try:
@@ -60,7 +60,7 @@ def render(svg: str) -> bytes:
 
 
 def thumbnail(png: bytes) -> bytes:
-    """16 x 16 bytes: the drawing on white, grey, each the mean of 7 x 7 pixels."""
+    """Shrinks a drawing on white to 16 x 16 grey bytes, each the mean of 7 x 7 pixels."""
     from PIL import Image
 
     with Image.open(io.BytesIO(png)) as image:
@@ -70,7 +70,7 @@ def thumbnail(png: bytes) -> bytes:
 
 
 def render_all(documents: Sequence[str], workers: int = 0) -> Iterator[tuple[bytes, bytes]]:
-    """(PNG, thumbnail) of each document, in order, on `workers` processes (0: one a core).
+    """Yields (PNG, thumbnail) of each document, in order; `workers` processes (0: one a core).
 
     Both are empty for a document that cannot be drawn.
 
@@ -98,7 +98,7 @@ def render_all(documents: Sequence[str], workers: int = 0) -> Iterator[tuple[byt
 
 
 def _cores() -> int:
-    """How many cores this process may use; macOS says only how many there are."""
+    """Number of cores that this process may use; on macOS, the number of cores."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -106,7 +106,7 @@ def _cores() -> int:
 
 @contextlib.contextmanager
 def _worker() -> Iterator[subprocess.Popen]:
-    """A process that draws, ended with the context."""
+    """Starts a process that draws, and ends it with the context."""
     # However this package was found, the process must find it too.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = subprocess.Popen(

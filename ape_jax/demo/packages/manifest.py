@@ -1,4 +1,4 @@
-"""What a finished asset directory holds: a list of its files that later runs check it against."""
+"""Manifest of an asset directory: sizes and hashes of its files, which later runs check."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAME = "manifest.json"
 
 
 def write(directory: Path, version: str) -> int:
-    """Reads back every file below `directory`, lists size and sha256, and returns the total size.
+    """Writes the manifest of a finished directory from its files; returns their total size.
 
     Args:
       directory: the finished directory.
@@ -31,7 +31,7 @@ def write(directory: Path, version: str) -> int:
 
 
 def matches(directory: Path, version: str, *, full: bool = False) -> bool:
-    """Says whether a directory was finished by `version` and its files have the listed sizes.
+    """Checks that a directory was finished by `version` and that its files have the listed sizes.
 
     Args:
       full: compare hashes too.

@@ -1,4 +1,4 @@
-"""Packages of npm by name and exact version: downloaded with npm, checked, read, never run.
+"""Downloads npm packages of exact versions with npm, checks and reads them, and never runs them.
 
 As with pip in `fetch`, no registry is named here: npm goes where the user's configuration sends it,
 and the hashes are those of the files on the public one.
@@ -96,7 +96,7 @@ def _npm_command(package: fetch.Archive, folder: Path) -> list[str]:
 
 
 def _reason(output: str) -> str:
-    """What npm said went wrong: its first line of error that is no code."""
+    """Finds npm's reason: its first error line that is no code."""
     lines = [line.partition("npm error")[2].strip() for line in output.splitlines()]
     told = [line for line in lines if line and not line.startswith(("code ", "errno ", "syscall "))]
     return told[0].rstrip(".") if told else fetch.last_line(output)

@@ -35,7 +35,7 @@ _FORMAT = 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tower:
-    """How a tower directory is made.
+    """Recipe of a tower directory.
 
     Attributes:
       archives: keys of `fetch.ARCHIVES`.

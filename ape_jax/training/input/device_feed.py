@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Int32
 
-from ape_jax.data.pipeline import Skipped
+from ape_jax.data.image_loader import Skipped
 from ape_jax.features.dataset import Dataset
 from ape_jax.nn.tree import Tree
 from ape_jax.parallel import mesh as mesh_lib

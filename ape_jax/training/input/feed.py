@@ -7,7 +7,7 @@ from typing import Protocol
 
 from jax import Array
 
-from ape_jax.data.pipeline import Skipped
+from ape_jax.data.image_loader import Skipped
 from ape_jax.training.blocks import Span
 from ape_jax.training.input import residency
 from ape_jax.training.input.device_feed import DeviceFeed

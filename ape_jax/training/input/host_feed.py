@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 
 from ape_jax.config import Config, tune
-from ape_jax.data import pipeline, sampling
+from ape_jax.data import image_loader, sampling
 from ape_jax.features import encode
 from ape_jax.features.dataset import Dataset, make_augment
 from ape_jax.features.ragged import bucket
@@ -61,7 +61,7 @@ class HostFeed:
         self.sampler = Sampler(
             dataset, config.seed, config.train.batch, groups, config.loss.positives
         )
-        self.skipped = pipeline.Skipped()
+        self.skipped = image_loader.Skipped()
         self._raw = dataset.pooled is None
         # What another image in the place of an unreadable one brings with it, one process alone
         # knows: where there are several, the packed size would not be agreed on.
@@ -155,7 +155,7 @@ class HostFeed:
     def _raw_images(self, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
         config = self._config
         return iter(
-            pipeline.train_batches(
+            image_loader.train_batches(
                 self._dataset.pairs,
                 transform=self._image.prepare.transform,
                 augment=make_augment(config),

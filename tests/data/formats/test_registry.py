@@ -88,7 +88,7 @@ def test_prefix_goes_before_a_suffix(folder):
 
 
 @pytest.mark.parametrize(
-    "change", [{"prefix": "x:"}, {"suffixes": ()}, {"read": None}, {"open": open_pairs}]
+    "change", [{"prefix": "x:"}, {"suffixes": ()}, {"read": PairsFormat.read}, {"open": open_pairs}]
 )
 def test_format_has_one_way_of_being_recognised_and_one_of_being_read(change):
     with pytest.raises(ValueError, match="pairs format 'lines'"):

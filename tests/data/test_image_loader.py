@@ -6,9 +6,9 @@ import threading
 import numpy as np
 import pytest
 
+from ape_jax.data.image_loader import Skipped, image_batches, train_batches
 from ape_jax.data.labelled import Labelled
 from ape_jax.data.pairs import Pair, Pairs
-from ape_jax.data.pipeline import Skipped, image_batches, train_batches
 from ape_jax.data.sampling import Order, generator
 from ape_jax.errors import UserError
 from ape_jax.images.augment import Augment

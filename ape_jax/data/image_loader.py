@@ -1,7 +1,7 @@
-"""Pairs to device-ready batches through Grain, with threads, exactly repeatable.
+"""Loads images as batches for a tower: through Grain, with threads, exactly repeatable.
 
-A batch is a function of (pairs, seed, step): threads, prefetching, restarts and the number of
-processes change when it is made, never what is in it.
+A batch is a function of (pairs, seed, step). Threads, prefetching, restarts and the number of
+processes change when it is made, and never its content.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _AHEAD_BYTES = 2**28
 
 
 class Skipped:
-    """The images that `on_error="skip"` left out; safe to fill from several threads."""
+    """The images that `on_error="skip"` skipped; several threads may add to it."""
 
     def __init__(self):
         self._reasons: dict[int, str] = {}
         self._lock = threading.Lock()
 
     def add(self, index: int, reason: str) -> None:
-        """Note one record, once, however often it is met."""
+        """Adds a record, once, however often it is met."""
         with self._lock:
             self._reasons.setdefault(index, reason)
 
@@ -49,12 +49,12 @@ class Skipped:
 
     @property
     def indices(self) -> tuple[int, ...]:
-        """The records, ascending."""
+        """Indices of the records, ascending."""
         return tuple(sorted(self._reasons))
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """One sentence a record, each naming the image, in the order of `indices`."""
+        """One sentence for each record, with the name of its image, in the order of `indices`."""
         return tuple(self._reasons[i] for i in self.indices)
 
     def __repr__(self) -> str:
@@ -63,7 +63,7 @@ class Skipped:
 
 @dataclasses.dataclass
 class _Prepare:
-    """One record's view; shared by both pipelines and all their threads."""
+    """Decodes and transforms single records, for both loaders and all their threads."""
 
     pairs: Sequence[Pair] | Sequence[LabelledImage]
     transform: ImageTransform
@@ -77,7 +77,7 @@ class _Prepare:
             raise UserError(f"data.on_error: found {self.on_error!r}; write 'error' or 'skip'")
 
     def decode(self, index: int) -> np.ndarray | None:
-        """`uint8 [H, W, 3]`, or None for an image that is skipped."""
+        """Decodes an image to `uint8 [H, W, 3]`; None for one that is skipped."""
         try:
             return load_image(self.pairs[index].image, background=self.background)
         except ImageError as e:
@@ -87,7 +87,7 @@ class _Prepare:
             return None
 
     def view(self, image: np.ndarray, rng: Callable[[], np.random.Generator]) -> np.ndarray:
-        """`f32 [S, S, 3]`."""
+        """Makes one view, `f32 [S, S, 3]`."""
         if self.augment is None:
             return self.transform(image)
         return self.augment(image, rng(), self.transform)
@@ -108,23 +108,24 @@ def train_batches(
     background: tuple[int, int, int] = _WHITE,
     skipped: Skipped | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Endless batches of training images from `start_step` on; this process's share of each.
+    """Yields batches of training images without end; this process's share of each.
 
-    Captions are not in it: which one comes is a `draw` for the position, whether its encoding is
-    cached or not.
+    Captions are not in them: they are sampled by position, whether their encodings are cached or
+    not.
 
     Args:
-      pairs: Usually `open_pairs(...)`.
-      transform: The image tower's own.
+      pairs: usually `open_pairs(...)`.
+      transform: the image tower's own.
       augment: None for the plain transform.
-      batch: Global batch, over all processes.
-      seed: Of the run; order and views follow from it and the position.
-      start_step: Starting here equals skipping what came before.
-      process_index, process_count: Which share, of how many.
-      workers: Threads that decode.
+      batch: global batch, over all processes.
+      seed: of the run; order and views follow from it and the position.
+      start_step: starting here equals skipping what came before.
+      process_index: index of this process's share.
+      process_count: number of shares.
+      workers: threads that decode.
       on_error: "skip" puts the next readable record (by index) in the place of an unreadable one.
       background: RGB under transparent pixels.
-      skipped: Filled with the records that could not be read.
+      skipped: filled with the records that could not be read.
 
     Returns:
       A Grain iterator of `image` f32 [b, H, W, 3] and `index` i32 [b] (the record), with
@@ -132,7 +133,7 @@ def train_batches(
       end its threads.
 
     Raises:
-      UserError: At once for a batch that does not fit; while iterating for an unreadable image.
+      UserError: at once for a batch that does not fit; while iterating for an unreadable image.
     """
     import grain
     import grain.experimental
@@ -181,29 +182,29 @@ def image_batches(
     workers: int | None = None,
     skipped: Skipped | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Every (record, view) once, record by record; the last batch is padded with zeros.
+    """Yields every (record, view) once, record by record; the last batch is padded with zeros.
 
-    View v of record i is keyed by (seed, i, v) alone: not by the batch, the other records or the
+    View v of record i depends on (seed, i, v) alone: not on the batch, the other records or the
     number of views.
 
     Args:
       pairs: `open_pairs(...)` or `open_labelled(...)`.
-      transform: The image tower's own.
+      transform: the image tower's own.
       augment: None for the plain transform (all views are then equal).
-      views: Views a record.
-      seed: Of the views.
-      batch: Rows of every batch, the last included.
+      views: number of views of each record.
+      seed: seed of the views.
+      batch: rows of every batch, the last included.
       on_error: "skip" leaves an unreadable image out, all views of it.
       background: RGB under transparent pixels.
-      indices: The records to take, in this order; None takes all.
-      workers: Threads that decode; None is one a core.
-      skipped: Filled with the records that could not be read.
+      indices: the records to take, in this order; None takes all.
+      workers: threads that decode; None is one a core.
+      skipped: filled with the records that could not be read.
 
     Yields:
       `image` f32 [batch, H, W, 3], `index` i32 [batch], `view` i32 [batch], `valid` bool [batch].
 
     Raises:
-      UserError: At once for arguments that do not fit; while iterating for an unreadable image, or
+      UserError: at once for arguments that do not fit; while iterating for an unreadable image, or
         at the end if none was readable.
     """
     if batch < 1 or views < 1:
@@ -259,7 +260,7 @@ def _pad(rows: Sequence[tuple[np.ndarray, int, int]], batch: int) -> dict[str, n
 def _recent(
     decode: Callable[[int], np.ndarray | None], keep: int
 ) -> Callable[[int], np.ndarray | None]:
-    """Remembers the last few small results, so that an image is not decoded for every view."""
+    """Caches the last few small results, so that an image is not decoded for every view."""
     results: dict[int, np.ndarray | None] = {}
     lock = threading.Lock()
 
