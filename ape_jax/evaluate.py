@@ -10,7 +10,9 @@ from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import conservation, prompts, tasks
-from ape_jax.runs import inference
+from ape_jax.runs import aligner
+from ape_jax.runs.aligner import Aligner
+from ape_jax.runs.restore import before_and_after
 from ape_jax.terminal import command
 from ape_jax.terminal import tables as report
 
@@ -40,7 +42,7 @@ def main() -> None:
 def _retrieval() -> dict[str, float]:
     # The pairs are opened first: they fail in no time, a model takes seconds to load.
     given = _given()
-    model = inference.load(command.workdir())
+    model = aligner.load(command.workdir())
     sets = given or _own_sets(model)
     if model.config.data.on_error == "skip":
         sets = {name: model.leave_out_unreadable(pairs, name) for name, pairs in sets.items()}
@@ -57,7 +59,7 @@ def _given() -> dict[str, Pairs]:
     return {"data": open_pairs(_DATA.value, key="--data")} if _DATA.value else {}
 
 
-def _own_sets(model: inference.Aligner) -> dict[str, Pairs]:
+def _own_sets(model: Aligner) -> dict[str, Pairs]:
     specs = model.config.data.eval.items()
     if not specs:
         raise UserError("--data: the model has no data.eval; name the pairs to evaluate on")
@@ -69,7 +71,7 @@ def _zeroshot() -> dict[str, float]:
         raise UserError("--data: zero-shot needs labelled images, found none")
     labelled = tasks.open_classes(_DATA.value, _CLASSNAMES.value, key="--data")
     templates = prompts.resolve_templates(_TEMPLATES.value, key="--templates")
-    model = inference.load(command.workdir())
+    model = aligner.load(command.workdir())
     metrics = tasks.evaluate_zeroshot(model, labelled, templates)
     head = ["zero-shot", "classes", "images", "top-1", "top-5"]
     counts = [str(len(labelled.classnames)), str(len(labelled))]
@@ -83,12 +85,13 @@ def _zeroshot() -> dict[str, float]:
 
 def _conservation() -> dict[str, float]:
     given = _given()
-    before, after, start, end = inference.towers_before_and_after(command.workdir())
+    was, now, start = before_and_after(command.workdir())
+    before, after = Aligner(was), Aligner(now)
     sets = given or _own_sets(after)
     found = {name: conservation.conservation(before, after, pairs) for name, pairs in sets.items()}
     head = ["conservation", "images, CKA", "texts, CKA", "texts, judgements"]
     print(report.markdown(head, [[n, *(f"{v:.3f}" for v in f.values())] for n, f in found.items()]))
-    moved = conservation.movement(start, end)
+    moved = conservation.movement(start, now.trainable)
     rows = [[side, group, f"{100 * value:.2f}"] for (side, group), value in moved.items()]
     nothing = "nothing that pretraining left was trained: the towers were frozen, or added to"
     print(report.markdown(["tower", "group", "moved, %"], rows) if rows else nothing)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
@@ -15,9 +13,10 @@ from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.exporters import card, to_dual_encoder, to_onnx, to_stablehlo, to_torch, verify
-from ape_jax.exporters.trained import Trained
-from ape_jax.runs import inference, portable, workdir
-from ape_jax.runs.checkpoint import SOLVED
+from ape_jax.runs import portable, workdir
+from ape_jax.runs.aligned import AlignedModel
+from ape_jax.runs.aligner import Aligner
+from ape_jax.runs.restore import restore
 from ape_jax.storage import atomic, disk
 from ape_jax.terminal import command
 from ape_jax.towers import aligned
@@ -53,14 +52,17 @@ def main() -> None:
         )
     config = Config() if path is None else workdir.read_config(path)
     pairs = _pairs(config)  # They fail in no time, a model takes seconds to load.
-    run, trained = _finished(source) if path is None else _restore(path, config)
+    summary = {} if path is None else workdir.finished(path, config)
+    exact = restore(source, _EXACT)
+    aligner = Aligner(exact)
+    # Written is the config that the run was trained with.
+    run = exact if finished else dataclasses.replace(exact, config=config, summary=summary)
     if config.data.on_error == "skip":
-        aligner = run.aligner(run.model, run.trainable, run.frozen)
         pairs = aligner.leave_out_unreadable(pairs, "the inputs")
     inputs = verify.choose(pairs, run.model.text.tower.prepare.max_length)
     with disk.write_errors(f"--out: {out}"), atomic.directory(out) as partial:
-        written = _write(run, trained, partial, inputs)
-        ours = verify.ours(trained, inputs)
+        written = _write(run, partial, inputs)
+        ours = verify.ours(aligner, inputs)
         for name, theirs in written.items():
             verify.compare(ours, theirs, name)
     print(f"{out} holds the run for {target}")
@@ -84,44 +86,7 @@ def _pairs(config: Config) -> Pairs:
     return open_pairs(spec, key=key)
 
 
-def _restore(path: Path, config: Config) -> tuple[inference.Restored, Trained]:
-    """The run with products in f32, and as the exporters take it."""
-    summary = workdir.finished(path, config)
-    run = inference.restore(path, _EXACT)
-    return run, _trained(run, config, summary)
-
-
-def _finished(source: str) -> tuple[inference.Restored, Trained]:
-    """A finished model, likewise."""
-    run = inference.restore(source, _EXACT)
-    return run, _trained(run, run.config, {}, source)
-
-
-def _trained(
-    run: inference.Restored,
-    config: Config,
-    summary: Mapping[str, Any],
-    imported: str = "",
-) -> Trained:
-    aligner = run.aligner(run.model, run.trainable, run.frozen)
-    return Trained(
-        config=config,
-        model=run.model,
-        trainable=run.trainable,
-        frozen=run.frozen,
-        step=run.step,
-        solved=run.meta.get(SOLVED),
-        summary=summary,
-        encode_images=aligner.encode_image,
-        encode_texts=aligner.encode_text,
-        imported=imported,
-        unread=run.unread,
-    )
-
-
-def _write(
-    run: inference.Restored, trained: Trained, partial: Path, inputs: verify.Inputs
-) -> dict[str, verify.Embeddings]:
+def _write(run: AlignedModel, partial: Path, inputs: verify.Inputs) -> dict[str, verify.Embeddings]:
     """Writes the format, and gives what it makes of the inputs, by what that is called."""
     target = _FORMAT.value
     by_target = {
@@ -130,40 +95,25 @@ def _write(
     }
     if target in by_target:
         write, encode = by_target[target]
-        write(trained, partial)
+        write(run, partial)
         by_rows = encode(partial, inputs)
         return {
             f"{target}, at most {rows} rows at once": theirs for rows, theirs in by_rows.items()
         }
     if target == "torch":
-        to_torch.write(trained, partial)
+        to_torch.write(run, partial)
         return {target: verify.torchs(partial, inputs, "AutoModel")}
     if target == "dual_encoder":
-        to_dual_encoder.write(trained, partial)
-        kind, background = "VisionTextDualEncoderModel", trained.config.data.background
+        to_dual_encoder.write(run, partial)
+        kind, background = "VisionTextDualEncoderModel", run.config.data.background
         return {target: verify.torchs(partial, inputs, kind, background)}
-    return {target: _write_jax(run, trained, partial, inputs)}
+    return {target: _write_jax(run, partial, inputs)}
 
 
-def _write_jax(
-    run: inference.Restored, trained: Trained, partial: Path, inputs: verify.Inputs
-) -> verify.Embeddings:
-    portable.write(
-        partial,
-        config=trained.config,
-        trainable=run.trainable,
-        frozen=run.frozen,
-        step=run.step,
-        meta=run.meta,
-        summary=trained.summary,
-    )
-    (partial / "README.md").write_text(card.text(trained, card.JAX), encoding="utf-8")
-    loaded = inference.restore(partial, _EXACT)
-    aligner = loaded.aligner(loaded.model, loaded.trainable, loaded.frozen)
-    theirs = dataclasses.replace(
-        trained, encode_images=aligner.encode_image, encode_texts=aligner.encode_text
-    )
-    return verify.ours(theirs, inputs)
+def _write_jax(run: AlignedModel, partial: Path, inputs: verify.Inputs) -> verify.Embeddings:
+    portable.write(partial, run)
+    (partial / "README.md").write_text(card.text(run, card.JAX), encoding="utf-8")
+    return verify.ours(Aligner(restore(partial, _EXACT)), inputs)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from ape_jax import search
 from ape_jax.config.precomputed import is_precomputed
 from ape_jax.data.records import printable
 from ape_jax.errors import UserError
-from ape_jax.runs import inference
+from ape_jax.runs.aligned import AlignedModel
+from ape_jax.runs.aligner import Aligner
+from ape_jax.runs.restore import restore
 from ape_jax.search import items
 from ape_jax.terminal import command
 
@@ -43,17 +45,17 @@ def main() -> None:
 def _make() -> dict[str, object]:
     directory = command.workdir()
     source = items.open_images(_IMAGES.value, key="--images")  # Fails in no time.
-    run = inference.restore(directory)
+    run = restore(directory)
     if is_precomputed(run.config.image.tower):
         raise UserError(
-            f"--workdir: {run.path} takes vectors and no images; there is no index of it"
+            f"--workdir: {run.source} takes vectors and no images; there is no index of it"
         )
     added = search.add(
         _OUT.value,
         source,
-        run.aligner(run.model, run.trainable, run.frozen),
-        run=str(run.path),
-        identity=run.identity,
+        Aligner(run),
+        run=run.source,
+        identity=search.identity(run),
     )
     for reason in added.unreadable[:20]:
         print(f"left out: {reason}")
@@ -71,8 +73,8 @@ def _ask() -> dict[str, object]:
     if not (_QUERY.value or _LIKE.value):
         raise UserError("--query: expected a text, or an image with --like, found neither")
     run = _restore(search.maker(_INDEX.value))
-    index = search.open_index(_INDEX.value, run.identity)
-    model = run.aligner(run.model, run.trainable, run.frozen)
+    index = search.open_index(_INDEX.value, search.identity(run))
+    model = Aligner(run)
     asked = [(text, model.encode_text([text])) for text in _QUERY.value]
     asked += [(path, model.encode_image([path])) for path in _LIKE.value]
     found = {}
@@ -87,12 +89,12 @@ def _ask() -> dict[str, object]:
     return found
 
 
-def _restore(maker: str) -> inference.Restored:
+def _restore(maker: str) -> AlignedModel:
     """The run of --workdir, else the one that made the index."""
     directory = command.workdir(maker)
     if directory == maker and not os.path.isdir(maker):
         raise UserError(f"--index: it was made by {maker}, which is gone; say where with --workdir")
-    return inference.restore(directory, {"eval.batch": 8})  # A few queries want no large batch.
+    return restore(directory, {"eval.batch": 8})  # A few queries want no large batch.
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 
 from ape_jax.errors import UserError
-from ape_jax.exporters.trained import Trained
+from ape_jax.runs.aligned import AlignedModel
 from ape_jax.terminal import tables as report
 from ape_jax.towers.files import sources
 
@@ -118,35 +118,35 @@ Needs ape_jax; the towers are in `towers/`.
 """
 
 
-def text(trained: Trained, usage: str, library: str = "transformers") -> str:
+def text(aligned: AlignedModel, usage: str, library: str = "transformers") -> str:
     """The card.
 
     Args:
-      trained: the run.
+      aligned: the run.
       usage: how the directory is used: `TORCH`, `DUAL_ENCODER`, `ONNX`, `STABLEHLO` or `JAX`.
       library: what the directory is loaded with, by a hub's name for it.
     """
-    config, summary = trained.config, trained.summary
+    config, summary = aligned.config, aligned.summary
     parts = [
         f"---\nlibrary_name: {library}\npipeline_tag: zero-shot-image-classification\n---",
         "# An aligned image-text model",
-        f"Taken over by ape_jax from `{trained.imported}`, with nothing trained."
-        if trained.imported
-        else f"Made by ape_jax out of two pretrained towers: {_method(trained)}.",
+        f"Taken over by ape_jax from `{aligned.source}`, with nothing trained."
+        if aligned.is_imported
+        else f"Made by ape_jax out of two pretrained towers: {_method(aligned)}.",
         _filled(usage, config.data.background),
         "## Towers",
-        _towers(trained),
-        "" if trained.imported else _training(trained),
+        _towers(aligned),
+        "" if aligned.is_imported else _training(aligned),
         _figures(summary),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _training(trained: Trained) -> str:
-    summary = trained.summary
+def _training(aligned: AlignedModel) -> str:
+    summary = aligned.summary
     return (
-        f"## Training\n\n{summary.get('pairs', '?')} pairs of `{trained.config.data.pairs}`, "
-        f"{trained.step} steps; {summary.get('parameters_trained', 0):,} parameters trained and "
+        f"## Training\n\n{summary.get('pairs', '?')} pairs of `{aligned.config.data.pairs}`, "
+        f"{aligned.step} steps; {summary.get('parameters_trained', 0):,} parameters trained and "
         f"{summary.get('parameters_frozen', 0):,} frozen."
     )
 
@@ -157,21 +157,21 @@ def _filled(usage: str, background: Sequence[int]) -> str:
     return usage.replace("JAXVERSION", jax.__version__).strip()
 
 
-def _method(trained: Trained) -> str:
-    config, sides = trained.config, []
-    for name, side in (("image", trained.model.image), ("text", trained.model.text)):
+def _method(aligned: AlignedModel) -> str:
+    config, sides = aligned.config, []
+    for name, side in (("image", aligned.model.image), ("text", aligned.model.text)):
         head = config.side(name).head.name if config.trains else "solved"
         layer = "its output" if side.layer == -1 else f"layer {side.layer}"
         sides.append(f"{name} tower {side.tune}, read at {layer}, head {head}")
     how = "trained contrastively" if config.trains else f"solved by {config.method}"
-    if config.trains and trained.solved:
-        how += f" from {trained.solved['method']}"
+    if config.trains and aligned.solved:
+        how += f" from {aligned.solved['method']}"
     return f"{how}; {'; '.join(sides)}"
 
 
-def _towers(trained: Trained) -> str:
+def _towers(aligned: AlignedModel) -> str:
     rows = []
-    for name, side in (("image", trained.model.image), ("text", trained.model.text)):
+    for name, side in (("image", aligned.model.image), ("text", aligned.model.text)):
         spec, digest = side.tower.spec, side.tower.digest[:12]
         rows.append([name, f"`{spec}`", side.tower.config.family, digest, licence(spec)])
     return report.markdown(["side", "tower", "family", "sha256", "licence"], rows)
@@ -187,9 +187,9 @@ def licence(spec: str) -> str:
     return "not stated in its files"
 
 
-def copy_notices(trained: Trained, directory: Path) -> None:
+def copy_notices(aligned: AlignedModel, directory: Path) -> None:
     """Copies what must stay with the towers' weights: their NOTICE and LICENSE files."""
-    for side in (trained.model.image, trained.model.text):
+    for side in (aligned.model.image, aligned.model.text):
         for pattern in ("NOTICE*", "LICENSE*", "LICENCE*"):
             for file in _files(side.tower.spec, pattern):
                 shutil.copyfile(file, directory / f"{side.tower.kind}_tower_{file.name}")

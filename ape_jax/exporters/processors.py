@@ -10,9 +10,9 @@ from typing import Any
 
 from ape_jax.errors import UserError
 from ape_jax.exporters.files import write_json
-from ape_jax.exporters.trained import Trained
 from ape_jax.images.preprocessor import INTERPOLATIONS
 from ape_jax.images.transforms import ImageTransform
+from ape_jax.runs.aligned import AlignedModel
 from ape_jax.towers.text.tokens import TextPrepare
 
 _CODE = "processing_ape.py"
@@ -23,15 +23,15 @@ _IMAGE_PROCESSOR = {
 _TOKENIZER = {"AutoTokenizer": [None, "processing_ape.ApeTokenizer"]}
 
 
-def write(trained: Trained, directory: Path) -> None:
+def write(aligned: AlignedModel, directory: Path) -> None:
     """Writes what transformers' `AutoProcessor` loads, and the code that it runs.
 
     Raises:
       UserError: as `tokenizer_settings`.
     """
-    image, text = trained.model.image.tower.prepare, trained.model.text.tower.prepare
+    image, text = aligned.model.image.tower.prepare, aligned.model.text.tower.prepare
     images = {**image_settings(image.transform), **_IMAGE_PROCESSOR}
-    images["background"] = list(trained.config.data.background)
+    images["background"] = list(aligned.config.data.background)
     texts = {**tokenizer_settings(text), "prefix": text.prefix, "auto_map": _TOKENIZER}
     write_json(directory / "preprocessor_config.json", images)
     write_json(directory / "tokenizer_config.json", texts)

@@ -22,10 +22,10 @@ from jaxtyping import Float
 from ape_jax.align import heads as flax_heads
 from ape_jax.align.model import Side
 from ape_jax.errors import UserError
-from ape_jax.exporters import card, processors, towers
+from ape_jax.exporters import card, parts, processors, towers
 from ape_jax.exporters.files import write_json, write_tensors
 from ape_jax.exporters.towers import Exported
-from ape_jax.exporters.trained import Trained
+from ape_jax.runs.aligned import AlignedModel
 from ape_jax.towers.family import PoolerOutput
 from ape_jax.towers.registry import torch_classes
 
@@ -34,42 +34,42 @@ _LEAST_EXACT = 1e-9  # Of `W s = c`, against the length of c.
 Map = tuple[Float[np.ndarray, "E d"], Float[np.ndarray, " E"]]
 
 
-def write(trained: Trained, directory: Path) -> None:
+def write(aligned: AlignedModel, directory: Path) -> None:
     """Fills an empty directory.
 
     Raises:
       UserError: naming what in the run the model cannot express.
     """
-    text = trained.model.text.tower.prepare
+    text = aligned.model.text.tower.prepare
     if text.prefix:
         raise _refusal(f"its captions get the prefix {text.prefix!r}")
     tensors, configs = {}, {}
     for name, ours in (("vision", "image"), ("text", "text")):
-        side, params, head = trained.side(ours)
-        tower = towers.export(side, params, keep_positions=bool(trained.imported))
+        side, params, head = parts.side(aligned, ours)
+        tower = towers.export(side, params, keep_positions=aligned.is_imported)
         pooler = _pooler(ours, side, tower)
         if pooler.dense:
-            weight = _with_pooler(trained, ours, head, tower)
+            weight = _with_pooler(aligned, ours, head, tower)
         else:
-            weight = _move_constant(tower, pooler, _linear(trained, ours, side, head))
+            weight = _move_constant(tower, pooler, _linear(aligned, ours, side, head))
         tensors |= {f"{name}_model.{key}": value for key, value in tower.tensors.items()}
         tensors["visual_projection.weight" if name == "vision" else "text_projection.weight"] = (
             weight
         )
         configs[f"{name}_config"] = tower.config
-    if "bias" in trained.logits:
+    if "bias" in parts.logits(aligned):
         raise _refusal("its logits have the bias of loss.name='sigmoid'")
-    tensors["logit_scale"] = trained.logits["log_scale"]
-    write_tensors(directory / "model.safetensors", tensors | dict(trained.unread))
-    _write_texts(trained, directory, configs)
+    tensors["logit_scale"] = parts.logits(aligned)["log_scale"]
+    write_tensors(directory / "model.safetensors", tensors | dict(aligned.unread))
+    _write_texts(aligned, directory, configs)
 
 
-def _write_texts(trained: Trained, directory: Path, configs: dict[str, Any]) -> None:
+def _write_texts(aligned: AlignedModel, directory: Path, configs: dict[str, Any]) -> None:
     kind = "VisionTextDualEncoder"
     config = {"model_type": "vision-text-dual-encoder", "architectures": [f"{kind}Model"]}
-    sizes = {"dtype": "float32", "projection_dim": trained.embed}
+    sizes = {"dtype": "float32", "projection_dim": parts.embed(aligned.model)}
     write_json(directory / "config.json", {**config, **sizes, **configs})
-    image, text = trained.model.image.tower.prepare, trained.model.text.tower.prepare
+    image, text = aligned.model.image.tower.prepare, aligned.model.text.tower.prepare
     settings = {**processors.image_settings(image.transform)}
     write_json(
         directory / "preprocessor_config.json",
@@ -78,8 +78,8 @@ def _write_texts(trained: Trained, directory: Path, configs: dict[str, Any]) -> 
     (directory / "tokenizer.json").write_text(processors.tokenizer_json(text), encoding="utf-8")
     write_json(directory / "tokenizer_config.json", processors.tokenizer_settings(text))
     write_json(directory / "processor_config.json", {"processor_class": f"{kind}Processor"})
-    (directory / "README.md").write_text(card.text(trained, card.DUAL_ENCODER), encoding="utf-8")
-    card.copy_notices(trained, directory)
+    (directory / "README.md").write_text(card.text(aligned, card.DUAL_ENCODER), encoding="utf-8")
+    card.copy_notices(aligned, directory)
 
 
 def _pooler(name: str, side: Side, tower: Exported) -> PoolerOutput:
@@ -115,10 +115,10 @@ def _is_pooler(head: nn.Module) -> bool:
 
 
 def _with_pooler(
-    trained: Trained, name: str, params: Any, tower: Exported
+    aligned: AlignedModel, name: str, params: Any, tower: Exported
 ) -> Float[np.ndarray, "E d"]:
     """Adds the tower's pooler to its tensors, in place; returns the projection."""
-    if name == "image" and trained.model.standardize:
+    if name == "image" and aligned.model.standardize:
         raise _refusal("image.standardize=True changes what its pooler takes")
     if np.asarray(params["dense_1"]["bias"]).any():
         raise _refusal(f"the {name} head's last layer has a bias, which the projection has not")
@@ -129,7 +129,7 @@ def _with_pooler(
     return np.ascontiguousarray(np.asarray(params["dense_1"]["kernel"], np.float32).T)
 
 
-def _linear(trained: Trained, name: str, side: Side, params: Any) -> Map:
+def _linear(aligned: AlignedModel, name: str, side: Side, params: Any) -> Map:
     """The head with the statistics before it as one affine map, in f64."""
     head, width = _unwrapped(side.head), side.tower.config.width
     if isinstance(head, flax_heads.Identity):
@@ -140,8 +140,8 @@ def _linear(trained: Trained, name: str, side: Side, params: Any) -> Map:
         constant = np.asarray(projection["bias"], np.float64)
     else:
         raise _refusal(f"its {name} head is {type(head).__name__} and not linear")
-    if name == "image" and trained.model.standardize:
-        statistics = trained.frozen["statistics"]
+    if name == "image" and aligned.model.standardize:
+        statistics = aligned.frozen["statistics"]
         weight = weight / np.asarray(statistics["spread"], np.float64)
         constant = constant - weight @ np.asarray(statistics["center"], np.float64)
     return weight, constant

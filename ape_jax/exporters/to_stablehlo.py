@@ -20,10 +20,10 @@ from jaxtyping import Array, Float
 
 from ape_jax.align.model import Model
 from ape_jax.align.tuning.selection import flatten
-from ape_jax.exporters import card, processors
+from ape_jax.exporters import card, parts, processors
 from ape_jax.exporters.files import write_json, write_tensors
-from ape_jax.exporters.trained import Trained
 from ape_jax.nn import matmul
+from ape_jax.runs.aligned import AlignedModel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _TREES = ("trainable", "frozen")
@@ -32,24 +32,24 @@ Weights = Mapping[str, Array]
 """Leaves by their paths, `trainable/text_head/dense_0/kernel`: `top:K` has some in both trees."""
 
 
-def write(trained: Trained, directory: Path) -> None:
+def write(aligned: AlignedModel, directory: Path) -> None:
     """Fills an empty directory with two programs, their weights, and what goes before them.
 
     Raises:
       UserError: where no token can stand for padding.
       OSError: where it cannot be written.
     """
-    for name, (function, *inputs) in _halves(trained).items():
-        weights = _weights(trained, name)
+    for name, (function, *inputs) in _halves(aligned).items():
+        weights = _weights(aligned, name)
         with matmul.xla_only(), _no_locations():
             program = export.export(jax.jit(function), platforms=PLATFORMS)(weights, *inputs)
         write_tensors(directory / f"{name}.safetensors", weights, form="np")
         (directory / f"{name}.stablehlo").write_bytes(program.serialize())
-    processors.write(trained, directory)
-    write_json(directory / "config.json", {**trained.settings, "platforms": PLATFORMS})
-    text = card.text(trained, card.STABLEHLO, library="jax")
+    processors.write(aligned, directory)
+    write_json(directory / "config.json", {**parts.settings(aligned), "platforms": PLATFORMS})
+    text = card.text(aligned, card.STABLEHLO, library="jax")
     (directory / "README.md").write_text(text, encoding="utf-8")
-    card.copy_notices(trained, directory)
+    card.copy_notices(aligned, directory)
 
 
 @contextlib.contextmanager
@@ -64,17 +64,17 @@ def _no_locations() -> Iterator[None]:
         jax.config.update(key, before)
 
 
-def _halves(trained: Trained) -> dict[str, tuple]:
+def _halves(aligned: AlignedModel) -> dict[str, tuple]:
     """By name, a function of weights and inputs, and the shapes of these inputs."""
-    tower, longest = trained.model.image.tower, trained.model.text.tower.prepare.max_length
+    tower, longest = aligned.model.image.tower, aligned.model.text.tower.prepare.max_length
     size = tower.prepare.transform.size
     rows = export.symbolic_shape(f"batch, 3, {size}, {size}")
     images = jax.ShapeDtypeStruct(rows, jnp.float32)
     rows = export.symbolic_shape("batch, length", constraints=[f"length <= {longest}"])
     tokens = jax.ShapeDtypeStruct(rows, jnp.int32)
     return {
-        "image": (_image_half(trained.model), images),
-        "text": (_text_half(trained.model), tokens, tokens),
+        "image": (_image_half(aligned.model), images),
+        "text": (_text_half(aligned.model), tokens, tokens),
     }
 
 
@@ -96,10 +96,10 @@ def _text_half(model: Model) -> Callable[..., Array]:
     return encode
 
 
-def _weights(trained: Trained, name: str) -> dict[str, np.ndarray]:
+def _weights(aligned: AlignedModel, name: str) -> dict[str, np.ndarray]:
     """What one half reads, as it is kept: int8 stays int8."""
     weights = {}
-    for kind, tree in zip(_TREES, (trained.trainable, trained.frozen)):
+    for kind, tree in zip(_TREES, (aligned.trainable, aligned.frozen)):
         own = {key: part for key, part in tree.items() if key.startswith(f"{name}_")}
         if name == "image" and "statistics" in tree:
             own["statistics"] = tree["statistics"]

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ape_jax.exporters import card, heads, processors, towers
+from ape_jax.exporters import card, heads, parts, processors, towers
 from ape_jax.exporters.files import write_json, write_tensors
 from ape_jax.exporters.towers import Exported, Tensors
-from ape_jax.exporters.trained import Trained, width
+from ape_jax.runs.aligned import AlignedModel
 
 _MODELING = "modeling_ape.py"
 _CLASSES = {
@@ -36,61 +36,63 @@ _MODALITIES = {
 }
 
 
-def write(trained: Trained, directory: Path) -> None:
+def write(aligned: AlignedModel, directory: Path) -> None:
     """Fills an empty directory.
 
     Raises:
       UserError: for a head or a tower that torch export does not have.
     """
-    config, tensors = describe(trained)
+    config, tensors = describe(aligned)
     write_tensors(directory / "model.safetensors", tensors)
     write_json(directory / "config.json", config)
     shutil.copyfile(Path(__file__).with_name(_MODELING), directory / _MODELING)
-    processors.write(trained, directory)
+    processors.write(aligned, directory)
     write_json(directory / "modules.json", [_MODULE])
     write_json(directory / "sentence_bert_config.json", _MODALITIES)
     write_json(
         directory / "config_sentence_transformers.json",
         {"model_type": "SentenceTransformer", "similarity_fn_name": "cosine"},
     )
-    (directory / "README.md").write_text(card.text(trained, card.TORCH), encoding="utf-8")
-    card.copy_notices(trained, directory)
+    (directory / "README.md").write_text(card.text(aligned, card.TORCH), encoding="utf-8")
+    card.copy_notices(aligned, directory)
 
 
-def describe(trained: Trained) -> tuple[dict[str, Any], Tensors]:
+def describe(aligned: AlignedModel) -> tuple[dict[str, Any], Tensors]:
     """The content of config.json, and all tensors by the names in `modeling_ape.py`.
 
     Raises:
       UserError: as `write`.
     """
-    model, tensors = trained.model, {}
+    model, tensors = aligned.model, {}
     described: dict[str, tuple[Exported, Any]] = {}
     for name in ("image", "text"):
-        side, params, head = trained.side(name)
+        side, params, head = parts.side(aligned, name)
         tower = towers.export(side, params)
-        settings, head_tensors = heads.export(side.head, width(side), trained.embed, head)
+        settings, head_tensors = heads.export(
+            side.head, parts.width(side), parts.embed(aligned.model), head
+        )
         tensors |= {f"{name}_tower.{key}": value for key, value in tower.tensors.items()}
         tensors |= {f"{name}_head.{key}": value for key, value in head_tensors.items()}
         described[name] = tower, settings
-    logits = trained.logits
+    logits = parts.logits(aligned)
     tensors["logit_scale"] = logits["log_scale"]
     if "bias" in logits:
         tensors["logit_bias"] = logits["bias"]
     if model.standardize:
-        for key, value in trained.frozen["statistics"].items():
+        for key, value in aligned.frozen["statistics"].items():
             tensors[key] = np.asarray(value, np.float32)
-    return _config(trained, described, "bias" in logits), tensors
+    return _config(aligned, described, "bias" in logits), tensors
 
 
-def _config(trained: Trained, described: Any, bias: bool) -> dict[str, Any]:
+def _config(aligned: AlignedModel, described: Any, bias: bool) -> dict[str, Any]:
     (image, image_heads), (text, text_heads) = described["image"], described["text"]
-    side = trained.model.image
+    side = aligned.model.image
     return {
         "model_type": "ape",
         "architectures": ["ApeModel"],
         "auto_map": _CLASSES,
         "dtype": "float32",
-        "embed": trained.embed,
+        "embed": parts.embed(aligned.model),
         "logit_bias": bias,
         "vision_config": image.config,
         "text_config": text.config,
@@ -98,7 +100,7 @@ def _config(trained: Trained, described: Any, bias: bool) -> dict[str, Any]:
             "pooling": side.pooling,
             "prefix_tokens": side.tower.config.prefix_tokens,
             "last_norm": image.last_norm,
-            "standardize": width(side) if trained.model.standardize else 0,
+            "standardize": parts.width(side) if aligned.model.standardize else 0,
             "adapters": image.adapters,
             "heads": image_heads,
         },

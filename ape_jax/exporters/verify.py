@@ -17,8 +17,8 @@ from jaxtyping import Float
 from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
 from ape_jax.exporters import alone
-from ape_jax.exporters.trained import Trained
 from ape_jax.images.decode import load_image
+from ape_jax.runs.aligner import Aligner
 
 LEAST_COSINE = 0.99999
 MOST_DIFFERENCE = 1e-4
@@ -64,9 +64,9 @@ def choose(pairs: Pairs, longest: int) -> Inputs:
     )
 
 
-def ours(trained: Trained, inputs: Inputs) -> Embeddings:
+def ours(aligner: Aligner, inputs: Inputs) -> Embeddings:
     """What the run's own model gives."""
-    return trained.encode_images(inputs.images), trained.encode_texts(inputs.texts)
+    return aligner.encode_image(inputs.images), aligner.encode_text(inputs.texts)
 
 
 def torchs(directory: Path, inputs: Inputs, model_class: str, background: Any = None) -> Embeddings:

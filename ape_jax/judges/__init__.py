@@ -14,7 +14,7 @@ from ape_jax.errors import UserError
 
 if TYPE_CHECKING:
     from ape_jax.judges.open_clip_model import OpenClipModel
-    from ape_jax.runs.inference import Aligner
+    from ape_jax.runs.aligner import Aligner
 
 __all__ = ["as_open_clip"]
 
@@ -41,6 +41,6 @@ def as_open_clip(model: Aligner | str | os.PathLike[str]) -> OpenClipModel:
             "run pip install -r requirements-judges.txt"
         )
     from ape_jax.judges.open_clip_model import OpenClipModel
-    from ape_jax.runs import inference
+    from ape_jax.runs import aligner
 
-    return OpenClipModel(model if isinstance(model, inference.Aligner) else inference.load(model))
+    return OpenClipModel(model if isinstance(model, aligner.Aligner) else aligner.load(model))

@@ -19,8 +19,8 @@ from jaxtyping import Float, Int
 from ape_jax.errors import UserError
 from ape_jax.images.decode import load_image
 from ape_jax.images.transforms import ImageTransform
+from ape_jax.runs.aligner import Aligner
 from ape_jax.runs.embed import image_batches, token_id_batches
-from ape_jax.runs.inference import Aligner
 from ape_jax.towers.precomputed import VectorPrepare
 from ape_jax.towers.text.tokens import TextPrepare
 

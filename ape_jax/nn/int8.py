@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array
 
 SCALE = "kernel_scale"
-_LARGEST = 127.0
+_STEP = np.float32(1 / 127)  # The largest of a channel becomes 127.
 
 
 def quantized(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,5 +49,6 @@ def restored(params: Mapping[str, Any]) -> dict[str, Any]:
 def _narrow(kernel: Array | np.ndarray) -> tuple[Array | np.ndarray, Array | np.ndarray]:
     xp = kernel.__array_namespace__()
     largest = xp.abs(kernel).max(axis=-2)
-    scale = xp.where(largest > 0, largest, 1.0) / _LARGEST  # A channel of zeros stays one.
-    return xp.round(kernel / scale[..., None, :]).astype(xp.int8), scale
+    scale = xp.where(largest > 0, largest, 1.0) * _STEP  # A channel of zeros stays one.
+    # By the reciprocal, as XLA divides by what it broadcasts: the bits of the versions before.
+    return xp.round(kernel * (1 / scale)[..., None, :]).astype(xp.int8), scale

@@ -22,7 +22,8 @@ from ape_jax.data.records import printable
 from ape_jax.errors import UserError
 from ape_jax.features.cache import say
 from ape_jax.images.decode import ImageError, ImageRef, load_image
-from ape_jax.runs import inference
+from ape_jax.runs.aligner import Aligner
+from ape_jax.runs.restore import restore
 from ape_jax.search import items
 from ape_jax.search.build import Tick
 from ape_jax.storage.cache_folder import cache_dir
@@ -63,21 +64,22 @@ class Desk:
     """
 
     def __init__(self, directory: str, index: str = ""):
-        run = inference.restore(directory, _SETTINGS)
+        run = restore(directory, _SETTINGS)
         for side in ("image", "text"):
             if is_precomputed(run.config.side(side).tower):
                 raise UserError(
-                    f"--workdir: {run.path} takes vectors for {side}s, made elsewhere; a page "
+                    f"--workdir: {run.source} takes vectors for {side}s, made elsewhere; a page "
                     "needs a run with two real towers"
                 )
-        self._run, self._model = run, run.aligner(run.model, run.trainable, run.frozen)
+        self._run, self._model = run, Aligner(run)
+        self._identity = search.identity(run)
         self._background = run.config.data.background
         self._collections: dict[str, search.Index] = {}
         self._captions: list[str] = []
         self._model.encode_text(["a picture"])  # Compiles, so that the first visitor need not wait.
         self._embedded: Float[np.ndarray, "n e"] | None = None
         if index:
-            opened = search.open_index(index, run.identity)
+            opened = search.open_index(index, self._identity)
             self._collections[f"index {opened.path.name}"] = opened
         for name, spec in run.config.data.eval.items():
             self._add_evaluation(name, spec)
@@ -85,7 +87,7 @@ class Desk:
     @property
     def title(self) -> str:
         """What the page is called."""
-        return f"ape_jax: {self._run.path.name}"
+        return f"ape_jax: {pathlib.Path(self._run.source).name}"
 
     @property
     def collections(self) -> list[str]:
@@ -172,12 +174,12 @@ class Desk:
 
     def _add(self, name: str, source: items.Source, tick: Tick | None) -> search.Added:
         """Indexes a source in the cache folder, once for each model."""
-        key = json.dumps([source.spec, self._run.identity], sort_keys=True).encode()
+        key = json.dumps([source.spec, self._identity], sort_keys=True).encode()
         slug = re.sub(r"[^A-Za-z0-9_.]+", "_", pathlib.PurePath(source.spec).name)[:32]
         path = cache_dir() / "indexes" / f"{slug}-{hashlib.sha256(key).hexdigest()[:12]}"
-        options = {"run": str(self._run.path), "identity": self._run.identity, "key": "index"}
+        options = {"run": self._run.source, "identity": self._identity, "key": "index"}
         added = search.add(path, source, self._model, tick=tick, **options)
-        self._collections[name] = search.open_index(path, self._run.identity, key="index")
+        self._collections[name] = search.open_index(path, self._identity, key="index")
         return added
 
     def _evaluation_captions(self) -> Float[np.ndarray, "n e"]:

@@ -19,8 +19,8 @@ from ape_jax.planner import program, shapes
 from ape_jax.planner import traced as traced_lib
 from ape_jax.planner.shapes import Captions
 from ape_jax.planner.target import Target
+from ape_jax.runs.aligned import AlignedModel
 from ape_jax.training import blocks, optim, step
-from ape_jax.training.run import Assembly
 
 _LARGEST_BATCH = 2**26  # That a config takes.
 # Published rates are peaks. A program is taken to reach so much of each.
@@ -59,7 +59,7 @@ class Cost:
     rows: int = 0
 
 
-def assemble(config: Config, where: Target) -> Assembly:
+def assemble(config: Config, where: Target) -> AlignedModel:
     """A run's model and frozen parameters on a slice, as shapes.
 
     Raises:
@@ -74,11 +74,12 @@ def assemble(config: Config, where: Target) -> Assembly:
     optim.check_rules(config.optim, trainable)
     mesh_lib.check_rules(config.mesh.rules, mesh, frozen, trainable)
     frozen = _placed(frozen, mesh_lib.frozen_shardings(frozen, mesh, *how))
-    readers = frontier.make_readers(config, model, frozen, mesh, towers.params)
-    return Assembly(model=model, mesh=mesh, trainable=trainable, frozen=frozen, readers=readers)
+    return AlignedModel(
+        config=config, model=model, trainable=trainable, frozen=frozen, meta={}, mesh=mesh
+    )
 
 
-def training(config: Config, where: Target, captions: Captions, made: Assembly) -> Cost:
+def training(config: Config, where: Target, captions: Captions, made: AlignedModel) -> Cost:
     """A training step of what `assemble` gives."""
     one, optimizer = step.from_config(config, made.model, made.trainable, made.mesh)
     state = jax.eval_shape(
@@ -101,13 +102,14 @@ def training(config: Config, where: Target, captions: Captions, made: Assembly) 
 
 
 def extraction(
-    config: Config, where: Target, captions: Captions, made: Assembly
+    config: Config, where: Target, captions: Captions, made: AlignedModel
 ) -> dict[str, Cost]:
     """A batch of images and one of captions through the frozen towers, where they are encoded."""
     found = {}
+    readers = frontier.make_readers(config, made.model, made.frozen, made.mesh, {})
     for name, reader, wanted in (
-        ("images", made.readers.image, config.cache.views),
-        ("captions", made.readers.text, config.cache.text),
+        ("images", readers.image, config.cache.views),
+        ("captions", readers.text, config.cache.text),
     ):
         if reader is None or not wanted:
             continue

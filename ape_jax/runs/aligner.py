@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, PyTree
+from jaxtyping import Bool, Float
 
 from ape_jax.align.tuning import selection
-from ape_jax.config import Config
 from ape_jax.config.components import text_needs
 from ape_jax.data import image_loader
 from ape_jax.data.pairs import Pairs
@@ -18,15 +18,32 @@ from ape_jax.evaluators import prompts, zeroshot
 from ape_jax.features import dataset, ragged
 from ape_jax.images.decode import ImageRef, load_image
 from ape_jax.runs import embed
+from ape_jax.runs.aligned import AlignedModel
+from ape_jax.runs.restore import restore
 from ape_jax.towers.precomputed import VectorPrepare
 
 
+def load(directory: str | os.PathLike[str]) -> Aligner:
+    """Loads a model to encode with: one that was trained here, or a finished one.
+
+    Args:
+      directory: as for `restore`.
+
+    Raises:
+      UserError: as `restore`.
+    """
+    return Aligner(restore(directory))
+
+
 class Aligner:
-    """An aligned image-text model.
+    """An aligned image-text model at work.
 
     Example:
       model = ape_jax.load("runs/demo")
       p = model.classify(["cat.png"], ["cat", "dog"], templates="simple")
+
+    Args:
+      aligned: the model and its parameters.
 
     Attributes:
       config: the run's resolved config.
@@ -37,20 +54,14 @@ class Aligner:
       rows: images or texts a batch.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        trainable: PyTree,
-        frozen: PyTree,
-        embedder: embed.Embedder,
-        image_transform: Any,
-        prepare_texts: Any,
-        scale: float,
-        bias: float | None = None,
-    ):
-        self.config, self.scale, self.bias, self.rows = config, scale, bias, embedder.rows
-        self._trainable, self._frozen, self._embedder = trainable, frozen, embedder
-        self.transform, self.prepare = image_transform, prepare_texts
+    def __init__(self, aligned: AlignedModel):
+        self._aligned, self.config = aligned, aligned.config
+        self._embedder = embed.Embedder(aligned.model, aligned.mesh, self.config.eval.batch)
+        self.rows = self._embedder.rows
+        self.transform = aligned.model.image.tower.prepare.transform
+        self.prepare = aligned.model.text.tower.prepare
+        scale, bias = aligned.model.logit_scale(aligned.trainable, aligned.frozen)
+        self.scale, self.bias = float(scale), None if bias is None else float(bias)
 
     def encode_image(self, images: Sequence[Any]) -> Float[np.ndarray, "n e"]:
         """Unit-length embeddings of images.
@@ -103,7 +114,7 @@ class Aligner:
     ) -> Float[np.ndarray, "n e"]:
         """Unit-length embeddings f32 [n, e] of prepared inputs, n of them in all (`Embedder`)."""
         run = self._embedder.images if kind == "image" else self._embedder.texts
-        return run(self._trainable, self._frozen, batches, count)
+        return run(self._aligned.trainable, self._aligned.frozen, batches, count)
 
     def classify(
         self,
@@ -148,7 +159,7 @@ class Aligner:
 
     def shares(self) -> list[selection.Share]:
         """How much of each group of parameters was trained."""
-        return selection.shares(self._trainable, self._frozen)
+        return selection.shares(self._aligned.trainable, self._aligned.frozen)
 
     def encode_readable(
         self, records: Sequence[Any], skipped: image_loader.Skipped, done: Callable[[int], None]

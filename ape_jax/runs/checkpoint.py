@@ -18,10 +18,10 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from ape_jax.errors import UserError
+from ape_jax.runs.aligned import SOLVED
 from ape_jax.runs.state import State
 
 _STATE, _OPT, _FIXED, _META = "trainable", "opt_state", "fixed", "meta"
-SOLVED = "closed form"  # In `meta`.
 _AVERAGE = "average"  # Of the trained parameters; there only where one is kept.
 
 

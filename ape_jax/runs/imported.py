@@ -7,7 +7,6 @@ without a bias gets a bias of zero), BERT's and ViT's pooler with the projection
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -18,37 +17,17 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ape_jax import config as config_lib
-from ape_jax.align.model import Model
 from ape_jax.align.tuning.selection import flatten
 from ape_jax.config import Config, tune
 from ape_jax.errors import UserError
-from ape_jax.runs import build
+from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.runs import build, provenance
+from ape_jax.runs.aligned import AlignedModel
 from ape_jax.towers import aligned, loading
 from ape_jax.towers.aligned import Aligned, Top
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Imported:
-    """A finished model, loaded.
-
-    Attributes:
-      config: the config that would make such a model; it names no pairs.
-      model: the model.
-      towers: as they were read.
-      trainable: heads and scale.
-      frozen: the towers' parameters.
-      unread: see `Aligned`.
-    """
-
-    config: Config
-    model: Model
-    towers: build.Towers
-    trainable: PyTree
-    frozen: PyTree
-    unread: Mapping[str, np.ndarray]
-
-
-def load(spec: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> Imported:
+def load(spec: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> AlignedModel:
     """Loads a finished model, with products in f32.
 
     Args:
@@ -67,12 +46,15 @@ def load(spec: str | os.PathLike[str], settings: Mapping[str, Any] | None = None
     towers = build.Towers.of(*read)
     model = build.make_model(config, towers)
     trainable, frozen = model.init(config.seed, towers.params)
-    return Imported(
+    mesh = mesh_lib.make_mesh()
+    return AlignedModel(
         config=config,
         model=model,
-        towers=towers,
-        trainable=install(trainable, found, spec),
-        frozen=frozen,
+        trainable=mesh_lib.place_replicated(install(trainable, found, spec), mesh),
+        frozen=mesh_lib.place_frozen(frozen, mesh, config.mesh.shard_min_size),
+        meta=provenance.meta(config, towers),
+        mesh=mesh,
+        source=spec,
         unread=found.unread,
     )
 

@@ -8,16 +8,13 @@ brings are held to the same hashes as those it was trained on.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import PyTree
 
 from ape_jax import config as config_lib
-from ape_jax.config import Config
 from ape_jax.runs import build, workdir
+from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.checkpoint import Checkpoints
 from ape_jax.runs.state import State
 from ape_jax.storage import atomic
@@ -29,39 +26,30 @@ from ape_jax.towers.text import big_vision as big_vision_text
 _FILES = (*sources.HUB_FILES, "*_Pooling/config.json", "NOTICE*", "LICENSE*", "LICENCE*")
 
 
-def write(
-    directory: Path,
-    *,
-    config: Config,
-    trainable: PyTree,
-    frozen: PyTree,
-    step: int,
-    meta: Mapping[str, Any],
-    summary: Mapping[str, Any],
-) -> None:
+def write(directory: Path, aligned: AlignedModel) -> None:
     """Fills an empty directory.
 
     Args:
       directory: where.
-      config: of the run.
-      trainable: the parameters that inference uses.
-      frozen: the others; of these the statistics are kept.
-      step: of the checkpoint.
-      meta: what the checkpoint says of itself.
-      summary: of the run.
+      aligned: a run's model, with the run's own config and summary.
 
     Raises:
       UserError: where a tower's files are gone, or the disk is full.
     """
+    config = aligned.config
     for side in ("image", "text"):
         _bring(sources.resolve(config.side(side).tower), directory / build.TOWERS / side)
-    average = trainable if config.optim.ema > 0 else None
-    state = State(step=jnp.int32(step), trainable=trainable, opt_state=(), average=average)
+    state = State(
+        step=jnp.int32(aligned.step),
+        trainable=aligned.trainable,
+        opt_state=(),
+        average=aligned.trainable if config.optim.ema > 0 else None,
+    )
     checkpoints = Checkpoints(directory, config.train.keep)
-    checkpoints.save(state, {k: v for k, v in frozen.items() if k == "statistics"}, meta)
+    checkpoints.save(state, aligned.statistics, aligned.meta)
     checkpoints.close()
     atomic.write_json(directory / "config.json", config_lib.flatten(config))
-    workdir.write_summary(directory, summary)
+    workdir.write_summary(directory, aligned.summary)
 
 
 def _bring(source: Path, to: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -15,20 +15,31 @@ _PREPARATIONS = ("image preparation", "text preparation")
 _TRAINED = "trained parameters"
 
 
-def identity(meta: Mapping[str, Any], *trees: PyTree) -> dict[str, str]:
+class Model(Protocol):
+    """What identifies a model: `runs.aligned.AlignedModel` has it.
+
+    Attributes:
+      meta: what the checkpoint says of the towers and their preparation.
+      trainable: what was trained.
+      frozen: the other parameters; of these the checkpoint holds the `statistics`.
+    """
+
+    meta: Mapping[str, Any]
+    trainable: PyTree
+    frozen: PyTree
+
+
+def identity(model: Model) -> dict[str, str]:
     """All that a model's embeddings depend on, by name.
 
     A run that was moved or exported as `jax` keeps it; training on changes it.
 
-    Args:
-      meta: what the checkpoint says of the towers and their preparation.
-      trees: arrays that are in the checkpoint: what was trained, the statistics.
-
     Returns:
       A hash for each of the towers, their preparations and the trained parameters.
     """
-    towers = {name: str(meta[name]["digest"]) for name in _TOWERS}
-    preparations = {name: str(meta[name]) for name in _PREPARATIONS}
+    towers = {name: str(model.meta[name]["digest"]) for name in _TOWERS}
+    preparations = {name: str(model.meta[name]) for name in _PREPARATIONS}
+    trees = model.trainable, model.frozen.get("statistics", {})
     return towers | preparations | {_TRAINED: _digest(trees)}
 
 

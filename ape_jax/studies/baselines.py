@@ -32,7 +32,7 @@ def chance(run: Run) -> Metrics:
 
 def pixels(run: Run, store: FeatureStore) -> Metrics:
     """Ridge from 16 x 16 pixels to mean-pooled text: what colour and rough shape alone can tell."""
-    background = run.config.data.background
+    background = run.aligned.config.data.background
 
     def small(name: str, pairs: Sequence[Pair]) -> Float[np.ndarray, "n p"]:
         key = ("pixels", name, background, tuple(pairs[i].id for i in range(len(pairs))))

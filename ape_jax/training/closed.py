@@ -23,7 +23,6 @@ def finish(
     run: run_lib.Run,
     path: pathlib.Path,
     checkpoints: Checkpoints,
-    meta: Mapping[str, Any],
     digests: Mapping[str, str],
 ) -> dict[str, Any]:
     """Saves the heads as step 0, evaluates them and writes the summary.
@@ -34,20 +33,19 @@ def finish(
       run: with solved heads.
       path: the work directory.
       checkpoints: of it; closed at the end.
-      meta: names and hashes, for the checkpoint.
       digests: of the pairs.
     """
     began = time.monotonic()
-    fixed = {name: tree for name, tree in run.frozen.items() if name == "statistics"}
-    trainable, writer = run.trainable, MetricWriter(path)
+    aligned, writer = run.aligned, MetricWriter(path)
+    trainable, fixed = aligned.trainable, aligned.statistics
     try:
         if checkpoints.latest is None:
-            state = mesh_lib.place_replicated(init_state(trainable, optax.identity()), run.mesh)
-            checkpoints.save(state, fixed, meta)
+            state = mesh_lib.place_replicated(init_state(trainable, optax.identity()), aligned.mesh)
+            checkpoints.save(state, fixed, aligned.meta)
         else:
             trainable, fixed = checkpoints.restore_model(trainable, fixed)
-        embedder = Embedder(run.model, run.mesh, run.config.eval.batch)
-        metrics = evaluate_all(run.tasks, embedder, trainable, {**run.frozen, **fixed})
+        embedder = Embedder(aligned.model, aligned.mesh, aligned.config.eval.batch)
+        metrics = evaluate_all(run.tasks, embedder, trainable, {**aligned.frozen, **fixed})
         writer.write(0, metrics)
     finally:
         writer.close()

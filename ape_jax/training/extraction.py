@@ -42,14 +42,16 @@ def extract(config: Config, directory: str | os.PathLike[str]) -> dict[str, Any]
         )
     sources = run.open_sources(config)
     sources.digests()
-    made = run.assemble(config, build.load_towers(config))
-    if made.readers.image is None and made.readers.text is None:
+    towers = build.load_towers(config)
+    made = run.assemble(config, towers)
+    readers = frontier.make_readers(config, made.model, made.frozen, made.mesh, towers.params)
+    if readers.image is None and readers.text is None:
         raise UserError("config.image.tune: both towers are trained, so there is nothing to encode")
     with disk.write_errors(f"--workdir: {path}"):
         path.mkdir(parents=True, exist_ok=True)
     caches = [
         _entry(what, filled)
-        for part in frontier.all_parts(config, made.model, sources, made.readers)
+        for part in frontier.all_parts(config, made.model, sources, readers)
         for what, filled in part.fill(config)
     ]
     summary = {"caches": caches, "seconds": round(time.monotonic() - start, 3)}

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import PyTree
@@ -28,7 +27,8 @@ from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.parallel.preemption import Preemption
 from ape_jax.runs import build, provenance, workdir
-from ape_jax.runs.checkpoint import SOLVED, Checkpoints
+from ape_jax.runs.aligned import AlignedModel
+from ape_jax.runs.checkpoint import Checkpoints
 from ape_jax.runs.embed import Embedder
 from ape_jax.runs.state import State
 from ape_jax.terminal.progress import Progress
@@ -83,47 +83,51 @@ def train_and_evaluate(
     fresh = workdir.claim(path, config)
     with workdir.held(path):
         with workdir.given_back(path, fresh):
-            towers = build.load_towers(config)
-            meta = provenance.meta(config, towers, sources.train)
             checkpoints = Checkpoints(path, config.train.keep, clean=True)
-            checkpoints.check(meta)  # Before anything is encoded.
-            solved = checkpoints.solved
-            run = run_lib.prepare(config, sources, towers, store or FeatureStore(), solved)
-        if run.solved is not None:
-            meta = {**meta, SOLVED: dict(run.solved)}
+            run = _prepared(config, sources, store or FeatureStore(), checkpoints)
         if hosts.is_first():
             print(run_lib.parameter_table(run), file=sys.stderr)
         with checkpoints.disk_errors():
             if not config.trains:
-                return closed.finish(run, path, checkpoints, meta, digests)
-            return Loop(run, path, checkpoints, meta, digests).train()
+                return closed.finish(run, path, checkpoints, digests)
+            return Loop(run, path, checkpoints, digests).train()
+
+
+def _prepared(
+    config: Config, sources: Sources, store: FeatureStore, checkpoints: Checkpoints
+) -> run_lib.Run:
+    """The run made ready; what was read of the towers is on the mesh, and the host lets it go."""
+    towers = build.load_towers(config)
+    checkpoints.check(provenance.meta(config, towers, sources.train))  # Before anything is encoded.
+    return run_lib.prepare(config, sources, towers, store, checkpoints.solved)
 
 
 class Loop:
-    """One start of a run."""
+    """One start of a run; it takes over the run's trained parameters, which go into its state."""
 
     def __init__(
         self,
         run: run_lib.Run,
         path: pathlib.Path,
         checkpoints: Checkpoints,
-        meta: Mapping[str, Any],
         digests: Mapping[str, str],
     ):
-        self._run, self._path, self._config = run, path, run.config
-        self._checkpoints, self._meta, self._digests = checkpoints, meta, digests
-        step, optimizer = step_lib.from_config(run.config, run.model, run.trainable, run.mesh)
-        self._key = jax.random.key(run.config.seed)
-        self._embedder = Embedder(run.model, run.mesh, run.config.eval.batch)
-        state = _placed_state(run, optimizer)
-        self._train_on = make_run(step, run.mesh, jax.tree.map(lambda x: x.sharding, state))
-        self._fixed: PyTree = {k: v for k, v in run.frozen.items() if k == "statistics"}
+        aligned = run.aligned
+        self._run, self._path, self._config = run, path, aligned.config
+        self._checkpoints, self._meta, self._digests = checkpoints, aligned.meta, digests
+        mesh, model, config = aligned.mesh, aligned.model, aligned.config
+        step, optimizer = step_lib.from_config(config, model, aligned.trainable, mesh)
+        self._key = jax.random.key(config.seed)
+        self._embedder = Embedder(model, mesh, config.eval.batch)
+        state = _placed_state(aligned, optimizer)
+        self._train_on = make_run(step, mesh, jax.tree.map(lambda x: x.sharding, state))
+        self._fixed: PyTree = aligned.statistics
         self._state = self._resume(state)
-        self._frozen = {**run.frozen, **self._fixed}
+        self._frozen = {**aligned.frozen, **self._fixed}
         self._start = int(self._state.step)
         self._writer = MetricWriter(path, self._start)
         self._preemption = Preemption()
-        train = run.config.train
+        train = config.train
         self._progress = Progress("training", train.steps, "pairs", train.batch, done=self._start)
         # Calls whose metrics are still on the device: their block's first step, bounds, metrics.
         self._pending: list[tuple[int, range, Mapping[str, Any]]] = []
@@ -235,15 +239,14 @@ class Loop:
         return metrics
 
 
-def _placed_state(run: run_lib.Run, optimizer: optax.GradientTransformation) -> State:
-    """The state before the first step, made where it will lie."""
+def _placed_state(aligned: AlignedModel, optimizer: optax.GradientTransformation) -> State:
+    """The state before the first step, made where it will lie; takes over `aligned.trainable`."""
+    config, trainable = aligned.config, aligned.trainable
 
     def init(trainable: PyTree) -> State:
-        # A copy: the step donates its state, and a tower that is trained is shared with `run`.
-        copied = jax.tree.map(jnp.copy, trainable)
-        return init_state(copied, optimizer, run.config.optim.ema)
+        return init_state(trainable, optimizer, config.optim.ema)
 
-    how = run.config.mesh.shard_min_size, run.config.mesh.rules, tuple(run.trainable)
-    shapes = jax.eval_shape(init, run.trainable)
-    out = mesh_lib.trained_shardings(shapes, run.mesh, *how)
-    return jax.jit(init, out_shardings=out)(run.trainable)
+    how = config.mesh.shard_min_size, config.mesh.rules, tuple(trainable)
+    out = mesh_lib.trained_shardings(jax.eval_shape(init, trainable), aligned.mesh, *how)
+    # Donated: a trained tower would lie there once more for as long as the run goes on.
+    return jax.jit(init, donate_argnums=0, out_shardings=out)(trainable)

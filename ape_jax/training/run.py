@@ -6,11 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
-from jaxtyping import Float, PyTree
+from jaxtyping import Float
 
 from ape_jax.align.model import Model
 from ape_jax.align.tuning import selection
@@ -26,7 +23,8 @@ from ape_jax.features.dataset import Dataset
 from ape_jax.features.frontier import Sources
 from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build, imported
+from ape_jax.runs import build, imported, provenance
+from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
 from ape_jax.terminal import tables as report
 from ape_jax.training import optim, solve
 from ape_jax.training.evaluation import RetrievalTask
@@ -37,24 +35,14 @@ class Run:
     """Everything a training loop needs.
 
     Attributes:
-      config: the resolved config.
-      model: the model.
-      mesh: the devices.
-      trainable: initial trained parameters, on the mesh.
-      frozen: frozen parameters on the mesh, statistics included.
+      aligned: the model with its initial parameters, on the mesh; its `meta` is the checkpoints'.
       dataset: the training pairs at the frontier.
       tasks: the evaluations.
-      solved: the record of the closed form that the heads are or start from, None without one.
     """
 
-    config: Config
-    model: Model
-    mesh: Mesh
-    trainable: PyTree
-    frozen: PyTree
+    aligned: AlignedModel
     dataset: Dataset
     tasks: tuple[RetrievalTask, ...]
-    solved: Mapping[str, Any] | None = None
 
 
 def open_sources(config: Config) -> Sources:
@@ -112,27 +100,13 @@ def _open(config: Config, spec: str, key: str) -> Pairs:
     return pairs
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Assembly:
-    """A model on the mesh, before anything is encoded.
+def assemble(config: Config, towers: build.Towers, pairs: Pairs | None = None) -> AlignedModel:
+    """Makes the model with its initial parameters and places it on the mesh.
 
-    Attributes:
-      model: the model.
-      mesh: the devices.
-      trainable: initial trained parameters.
-      frozen: frozen parameters on the mesh.
-      readers: the towers that encode beforehand.
-    """
-
-    model: Model
-    mesh: Mesh
-    trainable: PyTree
-    frozen: PyTree
-    readers: frontier.Readers
-
-
-def assemble(config: Config, towers: build.Towers) -> Assembly:
-    """Makes the model and places it on the mesh.
+    Args:
+      config: the resolved config.
+      towers: the image and the text tower, as they were read.
+      pairs: the training pairs, for `meta`.
 
     Raises:
       UserError: for a layer, pooling, batch or rule that cannot be used.
@@ -149,13 +123,13 @@ def assemble(config: Config, towers: build.Towers) -> Assembly:
         optim.check_rules(config.optim, trainable)  # Before hours of encoding.
     mesh_lib.check_rules(config.mesh.rules, mesh, frozen, trainable)
     how = config.mesh.shard_min_size, config.mesh.rules
-    frozen = mesh_lib.place_frozen(frozen, mesh, *how)
-    return Assembly(
+    return AlignedModel(
+        config=config,
         model=model,
+        trainable=mesh_lib.place_trained(trainable, mesh, *how),
+        frozen=mesh_lib.place_frozen(frozen, mesh, *how),
+        meta=provenance.meta(config, towers, pairs),
         mesh=mesh,
-        trainable=trainable,
-        frozen=frozen,
-        readers=frontier.make_readers(config, model, frozen, mesh, towers.params),
     )
 
 
@@ -181,9 +155,10 @@ def prepare(
     Raises:
       UserError: for a layer, pooling, image or caption that cannot be used, or a cache that cannot.
     """
-    made = assemble(config, towers)
-    model, frozen = made.model, dict(made.frozen)
-    dataset = frontier.training_part(config, sources, made.readers).load(config, store)
+    aligned = assemble(config, towers, sources.train)
+    model, mesh = aligned.model, aligned.mesh
+    readers = frontier.make_readers(config, model, aligned.frozen, mesh, towers.params)
+    dataset = frontier.training_part(config, sources, readers).load(config, store)
     if config.data.sample:
         dataset = dataset.sample(config.data.sample, config.seed)
     # Once more: images that cannot be read may have been left out.
@@ -192,47 +167,44 @@ def prepare(
     if model.standardize:
         pooled = dataset.pooled
         if pooled is None:  # Encoded in the step: there are no features yet.
-            pooled = frontier.statistics_part(sources, made.readers).load(config, store).pooled
+            pooled = frontier.statistics_part(sources, readers).load(config, store).pooled
         center, spread = moments(pooled)
         statistics = {"center": center, "spread": spread}  # Fixed from here on.
-        frozen["statistics"] = mesh_lib.place_replicated(statistics, made.mesh)
-    trainable = made.trainable
+        placed = mesh_lib.place_replicated(statistics, mesh)
+        aligned = dataclasses.replace(aligned, frozen={**aligned.frozen, STATISTICS: placed})
     if config.closed_form is not None:
-        model, trainable, solved = _solved(config, towers, dataset, trainable, frozen, solved)
-    tasks = frontier.evaluation_parts(config, model, sources, made.readers)
-    how = config.mesh.shard_min_size, config.mesh.rules
+        aligned = _solved(aligned, towers, dataset, solved)
+    tasks = frontier.evaluation_parts(config, model, sources, readers)
     return Run(
-        config=config,
-        model=model,
-        mesh=made.mesh,
-        trainable=mesh_lib.place_trained(trainable, made.mesh, *how),
-        frozen=frozen,
+        aligned=aligned,
         dataset=dataset,
         tasks=tuple(_task(config, model, part.name, part.load(config, store)) for part in tasks),
-        solved=solved,
     )
 
 
 def _solved(
-    config: Config,
+    aligned: AlignedModel,
     towers: build.Towers,
     dataset: Dataset,
-    trainable: PyTree,
-    frozen: PyTree,
     record: Mapping[str, Any] | None,
-) -> tuple[Model, PyTree, Mapping[str, Any]]:
+) -> AlignedModel:
     """The model with heads of the sizes that a closed form asks for, and its parameters."""
-    solution = None
+    config, solution = aligned.config, None
     if record is None:
-        solution = solve.solve(config, dataset, frozen.get("statistics"))
+        solution = solve.solve(config, dataset, aligned.frozen.get(STATISTICS))
         record = solution.record
     model = build.make_model(config, towers, record)
     heads = {name: tree for name, tree in model.init_heads(config.seed).items() if tree}
-    rest = {name: tree for name, tree in trainable.items() if not name.endswith("_head")}
-    trainable = {**rest, **heads}
     if solution is not None:
-        trainable = solve.install(trainable, solution, config.closed_form)
-    return model, trainable, record
+        heads = solve.install(heads, solution, config.closed_form)
+    how = config.mesh.shard_min_size, config.mesh.rules
+    rest = {name: tree for name, tree in aligned.trainable.items() if not name.endswith("_head")}
+    return dataclasses.replace(
+        aligned,
+        model=model,
+        trainable={**rest, **mesh_lib.place_trained(heads, aligned.mesh, *how)},
+        meta={**aligned.meta, SOLVED: dict(record)},
+    )
 
 
 def _task(config: Config, model: Model, name: str, dataset: Dataset) -> RetrievalTask:
@@ -268,12 +240,11 @@ def parameter_table(run: Run) -> str:
     """Clu's overview of what is trained, and the share of each group of parameters."""
     from clu import parameter_overview
 
-    table = parameter_overview.get_parameter_overview(
-        jax.tree.map(jnp.asarray, run.trainable), include_stats=False
-    )
-    trained, frozen = selection.counts(run.trainable, run.frozen)
+    trees = run.aligned.trainable, run.aligned.frozen
+    table = parameter_overview.get_parameter_overview(trees[0], include_stats=False)
+    trained, frozen = selection.counts(*trees)
     share = 100 * trained / (trained + frozen)
-    rows = [share.cells() for share in selection.shares(run.trainable, run.frozen)]
+    rows = [share.cells() for share in selection.shares(*trees)]
     groups = report.markdown(selection.SHARE_HEAD, rows)
     total = f"trained: {trained:,} of {trained + frozen:,} parameters ({share:.2f} %)"
     return f"{table}\n{groups}\n{total}"

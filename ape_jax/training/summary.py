@@ -31,7 +31,8 @@ def write(
       seconds: that this start took.
       skipped: images that could not be read in a step.
     """
-    trained, frozen = selection.counts(run.trainable, run.frozen)
+    trained, frozen = selection.counts(run.aligned.trainable, run.aligned.frozen)
+    solved = run.aligned.solved
     summary = {
         "step": step,
         "pairs": len(run.dataset.pairs),
@@ -40,7 +41,7 @@ def write(
         "parameters_trained": trained,
         "parameters_frozen": frozen,
         "seconds_last_start": round(seconds, 3),
-        **({} if run.solved is None else {"closed_form": dict(run.solved)}),
+        **({} if solved is None else {"closed_form": dict(solved)}),
         **metrics,
     }
     workdir.write_summary(path, summary)

@@ -42,6 +42,7 @@ from ape_jax.align.model import Model, Side
 from ape_jax.features import ragged
 from ape_jax.features.dataset import Captions, Dataset
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.checkpoint import Checkpoints
 from ape_jax.towers.tower import TowerConfig
 from ape_jax.training import optim
@@ -104,7 +105,7 @@ def contestants(args: argparse.Namespace, scratch: pathlib.Path) -> dict[str, Ca
         config = make_config(args, **changes)
         run = make_run(config, dataset, mesh)
         checkpoints = Checkpoints(scratch / name)
-        return Loop(run, scratch / name, checkpoints, {}, {}), open_feed(run)
+        return Loop(run, scratch / name, checkpoints, {}), open_feed(run)
 
     resident = loop("resident", **{"cache.place": "device"})
     return {
@@ -213,15 +214,10 @@ def make_run(config: Any, dataset: Dataset, mesh: Any) -> Run:
     trainable, frozen = model.init(0, {"image_tower": {}, "text_tower": {}})
     placed = (mesh_lib.place_replicated(tree, mesh) for tree in (trainable, frozen))
     trainable, frozen = placed
-    return Run(
-        config=config,
-        model=model,
-        mesh=mesh,
-        trainable=trainable,
-        frozen=frozen,
-        dataset=dataset,
-        tasks=(),
+    aligned = AlignedModel(
+        config=config, model=model, trainable=trainable, frozen=frozen, meta={}, mesh=mesh
     )
+    return Run(aligned=aligned, dataset=dataset, tasks=())
 
 
 def tower(kind: Any, width: int) -> FakeTower:

@@ -13,9 +13,10 @@ from PIL import Image
 
 from ape_jax import config as config_lib
 from ape_jax.align.tuning.selection import flatten
-from ape_jax.exporters.trained import Trained
 from ape_jax.images.decode import load_image
+from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build
+from ape_jax.runs.aligned import AlignedModel
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 IMAGE = {**SIZES, "image_size": 32, "patch_size": 8}
@@ -112,7 +113,7 @@ def made(zoo):
         config = config_lib.resolve(flat)
         towers = build.load_towers(config)
         model = build.make_model(config, towers, solved)
-        return _trained(config, model, *_parameters(model, towers.params))
+        return _made(config, model, *_parameters(model, towers.params))
 
     return make
 
@@ -172,28 +173,34 @@ def _run(function, *arguments):
     return np.asarray(compiled(*arguments))
 
 
-def _trained(config, model, trainable, frozen):
-    def images(trainable, frozen, batch):
-        return model.align_images(trainable, frozen, model.image_features(frozen, batch))
+class Made(AlignedModel):
+    """A model that encodes with programs that were compiled without optimisation."""
 
-    def texts(trainable, frozen, batch):
-        return model.align_texts(trainable, frozen, model.text_features(frozen, batch))
+    def encode_images(self, paths):
+        def encode(trainable, frozen, batch):
+            features = self.model.image_features(frozen, batch)
+            return self.model.align_images(trainable, frozen, features)
 
-    def encode_images(paths):
-        transform = model.image.tower.prepare.transform
+        transform = self.model.image.tower.prepare.transform
         batch = {"image": np.stack([transform(load_image(path)) for path in paths])}
-        return _run(images, trainable, frozen, batch)
+        return _run(encode, self.trainable, self.frozen, batch)
 
-    return Trained(
+    def encode_texts(self, captions):
+        def encode(trainable, frozen, batch):
+            features = self.model.text_features(frozen, batch)
+            return self.model.align_texts(trainable, frozen, features)
+
+        batch = self.model.text.tower.prepare(captions)
+        return _run(encode, self.trainable, self.frozen, batch)
+
+
+def _made(config, model, trainable, frozen):
+    return Made(
         config=config,
         model=model,
         trainable=trainable,
         frozen=frozen,
-        step=0,
-        solved=None,
+        meta={},
+        mesh=mesh_lib.make_mesh(1),
         summary={"eval/x/i2t_r1": 0.5},
-        encode_images=encode_images,
-        encode_texts=lambda captions: _run(
-            texts, trainable, frozen, model.text.tower.prepare(captions)
-        ),
     )

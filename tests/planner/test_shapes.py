@@ -50,11 +50,13 @@ def resolved(tiny_config, settings):
 def test_model_and_batch_are_those_of_the_run(tiny_config, settings):
     config = resolved(tiny_config, settings)
     made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
-    feed = HostFeed(made.dataset, made.model.image.tower, made.model.text.tower, config, made.mesh)
+    aligned = made.aligned
+    towers = aligned.model.image.tower, aligned.model.text.tower
+    feed = HostFeed(made.dataset, *towers, config, aligned.mesh)
     real = next(itertools.islice(feed.batches(0), 1))
 
     model, trainable, frozen = shapes.abstract_model(config, shapes.abstract_towers(config))
-    longest = max(made.model.text.tower.prepare.lengths(made.dataset.captions.texts))
+    longest = max(made.aligned.model.text.tower.prepare.lengths(made.dataset.captions.texts))
     mesh = mesh_lib.make_mesh()
     mean = 1.0
     if "lengths" in real:  # Of so few captions the packed size is not the mean's.
@@ -64,8 +66,8 @@ def test_model_and_batch_are_those_of_the_run(tiny_config, settings):
     def described(tree):
         return jax.tree.map(lambda x: (x.shape, np.dtype(x.dtype).name), tree)
 
-    assert described(trainable) == described(made.trainable)
-    assert described(frozen) == described(made.frozen)
+    assert described(trainable) == described(made.aligned.trainable)
+    assert described(frozen) == described(made.aligned.frozen)
     assert described(planned) == described(dict(real))
 
 

@@ -41,7 +41,7 @@ def metrics_of(summary):
 def features(config):
     """Standardised images and pooled texts of the training pairs, which are evaluated on."""
     made = prepared(config)
-    data, statistics = made.dataset, made.frozen["statistics"]
+    data, statistics = made.dataset, made.aligned.frozen["statistics"]
     center, spread = (np.asarray(statistics[name]) for name in ("center", "spread"))
     images = (made.tasks[0].dataset.pooled[:, 0] - center) / spread
     return images, made.tasks[0].dataset.tokens.mean(), data.captions

@@ -60,10 +60,10 @@ def test_the_losses_are_those_of_whole_parameters(clip_config, tmp_path):
 def test_state_is_split_over_the_axis(clip_config):
     config = with_fsdp(clip_config, 4)
     made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
-    assert dict(made.mesh.shape) == {"data": 2, "fsdp": 4}
-    kernel = made.trainable["text_tower"]["blocks"]["mlp"]["fc1"]["kernel"]
+    assert dict(made.aligned.mesh.shape) == {"data": 2, "fsdp": 4}
+    kernel = made.aligned.trainable["text_tower"]["blocks"]["mlp"]["fc1"]["kernel"]
     assert kernel.sharding.shard_shape(kernel.shape)[-1] == kernel.shape[-1] // 4
-    state = loop._placed_state(made, optax.adam(1e-3))
+    state = loop._placed_state(made.aligned, optax.adam(1e-3))
     leaves = jax.tree.leaves((state.trainable, state.opt_state))
     on_one = sum(np.prod(x.sharding.shard_shape(x.shape)) for x in leaves)
     assert on_one < 0.3 * sum(x.size for x in leaves)
@@ -89,9 +89,11 @@ def test_arrays_lie_where_rules_say(clip_config):
     clip_config.mesh.rules = RULES
     config = with_fsdp(clip_config, 4)
     made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
-    assert all(x.sharding.is_fully_replicated for x in jax.tree.leaves(made.frozen["image_tower"]))
-    state = loop._placed_state(made, optax.adam(1e-3))
-    trees = (made.trainable, state.trainable, state.opt_state[0].mu, state.opt_state[0].nu)
+    assert all(
+        x.sharding.is_fully_replicated for x in jax.tree.leaves(made.aligned.frozen["image_tower"])
+    )
+    state = loop._placed_state(made.aligned, optax.adam(1e-3))
+    trees = (made.aligned.trainable, state.trainable, state.opt_state[0].mu, state.opt_state[0].nu)
     for tree in trees:
         mlp = tree["text_tower"]["blocks"]["mlp"]
         assert mlp["fc1"]["kernel"].sharding.shard_shape((2, 32, 64)) == (2, 8, 64)

@@ -38,21 +38,21 @@ def config(tiny_config, tiny, tmp_path):
 def first_batch(config):
     config = config_lib.resolve(config)
     made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
-    towers = made.model.image.tower, made.model.text.tower
-    return made, next(HostFeed(made.dataset, *towers, config, made.mesh).batches(0))
+    towers = made.aligned.model.image.tower, made.aligned.model.text.tower
+    return made, next(HostFeed(made.dataset, *towers, config, made.aligned.mesh).batches(0))
 
 
 def loss_of(made, batch):
     """As the step has it, on the mesh; and the embeddings."""
-    model, frozen = made.model, made.frozen
-    placed = mesh_lib.place_batch(batch, made.mesh)
-    options = objective.from_config(made.config.loss)
-    loss = jax.jit(lambda t, f, b: contrastive_loss(model, options, made.mesh, t, f, b))(
-        made.trainable, frozen, placed
+    model, frozen = made.aligned.model, made.aligned.frozen
+    placed = mesh_lib.place_batch(batch, made.aligned.mesh)
+    options = objective.from_config(made.aligned.config.loss)
+    loss = jax.jit(lambda t, f, b: contrastive_loss(model, options, made.aligned.mesh, t, f, b))(
+        made.aligned.trainable, frozen, placed
     )
-    zimg = model.align_images(made.trainable, frozen, model.image_features(frozen, placed))
-    ztxt = model.align_texts(made.trainable, frozen, model.text_features(frozen, placed))
-    scale, _ = model.logit_scale(made.trainable, frozen)
+    zimg = model.align_images(made.aligned.trainable, frozen, model.image_features(frozen, placed))
+    ztxt = model.align_texts(made.aligned.trainable, frozen, model.text_features(frozen, placed))
+    scale, _ = model.logit_scale(made.aligned.trainable, frozen)
     return float(loss), jax.device_get((zimg, ztxt)), float(scale)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from ape_jax import config as config_lib
 from ape_jax.errors import UserError
-from ape_jax.runs import inference
+from ape_jax.runs import aligner
 from ape_jax.training import loop
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -48,7 +48,7 @@ def test_a_head_learns_to_match_vectors(config, tmp_path):
 def test_the_saved_model_embeds_vectors(config, tmp_path, vectors):
     config.train.steps = 20
     summary = loop.train_and_evaluate(config_lib.resolve(config), tmp_path / "run")
-    model = inference.load(tmp_path / "run")
+    model = aligner.load(tmp_path / "run")
     from ape_jax.data.formats.features import open_vectors
     from ape_jax.evaluators import tasks
 

@@ -35,10 +35,11 @@ def open_feed(run: Run) -> Feed:
     Raises:
       UserError: where features have to live on the device and do not fit.
     """
-    config, image, text = run.config, run.model.image, run.model.text
-    host = HostFeed(run.dataset, image.tower, text.tower, config, run.mesh)
+    config, model, mesh = run.aligned.config, run.aligned.model, run.aligned.mesh
+    image, text = model.image, model.text
+    host = HostFeed(run.dataset, image.tower, text.tower, config, mesh)
     # Hidden states and all tokens of images are far larger than vectors; they are streamed.
     large = "hidden" in (image.frontier, text.frontier) or image.pooling == "none"
-    if large or not residency.on_device(run.dataset, config.cache.place, run.mesh):
+    if large or not residency.on_device(run.dataset, config.cache.place, mesh):
         return host
-    return DeviceFeed(run.dataset, host.sampler, host.block_steps, run.mesh)
+    return DeviceFeed(run.dataset, host.sampler, host.block_steps, mesh)

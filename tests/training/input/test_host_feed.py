@@ -18,8 +18,8 @@ def prepared(config):
 
 
 def host_feed(made):
-    towers = made.model.image.tower, made.model.text.tower
-    return HostFeed(made.dataset, *towers, made.config, made.mesh)
+    towers = made.aligned.model.image.tower, made.aligned.model.text.tower
+    return HostFeed(made.dataset, *towers, made.aligned.config, made.aligned.mesh)
 
 
 def batches(made, start, count):

@@ -1,0 +1,122 @@
+"""Restores an aligned model: a work directory's newest checkpoint, or a finished model."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from jaxtyping import PyTree
+
+from ape_jax import config as config_lib
+from ape_jax.align import heads
+from ape_jax.errors import UserError
+from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.runs import build, imported, provenance, workdir
+from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
+from ape_jax.runs.checkpoint import Checkpoints
+from ape_jax.towers import aligned
+
+
+def restore(
+    directory: str | os.PathLike[str], settings: Mapping[str, Any] | None = None
+) -> AlignedModel:
+    """A run's newest checkpoint on the towers that it was trained on, or a finished model.
+
+    Args:
+      directory: a work directory, or one exported as `jax`; or a finished two-tower model, as a
+        directory of transformers, `hf:org/name[@rev]` or a big_vision .npz (`towers.aligned`).
+      settings: config keys to set otherwise, such as `{"image.dtype": "float32"}`; none that the
+        trained parameters depend on.
+
+    Raises:
+      UserError: where there is no run, checkpoint or model, a file is damaged, or a tower is no
+        longer the one that the head was trained on.
+    """
+    if aligned.is_model(os.fspath(directory)):
+        return imported.load(directory, settings)
+    path = workdir.locate(directory)
+    config = workdir.read_config(path)
+    if settings:
+        config = config_lib.resolve({**config_lib.flatten(config), **settings})
+    # Opening would create the folder; a directory that is only read stays as it is.
+    if not (path / "checkpoints").is_dir():
+        raise UserError(f"{path} holds no checkpoint yet; train first, or wait for the first one")
+    checkpoints = Checkpoints(path, config.train.keep)
+    if checkpoints.latest is None:
+        raise UserError(f"{path} holds no finished checkpoint yet; run the training again")
+    towers = build.load_towers(config, path / build.TOWERS)
+    checkpoints.check(provenance.meta(config, towers))
+    mesh = mesh_lib.make_mesh()
+    step, meta = checkpoints.latest, checkpoints.meta
+    model = build.make_model(config, towers, meta.get(SOLVED))
+    fresh, frozen = model.init(config.seed, towers.params)
+    trainable, fixed = (
+        jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=mesh_lib.replicated(mesh)),
+            tree,
+        )
+        for tree in (fresh, {k: v for k, v in frozen.items() if k == STATISTICS})
+    )
+    averaged = config.optim.ema > 0
+    trainable, fixed = checkpoints.restore_model(trainable, fixed, average=averaged)
+    checkpoints.close()
+    frozen = mesh_lib.place_frozen({**frozen, **fixed}, mesh, config.mesh.shard_min_size)
+    return AlignedModel(
+        config=config,
+        model=model,
+        trainable=trainable,
+        frozen=frozen,
+        meta=meta,
+        mesh=mesh,
+        step=step,
+        source=str(path),
+    )
+
+
+def before_and_after(
+    directory: str | os.PathLike[str],
+) -> tuple[AlignedModel, AlignedModel, PyTree]:
+    """The two towers of a run without heads, as pretraining left them and as they are now.
+
+    Args:
+      directory: of the run.
+
+    Returns:
+      Two that encode to the towers' own pooled features, before and after; and what the trained
+      parameters of the second were before the first step.
+
+    Raises:
+      UserError: as `restore`.
+    """
+    if aligned.is_model(os.fspath(directory)):
+        raise UserError(
+            f"--workdir: {directory} is a finished model, of which nothing says what its towers "
+            "were before; name the directory of a run"
+        )
+    run = restore(directory)
+    image, text = run.model.image, run.model.text
+    kept = "mean" if image.pooling == "none" else image.pooling
+    pooled = heads.OnPooledText(heads.Identity(), text.tower.config, run.config.text.pooling)
+    after = dataclasses.replace(
+        run.model,
+        image=dataclasses.replace(image, head=heads.Identity(), pooling=kept),
+        text=dataclasses.replace(text, head=pooled),
+        standardize=False,
+    )
+    before = dataclasses.replace(
+        after,
+        image=dataclasses.replace(after.image, tune="frozen"),
+        text=dataclasses.replace(after.text, tune="frozen"),
+    )
+    towers = build.load_towers(run.config, Path(run.source) / build.TOWERS).params
+    trainable, frozen = before.init(run.config.seed, towers)
+    frozen = mesh_lib.place_frozen(frozen, run.mesh, run.config.mesh.shard_min_size)
+    return (
+        dataclasses.replace(run, model=before, trainable=trainable, frozen=frozen),
+        dataclasses.replace(run, model=after),
+        run.model.init(run.config.seed, towers)[0],
+    )
