@@ -135,24 +135,34 @@ def train_batches(
     Raises:
       UserError: at once for a batch that does not fit; while iterating for an unreadable image.
     """
-    import grain
-    import grain.experimental
-
     share = len(positions(0, batch, process_index, process_count))
     check_batch(len(pairs), batch)
     skipped = Skipped() if skipped is None else skipped  # An empty one is false.
     prepare = _Prepare(pairs, transform, augment, on_error, skipped, background)
     order = Order(len(pairs), seed)
 
-    def element(local: int) -> dict[str, Any]:
+    def record(local: int) -> dict[str, Any]:
+        """The record of this process at a position counted over its own shares."""
         step, offset = divmod(local, share)
-        position = step * batch + process_index * share + offset
-        index, image = _first_readable(prepare, order.at(position))
-        view = prepare.view(image, functools.partial(generator, seed, "augment", position))
-        return {"image": view, "index": np.int32(index)}
+        return _train_record(prepare, order, step * batch + process_index * share + offset)
+
+    return _train_batches(record, share, start_step, workers)
+
+
+def _train_record(prepare: _Prepare, order: Order, position: int) -> dict[str, Any]:
+    index, image = _first_readable(prepare, order.at(position))
+    view = prepare.view(image, functools.partial(generator, order.seed, "augment", position))
+    return {"image": view, "index": np.int32(index)}
+
+
+def _train_batches(
+    record: Callable[[int], dict[str, Any]], share: int, start_step: int, workers: int
+) -> Iterator[dict[str, np.ndarray]]:
+    import grain
+    import grain.experimental
 
     # Threads work record by record, so memory is bounded by records and not by batches.
-    dataset = grain.MapDataset.range(2**62).map(element).to_iter_dataset(_threads(workers, 64))
+    dataset = grain.MapDataset.range(2**62).map(record).to_iter_dataset(_threads(workers, 64))
     dataset = dataset.batch(share, drop_remainder=True)
     batches = iter(grain.experimental.ThreadPrefetchIterDataset(dataset, prefetch_buffer_size=1))
     grain.experimental.set_next_index(batches, start_step)

@@ -15,7 +15,7 @@ from ape_jax.data import image_loader
 from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import prompts, zeroshot
-from ape_jax.features import dataset, ragged
+from ape_jax.features import ragged, unreadable
 from ape_jax.images.decode import ImageRef, load_image
 from ape_jax.runs import embed
 from ape_jax.runs.aligned import AlignedModel
@@ -194,7 +194,7 @@ class Aligner:
           pairs: the records.
           name: what to call them.
         """
-        return dataset.leave_out_unreadable(pairs, self.transform, name)
+        return unreadable.leave_out_unreadable(pairs, self.transform, name)
 
     def _image_batches(self, images: Sequence[Any]) -> Iterator[tuple[Any, np.ndarray]]:
         background = self.config.data.background

@@ -9,7 +9,8 @@ from typing import Any
 
 from ape_jax.config import Config
 from ape_jax.errors import UserError
-from ape_jax.features import dataset, frontier
+from ape_jax.features import frontier
+from ape_jax.features.encode_pairs import cache_place
 from ape_jax.features.extract import Filled
 from ape_jax.parallel import hosts
 from ape_jax.runs import build, workdir
@@ -36,7 +37,7 @@ def extract(config: Config, directory: str | os.PathLike[str]) -> dict[str, Any]
     """
     start = time.monotonic()
     path = workdir.locate(directory)
-    if dataset.cache_place(config).root is None:
+    if cache_place(config).root is None:
         raise UserError(
             "config.cache.dir: 'none' keeps features in memory only; extract needs a directory"
         )

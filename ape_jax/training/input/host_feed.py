@@ -15,7 +15,8 @@ from jaxtyping import Int
 from ape_jax.config import Config, tune
 from ape_jax.data import image_loader, sampling
 from ape_jax.features import encode
-from ape_jax.features.dataset import Dataset, make_augment
+from ape_jax.features.dataset import Dataset
+from ape_jax.features.encode_pairs import make_augment
 from ape_jax.features.ragged import bucket
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.towers.tower import Tower

@@ -1,0 +1,173 @@
+"""Encodes pairs up to the frontier: reads features from the cache and fills it where needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import jax.numpy as jnp
+
+from ape_jax.config import Config
+from ape_jax.config.components import text_needs
+from ape_jax.data import pairs as pairs_lib
+from ape_jax.data.vectors import VectorPairs
+from ape_jax.data.words import leave_out_words
+from ape_jax.features import encode, extract
+from ape_jax.features.dataset import Captions, Dataset, captions_of
+from ape_jax.features.encode import FrozenTower
+from ape_jax.features.jobs import CaptionJob, ImageJob
+from ape_jax.features.ragged import RaggedTokens
+from ape_jax.features.store import FeatureStore
+from ape_jax.features.unreadable import leave_out_unseen
+from ape_jax.images import augment as augment_lib
+from ape_jax.storage.cache_folder import cache_dir
+
+
+def encode_pairs(
+    pairs: pairs_lib.Pairs,
+    image: FrozenTower | None,
+    text: FrozenTower | None,
+    config: Config,
+    store: FeatureStore,
+    *,
+    name: str,
+    views: int = 1,
+    words: tuple[int, float] | tuple[()] = (),
+    dtype: str | None = None,
+) -> Dataset:
+    """What lies below the frontier: read from the cache, encoded where it is not there.
+
+    Args:
+      pairs: the source.
+      image: the image tower, None where images are not encoded beforehand.
+      text: the text tower, None where captions are not.
+      config: for `data`, `augment` and `cache`.
+      store: features that this process has already.
+      name: for progress lines.
+      views: 0 or 1 for the clean image, else that many augmented views.
+      words: further captions, see `augment.words`. Images are found in the cache without them.
+      dtype: of the features, None for the config's.
+
+    Raises:
+      UserError: for an image that cannot be read (`data.on_error='error'`), or if none could; for a
+        cache that is damaged, cannot be written or may not be made.
+    """
+    place, pooled, tokens = cache_place(config), None, None
+    if image is not None:
+        job = _image_job(pairs, image, config, name, views, dtype)
+        pooled, seen = store.get(job.fingerprint.digest, lambda: extract.images(job, place))
+        pairs = leave_out_unseen(pairs, seen, job.skipped, name)
+    pairs = _with_words(pairs, words, config)
+    captions = captions_of(pairs)
+    if isinstance(pairs, VectorPairs):
+        pooled = pairs.image
+        if pairs.text is not None:
+            tokens = RaggedTokens(pairs.text.flat, pairs.text.offsets)
+    if text is not None:
+        texts = _caption_job(pairs, captions, text, config, name, dtype)
+        tokens = store.get(texts.fingerprint.digest, lambda: extract.captions(texts, place))
+        if "ids" in text_needs(config.text.head.name):
+            found = tokens  # What the closure sees.
+            key = ("ids", texts.fingerprint.digest)
+            ids = store.get(key, lambda: encode.ids_of(text.tower, texts.texts, found.lengths))
+            tokens = dataclasses.replace(tokens, ids=ids)
+    if tokens is not None and "places" in text_needs(config.text.head.name):
+        tokens = tokens.with_padded_length()
+    return Dataset(pairs, captions, pooled, tokens)
+
+
+def fill_pairs(
+    pairs: pairs_lib.Pairs,
+    image: FrozenTower | None,
+    text: FrozenTower | None,
+    config: Config,
+    *,
+    name: str,
+    views: int = 1,
+    words: tuple[int, float] | tuple[()] = (),
+    dtype: str | None = None,
+) -> list[tuple[str, extract.Filled]]:
+    """Fills the caches that `encode_pairs` with the same arguments reads, and reads none.
+
+    Returns:
+      The caches of the images and of the captions, each with its name.
+
+    Raises:
+      UserError: as `encode_pairs`.
+    """
+    place = dataclasses.replace(cache_place(config), missing="encode")
+    filled = []
+    if image is not None:
+        job = _image_job(pairs, image, config, name, views, dtype)
+        filled.append((job.what, extract.fill(job, place)))
+        pairs = leave_out_unseen(pairs, filled[0][1].seen, job.skipped, name)
+    pairs = _with_words(pairs, words, config)
+    if text is not None:
+        texts = _caption_job(pairs, captions_of(pairs), text, config, name, dtype)
+        filled.append((texts.what, extract.fill(texts, place)))
+    return filled
+
+
+def cache_place(config: Config) -> extract.Place:
+    """Where the config keeps features."""
+    chosen = config.cache.dir
+    if chosen == "none":
+        return extract.Place(root=None, missing=config.cache.missing)
+    root = pathlib.Path(chosen).expanduser() if chosen else cache_dir() / "features"
+    return extract.Place(root=root.absolute(), missing=config.cache.missing)
+
+
+def _image_job(
+    pairs: pairs_lib.Pairs,
+    image: FrozenTower,
+    config: Config,
+    name: str,
+    views: int,
+    dtype: str | None,
+) -> ImageJob:
+    return ImageJob(
+        what=f"{name} images",
+        pairs=pairs,
+        frozen=image,
+        dtype=jnp.dtype(dtype or config.cache.dtype),
+        views=max(views, 1),
+        augment=make_augment(config) if views > 1 else None,
+        seed=config.cache.seed,
+        on_error=config.data.on_error,
+        background=config.data.background,
+    )
+
+
+def _caption_job(
+    pairs: pairs_lib.Pairs,
+    captions: Captions,
+    text: FrozenTower,
+    config: Config,
+    name: str,
+    dtype: str | None,
+) -> CaptionJob:
+    return CaptionJob(
+        what=f"{name} captions",
+        texts=captions.texts,
+        spec=pairs.spec,
+        frozen=text,
+        dtype=jnp.dtype(dtype or config.cache.dtype),
+    )
+
+
+def _with_words(
+    pairs: pairs_lib.Pairs,
+    words: tuple[int, float] | tuple[()],
+    config: Config,
+) -> pairs_lib.Pairs:
+    return leave_out_words(pairs, *words, seed=config.cache.seed) if words else pairs
+
+
+def make_augment(config: Config) -> augment_lib.Augment | None:
+    """The config's augmentation, None where it is off altogether."""
+    asked = config.augment
+    if not (asked.crop or asked.flip or asked.randaugment):
+        return None
+    return augment_lib.Augment(
+        crop=asked.crop or None, flip=asked.flip, randaugment=asked.randaugment or None
+    )
