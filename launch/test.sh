@@ -44,6 +44,10 @@ say "formatting and lint"
 ruff format --check .
 ruff check .
 
+say "rooms and types"
+lint-imports
+pyright
+
 say "tests"
 marks="not slow"
 if [ "${1:-}" = all ]; then marks="" && shift; fi

@@ -145,8 +145,10 @@ class Model:
             width = self.image.tower.config.pooled_width(self.image.pooling)
             frozen["statistics"] = {"center": jnp.zeros(width), "spread": jnp.ones(width)}
         # A tower that is trained as a whole leaves nothing in `frozen`, and the other way round.
-        kept = ({name: tree for name, tree in part.items() if tree} for part in (trainable, frozen))
-        return tuple(kept)
+        trainable, frozen = (
+            {name: tree for name, tree in part.items() if tree} for part in (trainable, frozen)
+        )
+        return trainable, frozen
 
     def init_heads(self, seed: int) -> dict[str, PyTree]:
         """The heads' part of `init`: `image_head` and `text_head`, {} for one without any."""
@@ -235,6 +237,8 @@ class Model:
         elif features.hidden is not None:
             mask = jnp.ones(features.hidden.shape[:2], bool)
             pooled = _read(side.tuned.resume(*parts, features.hidden, mask))
+        if pooled is None:
+            raise ValueError("image features have one of their fields")
         return heads.embed(side.head, trainable.get("image_head", {}), pooled, rng, mix)
 
     def align_texts(
@@ -248,9 +252,9 @@ class Model:
         """Unit-length text embeddings; `rng` and `mix` as for images."""
         side, tokens, mask = self.text, features.tokens, features.mask
         parts = trainable.get("text_tower", {}), frozen.get("text_tower", {})
-        if features.hidden is not None:
+        if features.hidden is not None and mask is not None:
             tokens = side.tuned.resume(*parts, features.hidden, mask).tokens
-        elif tokens is None and features.packed is None:
+        elif tokens is None and features.ids is not None and mask is not None:
             out = side.tuned.apply(*parts, {"ids": features.ids, "mask": mask})
             tokens, mask = out.tokens, out.mask
         text = heads.TextInput(tokens=tokens, mask=mask, ids=features.ids, packed=features.packed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from ape_jax.config.fields import Field
 from ape_jax.config.registry import Registry
@@ -159,6 +159,7 @@ def text_needs(name: str) -> frozenset[Need]:
     return frozenset().union(*(head.needs for head in text_parts(name).values()))
 
 
+@runtime_checkable
 class _HasKeys(Protocol):
     @property
     def name(self) -> str: ...

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ape_jax.data.formats import registry
-from ape_jax.data.formats.format import PairsFormat
+from ape_jax.data.formats.format import Reader
 from ape_jax.data.pairs import Pair, Pairs
 from ape_jax.data.records import Record, record_captions, record_id
 from ape_jax.errors import UserError
@@ -78,19 +78,22 @@ def _checked(spec: str | os.PathLike, key: str) -> str:
 
 def _records(spec: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
     found = registry.find(spec, key=key)
+    read = found.read
+    if read is None:
+        raise UserError(f"{key}: {spec!r} holds no records; write {registry.supported()}")
     if found.prefix:
-        return found.read(spec, wanted, key)
+        return read(spec, wanted, key)
     paths = expand_braces(spec, key)
     missing = [p for p in paths if not os.path.isfile(p)]
     if missing:
         others = f" ({len(missing)} of {len(paths)} files are missing)" if len(paths) > 1 else ""
         raise UserError(f"{key}: there is no file {missing[0]!r}{others}; correct the path")
-    return itertools.chain.from_iterable(_read_file(found, p, wanted, key) for p in paths)
+    return itertools.chain.from_iterable(_read_file(read, p, wanted, key) for p in paths)
 
 
-def _read_file(found: PairsFormat, path: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
+def _read_file(read: Reader, path: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
     try:
-        yield from found.read(path, wanted, key)
+        yield from read(path, wanted, key)
     except OSError as e:
         raise UserError(f"{key}: {path!r} cannot be read ({e.strerror})") from e
 

@@ -171,19 +171,18 @@ def _check_tune(name: str, side: Side, params: Mapping[str, PyTree]) -> None:
 def _image_head(
     config: Config, width: int, tower: TowerConfig, solved: Mapping[str, Any] | None
 ) -> heads.Head:
-    if config.trains:
+    form = config.closed_form
+    if config.trains or form is None:
         dtype = jnp.dtype(config.image.dtype)
         return heads.image_head(config.image.head, width, tower, dtype, _exact(config, "image"))
-    form = config.closed_form
     return heads.on_images(form.image, form.settings(solved), _solved_site(width, tower))
 
 
 def _text_head(
     config: Config, width: int, tower: TowerConfig, solved: Mapping[str, Any] | None
 ) -> heads.Head:
-    pooling = config.text.pooling
-    if not config.trains:
-        form = config.closed_form
+    pooling, form = config.text.pooling, config.closed_form
+    if not config.trains and form is not None:
         site = _solved_site(width, tower)
         return heads.on_texts(form.text, form.settings(solved), site, pooling)
     kept = tower.pooled_width(pooling)

@@ -143,7 +143,7 @@ class Checkpoints:
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**args))
         except Exception as error:
-            older = [s for s in self._manager.all_steps() if s < step]
+            older = [s for s in self._manager.all_steps() if step is None or s < step]
             left = f"it goes on from step {max(older)}" if older else "it starts anew"
             raise UserError(
                 f"--workdir: the checkpoint {self._path / str(step)} cannot be read "

@@ -174,7 +174,7 @@ def text_batches(
     order = np.argsort([len(text) for text in texts], kind="stable")
     for start in range(0, len(texts), rows):
         places = order[start : start + rows]
-        yield prepare([texts[i] for i in places]), places
+        yield prepare([texts[int(i)] for i in places]), places
 
 
 def token_id_batches(

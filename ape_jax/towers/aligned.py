@@ -22,6 +22,7 @@ from ape_jax.towers.files import lilt, sections, sources
 from ape_jax.towers.files.names import Tensors
 from ape_jax.towers.registry import torch_classes
 from ape_jax.towers.text import big_vision as big_vision_text
+from ape_jax.towers.tower import Kind
 
 Pooler = tuple[Float32[np.ndarray, "d d"], Float32[np.ndarray, " d"] | None]
 Projection = tuple[Float32[np.ndarray, "d E"], Float32[np.ndarray, " E"] | None]
@@ -134,9 +135,9 @@ class _Reader:
                 f"{self.tensors.label}: tensor {name!r} is {list(value.shape)} and not one finite "
                 "number; fetch the model again"
             )
-        return value.reshape(())[()]
+        return np.float32(value.item())
 
-    def linear(self, name: str, *, bias: bool) -> Dense:
+    def linear(self, name: str, *, bias: bool) -> Projection:
         """A torch linear layer."""
         weight = self(f"{name}.weight")
         if weight.ndim != 2:
@@ -157,10 +158,11 @@ class _Reader:
 
 
 def _dual_encoder(read: _Reader, config: Mapping[str, Any], label: str) -> Aligned:
-    supported = {name: c for name, c in torch_classes().items() if c.pooler}
-    tops = {}
+    supported = {name: (c, c.pooler) for name, c in torch_classes().items() if c.pooler}
+    projections: Mapping[Kind, str] = {"image": "visual_projection", "text": "text_projection"}
+    tops: dict[Kind, Top] = {}
     unread: dict[str, np.ndarray] = {}
-    for kind, name in (("image", "visual_projection"), ("text", "text_projection")):
+    for kind, name in projections.items():
         section = sections.find(config, label, kind)
         model_type = section.config.get("model_type")
         if model_type not in supported:
@@ -168,7 +170,7 @@ def _dual_encoder(read: _Reader, config: Mapping[str, Any], label: str) -> Align
                 f"{section.label}: model_type is {model_type!r}, which is not supported as the "
                 f"{kind} half of a VisionTextDualEncoderModel; supported are {', '.join(supported)}"
             )
-        torch, pooler = supported[model_type], supported[model_type].pooler
+        torch, pooler = supported[model_type]
         _check_pooler(section)
         dense = f"{section.prefix}pooler.dense"
         tops[kind] = Top(
@@ -255,7 +257,7 @@ def _big_vision(tensors: Tensors) -> Aligned:
             "head, which is not supported; write a model without one (rep_size=False)"
         )
 
-    def head(side: str) -> Dense | None:
+    def head(side: str) -> Projection | None:
         if not any(re.match(f"{prefix}{side}/head/", n) for n in tensors.shapes):
             return None
         return read(f"{prefix}{side}/head/kernel"), read(f"{prefix}{side}/head/bias")

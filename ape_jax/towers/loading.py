@@ -165,7 +165,7 @@ def read(
         missing, unexpected or misshapen, a file is damaged, or an option does not fit.
     """
     if is_precomputed(spec):
-        return precomputed.read(spec, kind), {}
+        return precomputed.read(str(spec), kind), {}
     found = _found(sources.resolve(str(spec)), kind)
     family = found.family
     plan = _blueprint(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ class Placeholder(nn.Module):
     unroll: bool = False
     remat: str = "none"
 
-    def embed(self, batch: Mapping[str, Any]) -> tuple[Array, Array]:
+    def embed(self, batch: Mapping[str, Any]) -> NoReturn:
         """Raises UserError."""
         raise UserError(f"{PREFIX}{self.config.width} is no tower; give vectors, not raw inputs")
 

@@ -42,7 +42,7 @@ def find(
     Raises:
       UserError: unknown `model_type`, a two-tower file without `kind`, or the wrong kind.
     """
-    model_type = config.get("model_type")
+    model_type: Any = config.get("model_type")
     fits = [f for f in FAMILIES.values() if model_type in f.model_types]
     if not fits:
         known = sorted({*SECTIONS, *(t for f in FAMILIES.values() for t in f.model_types)})

@@ -15,7 +15,8 @@ from ape_jax.towers.tower import TowerConfig
 def example_batch(config: TowerConfig) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes of a batch of one, enough to shape the parameters."""
     if config.kind == "image":
-        shape = (1, config.image_size, config.image_size, 3)
+        size: int = vars(config)["image_size"]  # Of every image tower's config.
+        shape = (1, size, size, 3)
         return {"image": jax.ShapeDtypeStruct(shape, jnp.float32)}
     return {
         "ids": jax.ShapeDtypeStruct((1, 8), jnp.int32),

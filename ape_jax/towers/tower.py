@@ -16,7 +16,7 @@ same module with a smaller `config.depth` and a slice of "blocks": `Tower.apply(
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -98,22 +98,30 @@ def pool(
     mask: Bool[Array | np.ndarray, "b t"],
     pooling: str,
     config: TowerConfig,
-) -> Float[Array | np.ndarray, "b e"] | None:
+) -> Float[Array, "b e"] | None:
+    """Pools as `pool_tokens` does; None for "none"."""
+    return None if pooling == "none" else pool_tokens(tokens, mask, pooling, config)
+
+
+def pool_tokens(
+    tokens: Float[Array | np.ndarray, "b t d"],
+    mask: Bool[Array | np.ndarray, "b t"],
+    pooling: str,
+    config: TowerConfig,
+) -> Float[Array, "b e"]:
     """Pool tokens to one vector each; see `check_pooling` for what fits which tower.
 
     "mean" is the mean of the patches of an image (prefix tokens left out), of all real tokens of
     a text; "cls+mean" concatenates; "last" is the last real token. "map" belongs to the module.
     """
-    if pooling == "none":
-        return None
     if pooling == "cls":
-        return tokens[:, 0]
+        return jnp.asarray(tokens[:, 0])
     if pooling == "mean":
         skip = config.prefix_tokens if config.kind == "image" else 0
         kept = mask[:, skip:, None].astype(jnp.float32)
         return (tokens[:, skip:] * kept).sum(1) / jnp.maximum(kept.sum(1), 1.0)
     if pooling == "cls+mean":
-        parts = [pool(tokens, mask, p, config) for p in ("cls", "mean")]
+        parts = [pool_tokens(tokens, mask, p, config) for p in ("cls", "mean")]
         return jnp.concatenate(parts, axis=-1)
     if pooling == "last":
         # argmax finds the first maximum: of the flipped mask that is the last real token.
@@ -161,7 +169,9 @@ class Tower:
       kind: "image" or "text".
       module: the Flax module; `module.apply({"params": params}, batch)` is the plain forward.
       config: the family's TowerConfig.
-      prepare: raw images or texts -> batch of numpy arrays.
+      prepare: raw images or texts -> batch of numpy arrays. By the kind of tower an `ImagePrepare`,
+        a `TextPrepare` or a `VectorPrepare`, each with settings of its own; None where nothing is
+        ever encoded.
       spec: what it was loaded from.
       digest: sha256 over names, types, shapes and bytes of the tensors as they lie in the file.
       options: the load options that changed the tower, for whoever records it.
@@ -171,7 +181,7 @@ class Tower:
     kind: Kind
     module: nn.Module
     config: Any
-    prepare: Callable[..., dict[str, Any]]
+    prepare: Any
     spec: str
     digest: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -246,7 +256,8 @@ class Tower:
             )
         final = layer == -1
         if pooling is None:
-            pooling = "none" if self.config.pooling == "map" and not final else self.config.pooling
+            own: str = self.config.pooling
+            pooling = "none" if own == "map" and not final else own
         check_pooling(pooling, self.config)
         if pooling == "map" and not final:
             raise UserError(f"pooling 'map' belongs to layer -1; write another for layer {layer}")
@@ -275,7 +286,7 @@ class BoundTower:
         return self.tower.config
 
     @property
-    def prepare(self) -> Callable[..., dict[str, Any]]:
+    def prepare(self) -> Any:
         """Raw images or texts -> batch of numpy arrays."""
         return self.tower.prepare
 

@@ -97,6 +97,7 @@ def test_retrieve_finds_the_best_first(model, tiny):
         (lambda m: m.classify(["x.png"], ["cat"], templates="no-such"), "templates"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_use_is_one_sentence(model, call, words):
     with pytest.raises(UserError, match=words) as error:
         call(model)

@@ -98,7 +98,7 @@ def embed(
         else:
             inputs = mix(inputs)
         mix = None
-    z = head.apply({"params": params}, inputs, **settings)
+    z: Any = head.apply({"params": params}, inputs, **settings)  # An array: nothing is mutable.
     return normalize(z if mix is None else mix(z))
 
 

@@ -45,7 +45,8 @@ class Hidden(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         activation = gelu if self.activation == "gelu" else ACTIVATIONS[self.activation]
         rows = x.reshape(-1, x.shape[-1])
-        y = hidden(rows, kernel, bias, activation, self.dtype)
+        # `partial` hides the type that `custom_vjp` would keep.
+        y: Any = hidden(rows, kernel, bias, activation, self.dtype)
         return y.reshape(*x.shape[:-1], self.features)
 
 

@@ -48,7 +48,8 @@ class Lookup(Head):
 
 
 def _lookup(site: Site) -> Lookup:
-    return Lookup(site.features, site.tower, site.tower.vocab_size, site.zero)
+    vocabulary: int = vars(site.tower)["vocab_size"]  # Of every text tower's config.
+    return Lookup(site.features, site.tower, vocabulary, site.zero)
 
 
 LOOKUP = HeadSpec(

@@ -11,11 +11,15 @@ from ape_jax.align.heads.head import DType, Head, Site
 from ape_jax.align.heads.on_pooled import OnPooledText
 from ape_jax.align.heads.summed import Summed
 from ape_jax.config.components import HEADS, HeadSpec, text_parts
+from ape_jax.config.sections import HeadConfig
 from ape_jax.towers.tower import TowerConfig
+
+# A section of the config, or its keys in a dictionary.
+Settings = HeadConfig | Mapping[str, Any]
 
 
 def image_head(
-    settings: Mapping[str, Any],
+    settings: Settings,
     features: int,
     tower: TowerConfig,
     dtype: DType,
@@ -38,7 +42,7 @@ def image_head(
 
 
 def text_head(
-    settings: Mapping[str, Any],
+    settings: Settings,
     features: int,
     tower: TowerConfig,
     pooling: str,
@@ -65,15 +69,20 @@ def text_head(
 
 def on_images(spec: HeadSpec, options: Mapping[str, Any], site: Site) -> Head:
     """A head on images, with settings of its own."""
-    return (spec.pooled or spec.image)(site, **options)
+    make = spec.pooled or spec.image
+    if make is None:
+        raise ValueError(f"{spec.name!r} is no head of images")
+    return make(site, **options)
 
 
 def on_texts(spec: HeadSpec, options: Mapping[str, Any], site: Site, pooling: str) -> Head:
     """A head on captions, likewise; one on vectors takes them pooled."""
-    if spec.pooled is None:
-        return spec.text(site, **options)
-    return OnPooledText(spec.pooled(site, **options), site.tower, pooling)
+    if spec.pooled is not None:
+        return OnPooledText(spec.pooled(site, **options), site.tower, pooling)
+    if spec.text is None:
+        raise ValueError(f"{spec.name!r} is no head of captions")
+    return spec.text(site, **options)
 
 
-def _options(spec: HeadSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _options(spec: HeadSpec, settings: Settings) -> dict[str, Any]:
     return {key: settings[key] for key in spec.keys}

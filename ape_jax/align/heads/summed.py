@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+
 import flax.linen as nn
 from jaxtyping import Array, Float
 
@@ -25,4 +28,4 @@ class Summed(Head):
     def __call__(self, text: TextInput, *, train: bool = False) -> Float[Array, "B E"]:
         """Adds what the heads give."""
         parts = [head(text, train=train) for head in self.part.values()]
-        return sum(parts[1:], parts[0])
+        return functools.reduce(operator.add, parts)

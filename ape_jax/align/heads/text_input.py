@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ape_jax.align.packing import Packed
 from ape_jax.nn.tree import Tree
-from ape_jax.towers.tower import TowerConfig, pool
+from ape_jax.towers.tower import TowerConfig, pool_tokens
 
 
 class TextInput(Tree):
@@ -30,7 +30,10 @@ class TextInput(Tree):
     @property
     def rows(self) -> Float[Array, "n m d"]:
         """The tokens as they lie, padded [B, T, d] or packed [G, S, d]."""
-        return self.tokens if self.packed is None else self.packed.tokens
+        tokens = self.tokens if self.packed is None else self.packed.tokens
+        if tokens is None:
+            raise ValueError("captions have tokens, padded or packed")
+        return tokens
 
     @property
     def row_ids(self) -> Int[Array, "n m"]:
@@ -56,4 +59,6 @@ class TextInput(Tree):
         """
         if self.packed is not None:
             return self.packed.replace(tokens=x).pool(pooling)
-        return pool(x, self.mask, pooling, tower)
+        if self.mask is None:
+            raise ValueError("padded captions have a mask")
+        return pool_tokens(x, self.mask, pooling, tower)

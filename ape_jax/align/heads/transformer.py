@@ -118,13 +118,15 @@ TRANSFORMER = HeadSpec(
 def _within(text: TextInput, head: Transformer) -> Attend:
     """Attention within each caption, however its tokens lie."""
     heads, dtype = head.tower.heads, head.dtype
-    captions = text.packed
+    captions, mask = text.packed, text.mask
     if captions is None:
-        return lambda q, k, v: attend(q, k, v, key_bias(text.mask), heads, dtype)
+        if mask is None:
+            raise ValueError("padded captions have a mask")
+        return lambda q, k, v: attend(q, k, v, key_bias(mask), heads, dtype)
     bias = key_bias(captions.frame_mask())
 
     def packed(*qkv: Array) -> Array:
-        framed = (captions.replace(tokens=x).framed() for x in qkv)
-        return captions.unframed(attend(*framed, bias, heads, dtype))
+        q, k, v = (captions.replace(tokens=x).framed() for x in qkv)
+        return captions.unframed(attend(q, k, v, bias, heads, dtype))
 
     return packed

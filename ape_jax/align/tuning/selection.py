@@ -159,7 +159,8 @@ def split(params: PyTree, keep: Callable[[str], bool]) -> tuple[PyTree, PyTree]:
     flat = flatten(params)
     kept = {name: leaf.astype(np.float32, copy=False) for name, leaf in flat.items() if keep(name)}
     rest = {name: leaf for name, leaf in flat.items() if name not in kept}
-    return tuple(flax.traverse_util.unflatten_dict(part, sep="/") for part in (kept, rest))
+    unflatten = functools.partial(flax.traverse_util.unflatten_dict, sep="/")
+    return unflatten(kept), unflatten(rest)
 
 
 def merge(*trees: PyTree) -> PyTree:

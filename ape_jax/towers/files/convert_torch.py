@@ -191,7 +191,7 @@ def _depth(shapes: Mapping[str, tuple[int, ...]], pattern: str) -> int:
 
 def main() -> None:
     """Converts and says what was done; exit code 1 with one sentence where it cannot."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("source", type=Path, metavar="IN.pt")
     parser.add_argument("out", type=Path, metavar="OUT")
     arguments = parser.parse_args()

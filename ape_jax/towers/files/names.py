@@ -29,11 +29,19 @@ Shape = tuple[int, ...]
 class Tensors(Protocol):
     """Named arrays in files, read one at a time (see sources.py)."""
 
-    label: str
-    shapes: Mapping[str, Shape]
+    @property
+    def label(self) -> str:
+        """Where they are from, for messages."""
+        ...
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """The shape of each."""
+        ...
 
     def read(self, name: str) -> np.ndarray:
         """One tensor, as it lies in the file."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +164,8 @@ def _plan(table: NameTable, prefix: str, expected: Mapping[str, Any], depth: int
 
 def flat_shapes(abstract: Mapping[str, Any]) -> dict[str, Shape]:
     """A parameter tree as {"a/b/c": shape}."""
-    return {k: tuple(v.shape) for k, v in flatten_dict(dict(abstract), sep="/").items()}
+    flat: dict[str, Any] = flatten_dict(dict(abstract), sep="/")
+    return {k: tuple(v.shape) for k, v in flat.items()}
 
 
 def to_file_array(rule: Rule, parts: Sequence[np.ndarray], heads: int) -> np.ndarray:

@@ -77,7 +77,7 @@ def find(config: Mapping[str, Any], label: str, kind: Kind | None) -> Section:
       UserError: two towers without `kind`, or a section that is not there.
     """
     model_type = config.get("model_type")
-    sections = SECTIONS.get(model_type) if isinstance(model_type, str) else None
+    sections = SECTIONS.get(str(model_type))
     if sections is None:
         return Section(config, label)
     if kind is None:
@@ -90,7 +90,7 @@ def find(config: Mapping[str, Any], label: str, kind: Kind | None) -> Section:
     if not isinstance(values, Mapping):
         raise UserError(f"{label}: {section!r} is {type(values).__name__}; write an object")
     name = f"{label}, section {section!r}"
-    return Section(values, name, prefix, _EXCLUDED.get(model_type, ""))
+    return Section(values, name, prefix, _EXCLUDED.get(str(model_type), ""))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -83,8 +83,8 @@ def pad_id(directory: Path, backend: tokenizers.Tokenizer) -> int:
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         token = _read(directory / name).get("pad_token")
         token = token.get("content") if isinstance(token, Mapping) else token
-        if isinstance(token, str) and backend.token_to_id(token) is not None:
-            return backend.token_to_id(token)
+        if isinstance(token, str) and (found := backend.token_to_id(token)) is not None:
+            return found
     config = _read(directory / "config.json")
     for section in (config, config.get("text_config")):  # Of one tower, or of two.
         declared = section.get("pad_token_id") if isinstance(section, Mapping) else None

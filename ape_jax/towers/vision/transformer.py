@@ -74,10 +74,10 @@ class Embed(nn.Module):
     def __call__(self, image: Float[Array, "b h w c"]) -> Float[Array, "b t d"]:
         """Embed f32 [B, H, W, 3]; a remainder that fills no patch is cut off, as torch does."""
         config, size, width = self.config, self.config.patch_size, self.config.width
-        normal = partial(self.param, init_fn=nn.initializers.normal(0.02))
+        normal = nn.initializers.normal(0.02)
 
         def param(name: str, shape: tuple[int, ...]) -> Array:
-            return normal(name, shape=shape, dtype=self.param_dtype).astype(jnp.float32)
+            return self.param(name, normal, shape, self.param_dtype).astype(jnp.float32)
 
         # A convolution whose stride is its size is a matrix product over cut patches.
         kernel = param("kernel", (size, size, 3, width)).reshape(-1, width)

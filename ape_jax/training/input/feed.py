@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jax import Array
 
@@ -15,6 +15,7 @@ from ape_jax.training.input.host_feed import HostFeed
 from ape_jax.training.run import Run
 
 
+@runtime_checkable
 class Feed(Protocol):
     """Makes the blocks of a run; the same bits whatever makes them.
 
