@@ -145,7 +145,7 @@ def test_a_smoothed_loss_of_pairs_without_negatives_is_zero():
         ("softmax", {"groups": 5}, "groups is 5.*48 pairs"),
         ("softmax", {"ids": np.zeros((B, 2, 2), int)}, r"ids has shape \(48, 2, 2\)"),
         ("softmax", {"text_ids": TEXTS}, r"text_ids has shape \(48,\) and ids None"),
-        ("sigmoid", {"ids": IMAGES, "text_ids": IDS}, "make them alike"),
+        ("sigmoid", {"ids": IMAGES, "text_ids": IDS}, "make them the same"),
         ("sigmoid", {"normalize": "rows"}, 'write "batch" or "square"'),
     ],
 )

@@ -1,9 +1,9 @@
-"""Exact large batches on little memory: embed chunk by chunk, compare all with all.
+"""Gradient caching: exact large batches with the activations of one chunk in memory.
 
-The contrastive loss needs the embeddings of the whole batch, and a tower needs its activations only
-while its own gradient is computed. So chunks are embedded one after the other, keeping nothing but
-the embeddings; the loss is that of the whole batch; and on the way back each chunk is embedded once
-more and its gradient added up. One more forward pass buys activations of one chunk instead of all.
+The contrastive loss needs the embeddings of the whole batch, but a tower needs its activations only
+while its gradient is computed. Chunks are embedded one after the other and only embeddings are
+kept; the loss is computed over the whole batch; the backward pass embeds each chunk again and sums
+the gradients. It costs a second forward pass.
 
 References:
   Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (GradCache),
@@ -31,34 +31,41 @@ def embed_in_chunks(
     chunks: int,
     mesh: Mesh | None = None,
 ) -> Float[Array, "B E"]:
-    """`embed(features, rng)`, keeping the activations of one chunk at a time for the gradient.
+    """Computes `embed(features, rng)` with the activations of one chunk at a time.
+
+    Example:
+      >>> embed_in_chunks(lambda x, rng: 2 * x, jax.numpy.ones((4, 1)), None, chunks=2).shape
+      (4, 1)
 
     Args:
-      embed: maps features of any number of rows, and a key, to one embedding a row; or to one for
-        every two neighbours, as mixup does.
+      embed: function of features (any number of rows) and a random key that returns one embedding
+        per row, or, with mixup, one per two adjacent rows.
       features: a tree of arrays [B, ...].
-      rng: for dropout, None for none; each chunk has a key of its own.
-      chunks: how many, 1 for the plain call. B / devices must be a multiple of it.
-      mesh: the devices that rows are sharded over. A chunk takes a part of every device's rows, so
-        that all of them work on all chunks and no row moves.
+      rng: random key for dropout, split over the chunks; None for no dropout.
+      chunks: number of chunks, a divisor of B / devices; 1 for a single call.
+      mesh: mesh over which rows are sharded; None for one device. A chunk takes a part of the rows
+        of every device, so that no row moves.
+
+    Returns:
+      Embeddings [B, E], in the order of the rows.
 
     Raises:
-      ValueError: for rows that cannot be cut like this; the config's rules see to it.
+      ValueError: if chunks and devices do not divide the rows; the rules of the config prevent it.
     """
     if chunks == 1:
         return embed(features, rng)
     devices = 1 if mesh is None else mesh.size
     sharding = None if mesh is None else NamedSharding(mesh, P(None, mesh.axis_names))
 
-    def cut(x: Array) -> Array:
+    def split(x: Array) -> Array:
         if x.shape[0] % (devices * chunks):
             raise ValueError(f"{x.shape[0]} rows, {devices} devices and {chunks} chunks")
-        parts = x.reshape(devices, chunks, -1, *x.shape[1:]).swapaxes(0, 1)
-        parts = parts.reshape(chunks, -1, *x.shape[1:])
-        return parts if sharding is None else jax.lax.with_sharding_constraint(parts, sharding)
+        cut = x.reshape(devices, chunks, -1, *x.shape[1:]).swapaxes(0, 1)
+        cut = cut.reshape(chunks, -1, *x.shape[1:])
+        return cut if sharding is None else jax.lax.with_sharding_constraint(cut, sharding)
 
-    # In a scan nothing is merged across passes anyway.
-    one = jax.checkpoint(lambda part: embed(*part), prevent_cse=False)
+    # In a scan, common subexpressions are not merged across passes anyway.
+    one = jax.checkpoint(lambda chunk: embed(*chunk), prevent_cse=False)
     keys = None if rng is None else jax.random.split(rng, chunks)
-    z = jax.lax.map(one, (jax.tree.map(cut, features), keys))
+    z = jax.lax.map(one, (jax.tree.map(split, features), keys))
     return z.reshape(chunks, devices, -1, z.shape[-1]).swapaxes(0, 1).reshape(-1, z.shape[-1])

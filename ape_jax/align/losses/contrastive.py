@@ -1,13 +1,11 @@
-"""What the contrastive losses share: their inputs, the matrix of cosines, and which form is taken.
+"""Common parts of the contrastive losses: input checks, cosines, and the choice of implementation.
 
-A loss sees every pair of the global batch as a negative for every other, wherever it lies. It has
-two forms: `dense` makes one [B, B] matrix, `ring` (`ring_losses.py`) never has more than a tile of
-it. A `*_reference` says the same in the plainest terms; the tests hold the losses to it, in value
-and in every gradient.
+All pairs of the global batch are negatives of each other, on whichever device they are. A loss has
+two implementations: `dense` makes one [B, B] matrix, `ring` (`ring_losses.py`) one tile of it at a
+time. Tests compare value and gradients with the `*_reference` of the loss.
 
-Pairs that share an id (several captions of one image, say) are not negatives of each other: their
-off-diagonal entries take no part in any sum, as if they were not in the batch. `negatives` says
-which are left.
+Pairs that share an id (several captions of one image, for example) are not negatives of each other:
+their off-diagonal entries are excluded from every sum. `negatives` computes the mask.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from ape_jax.align.losses.ring import Ring
 from ape_jax.errors import UserError
 
 IMPLS = ("auto", "dense", "ring")
-# Of one device's part of the [B, B] matrix in f32; a dense loss holds about four at its peak.
+# Bytes of the f32 [B, B] matrix per device; a dense loss holds about four of them at its peak.
 _DENSE_BYTES = 64 << 20
 
 Scalar = Float[Array | np.ndarray, ""] | np.floating | float | int
@@ -31,7 +29,7 @@ Embeddings = Float[Array | np.ndarray, "B e"]
 
 
 def chosen(impl: str, batch: int, mesh: Mesh | None) -> str:
-    """The implementation that `impl` stands for, "dense" or "ring", at a global batch."""
+    """Resolves "auto" to "dense" or "ring" for a global batch on a mesh."""
     if impl != "auto":
         return impl
     devices = 1 if mesh is None else mesh.size
@@ -39,12 +37,12 @@ def chosen(impl: str, batch: int, mesh: Mesh | None) -> str:
 
 
 def cosines_of(zimg: Embeddings, ztxt: Embeddings, mesh: Mesh | None) -> Float[Array, "B B"]:
-    """The cosines of all images with all texts."""
-    # Without the constraints GSPMD is free to replicate the matrix; with them on the embeddings
-    # too, their gradients come back sharded by rows as well.
+    """Cosines of all images with all texts."""
+    # Without the constraints GSPMD may replicate the matrix. With constraints on the embeddings
+    # their gradients are sharded by rows, too.
     zimg, ztxt = by_rows(zimg, mesh), by_rows(ztxt, mesh)
-    # HIGHEST: an f32 product on a TPU otherwise rounds its inputs to bf16. bf16 inputs have nothing
-    # to lose, but are accumulated in f32.
+    # HIGHEST: an f32 product on a TPU otherwise rounds its inputs to bf16. bf16 inputs lose nothing
+    # by the default precision; the sum is in f32 in any case.
     exact = zimg.dtype != jnp.bfloat16 or ztxt.dtype != jnp.bfloat16
     cosines = jnp.matmul(
         zimg,
@@ -56,7 +54,7 @@ def cosines_of(zimg: Embeddings, ztxt: Embeddings, mesh: Mesh | None) -> Float[A
 
 
 def diagonal(zimg: Embeddings, ztxt: Embeddings, mesh: Mesh | None) -> Float[Array, " B"]:
-    """The cosines of the pairs; from the embeddings, as a slice of the matrix would move data."""
+    """Cosines of the pairs, computed from embeddings: a slice of the matrix would move data."""
     zimg, ztxt = by_rows(zimg, mesh), by_rows(ztxt, mesh)
     return (zimg.astype(jnp.float32) * ztxt.astype(jnp.float32)).sum(axis=1)
 
@@ -64,7 +62,7 @@ def diagonal(zimg: Embeddings, ztxt: Embeddings, mesh: Mesh | None) -> Float[Arr
 def ring_of(
     batch: int, ids: Ids | None, text_ids: Ids | None, groups: int, mesh: Mesh | None
 ) -> tuple[Ring, tuple[Ids, Ids] | None]:
-    """The ring, and the ids of both sides as its losses take them."""
+    """Makes the ring, and the ids of images and texts as integer [B, c]."""
     group = batch // groups if groups > 1 else 0
     ring = Ring(mesh=mesh, own_texts=text_ids is not None, group=group)
     if ids is None:
@@ -74,16 +72,14 @@ def ring_of(
 
 
 def check(zimg: Embeddings, ztxt: Embeddings, mesh: Mesh | None, impl: str) -> None:
-    """Raises UserError for an unknown `impl` or shapes that do not fit."""
+    """Raises UserError if `impl` is unknown or shapes do not match."""
     if impl not in IMPLS:
         known = " or ".join(f'"{name}"' for name in IMPLS)
-        raise UserError(f'impl="{impl}" is not an implementation of the loss; write {known}.')
+        raise UserError(f'impl="{impl}" is not an implementation of the loss; write {known}')
     if zimg.ndim != 2 or zimg.shape != ztxt.shape:
-        raise UserError(
-            f"zimg has shape {zimg.shape} and ztxt {ztxt.shape}; both must be [B, e] alike."
-        )
+        raise UserError(f"zimg has shape {zimg.shape} and ztxt {ztxt.shape}; both must be [B, e]")
     if mesh is not None and len(zimg) % mesh.size:
         raise UserError(
             f"the global batch has {len(zimg)} pairs, which do not divide over the mesh's "
-            f"{mesh.size} devices; make it a multiple of {mesh.size}."
+            f"{mesh.size} devices; make it a multiple of {mesh.size}"
         )

@@ -1,4 +1,4 @@
-"""The softmax loss on a matrix of cosines: its value and its derivative, with little memory."""
+"""Softmax loss of a matrix of cosines, with a memory-efficient derivative."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ def cross_entropies(
     scale: Float[Array, ""],
     negative: Bool[Array, "B B"],
 ) -> Float[Array, ""]:
-    """Mean cross entropy both ways, of the pairs' own cosines against those of their negatives.
+    """Mean cross entropy over both directions, of pairs against their negatives.
 
     The derivative is written by hand because automatic differentiation keeps the exponentials of
-    both directions, two more [B, B] matrices; here they are computed again in one fused pass.
+    both directions, two more [B, B] matrices. Here they are recomputed in one fused pass.
+
+    Args:
+      cosines: cosines of all images (rows) with all texts (columns), f32.
+      positive: cosines of the pairs, f32.
+      scale: factor of the cosines.
+      negative: mask of the negatives.
     """
     return _cross_entropies_forward(cosines, positive, scale, negative)[0]
 
@@ -47,12 +53,12 @@ def _cross_entropies_backward(saved, cotangent):
 cross_entropies.defvjp(_cross_entropies_forward, _cross_entropies_backward)
 
 
-def mean_lead(
+def mean_margin(
     cosines: Float[Array, "B B"], positive: Float[Array, " B"], negative: Bool[Array, "B B"]
 ) -> Float[Array, ""]:
-    """How far the cosines that a row sees lie above its own on average; the mean, both ways.
+    """Mean, over pairs and directions, of the mean cosine of pair and negatives minus its own.
 
-    Smoothing e adds -e times the scale times this to the cross entropies.
+    Label smoothing e adds -e * scale * margin to the cross entropies.
     """
 
     def one_way(axis: int) -> Float[Array, ""]:
@@ -64,7 +70,7 @@ def mean_lead(
 
 
 def _lse(x: Float[Array, "B B"], where: Bool[Array, "B B"], axis: int) -> Float[Array, " B"]:
-    """log(sum(exp(x))) over `where` along an axis; -inf where that is empty."""
+    """Computes log(sum(exp(x))) over `where` along an axis; -inf if that is empty."""
     top = jnp.max(x, axis=axis, where=where, initial=-jnp.inf)
     safe = jnp.where(jnp.isfinite(top), top, 0)
     total = jnp.where(where, jnp.exp(x - jnp.expand_dims(safe, axis)), 0).sum(axis=axis)

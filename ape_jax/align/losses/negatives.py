@@ -1,4 +1,4 @@
-"""Which pairs of a batch are negatives of each other, and how their matrix lies on a mesh."""
+"""Mask of the negatives in a batch: image-text combinations of different ids, within a group."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from ape_jax.errors import UserError
 Ids = Integer[Array | np.ndarray, " B"] | Integer[Array | np.ndarray, "B c"]
 
 
-def which_negatives(
+def negative_mask(
     batch: int, ids: Ids | None, text_ids: Ids | None, groups: int, mesh: Mesh | None
 ) -> Bool[Array, "B B"]:
-    """Whether image i and text j are told apart, [i, j]; never on the diagonal.
+    """Makes the mask that is true where text j is a negative of image i; false on the diagonal.
 
     Args:
-      batch: B.
-      ids: of the images, [B] or [B, c]; None where all are different.
-      text_ids: of the texts, compared column by column with those of the images; None: the same.
-      groups: of consecutive pairs, which see none of another group.
-      mesh: the mesh that the matrix is sharded over by rows.
+      batch: number of pairs B.
+      ids: ids of the images, [B] or [B, c]; None if all are different.
+      text_ids: ids of the texts, compared with those of the images by column; None for `ids`.
+      groups: number of equal, contiguous groups; pairs are negatives only within their group.
+      mesh: mesh over which the rows of the mask are sharded; None for one device.
     """
-    place = jnp.arange(batch)
-    image = jnp.asarray(place if ids is None else ids).reshape(batch, -1)
+    index = jnp.arange(batch)
+    image = jnp.asarray(index if ids is None else ids).reshape(batch, -1)
     text = image if text_ids is None else jnp.asarray(text_ids).reshape(batch, -1)
     own, group = text_ids is not None, batch // groups if groups > 1 else 0
-    return by_rows(apart((image, place), (text, place), own, group), mesh)
+    return by_rows(tile_mask((image, index), (text, index), own, group), mesh)
 
 
-def apart(
+def tile_mask(
     images: tuple[Array, Array], texts: tuple[Array, Array], own_texts: bool, group: int
 ) -> Bool[Array, "m n"]:
-    """`which_negatives` for a part of the batch's images and a part of its texts.
+    """Computes one tile of `negative_mask`.
 
     Args:
-      images: ids [m, c] and places in the batch [m].
-      texts: ids [n, c] and places [n].
-      own_texts: whether the texts' ids are not their images'.
-      group: pairs in a row that see none but each other; 0 for the global loss.
+      images: ids [m, c] of the tile's images, and their indices in the batch [m].
+      texts: ids [n, c] of the tile's texts, and their indices in the batch [n].
+      own_texts: true if texts have ids of their own, which may differ from those of their images.
+      group: number of pairs in each negative group; 0 for the global loss.
     """
-    (ids, place), (text_ids, text_place) = images, texts
-    found = ids[:, None, 0] != text_ids[None, :, 0]
+    (ids, index), (text_ids, text_index) = images, texts
+    mask = ids[:, None, 0] != text_ids[None, :, 0]
     for k in range(1, ids.shape[1]):
-        found &= ids[:, None, k] != text_ids[None, :, k]
-    if own_texts:  # A pair need not agree with itself, and is no negative all the same.
-        found &= place[:, None] != text_place[None, :]
+        mask &= ids[:, None, k] != text_ids[None, :, k]
+    if own_texts:  # The ids of a pair may differ; its text is not a negative of its image.
+        mask &= index[:, None] != text_index[None, :]
     if group:
-        found &= place[:, None] // group == text_place[None, :] // group
-    return found
+        mask &= index[:, None] // group == text_index[None, :] // group
+    return mask
 
 
-def not_negatives_reference(
+def excluded_reference(
     batch: int, ids: Ids | None, text_ids: Ids | None, groups: int
 ) -> Bool[Array, "B B"]:
-    """What is left out of the loss, in the plainest terms; args as for `which_negatives`."""
+    """Reference for the complement of `negative_mask` off the diagonal. Same arguments."""
     ids = jnp.arange(batch) if ids is None else jnp.asarray(ids)
     text_ids = ids if text_ids is None else jnp.asarray(text_ids)
     ids, text_ids = ids.reshape(batch, -1), text_ids.reshape(batch, -1)
@@ -67,23 +67,22 @@ def not_negatives_reference(
 
 
 def check_ids(batch: int, ids: Ids | None, text_ids: Ids | None, groups: int) -> None:
-    """Raises UserError for ids that are not one a pair, or groups that the batch does not have."""
+    """Raises UserError unless ids have one row per pair and `groups` divides the batch."""
     if text_ids is not None and (ids is None or ids.shape != text_ids.shape):
-        found = None if ids is None else ids.shape
-        raise UserError(f"text_ids has shape {text_ids.shape} and ids {found}; make them alike.")
+        shape = None if ids is None else ids.shape
+        raise UserError(f"text_ids has shape {text_ids.shape} and ids {shape}; make them the same")
     if ids is not None and (ids.ndim not in (1, 2) or ids.shape[0] != batch or not ids.size):
         raise UserError(
-            f"ids has shape {ids.shape}; it needs one id a pair, [{batch}], or c ids, [{batch}, c]."
+            f"ids has shape {ids.shape}; expected [{batch}] or [{batch}, c], one row per pair"
         )
     if groups < 1 or batch % groups:
         raise UserError(
-            f"groups is {groups}, which does not divide the batch of {batch} pairs; write one that "
-            "does."
+            f"groups is {groups}, which does not divide the batch of {batch} pairs; write a divisor"
         )
 
 
 def by_rows(x: Array | np.ndarray, mesh: Mesh | None) -> Array:
-    """Shards the leading dimension over all axes of the mesh."""
+    """Shards the leading axis over all axes of the mesh."""
     if mesh is None:
         return jnp.asarray(x)
     sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))

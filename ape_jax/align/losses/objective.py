@@ -1,4 +1,4 @@
-"""What is minimised: a contrastive loss with its options, from embeddings and ids to a scalar."""
+"""Training objective: a contrastive loss with its options, from embeddings and ids to a scalar."""
 
 from __future__ import annotations
 
@@ -20,23 +20,28 @@ from ape_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objective:
-    """A loss and its options.
+    """A contrastive loss with its options.
 
     Example:
-      objective = Objective(name="softmax", same="image+caption")
-      loss = objective(zimg, ztxt, scale, bias, objective.ids(batch), mesh)
+      >>> z, batch = jnp.eye(2), {"index": jnp.array([0, 0])}
+      >>> for same in ("image", "none"):  # two captions of one image, negatives or not
+      ...     objective = Objective(name="softmax", same=same)
+      ...     print(round(float(objective(z, z, jnp.float32(1), None, objective.ids(batch))), 3))
+      0.0
+      0.313
 
     Attributes:
-      name: of a loss, such as `softmax`.
-      same: which pairs are not negatives of each other: those that share an `image`, those that
-        share an image or have one text between them (`image+caption`), or `none`. In `none`, other
-        captions of an image are its negatives, as in LilT's code.
-      options: what the loss itself declares, by name: softmax's `smoothing`, sigmoid's `normalize`.
-      positives: P, captions an image. The loss is the mean of P losses, of the images and their
-        p-th captions; SAIL has two.
-      groups: 1 for the global loss, else into how many runs of consecutive pairs the batch falls
-        that see none of each other: LilT's loss on so many GPUs.
-      impl: `auto`, `dense` or `ring`, as `losses.softmax` has it.
+      name: name of a registered loss, such as `softmax`.
+      same: excludes pairs from each other's negatives if they share an `image`, or an image or a
+        text (`image+caption`), or never (`none`: other captions of an image are its negatives, as
+        in LilT's code).
+      options: options that the loss declares, by name: `smoothing` of softmax, `normalize` of
+        sigmoid.
+      positives: captions per image, P. The loss is the mean of P losses, of the images with their
+        p-th captions; 2 in SAIL.
+      groups: number of equal, contiguous groups; pairs are negatives only within their group, as in
+        LilT's loss on several GPUs. 1 for the global loss.
+      impl: `auto`, `dense` or `ring`, as in `losses.softmax`.
     """
 
     name: str = "softmax"
@@ -47,10 +52,10 @@ class Objective:
     impl: Literal["auto", "dense", "ring"] = "auto"
 
     def ids(self, batch: Mapping[str, Array | np.ndarray]) -> Ids | None:
-        """What `__call__` wants to know of a batch: i32 [B], [B, 1 + P], or None.
+        """Ids of the pairs of a batch for `__call__`: i32 [B], [B, 1 + P], or None.
 
         Args:
-          batch: with `index` i32 [B] and, for `image+caption`, `text` i32 [B] or [B, P].
+          batch: arrays `index`, i32 [B], and for `image+caption` `text`, i32 [B] or [B, P].
         """
         if self.same == "none":
             return None
@@ -68,15 +73,15 @@ class Objective:
         ids: Ids | None,
         mesh: Mesh | None = None,
     ) -> Float[Array, ""]:
-        """The loss of a global batch.
+        """Computes the loss of a global batch.
 
         Args:
-          zimg: unit-length image embeddings.
-          ztxt: of the captions, the P of an image after each other: [B * P, E].
-          scale: the inverse temperature.
-          bias: of a loss with one, such as sigmoid.
-          ids: as `ids` gives them, or mixed.
-          mesh: the devices that the batch is sharded over.
+          zimg: image embeddings of unit length.
+          ztxt: caption embeddings of unit length, the P captions of an image contiguous.
+          scale: factor of the cosines (the inverse of the temperature).
+          bias: added to the scaled cosines by sigmoid; None for a loss without bias.
+          ids: the result of `ids`, for mixed pairs from both of each.
+          mesh: mesh over which the batch is sharded; None for one device.
         """
         captions = ztxt.reshape(zimg.shape[0], self.positives, -1)
         terms = [
@@ -86,9 +91,9 @@ class Objective:
         return sum(terms[1:], terms[0]) / self.positives if self.positives > 1 else terms[0]
 
     def _sides(self, ids: Ids | None, p: int) -> tuple[Ids | None, Ids | None]:
-        """The ids of images, and of their p-th captions where those have others.
+        """Ids of the images, and of their p-th captions if they differ from those of the images.
 
-        An image has P texts, so a caption is compared with each of them.
+        An image has P texts, and a caption is compared with each of them.
         """
         if self.same != "image+caption" or self.positives == 1:
             return ids, None
@@ -130,12 +135,12 @@ def from_config(config: LossConfig) -> Objective:
 
 
 def named(loss: Objective | Literal["softmax", "sigmoid"]) -> Objective:
-    """An objective, given as one or as the name of a plain one."""
+    """Makes an objective with default options from a name; returns an objective as it is."""
     return Objective(name=loss) if isinstance(loss, str) else loss
 
 
 def check_batch(objective: Objective, pairs: int) -> None:
-    """Raises UserError for a batch, mixed if it is, that does not fall into the groups."""
+    """Raises UserError if the groups do not divide the pairs that the loss sees."""
     if pairs % objective.groups:
         raise UserError(
             f"config.loss.local_groups: {objective.groups} does not divide the {pairs} pairs that "

@@ -1,12 +1,12 @@
-"""One pass over the [B, B] matrix of a contrastive loss, round a ring of devices, tile by tile.
+"""One pass over the [B, B] matrix of a contrastive loss, tile by tile, on a ring of devices.
 
-Each device keeps its share of the images at home; the shares of the texts travel from device to
-device as guests, so that every share of images meets every share of texts once. What is made of a
-meeting is reduced at once to a few numbers a row and a column: neither the matrix nor the gathered
-batch is ever there, and memory grows with the local batch b and not with B or b^2.
+Each device keeps its shard of the images (home) and passes shards of texts (guests) round the ring,
+so that every shard of images meets every shard of texts once. Each tile is reduced at once to a few
+numbers per row and column. Neither the matrix nor the gathered batch is ever in memory: memory
+grows with the local batch b, not with B or b^2.
 
-Results for the guests travel one meeting behind them: neither transfer waits for a product, so
-both run while the products do.
+Sums of the guests are passed on one step after the guests themselves. No transfer waits for a
+matrix product, so transfers and products overlap.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from ape_jax.nn.matmul import product, product_transposed, transposed_product
 # Rows and columns of a tile: 4 MiB of f32, products large enough to run at full speed.
 TILE = 1024
 
-# What one meeting needs of one side: arrays [b, ...].
+# Arrays [b, ...] of one shard of images or texts.
 Side = Mapping[str, Array]
 Merge = Callable[[PyTree, PyTree], PyTree]
 
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """Some images at home with some texts that are guests.
+    """A tile of the [B, B] matrix: m images of this device with n texts of any device.
 
     Attributes:
-      home: of the m images.
-      guest: of the n texts.
-      cosines: of each with each, f32.
-      negative: which of them count as negatives.
+      home: arrays of the m images.
+      guest: arrays of the n texts.
+      cosines: cosines of all combinations, f32.
+      negative: mask of the negatives.
     """
 
     home: Side
@@ -52,25 +52,25 @@ class Tile:
     def gradients(
         self, weights: Float[Array, "m n"]
     ) -> tuple[Float[Array, "m e"], Float[Array, "n e"]]:
-        """From the derivatives by the cosines to those by images and texts, f32."""
+        """Backpropagates derivatives with respect to the cosines to images and texts, f32."""
         dtype = _dtype(self.home, self.guest)
         of_images = product(weights, self.guest["z"], dtype)
         return of_images, transposed_product(weights, self.home["z"], dtype)
 
 
-# (tile, sums of its images, sums of its texts) -> both with the tile in them.
+# (tile, sums of its images, sums of its texts) -> both sums with the tile added.
 Visit = Callable[[Tile, PyTree, PyTree], tuple[PyTree, PyTree]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Ring:
-    """Where the batch lies, and which of its pairs are negatives. Hashable: static under `jit`.
+    """Sharding of the batch and negatives of its pairs. Hashable, so static under `jit`.
 
     Attributes:
-      mesh: the batch is sharded over all of its axes, in their order; None for one device.
-      own_texts: whether texts have ids of their own, so that a pair may not agree with itself.
-      group: pairs in a row that see none but each other; 0 for the global loss.
-      tile: rows and columns of a tile at most.
+      mesh: mesh over all of whose axes the batch is sharded, in their order; None for one device.
+      own_texts: true if texts have ids of their own, which may differ from those of their images.
+      group: number of pairs in each negative group; 0 for the global loss.
+      tile: maximum number of rows and columns of a tile.
     """
 
     mesh: Mesh | None
@@ -80,71 +80,73 @@ class Ring:
 
     @property
     def devices(self) -> int:
-        """How many share the batch."""
+        """Number of devices."""
         return 1 if self.mesh is None else math.prod(self.mesh.shape.values())
 
     @property
     def _axes(self) -> tuple[str, ...]:
         return () if self.mesh is None else self.mesh.axis_names
 
-    def spread(self, fn: Callable[..., Any], sharded: PyTree, whole: PyTree, out: PyTree) -> Any:
-        """`fn(sharded, whole)` on every device, on its rows of `sharded`.
+    def on_devices(
+        self, fn: Callable[..., Any], sharded: PyTree, replicated: PyTree, out: PyTree
+    ) -> Any:
+        """Runs `fn(sharded, replicated)` on every device, on its rows of `sharded`.
 
         Args:
-          fn: what a device does.
-          sharded: arrays [B, ...], split by rows.
-          whole: arrays that every device has.
-          out: like the result, True where it is split by rows and False where it is whole.
+          fn: function of a shard and of the replicated arrays.
+          sharded: arrays [B, ...], sharded by rows.
+          replicated: arrays that every device has.
+          out: tree like the result, True where it is sharded by rows and False where replicated.
         """
         if self.devices == 1:
-            return fn(sharded, whole)
+            return fn(sharded, replicated)
         rows = P(self._axes)
         specs = jax.tree.map(lambda split: rows if split else P(), out)
-        # Unchecked: the sums begin as constants, which the check would want marked as differing
-        # from device to device. What is whole in the end went through `total`.
+        # Unchecked: the sums start as constants, which the check wants marked as varying over
+        # devices. Replicated results are made by `total`.
         run = jax.shard_map(
             fn, mesh=self.mesh, in_specs=(rows, P()), out_specs=specs, check_vma=False
         )
-        return run(sharded, whole)
+        return run(sharded, replicated)
 
     def total(self, x: PyTree) -> PyTree:
-        """The sum over the devices, inside of `spread`."""
+        """Sums over the devices, inside `on_devices`."""
         return x if self.devices == 1 else jax.lax.psum(x, self._axes)
 
-    def places(self, b: int) -> Array:
-        """Where a device's b pairs stand in the batch, i32 [b]; inside of `spread`."""
-        place = jnp.arange(b, dtype=jnp.int32)
-        return place if self.devices == 1 else place + b * jax.lax.axis_index(self._axes)
+    def indices(self, b: int) -> Array:
+        """Indices in the batch of the device's b pairs, i32 [b]; inside `on_devices`."""
+        index = jnp.arange(b, dtype=jnp.int32)
+        return index if self.devices == 1 else index + b * jax.lax.axis_index(self._axes)
 
     def sweep(
         self, visit: Visit, merge: Merge, home: Side, guest: Side, sums: tuple[PyTree, PyTree]
     ) -> tuple[PyTree, PyTree]:
-        """Every image's and every text's sums over the whole matrix; inside of `spread`.
+        """Computes the sums of every image and text over the matrix, inside `on_devices`.
 
         Args:
-          visit: adds a tile to the sums of its rows and its columns.
-          merge: adds two sums of the same columns, over other rows.
-          home: of the device's images: `z` [b, e], `place` [b], `ids` [b, c] and what `visit`
-            reads.
-          guest: the same of its texts.
-          sums: what to begin with, of the images and of the texts; neutral in `merge`.
+          visit: adds a tile to the sums of its rows and columns.
+          merge: adds two sums of the same columns over different rows.
+          home: arrays of the device's images: `z` [b, e], `index` [b], `ids` [b, c] and those that
+            `visit` reads.
+          guest: the same arrays of the device's texts.
+          sums: initial sums of the images and of the texts, the identity of `merge`.
 
         Returns:
           The sums of the device's own images and texts.
         """
-        home_sums, nothing = sums
+        home_sums, zero = sums
         if self.devices == 1:
-            return self._meet(visit, home, guest, home_sums, nothing)
+            return self._meet(visit, home, guest, home_sums, zero)
 
         def meeting(carry: PyTree, _: None) -> tuple[PyTree, None]:
             guest, guest_sums, home_sums = carry
             following, arrived = self._pass_on(guest), self._pass_on(guest_sums)
-            home_sums, found = self._meet(visit, home, guest, home_sums, nothing)
+            home_sums, found = self._meet(visit, home, guest, home_sums, zero)
             return (following, merge(arrived, found), home_sums), None
 
-        carry = (guest, nothing, home_sums)
+        carry = (guest, zero, home_sums)
         (_, guest_sums, home_sums), _ = jax.lax.scan(meeting, carry, None, length=self.devices)
-        return home_sums, self._pass_on(guest_sums)  # The last step home.
+        return home_sums, self._pass_on(guest_sums)  # The last step back to their device.
 
     def _pass_on(self, tree: PyTree) -> PyTree:
         steps = [(i, (i - 1) % self.devices) for i in range(self.devices)]
@@ -153,7 +155,7 @@ class Ring:
     def _meet(
         self, visit: Visit, home: Side, guest: Side, home_sums: PyTree, guest_sums: PyTree
     ) -> tuple[PyTree, PyTree]:
-        """Adds all tiles of two shares to their sums."""
+        """Adds all tiles of a shard of images and a shard of texts to their sums."""
         b = len(home["z"])
         size = min(self.tile, b)
         count = -(-b // size)
@@ -169,12 +171,12 @@ class Ring:
 
         def one_tile(k: Array | int, sums: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
             begin = (k // count) * size, (k % count) * size
-            # The last tile ends with the share and overlaps the one before it where the size does
-            # not divide: what was seen there is left out.
+            # If the size does not divide b, the last tile ends with the shard and overlaps the one
+            # before it: the overlap is masked.
             start = tuple(jnp.minimum(x, b - size) for x in begin)
             rows, columns = take(home, start[0]), take(guest, start[1])
-            images, texts = ((side["ids"], side["place"]) for side in (rows, columns))
-            negative = negatives.apart(images, texts, self.own_texts, self.group)
+            images, texts = ((side["ids"], side["index"]) for side in (rows, columns))
+            negative = negatives.tile_mask(images, texts, self.own_texts, self.group)
             if b % size:
                 fresh = tuple(s + jnp.arange(size) >= x for s, x in zip(start, begin))
                 negative &= fresh[0][:, None] & fresh[1][None, :]
@@ -189,6 +191,6 @@ class Ring:
 
 
 def _dtype(home: Side, guest: Side) -> Any:
-    """bf16 has nothing to lose where both sides are; HIGHEST f32 otherwise, also on a TPU."""
+    """bf16 has zero to lose where both sides are; HIGHEST f32 otherwise, also on a TPU."""
     both = home["z"].dtype == guest["z"].dtype == jnp.bfloat16
     return jnp.bfloat16 if both else jnp.float32

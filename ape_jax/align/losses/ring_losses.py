@@ -1,10 +1,10 @@
 """Softmax and sigmoid losses by one pass round the ring, with derivatives written by hand.
 
-Of the [B, B] matrix softmax keeps only a log-sum-exp a row and a column, and its backward pass
-makes each tile again: four products of tiles in all, one forward and three backward. Sigmoid's
-terms do not wait for such sums: where its gradient is wanted, it comes with the value, in three.
+Softmax keeps one log-sum-exp per row and column of the [B, B] matrix, and its backward pass
+recomputes each tile: four products of tiles, one forward and three backward. Sigmoid needs no such
+sums: its gradient is computed together with the value, with three products.
 
-`losses.softmax_reference` and `losses.sigmoid_reference` are what these mean.
+The reference implementations are `losses.softmax_reference` and `losses.sigmoid_reference`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PyTree
 from ape_jax.align.losses.negatives import Ids
 from ape_jax.align.losses.ring import Ring, Side, Tile
 
-# What a maximum begins with: as good as -inf, and its difference from itself is a number.
+# Initial maximum: acts as -inf, but its difference from itself is zero and not NaN.
 _LOWEST = -1e30
 
 
@@ -31,15 +31,15 @@ def softmax(
     scale: Float[Array, ""],
     ids: tuple[Ids, Ids] | None,
 ) -> Float[Array, ""]:
-    """As `losses.softmax`.
+    """Computes `losses.softmax` round the ring.
 
     Args:
-      ring: where the batch lies, and who is whose negative.
-      smoothing: of the labels.
-      zimg: unit-length image embeddings, f32 or bf16.
-      ztxt: of their texts.
-      scale: the inverse temperature.
-      ids: of the images and of the texts, i32 [B, c] each; None where all are different.
+      ring: sharding of the batch and negatives of its pairs.
+      smoothing: label smoothing.
+      zimg: image embeddings of unit length, f32 or bf16.
+      ztxt: text embeddings of unit length, f32 or bf16.
+      scale: factor of the cosines.
+      ids: ids of the images and of the texts, i32 [B, c] each; None if all are different.
     """
     return _softmax_forward(ring, smoothing, zimg, ztxt, scale, ids)[0]
 
@@ -68,12 +68,12 @@ def _softmax_forward(ring, smoothing, zimg, ztxt, scale, ids):
         return loss, (entropies, counts)
 
     kept = [True, True]
-    loss, found = ring.spread(on_device, (zimg, ztxt, ids), scale, (False, (kept, kept)))
+    loss, found = ring.on_devices(on_device, (zimg, ztxt, ids), scale, (False, (kept, kept)))
     return loss, (zimg, ztxt, scale, ids, found)
 
 
 def _leads(tile: Tile) -> tuple[Float[Array, "m n"], Float[Array, "m n"]]:
-    """How far each cosine lies above the pair's own: of the image's pair, and of the text's."""
+    """Cosines minus those of the image's own pair, and minus those of the text's own pair."""
     own = tile.home["positive"][:, None], tile.guest["positive"][None, :]
     return tile.cosines - own[0], tile.cosines - own[1]
 
@@ -84,7 +84,7 @@ def _no_negatives(b: int) -> PyTree:
 
 
 def _add_exponentials(sums: PyTree, scale: Array, lead: Array, negative: Array, axis: int):
-    """A running sum of exp(scale * lead) relative to its largest, of the lead, and a count."""
+    """Updates the running log-sum-exp of scale * lead, the sum of lead and the count."""
     x = scale * lead
     top = jnp.maximum(sums["top"], jnp.max(x, axis=axis, where=negative, initial=_LOWEST))
     terms = jnp.where(negative, jnp.exp(x - jnp.expand_dims(top, axis)), 0)
@@ -105,8 +105,8 @@ def _merge_exponentials(a: PyTree, b: PyTree) -> PyTree:
 def _softmax_backward(ring, smoothing, saved, cotangent):
     zimg, ztxt, scale, ids, found = saved
 
-    def on_device(sharded: PyTree, whole: PyTree) -> tuple[Array, Array, Array]:
-        (zimg, ztxt, ids, (entropies, counts)), (scale, cotangent) = sharded, whole
+    def on_device(sharded: PyTree, replicated: PyTree) -> tuple[Array, Array, Array]:
+        (zimg, ztxt, ids, (entropies, counts)), (scale, cotangent) = sharded, replicated
         home, guest = _sides(ring, zimg, ztxt, ids)
         for side, entropy, count in zip((home, guest), entropies, counts):
             side |= {"entropy": entropy, "share": smoothing / (count + 1)}
@@ -132,7 +132,7 @@ def _softmax_backward(ring, smoothing, saved, cotangent):
         return dimg, dtxt, ring.total(dscale)
 
     out = (True, True, False)
-    return (*ring.spread(on_device, (zimg, ztxt, ids, found), (scale, cotangent), out), None)
+    return (*ring.on_devices(on_device, (zimg, ztxt, ids, found), (scale, cotangent), out), None)
 
 
 softmax.defvjp(_softmax_forward, _softmax_backward)
@@ -148,50 +148,60 @@ def sigmoid(
     bias: Float[Array, ""],
     ids: tuple[Ids, Ids] | None,
 ) -> Float[Array, ""]:
-    """As `losses.sigmoid`, its sum divided by `divisor`; other arguments as for `softmax`."""
+    """Computes `losses.sigmoid` round the ring.
 
-    def on_device(sharded: PyTree, whole: tuple[Array, Array]) -> Array:
-        scale, bias = whole
+    Args:
+      ring: sharding of the batch and negatives of its pairs.
+      divisor: divisor of the sum over all image-text combinations.
+      zimg: image embeddings of unit length, f32 or bf16.
+      ztxt: text embeddings of unit length, f32 or bf16.
+      scale: factor of the cosines.
+      bias: added to the scaled cosines.
+      ids: ids of the images and of the texts, i32 [B, c] each; None if all are different.
+    """
+
+    def on_device(sharded: PyTree, replicated: tuple[Array, Array]) -> Array:
+        scale, bias = replicated
         home, guest = _sides(ring, *sharded)
 
         def visit(tile: Tile, rows: Array, columns: PyTree) -> tuple[Array, PyTree]:
-            unlike = jnp.where(tile.negative, jax.nn.softplus(scale * tile.cosines + bias), 0)
-            return rows + unlike.sum(axis=1), columns
+            negative = jnp.where(tile.negative, jax.nn.softplus(scale * tile.cosines + bias), 0)
+            return rows + negative.sum(axis=1), columns
 
-        nothing = jnp.zeros(len(home["z"]), jnp.float32)
-        unlike, _ = ring.sweep(visit, lambda a, b: a, home, guest, (nothing, ()))
-        alike = jax.nn.softplus(-(scale * home["positive"] + bias))
-        return ring.total((unlike + alike).sum()) / divisor
+        zero = jnp.zeros(len(home["z"]), jnp.float32)
+        negative, _ = ring.sweep(visit, lambda a, b: a, home, guest, (zero, ()))
+        positive = jax.nn.softplus(-(scale * home["positive"] + bias))
+        return ring.total((negative + positive).sum()) / divisor
 
-    return ring.spread(on_device, (zimg, ztxt, ids), (scale, bias), False)
+    return ring.on_devices(on_device, (zimg, ztxt, ids), (scale, bias), False)
 
 
 def _sigmoid_forward(ring, divisor, zimg, ztxt, scale, bias, ids):
-    """Value and gradients in one pass: unlike softmax's, no term waits for the others' sum."""
+    """Value and gradients in one pass: negative softmax's, no term waits for the others' sum."""
 
-    def on_device(sharded: PyTree, whole: PyTree) -> tuple[Array, tuple[Array, ...]]:
-        scale, bias = whole
+    def on_device(sharded: PyTree, replicated: PyTree) -> tuple[Array, tuple[Array, ...]]:
+        scale, bias = replicated
         home, guest = _sides(ring, *sharded)
 
         def visit(tile: Tile, rows: PyTree, columns: PyTree) -> tuple[PyTree, PyTree]:
             logits = scale * tile.cosines + bias
             weights = jnp.where(tile.negative, jax.nn.sigmoid(logits), 0)
-            unlike = jnp.where(tile.negative, jax.nn.softplus(logits), 0)
-            sums = {"with": weights * tile.cosines, "alone": weights, "loss": unlike}
+            negative = jnp.where(tile.negative, jax.nn.softplus(logits), 0)
+            sums = {"with": weights * tile.cosines, "weight": weights, "loss": negative}
             return _add_gradients(tile, weights, rows, columns, sums)
 
-        nothing = _no_gradients(home["z"], ("with", "alone", "loss"))
-        sums = ring.sweep(visit, _add, home, guest, nothing)
+        zero = _no_gradients(home["z"], ("with", "weight", "loss"))
+        sums = ring.sweep(visit, _add, home, guest, zero)
         logits = scale * home["positive"] + bias
         by_positive = -jax.nn.sigmoid(-logits)
         dimg, dtxt = _embedding_gradients(home, guest, sums, by_positive, scale / divisor)
         dscale = (sums[0]["with"] + by_positive * home["positive"]).sum() / divisor
-        dbias = (sums[0]["alone"] + by_positive).sum() / divisor
+        dbias = (sums[0]["weight"] + by_positive).sum() / divisor
         loss = (sums[0]["loss"] + jax.nn.softplus(-logits)).sum() / divisor
         return ring.total(loss), (dimg, dtxt, ring.total(dscale), ring.total(dbias))
 
     out = (False, (True, True, False, False))
-    return ring.spread(on_device, (zimg, ztxt, ids), (scale, bias), out)
+    return ring.on_devices(on_device, (zimg, ztxt, ids), (scale, bias), out)
 
 
 def _sigmoid_backward(ring, divisor, gradients, cotangent):
@@ -204,16 +214,16 @@ sigmoid.defvjp(_sigmoid_forward, _sigmoid_backward)
 def _sides(
     ring: Ring, zimg: Array, ztxt: Array, ids: tuple[Array, Array] | None
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """What meetings read of a device's images and texts."""
+    """Arrays of the device's images and texts that the tiles read."""
     own = (zimg.astype(jnp.float32) * ztxt.astype(jnp.float32)).sum(axis=1)
-    place = ring.places(len(zimg))
-    both = {"positive": own, "place": place}
-    image_ids, text_ids = (place[:, None],) * 2 if ids is None else ids
+    index = ring.indices(len(zimg))
+    both = {"positive": own, "index": index}
+    image_ids, text_ids = (index[:, None],) * 2 if ids is None else ids
     return {"z": zimg, "ids": image_ids, **both}, {"z": ztxt, "ids": text_ids, **both}
 
 
 def _no_gradients(z: Array, scalars: tuple[str, ...]) -> tuple[PyTree, PyTree]:
-    """What the sums of a backward pass begin with, of the images and of the texts."""
+    """Initial sums of a backward pass, of the images and of the texts."""
     zeros = jnp.zeros(z.shape, jnp.float32)
     return {"z": zeros, **{name: jnp.zeros(len(z), jnp.float32) for name in scalars}}, {"z": zeros}
 
@@ -221,7 +231,7 @@ def _no_gradients(z: Array, scalars: tuple[str, ...]) -> tuple[PyTree, PyTree]:
 def _add_gradients(
     tile: Tile, weights: Array, rows: PyTree, columns: PyTree, summed: PyTree
 ) -> tuple[PyTree, PyTree]:
-    """Adds a tile's gradients, and the sums over its columns."""
+    """Adds the gradients of a tile, and the sums over its columns."""
     by_image, by_text = tile.gradients(weights)
     rows = {"z": rows["z"] + by_image, **{k: rows[k] + x.sum(axis=1) for k, x in summed.items()}}
     return rows, {"z": columns["z"] + by_text}
@@ -234,7 +244,7 @@ def _add(a: PyTree, b: PyTree) -> PyTree:
 def _embedding_gradients(
     home: Side, guest: Side, sums: tuple[PyTree, PyTree], by_positive: Array, factor: Array
 ) -> tuple[Array, Array]:
-    """Adds the pairs' own part to that of their negatives; in the embeddings' types."""
+    """Gradients of pairs and negatives together, in the types of the embeddings."""
 
     def finished(side: Side, other: Side, total: Array) -> Array:
         own = by_positive[:, None] * other["z"].astype(jnp.float32)

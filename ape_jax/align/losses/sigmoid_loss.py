@@ -1,4 +1,4 @@
-"""SigLIP's sigmoid loss, and its definition beside it."""
+"""Sigmoid contrastive loss of SigLIP, with its reference implementation."""
 
 from __future__ import annotations
 
@@ -17,12 +17,7 @@ from ape_jax.align.losses.contrastive import (
     diagonal,
     ring_of,
 )
-from ape_jax.align.losses.negatives import (
-    Ids,
-    check_ids,
-    not_negatives_reference,
-    which_negatives,
-)
+from ape_jax.align.losses.negatives import Ids, check_ids, excluded_reference, negative_mask
 from ape_jax.config.components import LossSpec
 from ape_jax.config.fields import choice, number
 from ape_jax.errors import UserError
@@ -43,36 +38,38 @@ def sigmoid(
     mesh: Mesh | None = None,
     impl: str = "auto",
 ) -> Float[Array, ""]:
-    """The sigmoid contrastive loss of SigLIP, over the global batch.
+    """Computes the sigmoid contrastive loss of SigLIP over the global batch.
 
-    Every image with every text is one binary question, "are they a pair?"; the losses of all B^2
-    questions are summed and divided by B (SigLIP) or by B^2 (SAIL), also where some are not asked:
-    those between pairs that share an id.
+    Each image with each text is one binary classification: are they a pair? The B^2 losses are
+    summed and divided by B (SigLIP) or by B^2 (SAIL). Pairs that share an id are excluded from the
+    sum but not from the divisor.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> z = jnp.eye(4)
       >>> round(float(sigmoid(z, z, 20.0, -10.0)), 5)
       0.00018
 
     Args:
-      zimg: image embeddings, f32 (or bf16) [B, e], unit length. B is the global batch; under a mesh
-        the array may be sharded over it by rows.
-      ztxt: text embeddings of the same pairs, [B, e], unit length.
-      scale: what cosines are multiplied by, a scalar.
-      bias: what is added to the scaled cosines, a scalar; SigLIP starts from -10.
-      ids: as for `softmax`.
-      text_ids: as for `softmax`.
-      groups: as for `softmax`; "square" then divides by the B^2 / groups questions within them.
-      normalize: "batch" divides by B, "square" by B^2.
-      mesh: as for `softmax`.
-      impl: as for `softmax`.
+      zimg: image embeddings of unit length, f32 or bf16 [B, e]. B is the global batch; on a mesh
+        the array may be sharded by rows.
+      ztxt: text embeddings of the same pairs, unit length, f32 or bf16 [B, e].
+      scale: factor of the cosines (the inverse of the temperature), a scalar.
+      bias: added to the scaled cosines, a scalar; SigLIP starts from -10.
+      ids: the image of each pair, integer [B] or [B, c], as for `softmax`.
+      text_ids: ids of the texts, if they differ from those of their images, as for `softmax`.
+      groups: number of equal, contiguous groups of pairs; pairs are negatives only within their
+        group, and "square" divides by B^2 / groups.
+      normalize: "batch" divides the sum by B, "square" by B^2.
+      mesh: mesh over all of whose axes the batch is sharded; None for one device.
+      impl: "dense", "ring" or "auto", as for `softmax`.
 
     Returns:
       The loss, an f32 scalar.
 
     Raises:
-      UserError: an unknown `impl` or `normalize`, shapes that do not fit, or a batch that does not
-        divide over the mesh or into the groups.
+      UserError: if `impl` or `normalize` is unknown, shapes do not match, or the batch is not
+        divisible by the mesh or by the groups.
 
     References:
       Zhai et al., `Sigmoid Loss for Language Image Pre-Training
@@ -85,7 +82,7 @@ def sigmoid(
         ring, both = ring_of(len(zimg), ids, text_ids, groups, mesh)
         scalars = jnp.float32(scale), jnp.float32(bias)
         return ring_losses.sigmoid(ring, divisor, zimg, ztxt, *scalars, both)
-    negative = which_negatives(len(zimg), ids, text_ids, groups, mesh)
+    negative = negative_mask(len(zimg), ids, text_ids, groups, mesh)
     cosines = cosines_of(zimg, ztxt, mesh)
 
     # Without the checkpoint a second [B, B] matrix, the sigmoid, is kept for the backward pass.
@@ -111,15 +108,15 @@ def sigmoid_reference(
     """Reference implementation: one device, dense. Same arguments as `sigmoid`."""
     logits = scale * jnp.matmul(zimg, ztxt.T, precision="highest") + bias
     terms = -jax.nn.log_sigmoid(jnp.where(jnp.eye(len(zimg), dtype=bool), logits, -logits))
-    terms = jnp.where(not_negatives_reference(len(zimg), ids, text_ids, groups), 0, terms)
+    terms = jnp.where(excluded_reference(len(zimg), ids, text_ids, groups), 0, terms)
     return terms.sum() / _divisor(len(zimg), normalize, groups)
 
 
 def _divisor(batch: int, normalize: str, groups: int) -> int:
-    """What the sum over the questions of a batch is divided by."""
+    """Divisor of the sum over all image-text combinations of a batch."""
     if normalize not in NORMALIZATIONS:
         known = " or ".join(f'"{name}"' for name in NORMALIZATIONS)
-        raise UserError(f'normalize="{normalize}" is not known; write {known}.')
+        raise UserError(f'normalize="{normalize}" is not known; write {known}')
     return batch if normalize == "batch" else batch * (batch // groups)
 
 

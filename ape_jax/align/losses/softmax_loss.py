@@ -1,4 +1,4 @@
-"""CLIP's softmax loss, and its definition beside it."""
+"""Softmax contrastive loss of CLIP, with its reference implementation."""
 
 from __future__ import annotations
 
@@ -17,13 +17,8 @@ from ape_jax.align.losses.contrastive import (
     diagonal,
     ring_of,
 )
-from ape_jax.align.losses.cross_entropy import cross_entropies, mean_lead
-from ape_jax.align.losses.negatives import (
-    Ids,
-    check_ids,
-    not_negatives_reference,
-    which_negatives,
-)
+from ape_jax.align.losses.cross_entropy import cross_entropies, mean_margin
+from ape_jax.align.losses.negatives import Ids, check_ids, excluded_reference, negative_mask
 from ape_jax.config.components import LossSpec
 from ape_jax.config.fields import number
 
@@ -40,22 +35,24 @@ def softmax(
     mesh: Mesh | None = None,
     impl: str = "auto",
 ) -> Float[Array, ""]:
-    """The symmetric softmax contrastive loss (InfoNCE) of CLIP, over the global batch.
+    """Computes the symmetric softmax contrastive loss (InfoNCE) of CLIP over the global batch.
 
-    The mean of two cross entropies: each image among all texts, and each text among all images.
+    The loss is the mean of two cross entropies: of each image among all texts, and of each text
+    among all images.
 
-    With l the logits and N(i) the negatives of pair i, the cross entropy -log p(i) is written
-    softplus(logsumexp over N(i) of (l_ij - l_ii)). The same number, but a loss that is nearly zero
-    keeps its digits, which lse(l_i) - l_ii loses to cancellation at scale 100.
+    With logits l and the negatives N(i) of pair i, the cross entropy -log p(i) is computed as
+    softplus(logsumexp over N(i) of (l_ij - l_ii)). The value is the same, but near zero it keeps
+    the digits that lse(l_i) - l_ii loses to cancellation at scale 100.
 
-    With label smoothing e the target of row i is (1 - e) on its own column plus e / K(i) on each of
-    the K(i) = 1 + |N(i)| columns that row i sees, its own and its negatives', as
-    `torch.nn.functional.cross_entropy(label_smoothing=e)` has it. Columns that are left out by
-    `ids` or `groups` get nothing of that mass. Likewise for columns.
+    With label smoothing e, row i has target (1 - e) on its own column plus e / K(i) on each of the
+    K(i) = 1 + |N(i)| columns of itself and its negatives, as in
+    `torch.nn.functional.cross_entropy(label_smoothing=e)`. Columns excluded by `ids` or `groups`
+    get no mass. The same holds for columns.
 
     Differentiable in reverse mode only.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> z = jnp.eye(4)
       >>> float(softmax(z, z, 10.0)) < 1e-3
       True
@@ -63,29 +60,29 @@ def softmax(
       0.0
 
     Args:
-      zimg: image embeddings, f32 (or bf16) [B, e], unit length. B is the global batch; under a mesh
-        the array may be sharded over it by rows.
-      ztxt: text embeddings of the same pairs, [B, e], unit length.
-      scale: what cosines are multiplied by (the inverse of the temperature), a scalar.
-      ids: which image each pair shows, integer [B]; without it all are different. With [B, c],
+      zimg: image embeddings of unit length, f32 or bf16 [B, e]. B is the global batch; on a mesh
+        the array may be sharded by rows.
+      ztxt: text embeddings of the same pairs, unit length, f32 or bf16 [B, e].
+      scale: factor of the cosines (the inverse of the temperature), a scalar.
+      ids: the image of each pair, integer [B]; None if all are different. With integer [B, c],
         pairs that agree in any column are not negatives of each other.
-      text_ids: the same for the texts, where a text does not have its image's ids (several captions
-        an image): image i and text j != i are not negatives where `ids[i]` and `text_ids[j]` agree
-        in any column.
-      groups: how many runs of B / groups consecutive pairs there are of which none sees another's;
-        1 is the global loss.
-      smoothing: e, at least 0 and below 1.
-      mesh: the mesh that the batch is sharded over, by all of its axes.
-      impl: "dense" (one [B, B] matrix, sharded by rows like the batch), "ring" (tiles of it, one
-        after another; on several devices texts travel and are not gathered), or "auto": "ring" from
-        64 MiB of that matrix a device.
+      text_ids: ids of the texts, shaped as `ids`, if they differ from those of their images: image
+        i and text j != i are not negatives if `ids[i]` and `text_ids[j]` agree in any column. None
+        for `ids`.
+      groups: number of equal, contiguous groups of pairs; pairs are negatives only within their
+        group. 1 is the global loss.
+      smoothing: label smoothing e, at least 0 and below 1.
+      mesh: mesh over all of whose axes the batch is sharded; None for one device.
+      impl: "dense" (one [B, B] matrix, sharded by rows like the batch), "ring" (one tile at a time;
+        on several devices texts are passed on and not gathered), or "auto": "ring" if the matrix
+        takes more than 64 MiB per device.
 
     Returns:
       The loss, an f32 scalar.
 
     Raises:
-      UserError: an unknown `impl`, shapes that do not fit, or a batch that does not divide over
-        the mesh or into the groups.
+      UserError: if `impl` is unknown, shapes do not match, or the batch is not divisible by the
+        mesh or by the groups.
 
     References:
       Radford et al., `Learning Transferable Visual Models From Natural Language Supervision
@@ -96,13 +93,13 @@ def softmax(
     if chosen(impl, len(zimg), mesh) == "ring":
         ring, both = ring_of(len(zimg), ids, text_ids, groups, mesh)
         return ring_losses.softmax(ring, smoothing, zimg, ztxt, jnp.float32(scale), both)
-    negative = which_negatives(len(zimg), ids, text_ids, groups, mesh)
+    negative = negative_mask(len(zimg), ids, text_ids, groups, mesh)
     cosines, positive = cosines_of(zimg, ztxt, mesh), diagonal(zimg, ztxt, mesh)
     scale = jnp.asarray(scale, jnp.float32)
     loss = cross_entropies(cosines, positive, scale, negative)
     if not smoothing:
         return loss
-    return loss - smoothing * scale * mean_lead(cosines, positive, negative)
+    return loss - smoothing * scale * mean_margin(cosines, positive, negative)
 
 
 def softmax_reference(
@@ -117,7 +114,7 @@ def softmax_reference(
 ) -> Float[Array, ""]:
     """Reference implementation: one device, dense. Same arguments as `softmax`."""
     logits = scale * jnp.matmul(zimg, ztxt.T, precision="highest")
-    seen = ~not_negatives_reference(len(zimg), ids, text_ids, groups)
+    seen = ~excluded_reference(len(zimg), ids, text_ids, groups)
     logits = jnp.where(seen, logits, -jnp.inf)
 
     def cross_entropy(axis: int) -> Float[Array, ""]:
