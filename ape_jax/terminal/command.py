@@ -154,6 +154,8 @@ def _run_file(path: pathlib.Path, arg: str) -> ml_collections.ConfigDict:
     except Exception as error:  # The file is the user's code: any error in it is theirs to mend.
         reason = " ".join(str(error).split()) or "no reason given"
         raise UserError(f"--config: {path} failed with {type(error).__name__}: {reason}") from error
+    if isinstance(config, Config):  # Checked already, as one that is read back from a run is.
+        return ml_collections.ConfigDict(config_lib.unflatten(config_lib.flatten(config)))
     if not isinstance(config, ml_collections.ConfigDict):
         raise UserError(f"--config: get_config in {path} must return an ml_collections.ConfigDict")
     return config

@@ -99,7 +99,7 @@ def read(spec: str, kind: Kind | None) -> Tower:
     Raises:
       UserError: no width, or a side that is not named.
     """
-    match = re.fullmatch(r"features:([1-9]\d{0,6})", spec)
+    match = re.fullmatch(rf"{PREFIX}([1-9]\d{{0,6}})", spec)
     if match is None or int(match[1]) > _MAX_WIDTH:
         raise UserError(
             f"tower {spec!r}: write features:WIDTH with the width of your vectors, from 1 to "

@@ -1,6 +1,7 @@
 """Frozen towers in int8: nearly the same features from a quarter of the bytes."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -34,6 +35,15 @@ def test_a_kernel_is_off_by_half_a_step_at_most(rng):
     assert set(back) == {"kernel", "bias"}
     step = np.abs(kernel).max(axis=1, keepdims=True) / 127
     assert (np.abs(back["kernel"] - kernel) <= 0.5001 * step).all()
+
+
+def test_numpy_gives_the_bits_of_xlas_quotients(rng):
+    kernel = rng.normal(size=(3, 200, 257)).astype(np.float32) * rng.uniform(0.01, 10, 257)
+    kernel = kernel.astype(np.float32)
+    narrow = weights.quantized({"blocks": {"fc1": {"kernel": kernel}}})["blocks"]["fc1"]
+    scale = jnp.abs(jnp.asarray(kernel)).max(axis=-2) / 127.0
+    np.testing.assert_array_equal(narrow[weights.SCALE], scale)
+    np.testing.assert_array_equal(narrow["kernel"], jnp.round(kernel / scale[..., None, :]))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
@@ -60,6 +61,13 @@ def test_missing_unexpected_and_misshapen_tensors_are_listed_together(directory,
     assert str(directory) in message
     assert "in the file but not in the model: surprise.weight" in message
     assert "layernorm.bias is [15] and should be [16]" in message
+
+
+@pytest.mark.parametrize("param_dtype", ["float32", "bfloat16", "int8"])
+def test_what_is_read_is_a_description_and_arrays_on_the_host(directory, param_dtype):
+    tower, params = towers.read(directory, param_dtype=param_dtype, image_size=24)
+    assert not hasattr(tower, "params")
+    assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(params))
 
 
 def test_tensors_of_an_option_the_config_does_not_have_are_unexpected(directory):
