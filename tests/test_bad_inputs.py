@@ -25,11 +25,11 @@ def world(tiny, tiny_config, tmp_path):
     flat = json.loads(json.dumps(flat).replace(str(tiny), str(root)))
     (root / "config.json").write_text(json.dumps(flat))
     (root / "config.py").write_text(
-        "import json\n"
+        "import json, ml_collections\n"
         "from ape_jax import config\n"
         "def get_config(arg=''):\n"
         f"    flat = json.load(open({str(root / 'config.json')!r}))\n"
-        "    return config.resolve(config.unflatten(flat))\n"
+        "    return ml_collections.ConfigDict(config.unflatten(flat))\n"
     )
     return root
 

@@ -77,11 +77,11 @@ def write_config(config, folder):
     flat = json.dumps(config_lib.flatten(config_lib.resolve(config)))
     (folder / "flat.json").write_text(flat)
     (folder / "config.py").write_text(
-        "import json\n"
+        "import json, ml_collections\n"
         "from ape_jax import config\n"
         "def get_config(arg=''):\n"
         f"    flat = json.load(open({str(folder / 'flat.json')!r}))\n"
-        "    return config.resolve(config.unflatten(flat))\n"
+        "    return ml_collections.ConfigDict(config.unflatten(flat))\n"
     )
     return folder / "config.py"
 

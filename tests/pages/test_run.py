@@ -121,11 +121,12 @@ def test_a_run_that_has_not_ended_is_one_sentence(trained, tmp_path):
 def run_main(trained, directory, capsys):
     """What the training command prints, on a run that has come to its end."""
     lines = [
-        "import json, pathlib",
+        "import json, ml_collections, pathlib",
         "from ape_jax import config as config_lib",
         f"saved = pathlib.Path({str(trained / 'config.json')!r})",
         "def get_config(arg):",
-        "    return config_lib.resolve(config_lib.unflatten(json.loads(saved.read_text())))",
+        "    flat = json.loads(saved.read_text())",
+        "    return ml_collections.ConfigDict(config_lib.unflatten(flat))",
     ]
     (directory / "config.py").write_text("\n".join(lines))
     argv = ["main", f"--config={directory}/config.py", f"--workdir={trained}"]

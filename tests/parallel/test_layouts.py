@@ -33,11 +33,11 @@ def config_file(new_tiny_config, tmp_path_factory):
     (tmp_path / "flat.json").write_text(json.dumps(flat))
     path = tmp_path / "config.py"
     path.write_text(
-        "import json\n"
+        "import json, ml_collections\n"
         "from ape_jax import config\n"
         "def get_config(arg=''):\n"
         f"    flat = json.load(open({str(tmp_path / 'flat.json')!r}))\n"
-        "    return config.resolve(config.unflatten(flat))\n"
+        "    return ml_collections.ConfigDict(config.unflatten(flat))\n"
     )
     return path
 

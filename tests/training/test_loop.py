@@ -161,7 +161,7 @@ def test_kill_9_of_the_command_resumes_with_the_same_bits(tiny_config, tmp_path)
         "from ape_jax import config\n"
         "def get_config(arg=''):\n"
         f"    flat = json.load(open({str(tmp_path / 'flat.json')!r}))\n"
-        "    return config.resolve(config.unflatten(flat))\n"
+        "    return ml_collections.ConfigDict(config.unflatten(flat))\n"
     )
 
     def start(workdir):
