@@ -1,6 +1,6 @@
-"""At which rank does each query find the first item of its own group?
+"""Rank of the first item of each query's own group.
 
-Every metric of this package is read off these ranks, so the order of items is defined here, once.
+All metrics are computed from these ranks, so the order of items is defined here once.
 
 The order is total: by score, highest first; items of equal score by index, lowest first. Scores
 are accumulated in float64 and then rounded to float32. That makes equal embeddings score equal,
@@ -28,11 +28,12 @@ def first_hit_rank(
     *,
     block: int = _BLOCK,
 ) -> Integer[np.ndarray, " q"]:
-    """Returns the 1-based rank of the best-placed item of each query's own group.
+    """Computes the 1-based rank of the best item of each query's own group.
 
     Works on blocks of queries; at most `block` scores exist at once, though at least one row.
 
     Example:
+      >>> import numpy as np
       >>> z = np.eye(3, dtype=np.float32)
       >>> first_hit_rank(z, z[[1, 0, 2]], np.array([0, 1, 2]), np.array([0, 1, 2])).tolist()
       [2, 2, 1]
@@ -42,7 +43,7 @@ def first_hit_rank(
       zitem: item embeddings, float [m, e].
       query_group: group of each query, integer [q].
       item_group: group of each item, integer [m].
-      block: how many scores may be held at a time.
+      block: maximum number of scores in memory.
 
     Returns:
       int64 [q], each in [1, m]; m + 1 for a query whose group has no item.
@@ -55,7 +56,7 @@ def first_hit_rank(
         part = slice(start, start + rows)
         scores = _scores(zquery[part], zitem)
         own = query_group[part, None] == item_group[None, :]
-        # argmax takes the first of equal maxima: the best-placed of the own items.
+        # argmax takes the first of equal maxima, as the order of items does.
         best = np.where(own, scores, -np.inf).argmax(1)[:, None]
         value = np.take_along_axis(scores, best, 1)
         before = (scores > value) | ((scores == value) & (index < best))
@@ -76,15 +77,15 @@ def _scores(
 
 
 def check_embeddings(name: str, z: Float[np.ndarray, "n e"], width: int | None = None) -> None:
-    """Refuses what would give a figure that means nothing: no rows, another width, NaN or inf.
+    """Raises UserError for embeddings without rows, of a wrong width, or with NaN or inf.
 
     Args:
-      name: how the caller calls the array, for the message.
-      z: the embeddings, float [n, e].
-      width: the width that they must have, if it is known.
+      name: name of the array in messages.
+      z: embeddings, float [n, e].
+      width: required width; None for any.
 
     Raises:
-      UserError: in one sentence naming the array and its first bad row.
+      UserError: naming the array and its first bad row.
     """
     if z.ndim != 2 or not len(z):
         raise UserError(

@@ -16,22 +16,22 @@ RECALL_AT = (1, 5, 10)
 def retrieval_metrics(
     zimg: Float[np.ndarray, "n e"],
     ztxt: Float[np.ndarray, "m e"],
-    owner: Integer[np.ndarray, " m"],
+    image_index: Integer[np.ndarray, " m"],
 ) -> dict[str, float]:
-    """Recall at k and the median rank, for images with any number of captions each.
+    """Computes recall at k and the median rank, for images with any number of captions.
 
-    Image to text counts a hit if *any* caption of the image is among the first k captions; text to
-    image one hit a caption. An image without captions is a miss, as in clip_benchmark; as a
-    distractor it takes part in text to image. With fewer than k candidates all are looked at.
+    Image to text has one query per image, and a hit if *any* of its captions is among the first k.
+    Text to image has one query per caption. An image without captions is a miss, as in
+    clip_benchmark, and a distractor in text to image. With fewer than k candidates all count.
 
     Ties: candidates of equal score rank by index, the lower first (see `ranks`). clip_benchmark
-    takes `torch.topk`, whose order of equal scores is left to C++'s `partial_sort` and
+    uses `torch.topk`, whose order of equal scores is left to C++'s `partial_sort` and
     `nth_element`: it varies with k, with the number of candidates and with the standard library.
-    The two agree wherever clip_benchmark's figure does not hang on that order, which is always,
-    unless equal scores, some of hits and some of misses, straddle the k-th place. They also agree
-    for k = 1 from 64 candidates up, where torch too keeps the first of equals.
+    The results differ only if equal scores of hits and misses straddle rank k; for k = 1 they agree
+    from 64 candidates up, where torch also keeps the first of equal scores.
 
     Example:
+      >>> import numpy as np
       >>> zimg = np.eye(2, dtype=np.float32)
       >>> ztxt = np.array([[1, 0], [0.6, 0.8], [0, 1]], np.float32)
       >>> metrics = retrieval_metrics(zimg, ztxt, np.array([0, 0, 1]))
@@ -39,15 +39,15 @@ def retrieval_metrics(
       (1.0, 0.667, 1.0)
 
     Args:
-      zimg: image embeddings, float32 [n, e], unit length.
-      ztxt: caption embeddings, float32 [m, e], unit length.
-      owner: the image that each caption belongs to, integer [m] in [0, n).
+      zimg: image embeddings of unit length, float32 [n, e].
+      ztxt: caption embeddings of unit length, float32 [m, e].
+      image_index: the image of each caption, integer [m] in [0, n).
 
     Returns:
       `i2t_r1 i2t_r5 i2t_r10 t2i_r1 t2i_r5 t2i_r10` in [0, 1], and `median_rank_t2i`, 1-based.
 
     Raises:
-      UserError: an array is empty, misshapen or not finite, or an owner is out of range.
+      UserError: if an array is empty, misshapen or not finite, or an index is out of range.
 
     References:
       Karpathy, Fei-Fei, `Deep Visual-Semantic Alignments for Generating Image Descriptions
@@ -56,42 +56,43 @@ def retrieval_metrics(
     zimg, ztxt = np.asarray(zimg), np.asarray(ztxt)
     check_embeddings("zimg", zimg)
     check_embeddings("ztxt", ztxt, width=zimg.shape[1])
-    owner = _checked_owner(owner, len(zimg), len(ztxt))
+    image_index = _checked_index(image_index, len(zimg), len(ztxt))
     images = np.arange(len(zimg))
-    i2t = first_hit_rank(zimg, ztxt, images, owner)
-    t2i = first_hit_rank(ztxt, zimg, owner, images)
+    i2t = first_hit_rank(zimg, ztxt, images, image_index)
+    t2i = first_hit_rank(ztxt, zimg, image_index, images)
     # A rank beyond the number of candidates marks an image without captions: a miss for every k.
     metrics = {f"i2t_r{k}": float(np.mean(i2t <= min(k, len(ztxt)))) for k in RECALL_AT}
     metrics |= {f"t2i_r{k}": float(np.mean(t2i <= k)) for k in RECALL_AT}
     return metrics | {"median_rank_t2i": float(np.median(t2i))}
 
 
-def chance_metrics(n_images: int, owner: Integer[np.ndarray, " m"]) -> dict[str, float]:
-    """What `retrieval_metrics` is expected to give when every ranking is uniformly random.
+def chance_metrics(n_images: int, image_index: Integer[np.ndarray, " m"]) -> dict[str, float]:
+    """Expected value of `retrieval_metrics` when every ranking is uniformly random.
 
-    Of m captions, c belong to an image: its k first ones miss them all with the hypergeometric
-    probability C(m - c, k) / C(m, k). A caption finds its one image among n with probability k / n.
-    The median rank is symmetric about (n + 1) / 2, which is therefore its mean.
+    For an image with c of the m captions, the first k ranks miss all of them with the
+    hypergeometric probability C(m - c, k) / C(m, k). A caption finds its image among n with
+    probability k / n. The median rank is distributed symmetrically about (n + 1) / 2, its mean.
 
     Example:
+      >>> import numpy as np
       >>> chance = chance_metrics(100, np.arange(100))
       >>> round(chance["i2t_r1"], 6), chance["t2i_r10"], chance["median_rank_t2i"]
       (0.01, 0.1, 50.5)
 
     Args:
       n_images: number of images n.
-      owner: the image that each caption belongs to, integer [m] in [0, n).
+      image_index: the image of each caption, integer [m] in [0, n).
 
     Returns:
       The keys of `retrieval_metrics`.
 
     Raises:
-      UserError: there are no captions, or an owner is out of range.
+      UserError: if there are no captions, or an index is out of range.
     """
-    owner = np.asarray(owner)
-    owner = _checked_owner(owner, n_images, len(owner))
-    m = len(owner)
-    sizes, images = np.unique(np.bincount(owner, minlength=n_images), return_counts=True)
+    image_index = np.asarray(image_index)
+    image_index = _checked_index(image_index, n_images, len(image_index))
+    m = len(image_index)
+    sizes, images = np.unique(np.bincount(image_index, minlength=n_images), return_counts=True)
     metrics = {}
     for k in RECALL_AT:
         miss = [math.comb(m - int(c), min(k, m)) / math.comb(m, min(k, m)) for c in sizes]
@@ -100,19 +101,19 @@ def chance_metrics(n_images: int, owner: Integer[np.ndarray, " m"]) -> dict[str,
     return metrics | {"median_rank_t2i": (n_images + 1) / 2}
 
 
-def _checked_owner(
-    owner: Integer[np.ndarray, " m"], n_images: int, n_captions: int
+def _checked_index(
+    image_index: Integer[np.ndarray, " m"], n_images: int, n_captions: int
 ) -> Integer[np.ndarray, " m"]:
-    owner = np.asarray(owner)
-    if owner.shape != (n_captions,) or not n_captions or not np.issubdtype(owner.dtype, np.integer):
+    index = np.asarray(image_index)
+    if index.shape != (n_captions,) or not n_captions or not np.issubdtype(index.dtype, np.integer):
         raise UserError(
-            f"owner has shape {owner.shape} and type {owner.dtype}; it needs one integer, the "
-            f"index of an image, for each of the {n_captions} captions (and at least one caption)"
+            f"image_index has shape {index.shape} and type {index.dtype}; it needs the "
+            f"integer index of an image for each of the {n_captions} captions, and at least one"
         )
-    bad = (owner < 0) | (owner >= n_images)
+    bad = (index < 0) | (index >= n_images)
     if bad.any():
         raise UserError(
-            f"owner[{bad.argmax()}] is {owner[bad.argmax()]}; it must name one of the {n_images} "
-            f"images, 0 to {n_images - 1}"
+            f"image_index[{bad.argmax()}] is {index[bad.argmax()]}; it must name one of the "
+            f"{n_images} images, 0 to {n_images - 1}"
         )
-    return owner.astype(np.int64)
+    return index.astype(np.int64)

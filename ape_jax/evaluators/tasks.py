@@ -1,4 +1,4 @@
-"""Whole evaluations of anything that encodes images and texts, on a pairs or labelled source."""
+"""Evaluations of an encoder of images and texts, on pairs or labelled images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHUNK = 512
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What is evaluated: `ape_jax.load` gives one."""
+    """Encoder of images and texts, such as the result of `ape_jax.load`."""
 
     def encode_image(self, images: Sequence[Any]) -> Float[np.ndarray, "n e"]:
         """Unit-length embeddings of images."""
@@ -29,43 +29,60 @@ class Encoder(Protocol):
 
 
 def evaluate_retrieval(encoder: Encoder, pairs: Pairs) -> dict[str, float]:
-    """Retrieval both ways on all images and all their captions."""
+    """Evaluates retrieval in both directions on all images and captions.
+
+    Args:
+      encoder: the model.
+      pairs: images and captions.
+
+    Returns:
+      The metrics of `retrieval.retrieval_metrics`.
+    """
     captions = [pairs[i].captions for i in range(len(pairs))]
-    owner = np.repeat(np.arange(len(pairs)), [len(texts) for texts in captions])
+    image_index = np.repeat(np.arange(len(pairs)), [len(texts) for texts in captions])
     vectors = pairs.text if isinstance(pairs, VectorPairs) else None
     texts = [t for group in captions for t in group] if vectors is None else vectors.split()
     zimg = encode(encoder.encode_image, lambda i: pairs[i].image, len(pairs), "images")
     ztxt = encode(encoder.encode_text, texts.__getitem__, len(texts), "captions")
-    return retrieval.retrieval_metrics(zimg, ztxt, owner)
+    return retrieval.retrieval_metrics(zimg, ztxt, image_index)
 
 
 def evaluate_zeroshot(
     encoder: Encoder, labelled: Labelled, templates: Sequence[str]
 ) -> dict[str, float]:
-    """Zero-shot top-1 and top-5 with an ensemble of prompts a class."""
+    """Evaluates zero-shot top-1 and top-5 accuracy with an ensemble of prompts per class.
+
+    Args:
+      encoder: the model.
+      labelled: images with class labels, and the class names.
+      templates: prompts with one "{}" each.
+
+    Returns:
+      The metrics of `zeroshot.zeroshot_metrics`.
+    """
     return zeroshot.zeroshot_metrics(*embed_labelled(encoder, labelled, templates))
 
 
 def embed_labelled(
     encoder: Encoder, labelled: Labelled, templates: Sequence[str]
 ) -> tuple[Float[np.ndarray, "n e"], Float[np.ndarray, "C e"], Integer[np.ndarray, " n"]]:
-    """Images, classes and the class of each image, as `zeroshot_metrics` takes them."""
+    """Returns the arguments of `zeroshot_metrics`: embeddings of images and classes, and labels."""
     classes = zeroshot.class_embeddings(encoder.encode_text, labelled.classnames, templates)
     zimg = encode(encoder.encode_image, lambda i: labelled[i][0], len(labelled), "images")
     return zimg, classes, np.asarray([labelled[i][1] for i in range(len(labelled))])
 
 
 def open_classes(spec: str, classnames: str, *, key: str) -> Labelled:
-    """Labelled images as a command names them, before a model is loaded.
+    """Opens labelled images with the class names of a command.
 
     Args:
-      spec: as for `open_labelled`.
-      classnames: of `--classnames`, as `prompts.resolve_classnames` takes it; '' takes the data's
-        own names.
+      spec: name of the data set, as for `open_labelled`.
+      classnames: value of `--classnames`, as for `prompts.resolve_classnames`; '' for the class
+        names of the data set.
       key: the flag to name in messages about `spec`.
 
     Raises:
-      UserError: as `open_labelled` and `prompts.resolve_classnames`.
+      UserError: if there is no such data set, or no such class names.
     """
     names = prompts.resolve_classnames(classnames, key="--classnames") if classnames else None
     return open_labelled(spec, names, key=key)
@@ -74,17 +91,17 @@ def open_classes(spec: str, classnames: str, *, key: str) -> Labelled:
 def encode(
     run: Callable[[list[Any]], np.ndarray], item: Callable[[int], Any], count: int, what: str
 ) -> Float[np.ndarray, "n e"]:
-    """What `run` gives for `count` items, a chunk at a time, with its progress.
+    """Encodes `count` items in chunks and shows progress.
 
     Args:
       run: encodes a list of items.
-      item: gives one of them.
-      count: how many there are.
-      what: what to call them.
+      item: returns the item of an index.
+      count: number of items.
+      what: plural noun for the items in the progress line.
     """
-    progress, parts = Progress(f"encoding {what}", count, what), []
+    progress, chunks = Progress(f"encoding {what}", count, what), []
     for start in range(0, count, _CHUNK):
         stop = min(start + _CHUNK, count)
-        parts.append(run([item(i) for i in range(start, stop)]))
+        chunks.append(run([item(i) for i in range(start, stop)]))
         progress.update(stop)
-    return np.concatenate(parts)
+    return np.concatenate(chunks)

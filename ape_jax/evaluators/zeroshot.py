@@ -21,26 +21,27 @@ def class_embeddings(
     *,
     batch: int = 1024,
 ) -> Float[np.ndarray, "C e"]:
-    """One unit-length embedding a class: the normalised mean of its normalised prompts.
+    """Embeds each class as the normalised mean of its normalised prompt embeddings.
 
     Example:
+      >>> import numpy as np
       >>> def encode(texts):
       ...     return np.array([[len(text), 1.0] for text in texts], np.float32)
       >>> class_embeddings(encode, ["cat", "{dog}"], ["{}", "a {}"]).shape
       (2, 2)
 
     Args:
-      encode_text: texts to embeddings, float [k, e] for k texts; their length does not matter.
+      encode_text: function of k texts that returns embeddings, float [k, e], of any length.
       classnames: the C names, taken literally (braces in them are safe).
       templates: prompts with one "{}" each, as from `prompts.resolve_templates`.
-      batch: prompts per call. Every call but the last has this many, whatever the number of
-        templates, so that a compiled encoder sees one shape.
+      batch: number of prompts in every call but the last, so that a compiled encoder sees one
+        shape.
 
     Returns:
       float32 [C, e], unit length.
 
     Raises:
-      UserError: there are no names or templates, or an embedding is not finite.
+      UserError: if there are no names or templates, or an embedding is not finite.
 
     References:
       Radford et al., `Learning Transferable Visual Models From Natural Language Supervision
@@ -71,17 +72,18 @@ def zeroshot_metrics(
     zclass: Float[np.ndarray, "C e"],
     labels: Integer[np.ndarray, " n"],
 ) -> dict[str, float]:
-    """Top-1 and top-5 accuracy of nearest-class classification.
+    """Computes the top-1 and top-5 accuracy of nearest-class classification.
 
     Classes of equal score rank by index, the lower first, so top-1 is the accuracy of `argmax`.
-    clip_benchmark's `accuracy` takes `torch.topk`, which does not fix the order of equal scores
-    (see `retrieval.retrieval_metrics`); both agree wherever its figure does not hang on that order.
-    The case is real: two pairs of ImageNet classes share a name ("missile", "sunglasses"), hence an
-    embedding; here the first of each pair gets both classes' images.
+    clip_benchmark's `accuracy` uses `torch.topk`, which does not define the order of equal scores
+    (see `retrieval.retrieval_metrics`); the results agree unless they depend on that order. Equal
+    scores do occur: two pairs of ImageNet classes share a name ("missile", "sunglasses") and thus
+    an embedding; images of both classes are assigned to the first.
 
     With fewer than five classes top-5 is 1, where clip_benchmark has NaN.
 
     Example:
+      >>> import numpy as np
       >>> z = np.eye(3, dtype=np.float32)
       >>> metrics = zeroshot_metrics(z, z, np.array([0, 1, 0]))
       >>> round(metrics["top1"], 3), metrics["top5"]
@@ -96,7 +98,7 @@ def zeroshot_metrics(
       `top1` and `top5`, both in [0, 1].
 
     Raises:
-      UserError: an array is empty, misshapen or not finite, or a label is out of range.
+      UserError: if an array is empty, misshapen or not finite, or a label is out of range.
     """
     zimg, zclass, labels = np.asarray(zimg), np.asarray(zclass), np.asarray(labels)
     check_embeddings("zimg", zimg)

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from ape_jax.exporters import alone, card, parts, processors, to_torch
+from ape_jax.exporters import card, parts, processors, subprocesses, to_torch
 from ape_jax.exporters.files import write_json
 from ape_jax.runs.aligned import AlignedModel
 
@@ -37,7 +37,7 @@ def convert(exports: Mapping[Path, tuple[AlignedModel, Path]]) -> None:
     ]
     with tempfile.TemporaryDirectory(prefix="ape_jax_export_") as work:
         wrong = "--out: torch cannot convert the model to ONNX"
-        alone.run("convert_onnx.py", {"directories": job}, Path(work), wrong)
+        subprocesses.run("convert_onnx.py", {"directories": job}, Path(work), wrong)
     for aligned, to in exports.values():
         _describe(aligned, to)
 

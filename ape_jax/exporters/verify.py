@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
-from ape_jax.exporters import alone
+from ape_jax.exporters import subprocesses
 from ape_jax.images.decode import load_image
 from ape_jax.runs.aligner import Aligner
 
@@ -128,7 +128,7 @@ def _encoded(
             for i, image in enumerate(inputs.images)
         ]
         encoded = {"images": images, "texts": list(inputs.texts), "out": str(work / "out.npz")}
-        alone.run(script, {**job, **encoded}, work, wrong)
+        subprocesses.run(script, {**job, **encoded}, work, wrong)
         with np.load(work / "out.npz", allow_pickle=False) as out:
             return dict(out)
 

@@ -24,7 +24,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from ape_jax.errors import UserError
-from ape_jax.features import shards, siblings
+from ape_jax.features import cache_record, shards
 from ape_jax.features.fingerprint import Fingerprint
 from ape_jax.features.shards import Shard
 from ape_jax.parallel import hosts
@@ -210,7 +210,7 @@ class Cache:
         return True
 
     def _missing(self) -> UserError:
-        stale = siblings.describe(self._root, self.fingerprint)
+        stale = cache_record.describe_nearest(self._root, self.fingerprint)
         found = f"{self.path} is not finished" if self._is_begun() else stale
         return UserError(
             f"cache.missing: there is no cache of the {self.fingerprint.kind} of "
@@ -235,10 +235,10 @@ class Cache:
     def _begin(self, say: Callable[[str], None]) -> None:
         if self._is_begun():
             return
-        if stale := siblings.describe(self._root, self.fingerprint):
+        if stale := cache_record.describe_nearest(self._root, self.fingerprint):
             say(stale)
         with self._write_errors():
-            sealed.write(self.path / "cache.json", siblings.contents(self.fingerprint))
+            sealed.write(self.path / "cache.json", cache_record.contents(self.fingerprint))
 
     def _finish(self) -> None:
         """Puts the records of all shards into one file, once every process is done."""

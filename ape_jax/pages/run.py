@@ -81,8 +81,8 @@ def _overview(config: Config, summary: Mapping[str, Any]) -> html.Section:
 def _retrieval(summary: Mapping[str, Any], sets: Mapping[str, Pairs]) -> html.Section:
     rows = []
     for name, pairs in sets.items():
-        owner = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])
-        chance = retrieval.chance_metrics(len(pairs), owner)
+        image_index = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])
+        chance = retrieval.chance_metrics(len(pairs), image_index)
         found = {key: summary[f"eval/{name}/{key}"] for key in report.RETRIEVAL}
         for title, figures in (
             (f"{name} ({len(pairs)} images)", found),

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from ape_jax.data.specs import open_pairs
-from ape_jax.exporters import alone, to_onnx, to_torch
+from ape_jax.exporters import subprocesses, to_onnx, to_torch
 from ape_jax.images.decode import load_image
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -120,7 +120,7 @@ def through(root, run, real):
     }
     found = {}
     for target, (script, job) in jobs.items():
-        alone.run(script, {**job, **inputs}, root, "cannot be run")
+        subprocesses.run(script, {**job, **inputs}, root, "cannot be run")
         with np.load(root / "out.npz") as arrays:
             found[target] = (
                 next(arrays[k] for k in arrays if k.startswith("image")),

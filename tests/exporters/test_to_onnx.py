@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from ape_jax import UserError
-from ape_jax.exporters import alone, to_onnx, to_torch
+from ape_jax.exporters import subprocesses, to_onnx, to_torch
 
 BATCHES = [1, 2, 64]  # Rows that are encoded together; three are traced.
 TUNED = {
@@ -73,7 +73,7 @@ def through_onnx(root, made, inputs, cases):
         "batches": BATCHES,
         "out": str(root / "out.npz"),
     }
-    alone.run("encode_onnx.py", job, root, "cannot be run")
+    subprocesses.run("encode_onnx.py", job, root, "cannot be run")
     with np.load(root / "out.npz") as out:
         found = dict(out)
     return {
@@ -180,4 +180,4 @@ def test_script_that_fails_is_one_sentence(tmp_path, monkeypatch):
     failed = subprocess.CompletedProcess([], returncode=1, stdout="", stderr=said)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(UserError, match=r"^cannot be run: RuntimeError: bad index$"):
-        alone.run("encode_onnx.py", {}, tmp_path, "cannot be run")
+        subprocesses.run("encode_onnx.py", {}, tmp_path, "cannot be run")

@@ -8,7 +8,7 @@ from jax import export
 from safetensors.numpy import load_file
 
 from ape_jax.align.tuning.selection import flatten
-from ape_jax.exporters import alone, to_stablehlo
+from ape_jax.exporters import subprocesses, to_stablehlo
 
 BATCHES = [3, 64]  # Rows that are encoded together.
 LINEAR = {
@@ -76,7 +76,7 @@ def through_jax(root, made, inputs, cases):
     with pytest.MonkeyPatch.context() as patch:  # Compiling takes longer than running once.
         quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
         patch.setenv("XLA_FLAGS", quick)
-        alone.run("encode_stablehlo.py", job, root, "cannot be run")
+        subprocesses.run("encode_stablehlo.py", job, root, "cannot be run")
     with np.load(root / "out.npz") as out:
         return runs, dict(out), root
 

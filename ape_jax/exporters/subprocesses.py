@@ -1,4 +1,4 @@
-"""Scripts of this room in processes of their own, in which nothing of ours is imported."""
+"""Runs this package's scripts in subprocesses that do not import ape_jax."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ape_jax.errors import UserError
 
 
 def run(script: str, job: Mapping[str, Any], work: Path, wrong: str) -> None:
-    """Runs a script of this room on a job.
+    """Runs a script of this package on a job.
 
     Args:
-      script: its file name; it takes the path of a JSON file.
-      job: the content of that file.
-      work: a directory for that file and for the code that transformers copies.
-      wrong: what it means where the script fails, as the beginning of a sentence.
+      script: file name of the script, which takes the path of a JSON file.
+      job: content of the JSON file.
+      work: directory for the JSON file and for the code that transformers copies.
+      wrong: beginning of the error message if the script fails.
 
     Raises:
-      UserError: where it fails: `wrong`, and the error it ended with.
+      UserError: if the script fails, with `wrong` and the last error of the script.
     """
     (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
     environment = {
@@ -38,8 +38,8 @@ def run(script: str, job: Mapping[str, Any], work: Path, wrong: str) -> None:
         raise UserError(f"{wrong}: {_reason(done.stderr) or f'exit code {done.returncode}'}")
 
 
-def _reason(said: str) -> str:
-    """The first line of the last error, which may have many; without a traceback the last line."""
-    _, traceback, after = said.strip().rpartition("Traceback (most recent call last):\n")
+def _reason(stderr: str) -> str:
+    """First line of the last error in stderr; without a traceback, its last line."""
+    _, traceback, after = stderr.strip().rpartition("Traceback (most recent call last):\n")
     lines = after.splitlines() if traceback else after.splitlines()[-1:]
     return next((line for line in lines if line and not line.startswith(" ")), "")

@@ -1,4 +1,4 @@
-"""Caches of the same pairs and tower that do not fit: told by name, never used."""
+"""Content of `cache.json`, and the most similar cache that is not used."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _SHOWN = 4  # Differences in one line.
 
 
 def contents(fingerprint: Fingerprint) -> dict[str, Any]:
-    """What `cache.json` says of a cache."""
+    """Makes the content of `cache.json`."""
     return {
         "kind": fingerprint.kind,
         "parts": dict(fingerprint.parts),
         "digest": fingerprint.digest,
-        # For people; the same features can be asked for under other names.
+        # For people; the same features may be requested under other names.
         "pairs": fingerprint.pairs,
         "tower": fingerprint.tower,
     }
 
 
-def describe(root: Path, fingerprint: Fingerprint) -> str:
-    """One line on the most similar cache that is not used, '' where there is none.
+def describe_nearest(root: Path, fingerprint: Fingerprint) -> str:
+    """Describes the most similar cache that is not used, in one line; '' if there is none.
 
     Args:
-      root: the directory of all caches.
-      fingerprint: what is asked for.
+      root: directory of all caches.
+      fingerprint: fingerprint of the requested features.
     """
     others = sorted(
         ((fingerprint.differences(value["parts"]), path) for path, value in _of(root, fingerprint)),
@@ -53,6 +53,6 @@ def _of(root: Path, fingerprint: Fingerprint) -> Iterator[tuple[Path, Mapping[st
             if (value["kind"], value["pairs"], value["tower"]) != same:
                 continue
         except (UserError, OSError, KeyError):
-            continue  # Damaged: whoever asks for that one is told.
+            continue  # Damaged: reported when that cache itself is requested.
         if value["digest"] != fingerprint.digest:
             yield record.parent, value
