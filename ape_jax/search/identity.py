@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ _PREPARATIONS = ("image preparation", "text preparation")
 _TRAINED = "trained parameters"
 
 
+@runtime_checkable
 class Model(Protocol):
     """What identifies a model: `runs.aligned.AlignedModel` has it.
 

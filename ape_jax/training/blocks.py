@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+from ape_jax.config.sections import TrainConfig
+
 # Beyond this, a call costs too little to matter, and the window's largest batch grows.
 _WINDOW = 64
 _WINDOW_PAIRS = 2**22
