@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 from absl import flags
 
@@ -12,9 +11,9 @@ from ape_jax.config.precomputed import is_precomputed
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
-from ape_jax.exporters import card, to_dual_encoder, to_onnx, to_stablehlo, to_torch, verify
-from ape_jax.runs import portable, workdir
-from ape_jax.runs.aligned import AlignedModel
+from ape_jax.exporters import verify
+from ape_jax.exporters.formats import EXPORTS
+from ape_jax.runs import workdir
 from ape_jax.runs.aligner import Aligner
 from ape_jax.runs.restore import restore
 from ape_jax.storage import atomic, disk
@@ -25,16 +24,12 @@ _OUT = flags.DEFINE_string("out", "", "The directory to write; it must not exist
 _FORMAT = flags.DEFINE_enum(
     "format",
     "torch",
-    ["torch", "dual_encoder", "onnx", "stablehlo", "jax"],
-    "For transformers with the code it brings, for transformers alone, for ONNX Runtime, "
-    "for jax alone, or for ape_jax.load with the towers in it.",
+    list(EXPORTS),
+    "; ".join(f"{name}: {made.title}" for name, made in EXPORTS.items()),
 )
 _INPUTS = flags.DEFINE_string(
     "inputs", "", "Pairs to check the result with; '' takes the run's data.eval, or data.pairs."
 )
-
-# The model is compared as it is, not as it is rounded; a few inputs want no large batch.
-_EXACT = {"image.dtype": "float32", "text.dtype": "float32", "eval.batch": verify.BATCH}
 
 
 def main() -> None:
@@ -43,17 +38,18 @@ def main() -> None:
     finished = aligned.is_model(source)
     path = None if finished else workdir.locate(source)
     command.refuse_config()
-    out, target = atomic.check_new(_OUT.value, "--out"), _FORMAT.value
-    verify.require(target)
-    if finished and target == "jax":
+    out, target = atomic.check_new(_OUT.value, "--out"), EXPORTS[_FORMAT.value]
+    verify.require(target.name, target.needs)
+    if finished and not target.takes_finished:
+        *others, last = (name for name, made in EXPORTS.items() if made.takes_finished)
         raise UserError(
             f"--format: {source} is a finished model, which ape_jax.load takes as it is; write "
-            "torch, dual_encoder, onnx or stablehlo"
+            f"{', '.join(others)} or {last}"
         )
     config = Config() if path is None else workdir.read_config(path)
     pairs = _pairs(config)  # They fail in no time, a model takes seconds to load.
     summary = {} if path is None else workdir.finished(path, config)
-    exact = restore(source, _EXACT)
+    exact = restore(source, verify.EXACT)
     aligner = Aligner(exact)
     # Written is the config that the run was trained with.
     run = exact if finished else dataclasses.replace(exact, config=config, summary=summary)
@@ -61,11 +57,12 @@ def main() -> None:
         pairs = aligner.leave_out_unreadable(pairs, "the inputs")
     inputs = verify.choose(pairs, run.model.text.tower.prepare.max_length)
     with disk.write_errors(f"--out: {out}"), atomic.directory(out) as partial:
-        written = _write(run, partial, inputs)
+        target.write(run, partial)
+        written = target.encode(run, partial, inputs)
         ours = verify.ours(aligner, inputs)
         for name, theirs in written.items():
             verify.compare(ours, theirs, name)
-    print(f"{out} holds the run for {target}")
+    print(f"{out} holds the run for {target.name}")
 
 
 def _pairs(config: Config) -> Pairs:
@@ -84,36 +81,6 @@ def _pairs(config: Config) -> Pairs:
     specs = {f"data.eval.{name}": spec for name, spec in config.data.eval.items()}
     key, spec = next(iter({**specs, "data.pairs": config.data.pairs}.items()))
     return open_pairs(spec, key=key)
-
-
-def _write(run: AlignedModel, partial: Path, inputs: verify.Inputs) -> dict[str, verify.Embeddings]:
-    """Writes the format, and gives what it makes of the inputs, by what that is called."""
-    target = _FORMAT.value
-    by_target = {
-        "onnx": (to_onnx.write, verify.onnx),
-        "stablehlo": (to_stablehlo.write, verify.stablehlo),
-    }
-    if target in by_target:
-        write, encode = by_target[target]
-        write(run, partial)
-        by_rows = encode(partial, inputs)
-        return {
-            f"{target}, at most {rows} rows at once": theirs for rows, theirs in by_rows.items()
-        }
-    if target == "torch":
-        to_torch.write(run, partial)
-        return {target: verify.torchs(partial, inputs, "AutoModel")}
-    if target == "dual_encoder":
-        to_dual_encoder.write(run, partial)
-        kind, background = "VisionTextDualEncoderModel", run.config.data.background
-        return {target: verify.torchs(partial, inputs, kind, background)}
-    return {target: _write_jax(run, partial, inputs)}
-
-
-def _write_jax(run: AlignedModel, partial: Path, inputs: verify.Inputs) -> verify.Embeddings:
-    portable.write(partial, run)
-    (partial / "README.md").write_text(card.text(run, card.JAX), encoding="utf-8")
-    return verify.ours(Aligner(restore(partial, _EXACT)), inputs)
 
 
 if __name__ == "__main__":

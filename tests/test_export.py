@@ -116,7 +116,7 @@ def test_trained_run_goes_to_onnx_and_proves_it(world, tmp_path, capsys):
 
 def test_onnx_that_is_wrong_in_one_batch_size_is_refused(world, tmp_path, capsys, monkeypatch):
     z = np.eye(4, 32, dtype=np.float32)
-    monkeypatch.setattr(to_onnx, "write", lambda trained, directory: None)
+    monkeypatch.setattr(to_onnx, "convert", lambda exports: None)
     monkeypatch.setattr(verify, "ours", lambda trained, inputs: (z, z))
     monkeypatch.setattr(verify, "onnx", lambda *_: {1: (z, z), 5: (z, z[::-1])})
     arguments = [f"--workdir={world / 'run'}", "--format=onnx"]

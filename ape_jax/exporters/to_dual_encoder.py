@@ -22,8 +22,9 @@ from jaxtyping import Float
 from ape_jax.align import heads as flax_heads
 from ape_jax.align.model import Side
 from ape_jax.errors import UserError
-from ape_jax.exporters import card, parts, processors, towers
+from ape_jax.exporters import card, parts, processors, towers, verify
 from ape_jax.exporters.files import write_json, write_tensors
+from ape_jax.exporters.formats import TORCH_MODULES, ExportFormat
 from ape_jax.exporters.towers import Exported
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.towers.family import PoolerOutput
@@ -167,3 +168,19 @@ def _refusal(reason: str) -> UserError:
     return UserError(
         f"--format: the run cannot be a VisionTextDualEncoderModel: {reason}; write --format torch"
     )
+
+
+def _encode(
+    aligned: AlignedModel, directory: Path, inputs: verify.Inputs
+) -> dict[str, verify.Embeddings]:
+    kind, background = "VisionTextDualEncoderModel", aligned.config.data.background
+    return {"dual_encoder": verify.torchs(directory, inputs, kind, background)}
+
+
+DUAL_ENCODER = ExportFormat(
+    name="dual_encoder",
+    title="for transformers alone",
+    write=write,
+    encode=_encode,
+    needs=TORCH_MODULES,
+)

@@ -6,8 +6,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from ape_jax.exporters import card, parts, processors, subprocesses, to_torch
+from ape_jax.exporters import card, parts, processors, subprocesses, to_torch, verify
 from ape_jax.exporters.files import write_json
+from ape_jax.exporters.formats import TORCH_MODULES, ExportFormat, by_rows
 from ape_jax.runs.aligned import AlignedModel
 
 
@@ -49,3 +50,18 @@ def _describe(aligned: AlignedModel, directory: Path) -> None:
     text = card.text(aligned, card.ONNX, library="onnx")
     (directory / "README.md").write_text(text, encoding="utf-8")
     card.copy_notices(aligned, directory)
+
+
+def _encode(
+    aligned: AlignedModel, directory: Path, inputs: verify.Inputs
+) -> dict[str, verify.Embeddings]:
+    return by_rows("onnx", verify.onnx(directory, inputs))
+
+
+ONNX = ExportFormat(
+    name="onnx",
+    title="for ONNX Runtime",
+    write=write,
+    encode=_encode,
+    needs={**TORCH_MODULES, "requirements-onnx.txt": ("onnx", "onnxruntime", "onnxscript")},
+)

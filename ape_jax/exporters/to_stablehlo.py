@@ -20,8 +20,9 @@ from jaxtyping import Array, Float
 
 from ape_jax.align.model import Model
 from ape_jax.align.tuning.selection import flatten
-from ape_jax.exporters import card, parts, processors
+from ape_jax.exporters import card, parts, processors, verify
 from ape_jax.exporters.files import write_json, write_tensors
+from ape_jax.exporters.formats import ExportFormat, by_rows
 from ape_jax.nn import matmul
 from ape_jax.runs.aligned import AlignedModel
 
@@ -111,3 +112,12 @@ def _trees(weights: Weights) -> list[Mapping]:
     """The trainable and the frozen parameters."""
     trees = unflatten_dict(dict(weights), sep="/")
     return [trees.get(kind, {}) for kind in _TREES]
+
+
+def _encode(
+    aligned: AlignedModel, directory: Path, inputs: verify.Inputs
+) -> dict[str, verify.Embeddings]:
+    return by_rows("stablehlo", verify.stablehlo(directory, inputs))
+
+
+STABLEHLO = ExportFormat(name="stablehlo", title="for jax alone", write=write, encode=_encode)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ape_jax.exporters import card, heads, parts, processors, towers
+from ape_jax.exporters import card, heads, parts, processors, towers, verify
 from ape_jax.exporters.files import write_json, write_tensors
+from ape_jax.exporters.formats import TORCH_MODULES, ExportFormat
 from ape_jax.exporters.towers import Exported, Tensors
 from ape_jax.runs.aligned import AlignedModel
 
@@ -111,3 +112,18 @@ def _config(aligned: AlignedModel, described: Any, bias: bool) -> dict[str, Any]
             "heads": text_heads,
         },
     }
+
+
+def _encode(
+    aligned: AlignedModel, directory: Path, inputs: verify.Inputs
+) -> dict[str, verify.Embeddings]:
+    return {"torch": verify.torchs(directory, inputs, "AutoModel")}
+
+
+TORCH = ExportFormat(
+    name="torch",
+    title="for transformers with the code it brings",
+    write=write,
+    encode=_encode,
+    needs=TORCH_MODULES,
+)

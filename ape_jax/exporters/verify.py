@@ -24,6 +24,12 @@ LEAST_COSINE = 0.99999
 MOST_DIFFERENCE = 1e-4
 BATCH = 8
 """Rows that are encoded together."""
+EXACT: Mapping[str, Any] = {
+    "image.dtype": "float32",
+    "text.dtype": "float32",
+    "eval.batch": BATCH,
+}
+"""Config of a model that is compared: as it is, not as it is rounded, and without a large batch."""
 ONNX_BATCHES = (1, 5, 64)
 """Rows that ONNX Runtime encodes together: none of them is what was traced, the last is all."""
 STABLEHLO_BATCHES = (6, 64)
@@ -175,17 +181,17 @@ def compare(ours: Embeddings, theirs: Embeddings, target: str) -> tuple[float, f
     return difference, cosine
 
 
-def require(target: str) -> None:
-    """Raises UserError unless what a format is made or checked with can be imported."""
-    if target in ("jax", "stablehlo"):
-        return
-    needed = {"requirements-export.txt": ("torch", "transformers")}
-    if target == "onnx":
-        needed["requirements-onnx.txt"] = ("onnx", "onnxruntime", "onnxscript")
-    for file, names in needed.items():
-        for name in names:
-            if importlib.util.find_spec(name) is None:
+def require(name: str, needs: Mapping[str, Sequence[str]]) -> None:
+    """Raises UserError unless the modules that a format needs can be imported.
+
+    Args:
+      name: of the format.
+      needs: names of modules by the requirements file that has them.
+    """
+    for file, modules in needs.items():
+        for module in modules:
+            if importlib.util.find_spec(module) is None:
                 raise UserError(
-                    f"--format: {name} is not installed, without which no export for {target} is "
+                    f"--format: {module} is not installed, without which no export for {name} is "
                     f"checked; run pip install -r {file}"
                 )

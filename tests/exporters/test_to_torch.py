@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from ape_jax import UserError
-from ape_jax.exporters import to_dual_encoder, to_torch
+from ape_jax.exporters import parts, to_dual_encoder, to_torch
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
@@ -182,7 +182,7 @@ def test_sentence_transformers_give_the_embeddings_of_jax(exported_more, inputs)
     run = runs["siglip and prefix"]
     np.testing.assert_allclose(out["sentence/texts"], run.encode_texts(inputs.texts), atol=1e-4)
     np.testing.assert_allclose(out["sentence/images"], run.encode_images(inputs.images), atol=1e-4)
-    assert out["sentence/width"] == run.embed == 24
+    assert out["sentence/width"] == parts.embed(run.model) == 24
 
 
 @pytest.mark.slow

@@ -1,0 +1,33 @@
+"""`--format jax`: a run with its towers in it, for `ape_jax.load`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ape_jax.exporters import card, verify
+from ape_jax.exporters.formats import ExportFormat
+from ape_jax.runs import portable
+from ape_jax.runs.aligned import AlignedModel
+from ape_jax.runs.aligner import Aligner
+from ape_jax.runs.restore import restore
+
+
+def write(aligned: AlignedModel, directory: Path) -> None:
+    """Fills an empty directory."""
+    portable.write(directory, aligned)
+    (directory / "README.md").write_text(card.text(aligned, card.JAX), encoding="utf-8")
+
+
+def _encode(
+    aligned: AlignedModel, directory: Path, inputs: verify.Inputs
+) -> dict[str, verify.Embeddings]:
+    return {"jax": verify.ours(Aligner(restore(directory, verify.EXACT)), inputs)}
+
+
+JAX = ExportFormat(
+    name="jax",
+    title="for ape_jax.load with the towers in it",
+    write=write,
+    encode=_encode,
+    takes_finished=False,
+)
