@@ -39,7 +39,7 @@ def write(aligned: AlignedModel, directory: Path) -> None:
     write_json(
         directory / "processor_config.json", {"processor_class": "VisionTextDualEncoderProcessor"}
     )
-    shutil.copyfile(Path(__file__).with_name(_CODE), directory / _CODE)
+    shutil.copyfile(Path(__file__).parent / "shipped" / _CODE, directory / _CODE)
 
 
 def image_settings(transform: ImageTransform) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def run(script: str, job: Mapping[str, Any], work: Path, wrong: str) -> None:
     """Runs a script of this package on a job.
 
     Args:
-      script: file name of the script, which takes the path of a JSON file.
+      script: file name in `exporters/scripts`; it takes the path of a JSON file.
       job: content of the JSON file.
       work: directory for the JSON file and for the code that transformers copies.
       wrong: beginning of the error message if the script fails.
@@ -32,7 +32,8 @@ def run(script: str, job: Mapping[str, Any], work: Path, wrong: str) -> None:
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_VERBOSITY": "error",
     }
-    command = [sys.executable, "-P", str(Path(__file__).with_name(script)), str(work / "job.json")]
+    path = Path(__file__).parent / "scripts" / script
+    command = [sys.executable, "-P", str(path), str(work / "job.json")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"{wrong}: {_reason(done.stderr) or f'exit code {done.returncode}'}")

@@ -46,7 +46,7 @@ def write(aligned: AlignedModel, directory: Path) -> None:
     config, tensors = describe(aligned)
     write_tensors(directory / "model.safetensors", tensors)
     write_json(directory / "config.json", config)
-    shutil.copyfile(Path(__file__).with_name(_MODELING), directory / _MODELING)
+    shutil.copyfile(Path(__file__).parent / "shipped" / _MODELING, directory / _MODELING)
     processors.write(aligned, directory)
     write_json(directory / "modules.json", [_MODULE])
     write_json(directory / "sentence_bert_config.json", _MODALITIES)

@@ -5,9 +5,9 @@ import json
 import pytest
 from safetensors.numpy import load_file
 
-from ape_jax import export
 from ape_jax.errors import UserError
-from ape_jax.exporters import to_dual_encoder, to_torch
+from ape_jax.exporters import to_dual_encoder, to_torch, verify
+from ape_jax.runs.restore import restore
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -33,8 +33,8 @@ def assert_same_bits(path, out):
 )
 def test_torch_to_jax_to_torch_keeps_every_bit(finished, tmp_path, name):
     path = finished(name)[1]
-    _, trained = export._finished(str(path))
-    to_dual_encoder.write(trained, tmp_path)
+    aligned = restore(str(path), verify.EXACT)
+    to_dual_encoder.write(aligned, tmp_path)
     assert_same_bits(path, tmp_path)
     card = (tmp_path / "README.md").read_text()
     assert f"Taken over by ape_jax from `{path}`" in card and "## Training" not in card
@@ -45,8 +45,8 @@ def test_torch_to_jax_to_torch_keeps_every_bit(finished, tmp_path, name):
 
 
 def test_a_tower_that_attends_to_padding_is_refused(finished, tmp_path):
-    _, trained = export._finished(str(finished("siglip")[1]))
+    aligned = restore(str(finished("siglip")[1]), verify.EXACT)
     for writer in (to_dual_encoder, to_torch):
         with pytest.raises(UserError, match=r"attends to padding, .* write --format jax"):
-            writer.write(trained, tmp_path)
+            writer.write(aligned, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -54,7 +54,7 @@ class Head(nn.Module):
 
     @nn.nowrap
     def to_torch(self, width: int, embed: int) -> TorchLayer:
-        """Describes the head in torch: a layer of `exporters/modeling_ape.py` and its arguments.
+        """Describes the head in torch: a layer of the shipped `modeling_ape.py` and its arguments.
 
         Args:
           width: of its input.

@@ -1,0 +1,1 @@
+"""Scripts that run in processes of their own and import nothing of this package."""

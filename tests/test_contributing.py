@@ -1,0 +1,32 @@
+"""CONTRIBUTING.md says what is there: the rooms in their order, and files that exist."""
+
+import configparser
+import itertools
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+TEXT = (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_its_rooms_are_those_of_the_contract_in_their_order():
+    contract = configparser.ConfigParser()
+    contract.read(ROOT / ".importlinter")
+    layers = contract["importlinter:contract:rooms"]["layers"].split("\n")
+    rooms = [line.split(" | ") for line in reversed(layers) if line and " : " not in line]
+    table = TEXT.split("## The rooms")[1].split("## How")[0]
+    rows = re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
+    listed = [re.findall(r"`(\w+)(?:/|\.py)", row) for row in rows if "main.py" not in row]
+    assert sorted(itertools.chain(*listed)) == sorted(itertools.chain(*rooms))
+    order = {room: place for place, names in enumerate(rooms) for room in names}
+    levels = [max(order[name] for name in names) for names in listed]
+    assert levels == sorted(levels)
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`([\w./]+\.(?:py|sh|toml))`", TEXT))))
+def test_files_it_names_exist(path):
+    if "NAME" in path:
+        pytest.skip("a pattern")
+    assert (ROOT / path).exists() or (ROOT / "ape_jax" / path).exists()
