@@ -1,8 +1,10 @@
 """Eight fake CPU devices for every test, and a tiny world: two towers and coloured shapes."""
 
 import contextlib
+import fcntl
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from typing import ClassVar
@@ -78,21 +80,41 @@ def quick_compiles():
         yield
 
 
+def _once(tmp_path_factory, name, make):
+    """The folder that `make(folder)` fills, once for all worker processes of a test run."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    folder, made = root / f"shared_{name}", root / f"shared_{name}.made"
+    with (root / f"shared_{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """A folder with `image` and `text` (tower directories) and `pairs.jsonl` with 24 records.
 
     The towers are transformers' own with random weights: they prove the machinery, not the result.
     """
-    root = tmp_path_factory.mktemp("tiny")
-    _write_towers(root)
-    _write_pairs(root)
-    return root
+
+    def make(root):
+        _write_towers(root)
+        _write_pairs(root)
+
+    return _once(tmp_path_factory, "tiny", make)
 
 
 @pytest.fixture(scope="session")
 def tiny_run(tiny, tmp_path_factory):
-    """A work directory that was trained on the tiny world until it knows it, with its report."""
+    """A work directory that was trained on the tiny world until it knows it, with its report.
+
+    Tests only read it.
+    """
     from ape_jax import config as config_lib
     from ape_jax import pages
     from ape_jax.training import loop
@@ -106,11 +128,13 @@ def tiny_run(tiny, tmp_path_factory):
     config.train.batch, config.train.steps, config.train.log_every = 16, 40, 10
     config.eval.batch = 8
     config.cache.dir = str(tmp_path_factory.mktemp("features"))
-    path = tmp_path_factory.mktemp("tiny_run") / "shapes"
-    with _without_most_optimizations():
-        loop.train_and_evaluate(config_lib.resolve(config), path)
-        pages.write(path)
-    return path
+
+    def make(root):
+        with _without_most_optimizations():
+            loop.train_and_evaluate(config_lib.resolve(config), root / "shapes")
+            pages.write(root / "shapes")
+
+    return _once(tmp_path_factory, "tiny_run", make) / "shapes"
 
 
 def _write_towers(root):

@@ -4,18 +4,10 @@ import json
 
 import pytest
 
-from ape_jax import config as config_lib
 from ape_jax import evaluate
 from ape_jax.terminal import command
-from ape_jax.training import loop
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
-
-
-@pytest.fixture
-def run(tiny_config, tmp_path):
-    tiny_config.train.steps, tiny_config.optim.lr = 60, 3e-3
-    return tmp_path, loop.train_and_evaluate(config_lib.resolve(tiny_config), tmp_path)
 
 
 def evaluated(capsys, *arguments):
@@ -25,21 +17,21 @@ def evaluated(capsys, *arguments):
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-def test_saved_run_has_the_figures_of_its_summary(run, capsys):
-    path, summary = run
-    got = evaluated(capsys, f"--workdir={path}")
+def test_saved_run_has_the_figures_of_its_summary(tiny_run, capsys):
+    summary = json.loads((tiny_run / "summary.json").read_text())
+    got = evaluated(capsys, f"--workdir={tiny_run}")
     assert got == pytest.approx({k: v for k, v in summary.items() if k.startswith("eval/")})
 
 
-def test_zero_shot_counts_labels_against_class_names(run, tiny, tmp_path, capsys):
-    path, _ = run
+def test_zero_shot_counts_labels_against_class_names(tiny_run, tiny, tmp_path, capsys):
     shapes = ("square", "circle", "triangle", "bar")
     (tmp_path / "names.txt").write_text("\n".join(shapes) + "\n")
     rows = [(p, p.stem.split("-")[1]) for p in sorted(tiny.glob("*.png"))]
     text = "image,label\n" + "".join(f"{image},{label}\n" for image, label in rows)
     (tmp_path / "labels.csv").write_text(text)
     arguments = [f"--data={tmp_path}/labels.csv", f"--classnames={tmp_path}/names.txt"]
-    got = evaluated(capsys, f"--workdir={path}", "--task=zeroshot", *arguments, "--templates=none")
+    arguments += [f"--workdir={tiny_run}", "--task=zeroshot", "--templates=none"]
+    got = evaluated(capsys, *arguments)
     assert got.keys() == {"eval/zeroshot/top1", "eval/zeroshot/top5"}
     assert got["eval/zeroshot/top1"] > 0.25 and got["eval/zeroshot/top5"] == 1.0
 
@@ -66,8 +58,7 @@ def test_zero_shot_on_a_tfds_set_takes_its_own_names_as_prose(
     assert got[0] == got[1] and 1 / 24 < got[0]["eval/zeroshot/top1"] < 1
 
 
-def test_conservation_of_frozen_towers_is_whole(run, capsys):
-    path, _ = run
-    got = evaluated(capsys, f"--workdir={path}", "--task=conservation")
+def test_conservation_of_frozen_towers_is_whole(tiny_run, capsys):
+    got = evaluated(capsys, f"--workdir={tiny_run}", "--task=conservation")
     assert {key.split("/")[-1] for key in got} == {"image_cka", "text_cka", "text_judgements"}
     assert list(got.values()) == pytest.approx([1] * len(got))

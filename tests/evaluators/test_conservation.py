@@ -56,6 +56,7 @@ def test_movement_is_relative_and_leaves_out_what_was_fresh():
 
 def test_a_frozen_tower_knows_what_it_knew_and_a_trained_one_does_not(tiny_config, tmp_path):
     tiny_config.text.tune, tiny_config.train.steps, tiny_config.optim.lr = "full", 20, 1e-2
+    tiny_config.data.eval, tiny_config.train.checkpoint_every = {}, 0
     config = config_lib.resolve(tiny_config)
     loop.train_and_evaluate(config, tmp_path)
     was, now, start = before_and_after(tmp_path)

@@ -32,6 +32,7 @@ def losses(config, workdir):
 
 def test_losses_with_the_cache_are_those_without_it_at_every_step(tiny_config, tmp_path):
     tiny_config.train.steps, tiny_config.train.log_every = 20, 1
+    tiny_config.data.eval, tiny_config.train.checkpoint_every = {}, 0
     tiny_config.cache.dtype = "float32"
     on = losses(tiny_config, tmp_path / "on")
     tiny_config.cache.views, tiny_config.cache.text = 0, False

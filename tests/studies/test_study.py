@@ -15,17 +15,29 @@ from ape_jax.terminal.tables import RETRIEVAL
 from ape_jax.training import loop, run
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
+METHODS_HERE = ("chance", "pixels", "ridge", "linear", "ape")
 
 
 @pytest.fixture
 def config(tiny_config):
-    tiny_config.study.methods = ("chance", "pixels", "ridge", "linear", "ape")
-    tiny_config.study.seeds = 2
+    tiny_config.study.methods, tiny_config.study.seeds = METHODS_HERE, 2
     return config_lib.resolve(tiny_config, StudyConfig)
 
 
-def test_study_fills_every_cell_and_does_not_repeat_itself(config, tmp_path, monkeypatch):
-    summary = study.run_study(config, tmp_path)
+@pytest.fixture(scope="module")
+def finished_study(new_tiny_config, quick_compiles, tmp_path_factory):
+    """The config, folder and summary of a whole study, and how often it has opened its pairs."""
+    config, path = new_tiny_config(), tmp_path_factory.mktemp("study")
+    config.study.methods, config.study.seeds = METHODS_HERE, 2
+    config = config_lib.resolve(config, StudyConfig)
+    opened, original = [], run.open_sources
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "open_sources", lambda c: opened.append(c) or original(c))
+        return config, path, study.run_study(config, path), len(opened)
+
+
+def test_study_fills_every_cell_and_does_not_repeat_itself(finished_study, monkeypatch):
+    config, path, summary, _ = finished_study
     assert list(summary["methods"]) == list(config.study.methods)
     for method, sets in summary["methods"].items():
         seeds = 2 if METHODS[method].seeded else 1
@@ -33,18 +45,17 @@ def test_study_fills_every_cell_and_does_not_repeat_itself(config, tmp_path, mon
     assert summary["methods"]["chance"]["train"]["i2t_r1"][0] == pytest.approx(2 / 48, rel=0.2)
     # 24 drawings whose colour is their name: ridge from their own pixels must know them.
     assert summary["methods"]["pixels"]["train"]["i2t_r10"][0] > 0.8
-    assert (tmp_path / "table.md").read_text().count("±") == 14
+    assert (path / "table.md").read_text().count("±") == 14
     monkeypatch.setattr(study.run_lib, "prepare", None)
-    assert study.run_study(config, tmp_path) == summary
+    assert study.run_study(config, path) == summary
 
 
-def test_a_cell_is_the_run_that_main_would_make(config, tmp_path):
-    config = config.replace({"study.methods": ("ape",)})
-    study.run_study(config, tmp_path / "study")
+def test_a_cell_is_the_run_that_main_would_make(finished_study, tmp_path):
+    config, path, *_ = finished_study
     cell = study.cell_config("ape", 1, config)
     alone = loop.train_and_evaluate(cell, tmp_path / "alone")
     drop = "seconds_last_start"
-    within = json.loads((tmp_path / "study/ape/seed1/summary.json").read_text())
+    within = json.loads((path / "ape/seed1/summary.json").read_text())
     assert {k: v for k, v in within.items() if k != drop} == {
         k: v for k, v in alone.items() if k != drop
     }
@@ -165,12 +176,9 @@ def test_a_killed_study_goes_on_cell_by_cell(config, tmp_path, monkeypatch):
     assert study.run_study(config, tmp_path / "cut")["methods"] == whole["methods"]
 
 
-def test_pairs_are_read_once_for_all_cells(config, tmp_path, monkeypatch):
-    config = config.replace({"study.methods": ("ridge", "procrustes"), "study.seeds": 1})
-    opened, original = [], run.open_sources
-    monkeypatch.setattr(run, "open_sources", lambda c: opened.append(c) or original(c))
-    study.run_study(config, tmp_path)
-    assert len(opened) == 1
+def test_pairs_are_read_once_for_all_cells(finished_study):
+    *_, opened = finished_study
+    assert opened == 1
 
 
 def test_plots_without_sizes_are_bars(tmp_path):

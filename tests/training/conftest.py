@@ -5,6 +5,19 @@ import pytest
 from ape_jax.training import loop
 
 
+@pytest.fixture(scope="session")
+def features(tmp_path_factory):
+    """A feature cache that the tests of training share: how it is filled has tests of its own."""
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture
+def tiny_config(new_tiny_config, features):
+    config = new_tiny_config()
+    config.cache.dir = str(features)
+    return config
+
+
 @pytest.fixture
 def blocks_through(monkeypatch):
     """Passes the blocks of every run through a function; returns what undoes it."""

@@ -34,6 +34,20 @@ def prepared(config):
     return run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
 
 
+@pytest.fixture(scope="module")
+def solved(new_tiny_config, quick_compiles, tmp_path_factory):
+    """`solved("cca")`: the config, work directory and summary of a run that nobody changes."""
+    base, runs = new_tiny_config(), {}
+
+    def once(method):
+        if method not in runs:
+            config, path = resolved(base, method=method), tmp_path_factory.mktemp(method)
+            runs[method] = config, path, loop.train_and_evaluate(config, path)
+        return runs[method]
+
+    return once
+
+
 def metrics_of(summary):
     return {k.split("/")[2]: v for k, v in summary.items() if k.startswith("eval/train/")}
 
@@ -48,32 +62,29 @@ def features(config):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_run_is_evaluated_loaded_and_not_repeated(
-    tiny_config, tiny, tmp_path, method, monkeypatch
-):
-    config = resolved(tiny_config, method=method)
-    summary = loop.train_and_evaluate(config, tmp_path)
+def test_a_run_is_evaluated_loaded_and_not_repeated(solved, tiny, method, monkeypatch):
+    config, path, summary = solved(method)
     assert summary["step"] == 0 and summary["closed_form"]["method"] == method
     assert metrics_of(summary)["t2i_r10"] > 0.5
-    line = json.loads((tmp_path / "metrics.jsonl").read_text())
+    line = json.loads((path / "metrics.jsonl").read_text())
     assert line["step"] == 0 and line["eval/train/t2i_r1"] == summary["eval/train/t2i_r1"]
-    model = ape_jax.load(tmp_path)
+    model = ape_jax.load(path)
     loaded = evaluate_retrieval(model, open_pairs(str(tiny / "pairs.jsonl")))
     assert loaded == pytest.approx(metrics_of(summary))
     assert model.encode_text(["a red bar"]).shape[1] == summary["closed_form"]["width"]
     monkeypatch.setattr(loop.run_lib, "prepare", None)
-    assert loop.train_and_evaluate(config, tmp_path) == summary
+    assert loop.train_and_evaluate(config, path) == summary
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_killed_after_its_checkpoint_takes_the_heads_from_there(
-    tiny_config, tmp_path, method, monkeypatch
+    solved, tmp_path, method, monkeypatch
 ):
-    config = resolved(tiny_config, method=method)
-    summary = loop.train_and_evaluate(config, tmp_path)
-    (tmp_path / "summary.json").unlink()
+    config, path, summary = solved(method)
+    shutil.copytree(path, tmp_path / "cut")
+    (tmp_path / "cut/summary.json").unlink()
     monkeypatch.setattr(solve, "solve", None)
-    again = loop.train_and_evaluate(config, tmp_path)
+    again = loop.train_and_evaluate(config, tmp_path / "cut")
     assert {k: v for k, v in again.items() if k != "seconds_last_start"} == {
         k: v for k, v in summary.items() if k != "seconds_last_start"
     }

@@ -23,7 +23,7 @@ def trained(config, workdir, **changes):
 
 @pytest.fixture
 def config(tiny_config):
-    tiny_config.cache.dtype = "float32"
+    tiny_config.cache.dtype, tiny_config.data.eval = "float32", {}
     tiny_config.text.head.depth, tiny_config.text.head.width = 4, 0
     return tiny_config
 

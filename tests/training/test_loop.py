@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,16 +53,23 @@ def assert_same_bits(a, b):
     jax.tree.map(np.testing.assert_array_equal, a[1], b[1])
 
 
-@pytest.mark.usefixtures("quick_compile")
-def test_loss_falls_and_every_figure_is_written(tiny_config, tmp_path):
-    tiny_config.train.steps, tiny_config.optim.lr = 60, 3e-3
-    summary = loop.train_and_evaluate(config_lib.resolve(tiny_config), tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+@pytest.fixture(scope="module")
+def learned(new_tiny_config, quick_compiles, tmp_path_factory):
+    """The config, work directory and summary of a run to its end, which nobody changes."""
+    config, path = new_tiny_config(), tmp_path_factory.mktemp("learned")
+    config.train.steps, config.optim.lr = 60, 3e-3
+    config = config_lib.resolve(config)
+    return config, path, loop.train_and_evaluate(config, path)
+
+
+def test_loss_falls_and_every_figure_is_written(learned):
+    _, path, summary = learned
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     losses = [line["train/loss"] for line in lines if "train/loss" in line]
     assert losses[-1] < 0.7 * losses[0]
     assert summary["eval/train/i2t_r1"] > 3 / 24
-    assert json.loads((tmp_path / "summary.json").read_text()) == summary
-    assert list((tmp_path / "tensorboard").iterdir())
+    assert json.loads((path / "summary.json").read_text()) == summary
+    assert list((path / "tensorboard").iterdir())
 
 
 @pytest.mark.slow
@@ -110,24 +118,26 @@ def test_killed_at_any_step_and_resumed_ends_with_the_same_bits(
     assert whole == cut
 
 
-def test_steps_a_call_and_periods_change_nothing(tiny_config, tmp_path):
+@pytest.mark.parametrize(("calls", "every"), [(8, 7), pytest.param(64, 3, marks=pytest.mark.slow)])
+def test_steps_a_call_and_periods_change_nothing(tiny_config, tmp_path, calls, every):
     tiny_config.text.head.dropout, tiny_config.latent.dropout = 0.2, 0.1
     tiny_config.train.steps = 20
     tiny_config.train.log_every, tiny_config.train.checkpoint_every = 1, 0
     seen = []
-    for calls, every in ((1, 0), (8, 7), (64, 3)):
-        tiny_config.train.steps_per_call, tiny_config.train.checkpoint_every = calls, every
-        workdir = tmp_path / f"{calls}"
+    for pair in ((1, 0), (calls, every)):
+        tiny_config.train.steps_per_call, tiny_config.train.checkpoint_every = pair
+        workdir = tmp_path / f"{pair[0]}"
         loop.train_and_evaluate(config_lib.resolve(tiny_config), workdir)
         seen.append((final_parameters(workdir), (workdir / "metrics.jsonl").read_text()))
-    for parameters, lines in seen[1:]:
-        assert_same_bits(parameters, seen[0][0])
-        assert lines == seen[0][1]
+    (one, lines), (several, their_lines) = seen
+    assert_same_bits(several, one)
+    assert their_lines == lines
 
 
 @pytest.mark.usefixtures("quick_compile")
 def test_a_token_head_in_parts_trains_as_on_the_whole_batch(tiny_config, tmp_path, monkeypatch):
     tiny_config.train.steps, tiny_config.train.log_every = 4, 1
+    tiny_config.data.eval = {}
     parts = []
 
     def embed(embed, features, rng, chunks, mesh):
@@ -208,24 +218,23 @@ def test_sigterm_saves_ends_with_zero_and_resumes_with_the_same_bits(
     assert_same_bits(final_parameters(tmp_path / "whole"), final_parameters(tmp_path / "cut"))
 
 
-@pytest.mark.usefixtures("quick_compile")
-def test_finished_run_is_not_trained_again(tiny_config, tmp_path, monkeypatch):
-    config = config_lib.resolve(tiny_config)
-    first = loop.train_and_evaluate(config, tmp_path)
+def test_finished_run_is_not_trained_again(learned, monkeypatch):
+    config, path, first = learned
     monkeypatch.setattr(loop.run_lib, "prepare", None)
-    assert loop.train_and_evaluate(config, tmp_path) == first
+    assert loop.train_and_evaluate(config, path) == first
 
 
 @pytest.mark.usefixtures("quick_compile")
-def test_summary_that_was_cut_off_is_made_without_training(tiny_config, tmp_path, monkeypatch):
-    config = config_lib.resolve(tiny_config)
-    first = loop.train_and_evaluate(config, tmp_path)
-    before = (tmp_path / "metrics.jsonl").read_text()
-    (tmp_path / "summary.json").unlink()
-    again = loop.train_and_evaluate(config, tmp_path)
+def test_summary_that_was_cut_off_is_made_without_training(learned, tmp_path):
+    config, path, first = learned
+    before = (path / "metrics.jsonl").read_text()
+    cut = tmp_path / "cut"
+    shutil.copytree(path, cut)
+    (cut / "summary.json").unlink()
+    again = loop.train_and_evaluate(config, cut)
     drop = {"seconds_last_start"}
     assert {k: first[k] for k in first.keys() - drop} == {k: again[k] for k in again.keys() - drop}
-    assert (tmp_path / "metrics.jsonl").read_text() == before
+    assert (cut / "metrics.jsonl").read_text() == before
 
 
 @pytest.mark.usefixtures("quick_compile")

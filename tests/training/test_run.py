@@ -59,6 +59,7 @@ def test_statistics_are_those_of_the_training_images(tiny_config):
 def test_a_run_on_towers_in_int8_goes_as_one_in_f32(tiny_config, tmp_path, cached):
     tiny_config.cache.views, tiny_config.cache.text = int(cached), cached
     tiny_config.train.steps, tiny_config.train.log_every = 2, 1
+    tiny_config.data.eval = {}
     losses, texts = [], []
     for dtype in ("float32", "int8"):
         tiny_config.image.param_dtype = tiny_config.text.param_dtype = dtype

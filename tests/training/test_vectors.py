@@ -13,22 +13,21 @@ from ape_jax.training import loop
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
-@pytest.fixture
-def vectors(tmp_path, rng):
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory):
     """Images of width 12 and texts of 2 to 4 tokens of width 6 that share 4 hidden numbers."""
+    rng = np.random.default_rng(0)
     hidden = rng.normal(size=(64, 4))
     counts = rng.integers(2, 5, 64)
     image = hidden @ rng.normal(size=(4, 12)) + 0.01 * rng.normal(size=(64, 12))
     tokens = np.repeat(hidden, counts, axis=0) @ rng.normal(size=(4, 6))
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    path = tmp_path / "vectors.npz"
+    path = tmp_path_factory.mktemp("vectors") / "vectors.npz"
     np.savez(path, image=image, text=tokens, text_offsets=offsets)
     return f"features:{path}"
 
 
-@pytest.fixture
-def config(vectors):
-    """A config without towers."""
+def without_towers(vectors):
     config = config_lib.default()
     config.image.tower, config.text.tower = "features:12", "features:6"
     config.image.dtype = config.text.dtype = "float32"
@@ -39,16 +38,28 @@ def config(vectors):
     return config
 
 
-def test_a_head_learns_to_match_vectors(config, tmp_path):
-    summary = loop.train_and_evaluate(config_lib.resolve(config), tmp_path / "run")
+@pytest.fixture
+def config(vectors):
+    """A config without towers."""
+    return without_towers(vectors)
+
+
+@pytest.fixture(scope="module")
+def trained(vectors, quick_compiles, tmp_path_factory):
+    """The work directory and the summary of a run, which nobody changes."""
+    path = tmp_path_factory.mktemp("trained")
+    return path, loop.train_and_evaluate(config_lib.resolve(without_towers(vectors)), path)
+
+
+def test_a_head_learns_to_match_vectors(trained):
+    _, summary = trained
     assert summary["parameters_frozen"] == 24  # The statistics of 12 features alone.
     assert summary["eval/train/t2i_r10"] > 0.9  # Chance is 0.16.
 
 
-def test_the_saved_model_embeds_vectors(config, tmp_path, vectors):
-    config.train.steps = 20
-    summary = loop.train_and_evaluate(config_lib.resolve(config), tmp_path / "run")
-    model = aligner.load(tmp_path / "run")
+def test_the_saved_model_embeds_vectors(trained, vectors):
+    path, summary = trained
+    model = aligner.load(path)
     from ape_jax.data.formats.features import open_vectors
     from ape_jax.evaluators import tasks
 
@@ -101,15 +112,12 @@ def test_given_images_are_aligned_with_a_real_text_tower(tiny, tiny_config, tmp_
     assert summary["step"] == tiny_config.train.steps
 
 
-def test_the_evaluate_command_takes_vectors(config, tmp_path, vectors):
+def test_the_evaluate_command_takes_vectors(trained, vectors):
     import os
     import subprocess
     import sys
 
-    config.train.steps = 5
-    config.optim.warmup = 0
-    loop.train_and_evaluate(config_lib.resolve(config), tmp_path / "run")
-    command = [sys.executable, "-m", "ape_jax.evaluate", "--workdir", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "ape_jax.evaluate", "--workdir", str(trained[0])]
     done = subprocess.run(
         [*command, "--data", vectors],
         capture_output=True,

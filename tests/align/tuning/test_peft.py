@@ -13,7 +13,6 @@ from ape_jax.align.tuning import peft, selection
 from ape_jax.align.tuning.tuned import Tuned
 from ape_jax.errors import UserError
 
-FAMILIES = ("vit", "dinov2", "clip_vision", "siglip", "bert", "clip_text", "mpnet")
 WIDE = ".*/(query|key|value|out|fc1|fc2)"
 
 
@@ -56,8 +55,11 @@ def unfused(function):
 @pytest.mark.parametrize(
     ("family", "fields"),
     [
-        *((family, {}) for family in FAMILIES),
-        ("vit", {"unroll": True}),
+        *((family, {}) for family in ("vit", "siglip", "bert", "mpnet")),
+        # Their blocks are those of the first two families.
+        *(pytest.param(f, {}, marks=pytest.mark.slow) for f in ("dinov2", "clip_vision")),
+        pytest.param("clip_text", {}, marks=pytest.mark.slow),
+        pytest.param("vit", {"unroll": True}, marks=pytest.mark.slow),
         ("bert", {"unroll": True}),
         ("bert", {"remat": "blocks"}),
     ],

@@ -27,6 +27,8 @@ MODES = (
     "adapter+bitfit+lora+append",
     "lora",
 )
+# Of these the others are made; which parameters each selects is in test_selection.py.
+QUICK_MODES = ("full", "top:1", "append+layernorm", "adapter+bitfit+lora+append")
 FAMILIES = ("siglip", "clip_vision", "bert", "clip_text", "mpnet")
 
 
@@ -84,7 +86,15 @@ def test_an_appended_block_is_a_tower_one_block_deeper(random_tower, batch_for, 
 
 @pytest.mark.parametrize(
     ("family", "tune"),
-    [*(("siglip", tune) for tune in MODES), *(("mpnet", tune) for tune in MODES[2:4])],
+    [
+        *(("siglip", tune) for tune in QUICK_MODES),
+        *(("mpnet", tune) for tune in MODES[2:4]),
+        *(
+            pytest.param("siglip", tune, marks=pytest.mark.slow)
+            for tune in MODES
+            if tune not in QUICK_MODES
+        ),
+    ],
 )
 def test_only_the_trainable_tree_has_a_gradient_and_all_of_it(
     random_tower, batch_for, family, tune

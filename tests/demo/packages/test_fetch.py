@@ -96,7 +96,8 @@ def test_interrupted_fetch_leaves_nothing_that_looks_finished(folder, monkeypatc
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 30
-    while not list(folder.rglob("half")) and time.monotonic() < deadline:
+    while not list(folder.rglob("half")):
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     # As a terminal does, to the whole group: the process and its pip.
     os.killpg(process.pid, sent)
