@@ -1,4 +1,4 @@
-"""Captions end to end, without padding: the batch that a text head sees, and how it pools them."""
+"""Packed batches of captions: token encodings concatenated without padding, and their pooling."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ POOLINGS = ("mean", "cls", "last")
 
 
 class Packed(Tree):
-    """A batch of B = G * b captions in G groups; caption i is in group i // b.
+    """A batch of B = G * b captions in G packing groups; caption i is in group i // b.
 
-    There is a group on each device, or several where the batch is embedded in parts.
+    The tokens of a group are concatenated in the order of its captions and followed by padding.
+    Each device has one group, or several if the batch is embedded in chunks. No computation mixes
+    groups, so a batch that is sharded over G needs no communication.
 
-    The tokens of a group lie end to end from place 0, in the order of its captions; what follows
-    them is padding. Groups never meet, so a batch that is sharded over G needs no communication.
+    Example:
+      >>> packed = Packed(
+      ...     tokens=jnp.array([[[1.0], [3.0], [5.0], [0.0]]]), lengths=jnp.array([[2, 1]])
+      ... )
+      >>> packed.segments().tolist(), packed.pool("mean").tolist()
+      ([[0, 0, 1, 2]], [[2.0], [5.0]])
 
     Attributes:
-      tokens: f32 or bf16 [G, S, d], zero in the padding.
-      lengths: i32 [G, b], the tokens of each caption; their sum is at most S.
-      ids: i32 [G, S], what each token is in the tower's vocabulary; only for heads that look up.
-      places: i32 [G, b, T], where in its group each caption's tokens lie, and S or more behind its
-        last; only for heads in which tokens attend to each other.
+      tokens: token encodings, f32 or bf16 [G, S, d], zero in the padding.
+      lengths: number of tokens of each caption, i32 [G, b]; their sum is at most S.
+      ids: vocabulary index of each token, i32 [G, S]; only for lookup heads.
+      places: index in its group of each token of each caption, i32 [G, b, T], S or more after the
+        last token; only for heads in which tokens attend to each other.
     """
 
     tokens: Float[Array, "G S d"]
@@ -33,21 +39,25 @@ class Packed(Tree):
     places: Int[Array, "G b T"] | None = None
 
     def segments(self) -> Int[Array, "G S"]:
-        """Which caption of its group each token belongs to; b in the padding."""
+        """Index in its group of the caption of each token; b in the padding."""
         return _segments(self.lengths, self.tokens.shape[1])
 
-    def framed(self) -> Float[Array, "B T d"]:
-        """The tokens padded to T, zero behind each caption's last."""
+    def padded(self) -> Float[Array, "B T d"]:
+        """Returns the tokens padded to T, zero after the last token of each caption."""
         groups, captions, length = self._places().shape
         rows = _rows(self.tokens, self._places().reshape(groups, -1), "fill")
         return rows.reshape(groups * captions, length, -1)
 
-    def frame_mask(self) -> Bool[Array, "B T"]:
-        """Where `framed` has real tokens."""
+    def padded_mask(self) -> Bool[Array, "B T"]:
+        """Mask of the real tokens of `padded`."""
         return (self._places() < self.tokens.shape[1]).reshape(-1, self._places().shape[2])
 
-    def unframed(self, x: Float[Array, "B T w"]) -> Float[Array, "G S w"]:
-        """What `framed` is undone by: `x` as the packed tokens lie, zero in the padding."""
+    def pack(self, x: Float[Array, "B T w"]) -> Float[Array, "G S w"]:
+        """Inverse of `padded`: packs `x` as `tokens` are packed, with zeros in the padding.
+
+        Args:
+          x: one vector per padded token.
+        """
         groups, captions, length = self._places().shape
         segments = self.segments()
         starts = jnp.cumsum(self.lengths, axis=1) - self.lengths
@@ -62,10 +72,13 @@ class Packed(Tree):
         return self.places
 
     def pool(self, pooling: str) -> Float[Array, "B d"]:
-        """One f32 vector a caption, as `towers.tower.pool` gives for padded tokens.
+        """Pools the tokens of each caption to one f32 vector, as `towers.tower.pool` does.
+
+        Args:
+          pooling: "mean", "cls" (first token), "last", or "cls+mean" (both concatenated).
 
         Raises:
-          ValueError: for a pooling that is neither in `POOLINGS` nor "cls+mean".
+          ValueError: for another pooling.
         """
         if pooling == "cls+mean":
             return jnp.concatenate([self.pool("cls"), self.pool("mean")], axis=-1)
@@ -84,11 +97,11 @@ class Packed(Tree):
 def segment_mean(
     tokens: Float[Array, "G S d"], lengths: Int[Array, "G b"]
 ) -> Float[Array, "G b d"]:
-    """The mean over each caption's tokens; zero for a caption without any.
+    """Mean of the tokens of each caption; zero for a caption without tokens.
 
     Args:
-      tokens: f32, captions end to end, as in `Packed`.
-      lengths: the number of tokens of each.
+      tokens: f32, packed as in `Packed`.
+      lengths: number of tokens of each caption.
     """
     return _mean_forward(tokens, lengths)[0]
 
@@ -122,7 +135,7 @@ def _divisor(lengths: Int[Array, "G b"]) -> Float[Array, "G b 1"]:
 
 
 def _segments(lengths: Int[Array, "G b"], size: int) -> Int[Array, "G S"]:
-    """The segment of each place: how many captions end at or before it."""
+    """Segment of each token: the number of captions that end at or before it."""
 
     def of_group(lengths: Array) -> Array:
         ends = jnp.zeros(size + 1, jnp.int32).at[jnp.cumsum(lengths)].add(1, mode="drop")

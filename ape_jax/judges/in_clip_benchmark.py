@@ -27,7 +27,7 @@ _OWN = {
 }
 
 
-def arguments(given: Sequence[str]) -> list[str]:
+def arguments(argv: Sequence[str]) -> list[str]:
     """The command's arguments with our defaults put first, where later ones replace them.
 
     Example:
@@ -37,14 +37,14 @@ def arguments(given: Sequence[str]) -> list[str]:
       ['eval', '--model_type', 'open_clip']
 
     Args:
-      given: as for `clip_benchmark`, without the program's name.
+      argv: as for `clip_benchmark`, without the program's name.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--model_type", default=MODEL_TYPE)
-    ours = parser.parse_known_args(given)[0].model_type == MODEL_TYPE
-    if not ours or list(given[:1]) != ["eval"]:
-        return list(given)
-    return ["eval", *(f"{name}={value}" for name, value in _OWN.items()), *given[1:]]
+    ours = parser.parse_known_args(argv)[0].model_type == MODEL_TYPE
+    if not ours or list(argv[:1]) != ["eval"]:
+        return list(argv)
+    return ["eval", *(f"{name}={value}" for name, value in _OWN.items()), *argv[1:]]
 
 
 def load(
@@ -55,7 +55,7 @@ def load(
     *,
     double: bool = True,
 ) -> tuple[Any, Any, Any]:
-    """What clip_benchmark loads a model with: the model, its transform and its tokenizer.
+    """Loads a model for clip_benchmark: the model, its transform and its tokenizer.
 
     Args:
       model_name: the directory of a run, or what was exported of it as `jax`.
@@ -99,20 +99,20 @@ def register(*, double: bool = True) -> None:
     metrics.float = lambda x: float(x.item()) if hasattr(x, "item") else float(x)
 
 
-def run(given: Sequence[str]) -> None:
+def run(argv: Sequence[str]) -> None:
     """clip_benchmark's command, which knows our model type.
 
     Args:
-      given: its arguments, as `arguments` takes them.
+      argv: its arguments, as `arguments` takes them.
 
     Raises:
       UserError: as `register` and `load`, and for what clip_benchmark cannot fetch or read.
     """
     # A linear probe trains a layer of f32 on the embeddings.
-    register(double=not {"linear_probe", "--task=linear_probe"} & set(given))
+    register(double=not {"linear_probe", "--task=linear_probe"} & set(argv))
     # Workers of a data loader open and transform images, with Pillow and numpy alone.
     warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
-    sys.argv[1:] = arguments(given)
+    sys.argv[1:] = arguments(argv)
     main = _import("clip_benchmark.cli").main
     try:
         main()

@@ -1,4 +1,4 @@
-"""Which classes a zero-shot classifier takes for which."""
+"""Confusion matrix of a zero-shot classifier."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PAIRS = 20
 def confusion(
     labels: Integer[np.ndarray, " n"], predicted: Integer[np.ndarray, " n"], classes: int
 ) -> Int[np.ndarray, "C C"]:
-    """How many images of each class (rows) were taken for each class (columns).
+    """Counts images by class (rows) and predicted class (columns).
 
     Args:
       labels: the class of each image, integer [n].

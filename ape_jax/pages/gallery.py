@@ -1,4 +1,4 @@
-"""What a model finds for a few captions of a data set, and which of it is right."""
+"""Gallery of the images that a model retrieves for a few captions of a data set."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Found:
     Attributes:
       text: the caption.
       rank: of the caption's own image, from 1.
-      best: places of the best images, the best first.
+      best: indices of the best images, the best first.
       cosines: of those.
-      own: the place of the caption's own image.
+      own: the index of the caption's own image.
     """
 
     text: str
@@ -37,8 +37,8 @@ class Found:
 
 def sample(pairs: Pairs, count: int) -> Pairs:
     """Up to `count` records, evenly spaced."""
-    places = np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int)
-    return Pairs([pairs[i] for i in places], pairs.spec)
+    indices = np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int)
+    return Pairs([pairs[i] for i in indices], pairs.spec)
 
 
 def search(encoder: tasks.Encoder, pairs: Pairs, queries: int) -> list[Found]:
@@ -53,9 +53,9 @@ def search(encoder: tasks.Encoder, pairs: Pairs, queries: int) -> list[Found]:
       One entry a caption.
     """
     zimg = tasks.encode(encoder.encode_image, lambda i: pairs[i].image, len(pairs), "images")
-    owners = np.linspace(0, len(pairs) - 1, min(queries, len(pairs))).astype(int)
-    texts = [pairs[i].captions[0] for i in owners]
-    return _found(encoder.encode_text(texts), zimg, texts, owners)
+    image_index = np.linspace(0, len(pairs) - 1, min(queries, len(pairs))).astype(int)
+    texts = [pairs[i].captions[0] for i in image_index]
+    return _found(encoder.encode_text(texts), zimg, texts, image_index)
 
 
 def _found(
@@ -71,11 +71,11 @@ def _found(
         Found(
             text=text,
             rank=int(rank),
-            best=[int(place) for place in places],
-            cosines=[float(row[place]) for place in places],
-            own=int(owner),
+            best=[int(index) for index in indices],
+            cosines=[float(row[index]) for index in indices],
+            own=int(own_index),
         )
-        for text, owner, rank, places, row in zip(texts, own, ranks, best, scores)
+        for text, own_index, rank, indices, row in zip(texts, own, ranks, best, scores)
     ]
 
 
@@ -91,11 +91,11 @@ def gallery(found: list[Found], pairs: Pairs, background: tuple[int, int, int]) 
     for entry in found:
         pictures = [
             html.picture(
-                load_image(pairs[place].image, background=background),
-                f"{pairs[place].captions[0]} ({cosine:.2f})",
-                right=place == entry.own,
+                load_image(pairs[index].image, background=background),
+                f"{pairs[index].captions[0]} ({cosine:.2f})",
+                right=index == entry.own,
             )
-            for place, cosine in zip(entry.best, entry.cosines)
+            for index, cosine in zip(entry.best, entry.cosines)
         ]
         note = f"its image is in place {entry.rank} of {len(pairs)}"
         lines.append(html.query(entry.text, note, pictures))

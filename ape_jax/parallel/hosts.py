@@ -1,4 +1,4 @@
-"""Processes: joining a cluster where there is one, and leaving it."""
+"""Processes: joining and leaving a cluster."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterator
 
 import jax
 
-# Seconds without a sign of life after which a process counts as lost, and the others end.
+# Seconds without a heartbeat after which a process counts as lost and the others end.
 _LOST_AFTER = 30
 
 
 def in_cluster() -> bool:
-    """Whether this process was started as one of several.
+    """Returns whether this process was started as one of several.
 
-    Looks only at what launchers set, so that a laptop never waits for a coordinator: JAX's own
-    variables, Slurm's task count, a TPU pod's list of workers and the address of several pods. A
-    Slurm batch script has a task count too, but only `srun` starts the tasks, and only it sets the
-    list of a step's nodes.
+    Reads only variables that launchers set, so that a laptop never waits for a coordinator: JAX's
+    own variables, Slurm's task count, the worker list of a TPU pod and the address of several pods.
+    A Slurm batch script has a task count too, but only `srun` starts the tasks and sets the node
+    list of a step.
     """
     env = os.environ
     if env.get("JAX_COORDINATOR_ADDRESS") or env.get("MEGASCALE_COORDINATOR_ADDRESS"):
@@ -32,9 +32,9 @@ def in_cluster() -> bool:
 def cluster() -> Iterator[None]:
     """Joins the cluster that launched this process, if any, and leaves it at the end.
 
-    After an error there is no leaving: shutting down waits for all processes, and the others may be
-    waiting in a collective for this one. JAX itself shuts down once more when the interpreter ends;
-    a command that has said what is wrong must end without that.
+    After an error the cluster is not shut down: shutting down waits for all processes, and the
+    others may be waiting in a collective for this one. JAX shuts down again when the interpreter
+    ends; a command that has reported an error must exit without it.
     """
     if not in_cluster():
         yield
@@ -52,11 +52,11 @@ def cluster() -> Iterator[None]:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether an error says that another process of the run is gone."""
+    """Returns whether an error reports the loss of another process of the run."""
     signs = ("Connection closed by peer", "Connection reset by peer", "heartbeat", "Gloo ")
     return jax.distributed.is_initialized() and any(sign in str(error) for sign in signs)
 
 
 def is_first() -> bool:
-    """Whether this process writes logs and small files."""
+    """Returns whether this is the process that writes logs and small files."""
     return jax.process_index() == 0

@@ -1,4 +1,4 @@
-"""The device mesh and where arrays lie on it."""
+"""The device mesh and the shardings of arrays on it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,27 @@ DATA, FSDP = placement.AXES
 
 
 def make_mesh(devices: int | None = None, fsdp: int = 1) -> Mesh:
-    """A mesh over all devices (or the first `devices`), with Auto axis types.
+    """Makes a mesh over all devices, with an optional second axis for trained parameters.
 
-    Batches are split over all of its devices. With `fsdp` it has a second axis of that length, over
-    which what is trained is split; neighbours in it are neighbours among the devices.
+    Batches are sharded over all axes of the mesh. Axis types are Auto: with the default, Explicit,
+    `a @ b.T` raises on batch-sharded arrays.
+
+    Example:
+      >>> mesh = make_mesh(devices=1)
+      >>> mesh.axis_names, mesh.size
+      (('data',), 1)
+
+    Args:
+      devices: number of devices, the first ones; None for all.
+      fsdp: length of the second axis, over which trained parameters are sharded; its neighbours are
+        adjacent devices. 1 for no second axis.
+
+    Returns:
+      A mesh of axis `data`, or of axes `data` and `fsdp`.
 
     Raises:
-      UserError: where JAX finds no device of the platform that it was told to use, or `fsdp` does
-        not divide their number.
-
-    Auto, since under the Explicit default `a @ b.T` on batch-sharded arrays raises.
+      UserError: if JAX finds no device of the requested platform, or `fsdp` does not divide the
+        number of devices.
     """
     try:
         chosen = jax.devices()[:devices]
@@ -41,10 +52,14 @@ def make_mesh(devices: int | None = None, fsdp: int = 1) -> Mesh:
 
 
 def axes(devices: int, fsdp: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """The shape of a mesh and the names of its axes.
+    """Returns the shape of a mesh and the names of its axes.
+
+    Args:
+      devices: number of devices.
+      fsdp: length of the second axis, 1 for none.
 
     Raises:
-      UserError: where `fsdp` does not divide the number of devices.
+      UserError: if `fsdp` does not divide the number of devices.
     """
     if devices % fsdp:
         raise UserError(
@@ -54,35 +69,39 @@ def axes(devices: int, fsdp: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
 
 
 def make_local_mesh() -> Mesh:
-    """A one-dimensional mesh over the devices of this process, for work without the others."""
+    """Makes a one-dimensional mesh over the devices of this process only."""
     chosen = jax.local_devices()
     return jax.make_mesh((len(chosen),), (DATA,), axis_types=(AxisType.Auto,), devices=chosen)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds the whole array."""
+    """Sharding that replicates an array on every device."""
     return NamedSharding(mesh, P())
 
 
 def over_batch(mesh: Mesh) -> NamedSharding:
-    """The leading dimension is split over every axis of the mesh."""
+    """Sharding of the leading axis over all axes of the mesh."""
     return NamedSharding(mesh, P(mesh.axis_names))
 
 
 def over_steps(mesh: Mesh) -> NamedSharding:
-    """As `over_batch` for batches that are stacked: dimension 0 counts steps and stays whole."""
+    """Sharding of batches stacked over steps: axis 1 over all axes of the mesh."""
     return NamedSharding(mesh, P(None, mesh.axis_names))
 
 
 def by_size(
     mesh: Mesh, shape: tuple[int, ...], min_size: int, over: tuple[str, ...] | None = None
 ) -> NamedSharding:
-    """Splits an array of at least `min_size` elements along its longest divisible dimension.
+    """Sharding of an array of at least `min_size` elements along its longest divisible axis.
 
-    It is split over the mesh's axes named in `over`, by default over all of them.
+    A later axis wins a tie: a scan reads one of the stacked layers at a time, so the leading axis
+    should not be sharded.
 
-    Stacked layers keep their leading dimension whole, since a scan reads one layer at a time:
-    a later dimension wins a tie.
+    Args:
+      mesh: the mesh.
+      shape: shape of the array.
+      min_size: number of elements below which the array is replicated.
+      over: names of the mesh axes to shard over; None for all.
     """
     names = mesh.axis_names if over is None else over
     count = math.prod(mesh.shape[name] for name in names)
@@ -96,27 +115,27 @@ def by_size(
 
 
 def of_trained(mesh: Mesh, shape: tuple[int, ...], min_size: int) -> NamedSharding:
-    """Where a trained parameter lies, and what the optimizer keeps of it: split over `FSDP`."""
+    """Sharding of a trained parameter and its optimizer state: by size, over `FSDP`."""
     return by_size(mesh, shape, min_size, (FSDP,) if FSDP in mesh.axis_names else ())
 
 
 def frozen_shardings(tree: Any, mesh: Mesh, min_size: int, rules: Rules = ()) -> Any:
-    """Where frozen parameters lie: by name where a rule matches, else by size over all devices."""
+    """Shardings of frozen parameters: by the first matching rule, else by size over all devices."""
     return _shardings(tree, mesh, rules, lambda shape: by_size(mesh, shape, min_size))
 
 
 def trained_shardings(
     tree: Any, mesh: Mesh, min_size: int, rules: Rules = (), roots: Collection[str] = ()
 ) -> Any:
-    """Where trained parameters lie: by name where a rule matches, else as `of_trained` has it.
+    """Shardings of trained parameters: by the first matching rule, else as `of_trained`.
 
     Args:
-      tree: the parameters, or all that is kept beside them.
-      mesh: the devices.
-      min_size: of `by_size`.
-      rules: see `ape_jax.config.placement`.
-      roots: the topmost names of the parameters, where the tree has more above them: an optimizer's
-        state has `text_tower/...` somewhere under `opt_state/1/mu`.
+      tree: parameters, or a training state with parameters below it.
+      mesh: the mesh.
+      min_size: number of elements below which an array is replicated.
+      rules: patterns of parameter names and their shardings, see `ape_jax.config.placement`.
+      roots: top-level names of the parameters, if the tree has levels above them: an optimizer
+        state has `text_tower/...` under `opt_state/1/mu`.
     """
     return _shardings(tree, mesh, rules, lambda shape: of_trained(mesh, shape, min_size), roots)
 
@@ -140,17 +159,17 @@ def _shardings(
 
 
 def place_frozen(tree: Any, mesh: Mesh, min_size: int, rules: Rules = ()) -> Any:
-    """Puts a tree on the mesh by `frozen_shardings`; each process gives the whole tree."""
+    """Puts a tree on the mesh by `frozen_shardings`; each process passes the whole tree."""
     return jax.tree.map(_place, tree, frozen_shardings(tree, mesh, min_size, rules))
 
 
 def place_trained(tree: Any, mesh: Mesh, min_size: int, rules: Rules = ()) -> Any:
-    """Puts a tree on the mesh by `trained_shardings`; each process gives the whole tree."""
+    """Puts a tree on the mesh by `trained_shardings`; each process passes the whole tree."""
     return jax.tree.map(_place, tree, trained_shardings(tree, mesh, min_size, rules))
 
 
 def check_rules(rules: Rules, mesh: Mesh, *trees: Any) -> None:
-    """Raises UserError for rules that do not go with the mesh or the parameters in these trees."""
+    """Raises UserError for rules that do not match the mesh or the parameters in these trees."""
     leaves = (leaf for tree in trees for leaf in jax.tree_util.tree_leaves_with_path(tree))
     shapes = {
         jax.tree_util.keystr(path, simple=True, separator="/"): tuple(np.shape(x))
@@ -160,28 +179,28 @@ def check_rules(rules: Rules, mesh: Mesh, *trees: Any) -> None:
 
 
 def place_replicated(tree: Any, mesh: Mesh) -> Any:
-    """Puts a whole tree on every device."""
+    """Replicates a tree on every device."""
     return jax.tree.map(lambda x: _place(x, replicated(mesh)), tree)
 
 
 def place_batch(tree: Any, mesh: Mesh) -> Any:
-    """Global batch arrays from this process's share, [B / processes, ...] -> [B, ...].
+    """Makes global batch arrays from this process's rows, [B / processes, ...] -> [B, ...].
 
-    The mesh decides which rows of the global array a share becomes; all arrays agree on it. Where
-    the devices of one process are not neighbours in the mesh, that is not the order of the shares.
+    The mesh decides which rows of the global array they become, the same for all arrays. If the
+    devices of a process are not adjacent in the mesh, it is not the order of the processes.
     """
     sharding = over_batch(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
 
 
 def place_steps(tree: Any, mesh: Mesh) -> Any:
-    """As `place_batch` for stacked batches: [K, B / processes, ...] -> [K, B, ...]."""
+    """Makes global arrays of stacked batches, [K, B / processes, ...] -> [K, B, ...]."""
     sharding = over_steps(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
 
 
 def round_up(rows: int, mesh: Mesh) -> int:
-    """`rows` rounded up to a multiple of the number of devices."""
+    """Rounds `rows` up to a multiple of the number of devices."""
     count = mesh.devices.size
     return -(-rows // count) * count
 
@@ -201,11 +220,11 @@ def check_batch(train: TrainConfig, mesh: Mesh) -> None:
 
 
 def place_whole_batch(tree: Any, mesh: Mesh, rows: int) -> Any:
-    """Places a batch of up to `rows` rows that every process has whole, filled up to `rows`.
+    """Shards a batch that every process has in full, padded to `rows` rows.
 
-    It is filled with copies of its last row: one compiled shape, and no row of nothing but padding.
-    Row i of the host array is row i of the placed one on any mesh. `place_batch` does not promise
-    that: on a TPU torus the devices of one process need not be neighbours in the mesh.
+    It is padded with copies of its last row: one compiled shape, and no row of padding only. Row i
+    of the host array is row i of the result on any mesh, which `place_batch` does not guarantee: on
+    a TPU torus the devices of a process need not be adjacent in the mesh.
     """
     sharding = over_batch(mesh)
 

@@ -1,4 +1,4 @@
-"""The notice that a machine is about to be taken away: SIGTERM, to one process or to all."""
+"""Preemption notices: SIGTERM to one process or to all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CALLS = itertools.count(1)
 
 
 class Preemption:
-    """Tells whether a notice has come, the same on every process at the same call.
+    """Reports a preemption notice to every process at the same call.
 
     Example:
       with Preemption() as preemption:
@@ -24,8 +24,8 @@ class Preemption:
           if preemption.requested():
             ...  # save, and end
 
-    Alone, a process notes the signal itself. Of several, any may be told; JAX's service then agrees
-    with all of them on the call at which they end together.
+    A single process handles the signal itself. With several processes any may receive it; JAX's
+    preemption service then agrees with all of them on the call at which they end.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Preemption:
             signal.signal(signal.SIGTERM, self._before)
 
     def requested(self) -> bool:
-        """Whether to end now; every process must ask equally often."""
+        """Returns whether to end now; all processes must call it equally often."""
         if jax.process_count() == 1:
             return self._noted
         from jax.experimental import multihost_utils

@@ -1,4 +1,4 @@
-"""Making an index, and adding to one: only what is new or has changed is encoded."""
+"""Builds and extends an index; only new and changed images are encoded."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from ape_jax.search.index import Index, open_index
 from ape_jax.search.items import Item, Source
 from ape_jax.terminal.progress import Progress
 
-_CHUNK = 4096  # Images whose vectors are in memory before they are written.
+_CHUNK = 4096  # Images per block of vectors in memory.
 
 Tick = Callable[[int, int], None]
 
 
 @runtime_checkable
 class ImageEncoder(Protocol):
-    """What makes the vectors: `ape_jax.load` gives one."""
+    """Encoder of images, such as the result of `ape_jax.load`."""
 
     def encode_readable(
         self, items: Sequence[Item], skipped: Skipped, done: Callable[[int], None]
     ) -> tuple[Float[np.ndarray, "n e"], Bool[np.ndarray, " n"]]:
-        """Embeddings of the images that can be read, and which those are."""
+        """Embeds the readable images, and marks which of the items they are."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Added:
-    """What became of the images of a source.
+    """Counts of images after a source was added.
 
     Attributes:
-      total: images that the index now holds, of all its sources.
-      encoded: those that were encoded now.
-      kept: those of this source that it held already.
-      gone: those that it held and that this source no longer has.
-      unreadable: a sentence on each image that is left out.
-      notes: what else was passed over.
+      total: images in the index now, of all sources.
+      encoded: images that were encoded now.
+      kept: images of this source that were in the index already.
+      gone: images that were in the index and that this source no longer has.
+      unreadable: a sentence on each image that was skipped.
+      notes: phrases that say what else was skipped.
     """
 
     total: int
@@ -82,8 +82,8 @@ def add(
       run: where it comes from.
       identity: its own.
       key: the flag to name in messages.
-      tick: is told how many images are encoded, and of how many.
-      graph_from: vectors from which on a graph is made.
+      tick: callback(encoded, total).
+      graph_from: number of vectors from which on a graph is built.
 
     Raises:
       UserError: an index of another model, a directory that is no index or cannot be written, or
@@ -91,31 +91,31 @@ def add(
     """
     directory = pathlib.Path(path).expanduser().absolute()
     old = open_index(directory, identity, key=key) if (directory / store.RECORD).exists() else None
-    plan, skipped = _plan(old, source), Skipped()
-    count = len(plan.stays)
-    if not _is_up_to_date(old, source, plan):
+    changes, skipped = _changes(old, source), Skipped()
+    count = len(changes.stays)
+    if not _is_up_to_date(old, source, changes):
         with store.writing(directory, key) as folder:
-            entries, width = _write(folder, plan, old, encoder, source.spec, skipped, tick)
+            entries, width = _write(folder, changes, old, encoder, source.spec, skipped, tick)
             if not (count := len(entries)):
                 raise UserError(f"{key}: no image of {source.spec} can be read ({skipped!r})")
             store.write_entries(folder / store.ITEMS, entries)
-            _write_graph(folder, old, plan, count, width, graph_from)
+            _write_graph(folder, old, changes, count, width, graph_from)
             sources = dict.fromkeys([*(old.record.sources if old else ()), source.spec])
             record = {"run": run, "identity": dict(identity), "sources": list(sources)}
             store.publish(directory, folder, {**record, "count": count, "width": width})
     return Added(
         total=count,
-        encoded=len(plan.new) - len(skipped),
-        kept=plan.found,
-        gone=plan.gone,
+        encoded=len(changes.new) - len(skipped),
+        kept=changes.found,
+        gone=changes.gone,
         unreadable=skipped.reasons,
         notes=source.notes,
     )
 
 
 @dataclasses.dataclass(frozen=True)
-class _Plan:
-    """What stays of the old state, row by row, and what is encoded."""
+class _Changes:
+    """Entries of the old state to keep, with their rows, and items to encode."""
 
     stays: list[tuple[int, store.Entry]]
     new: list[Item]
@@ -123,7 +123,7 @@ class _Plan:
     gone: int
 
 
-def _plan(old: Index | None, source: Source) -> _Plan:
+def _changes(old: Index | None, source: Source) -> _Changes:
     wanted = {item.name: item for item in source.items}
     stays, found, gone = [], 0, 0
     for row, entry in enumerate(old.entries if old else ()):
@@ -137,18 +137,18 @@ def _plan(old: Index | None, source: Source) -> _Plan:
             found += 1
             captions = item.captions or entry.captions
             stays.append((row, dataclasses.replace(entry, captions=captions)))
-    return _Plan(stays, list(wanted.values()), found, gone)
+    return _Changes(stays, list(wanted.values()), found, gone)
 
 
-def _is_up_to_date(old: Index | None, source: Source, plan: _Plan) -> bool:
+def _is_up_to_date(old: Index | None, source: Source, changes: _Changes) -> bool:
     if old is None or source.spec not in old.record.sources:
         return False
-    return not plan.new and [entry for _, entry in plan.stays] == list(old.entries)
+    return not changes.new and [entry for _, entry in changes.stays] == list(old.entries)
 
 
 def _write(
     folder: pathlib.Path,
-    plan: _Plan,
+    changes: _Changes,
     old: Index | None,
     encoder: ImageEncoder,
     spec: str,
@@ -156,9 +156,9 @@ def _write(
     tick: Tick | None,
 ) -> tuple[list[store.Entry], int]:
     """Writes the vectors; gives their entries and width, and fills `skipped`."""
-    entries, rows = [entry for _, entry in plan.stays], [row for row, _ in plan.stays]
+    entries, rows = [entry for _, entry in changes.stays], [row for row, _ in changes.stays]
     width = old.vectors.shape[1] if old else 0
-    progress, total = Progress("encoding images", len(plan.new), "images"), len(plan.new)
+    progress, total = Progress("encoding images", len(changes.new), "images"), len(changes.new)
 
     def done(count: int) -> None:
         progress.update(count)
@@ -169,7 +169,7 @@ def _write(
         for start in range(0, len(rows), _CHUNK):
             old.vectors[rows[start : start + _CHUNK]].tofile(file)
         for start in range(0, total, _CHUNK):
-            chunk, bad = plan.new[start : start + _CHUNK], Skipped()
+            chunk, bad = changes.new[start : start + _CHUNK], Skipped()
             z, readable = encoder.encode_readable(chunk, bad, lambda n, s=start: done(s + n))
             z[readable].astype("<f4").tofile(file)
             width = z.shape[1] if readable.any() else width
@@ -184,7 +184,12 @@ def _write(
 
 
 def _write_graph(
-    folder: pathlib.Path, old: Index | None, plan: _Plan, count: int, width: int, graph_from: int
+    folder: pathlib.Path,
+    old: Index | None,
+    changes: _Changes,
+    count: int,
+    width: int,
+    graph_from: int,
 ) -> None:
     if count < graph_from:
         return
@@ -196,7 +201,7 @@ def _write_graph(
         return
     vectors = np.memmap(folder / store.VECTORS, "<f4", "r", shape=(count, width))
     start = None
-    if old is not None and store.GRAPH in old.record.sha256 and len(plan.stays) == len(old):
+    if old is not None and store.GRAPH in old.record.sha256 and len(changes.stays) == len(old):
         file = old.path / old.record.folder / store.GRAPH
         start = graph_lib.read(file, writable=True)
     graph_lib.build(vectors, folder / store.GRAPH, start)

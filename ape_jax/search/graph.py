@@ -1,7 +1,7 @@
-"""Nearest vectors without looking at all of them: usearch's graph (HNSW, arXiv 1603.09320).
+"""Approximate nearest neighbours by usearch's graph (HNSW, arXiv 1603.09320).
 
-The graph holds the vectors in half precision and only proposes; `Index` scores what it proposes
-from the f32 vectors.
+The graph has the vectors in half precision and proposes candidates; `Index` scores the candidates
+with the f32 vectors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from ape_jax.terminal.progress import Progress
 
-# Up to here every vector is compared: that is exact, and takes milliseconds.
+# Number of vectors from which on a graph is used; comparing fewer takes milliseconds and is exact.
 FROM = 50_000
 _EXPANSION = 256  # Of a search, at least; recall grows with it.
 _CHUNK = 16_384
@@ -24,19 +24,19 @@ Graph = Any  # usearch.index.Index
 
 
 def is_installed() -> bool:
-    """Whether usearch is there."""
+    """Returns whether usearch is installed."""
     return importlib.util.find_spec("usearch") is not None
 
 
 def build(
     vectors: Float[np.ndarray, "n e"], path: str | os.PathLike[str], old: Graph | None = None
 ) -> None:
-    """Writes the graph of unit-length vectors; its keys are their rows.
+    """Builds the graph of vectors and writes it; its keys are the row indices.
 
     Args:
-      vectors: f32 [n, e].
-      path: the file.
-      old: a graph of the first of them, which is added to.
+      vectors: embeddings of unit length, f32 [n, e].
+      path: path of the file.
+      old: graph of the first vectors, to be extended; None for a new graph.
     """
     from usearch.index import Index
 
@@ -56,11 +56,11 @@ def build(
 
 
 def read(path: str | os.PathLike[str], *, writable: bool = False) -> Graph:
-    """A graph whose file is known to be what `build` wrote; the library trusts what it reads.
+    """Reads a graph. Its file must be verified before: usearch trusts what it reads.
 
     Args:
-      path: the file.
-      writable: in memory, to be added to; else mapped.
+      path: path of the file.
+      writable: read it into memory, so that it can be extended; otherwise memory-map it.
     """
     from usearch.index import Index
 
@@ -70,7 +70,7 @@ def read(path: str | os.PathLike[str], *, writable: bool = False) -> Graph:
 def propose(
     graph: Graph, queries: Float[np.ndarray, "q e"], count: int
 ) -> list[Int[np.ndarray, " _"]]:
-    """Rows that are probably the nearest of each query, at most `count`, ascending."""
+    """Proposes at most `count` near rows of each query, in ascending order."""
     graph.expansion_search = max(_EXPANSION, 2 * count)
     found = graph.search(np.ascontiguousarray(queries), count)
     matches = [found] if len(queries) == 1 and not hasattr(found, "counts") else found

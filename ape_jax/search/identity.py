@@ -1,4 +1,4 @@
-"""Which model made an index: its towers and what was trained, by hash and not by path."""
+"""Identity of the model that made an index: hashes of its towers and trained parameters."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _TRAINED = "trained parameters"
 
 @runtime_checkable
 class Model(Protocol):
-    """What identifies a model: `runs.aligned.AlignedModel` has it.
+    """Parts of `runs.aligned.AlignedModel` that identify it.
 
     Attributes:
-      meta: what the checkpoint says of the towers and their preparation.
-      trainable: what was trained.
-      frozen: the other parameters; of these the checkpoint holds the `statistics`.
+      meta: record of the towers and their preprocessing in the checkpoint.
+      trainable: trained parameters.
+      frozen: frozen parameters, of which `statistics` are in the checkpoint.
     """
 
     meta: Mapping[str, Any]
@@ -31,12 +31,12 @@ class Model(Protocol):
 
 
 def identity(model: Model) -> dict[str, str]:
-    """All that a model's embeddings depend on, by name.
+    """Hashes everything that the embeddings of a model depend on.
 
-    A run that was moved or exported as `jax` keeps it; training on changes it.
+    Moving a run or exporting it as `jax` keeps its identity; further training changes it.
 
     Returns:
-      A hash for each of the towers, their preparations and the trained parameters.
+      A hash each of the towers, their preprocessing and the trained parameters, by name.
     """
     towers = {name: str(model.meta[name]["digest"]) for name in _TOWERS}
     preparations = {name: str(model.meta[name]) for name in _PREPARATIONS}
@@ -45,7 +45,12 @@ def identity(model: Model) -> dict[str, str]:
 
 
 def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str | None:
-    """The first part that differs, "another text tower", None where all are the same."""
+    """Names the first part that differs; None if all are equal.
+
+    Example:
+      >>> difference({"text tower": "1"}, {"text tower": "2"})
+      'another text tower'
+    """
     names = (*_TOWERS, *_PREPARATIONS, _TRAINED)
     found = next((name for name in names if before.get(name) != after.get(name)), None)
     return found and f"{'other' if found == _TRAINED else 'another'} {found}"

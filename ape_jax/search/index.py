@@ -1,4 +1,4 @@
-"""Looking things up in an index."""
+"""Nearest-neighbour search in an index of embedded images."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ape_jax.search import graph as graph_lib
 from ape_jax.search import items, store
 from ape_jax.search.identity import difference
 
-# Scores that are held at a time; more queries are taken in groups.
+# Scores in memory at a time; queries are processed in blocks.
 _SCORES = 2**26
-_PROPOSED = 8  # Candidates of the graph for each result that is asked for.
+_PROPOSED = 8  # Candidates of the graph per requested result.
 
 
 class Index:
-    """Embedded images, and which of them are nearest to a query.
+    """Embedded images that can be searched by embeddings.
 
     Attributes:
-      path: its directory.
-      record: what `index.json` says.
-      entries: the images.
-      vectors: their embeddings, f32 [n, e], unit length.
+      path: directory of the index.
+      record: content of `index.json`.
+      entries: names, captions and sources of the images.
+      vectors: embeddings of the images, unit length, f32 [n, e].
     """
 
     def __init__(
@@ -47,21 +47,21 @@ class Index:
     def search(
         self, queries: Float[np.ndarray, "q e"], k: int, *, exact: bool = False
     ) -> list[list[tuple[int, float]]]:
-        """The nearest images of each query.
+        """Finds the nearest images of each query.
 
-        Exact where the index has no graph, equal cosines then by position; with one, images that
-        it does not propose are missed.
+        The result is exact if the index has no graph, with equal cosines ordered by index. A graph
+        may miss images.
 
         Args:
-          queries: unit-length embeddings, f32 [q, e].
-          k: how many; fewer where there are fewer images.
-          exact: compare with every image even where there is a graph.
+          queries: embeddings of unit length, f32 [q, e].
+          k: number of images per query; fewer if the index has fewer.
+          exact: compare with every image even if the index has a graph.
 
         Returns:
-          For each query, places in `entries` and cosines, best first.
+          For each query, indices in `entries` and cosines, best first.
 
         Raises:
-          UserError: for a `k` below 1.
+          UserError: if `k` is below 1.
         """
         if k < 1:
             raise UserError(f"k: found {k}; ask for at least 1 result")
@@ -76,13 +76,16 @@ class Index:
             found += [_best(every, row, k) for row in scores]
         return found
 
-    def image(self, place: int) -> ImageRef:
-        """Where an image is; one inside another file is looked up in its source.
+    def image(self, index: int) -> ImageRef:
+        """Reference to the image of an entry; an image inside another file is found in its source.
+
+        Args:
+          index: index in `entries`.
 
         Raises:
-          UserError: where that file can no longer be read or does not hold the image.
+          UserError: if that file can no longer be read or no longer has the image.
         """
-        entry = self.entries[place]
+        entry = self.entries[index]
         if not entry.name.startswith(f"{entry.source}::"):
             return ImageRef(entry.name, printable(entry.name))
         if entry.name not in (found := self._inside(entry.source)):
@@ -109,12 +112,12 @@ def open_index(
     """Opens an index for a model.
 
     Args:
-      path: its directory.
-      identity: of the model that will ask it.
+      path: directory of the index.
+      identity: identity of the model that will search it (`search.identity`).
       key: the flag to name in messages.
 
     Raises:
-      UserError: where there is no index, it is damaged, or another model made it.
+      UserError: if there is no index, it is damaged, or another model made it.
     """
     where = pathlib.Path(path).expanduser().absolute()
     record = store.read_record(where, key)
@@ -127,14 +130,14 @@ def open_index(
 
 
 def maker(path: str | os.PathLike[str], *, key: str = "--index") -> str:
-    """The run that made an index, as it was called then; raises as `open_index`."""
+    """Path of the run that made an index, at that time; raises as `open_index`."""
     return store.read_record(pathlib.Path(path).expanduser().absolute(), key).run
 
 
 def _best(
     rows: Int[np.ndarray, " c"], scores: Float[np.ndarray, " c"], k: int
 ) -> list[tuple[int, float]]:
-    """The k highest scores of ascending rows; equal ones in the order of the rows."""
+    """Selects the k highest scores of ascending rows; equal scores in the order of the rows."""
     if k < len(scores):
         least = -np.partition(-scores, k - 1)[k - 1]
         kept = np.flatnonzero(scores >= least)

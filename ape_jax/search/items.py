@@ -1,4 +1,4 @@
-"""What can be indexed: the images below a folder, or those of a pairs file."""
+"""Images to index: those below a folder, or of a pairs file."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Item:
-    """An image that is to be found.
+    """An image to index.
 
     Attributes:
-      name: the path of its file, or `SOURCE::ID` of an image inside another file.
-      stamp: changes where the image may have changed: size and time of a file, else a hash.
-      captions: of a pairs file.
-      image: where it is.
+      name: path of its file, or `SOURCE::ID` of an image inside another file.
+      stamp: size and time of the file, or a hash; differs if the image may have changed.
+      captions: captions from a pairs file.
+      image: reference to the image.
     """
 
     name: str
@@ -43,9 +43,9 @@ class Source:
     """All images of a folder or a pairs file.
 
     Attributes:
-      spec: what it was opened from; the path of a folder or file is absolute.
-      items: in a fixed order.
-      notes: what was passed over, a phrase each.
+      spec: argument of `open_images`, with absolute paths.
+      items: the images, in a fixed order.
+      notes: phrases that say what was skipped.
     """
 
     spec: str
@@ -96,13 +96,13 @@ def _pair_items(pairs: Pairs) -> Iterator[Item]:
 
 def _of_folder(folder: str, key: str) -> Source:
     items, other, closed = [], 0, []
-    for place, below, files in os.walk(folder, onerror=lambda error: closed.append(error)):
+    for parent, below, files in os.walk(folder, onerror=lambda error: closed.append(error)):
         below.sort()
         for file in sorted(files):
             if os.path.splitext(file)[1].lower() not in SUFFIXES:
                 other += 1
                 continue
-            path = os.path.join(place, file)
+            path = os.path.join(parent, file)
             items.append(Item(path, _stamp(path), (), ImageRef(path, printable(path))))
     if not items:
         why = "cannot be opened" if closed else f"holds no image ({other} other files)"

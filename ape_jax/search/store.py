@@ -46,16 +46,16 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """What `index.json` says.
+    """Content of `index.json`.
 
     Attributes:
-      run: the absolute path of the run that made it.
-      identity: of its model.
-      sources: what was indexed, in order.
-      count: of the images, n.
-      width: of the vectors, e.
-      folder: where the files of this state are.
-      sha256: of each of them.
+      run: absolute path of the run that made the index.
+      identity: identity of its model.
+      sources: sources of the images, in the order in which they were added.
+      count: number of images, n.
+      width: width of the vectors, e.
+      folder: folder of the files of this state.
+      sha256: hash of each file.
     """
 
     run: str
@@ -68,14 +68,14 @@ class Record:
 
 
 def read_record(path: pathlib.Path, key: str) -> Record:
-    """What an index says of itself.
+    """Reads `index.json`.
 
     Args:
-      path: the index.
+      path: directory of the index.
       key: the flag to name in messages.
 
     Raises:
-      UserError: where there is none, or it is damaged or of another version.
+      UserError: if there is no index, or it is damaged or of another version.
     """
     file = path / RECORD
     try:
@@ -176,7 +176,7 @@ def writing(path: pathlib.Path, key: str) -> Iterator[pathlib.Path]:
 
 
 def publish(path: pathlib.Path, folder: pathlib.Path, record: Mapping[str, Any]) -> None:
-    """Makes what was written in `folder` the state of the index."""
+    """Makes the files in `folder` the current state of the index."""
     sha256 = {}
     for file in sorted(folder.iterdir()):
         with file.open("rb") as content:

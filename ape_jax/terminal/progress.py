@@ -1,4 +1,4 @@
-"""A progress line for anything that takes more than a few seconds."""
+"""Progress lines for work of more than a few seconds."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 
 class Progress:
-    """Done, total, rate and time left: rewritten on a terminal, a line every few seconds elsewhere.
+    """Prints items done, total, rate and time left; rewrites the line on a terminal.
 
     Args:
-      what: what is being done, "training".
-      total: how many there are, None where that is not known.
-      unit: of the rate, "pairs".
-      per: units an item, where the rate counts other things than `total` does.
-      done: items done before this start; they do not count in the rate.
+      what: name of the work, such as "training".
+      total: number of items; None if unknown.
+      unit: unit of the rate, such as "pairs".
+      per: units per item, if the rate is in other units than `total`.
+      done: items done before this start, which do not count in the rate.
     """
 
     def __init__(self, what: str, total: int | None, unit: str, per: float = 1.0, done: int = 0):
@@ -30,7 +30,12 @@ class Progress:
         self._live = sys.stderr.isatty()
 
     def update(self, done: int, note: str = "") -> None:
-        """Shows the line if it is time for it, and at the end."""
+        """Prints the line at most every few seconds, and at the end.
+
+        Args:
+          done: number of items done.
+          note: text to append.
+        """
         now = time.monotonic()
         last = self._total is not None and done >= self._total
         due = now - self._shown > (0.2 if self._live else 5.0)
@@ -50,7 +55,14 @@ class Progress:
 
 
 def track(items: Iterable[T], what: str, total: int | None, unit: str) -> Iterator[T]:
-    """Yields the items and shows progress, but nothing for what takes less than a few seconds."""
+    """Yields the items and shows progress, once the work has taken a few seconds.
+
+    Args:
+      items: the items.
+      what: name of the work, such as "reading".
+      total: number of items; None if unknown.
+      unit: unit of the rate, such as "images".
+    """
     progress, start = Progress(what, total, unit), time.monotonic()
     for done, item in enumerate(items):
         if time.monotonic() - start > 5:

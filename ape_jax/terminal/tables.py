@@ -8,10 +8,10 @@ RETRIEVAL = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10", "medi
 
 
 def retrieval_table(summary: Mapping[str, float]) -> str:
-    """One row an evaluation set: recalls in percent, and the median rank.
+    """Makes a table with one row per evaluation set: recalls in percent, and the median rank.
 
     Args:
-      summary: holds `eval/<name>/i2t_r1` and so on; other keys are passed over.
+      summary: metrics `eval/<name>/i2t_r1` and so on; other keys are ignored.
     """
     names = sorted({key.split("/")[1] for key in summary if key.startswith("eval/")})
     rows = []
@@ -23,7 +23,12 @@ def retrieval_table(summary: Mapping[str, float]) -> str:
 
 
 def metric_title(metric: str) -> str:
-    """`i2t_r10` -> `i2t R@10`."""
+    """Title of a metric.
+
+    Example:
+      >>> metric_title("i2t_r10")
+      'i2t R@10'
+    """
     if metric == "median_rank_t2i":
         return "t2i median rank"
     direction, recall = metric.split("_r")
@@ -31,12 +36,23 @@ def metric_title(metric: str) -> str:
 
 
 def cell(metric: str, value: float) -> str:
-    """A rate in percent, a rank as it is."""
+    """Formats a rate in percent, a rank as it is."""
     return f"{value:.1f}" if "rank" in metric else f"{100 * value:.1f}"
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up on a terminal."""
+    """Makes a Markdown table with columns aligned for a terminal.
+
+    Example:
+      >>> print(markdown(["name", "R@1"], [["emoji", "40.5"]]))
+      | name  |  R@1 |
+      |-------|-----:|
+      | emoji | 40.5 |
+
+    Args:
+      head: titles of the columns; all but the first are aligned to the right.
+      rows: cells of each row.
+    """
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
 
     def line(row: Sequence[str]) -> str:

@@ -187,9 +187,9 @@ def test_any_captions_are_the_same_packed(name, lengths):
 def test_framing_is_undone():
     packed, (tokens, mask, _) = both_forms(LENGTHS, 2)
     longest = packed.places.shape[2]
-    np.testing.assert_array_equal(packed.framed(), tokens[:, :longest])
-    np.testing.assert_array_equal(packed.frame_mask(), mask[:, :longest])
-    np.testing.assert_array_equal(packed.unframed(packed.framed()), packed.tokens)
+    np.testing.assert_array_equal(packed.padded(), tokens[:, :longest])
+    np.testing.assert_array_equal(packed.padded_mask(), mask[:, :longest])
+    np.testing.assert_array_equal(packed.pack(packed.padded()), packed.tokens)
 
 
 @pytest.mark.parametrize("name", ["transformer", "lookup"])

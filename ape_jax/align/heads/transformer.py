@@ -123,10 +123,10 @@ def _within(text: TextInput, head: Transformer) -> Attend:
         if mask is None:
             raise ValueError("padded captions have a mask")
         return lambda q, k, v: attend(q, k, v, key_bias(mask), heads, dtype)
-    bias = key_bias(captions.frame_mask())
+    bias = key_bias(captions.padded_mask())
 
     def packed(*qkv: Array) -> Array:
-        q, k, v = (captions.replace(tokens=x).framed() for x in qkv)
-        return captions.unframed(attend(q, k, v, bias, heads, dtype))
+        q, k, v = (captions.replace(tokens=x).padded() for x in qkv)
+        return captions.pack(attend(q, k, v, bias, heads, dtype))
 
     return packed
