@@ -64,14 +64,14 @@ def assert_same(ours, theirs):
 
 @pytest.fixture
 def pooled(rng):
-    return rng.normal(size=(5, D)).astype(np.float32)
+    return jnp.asarray(rng.normal(size=(5, D)), jnp.float32)
 
 
 @pytest.fixture
 def captions(rng):
     mask = np.arange(6) < np.array([6, 3, 1, 4])[:, None]
-    tokens = rng.normal(size=(4, 6, D)).astype(np.float32)
-    return heads.TextInput(tokens=tokens, mask=mask)
+    tokens = jnp.asarray(rng.normal(size=(4, 6, D)), jnp.float32)
+    return heads.TextInput(tokens=tokens, mask=jnp.asarray(mask))
 
 
 def test_residual_mlp_is_fusemix(pooled):
@@ -130,7 +130,7 @@ def test_pooled_mlp_with_batch_norm_is_sharelock(pooled):
 
 def test_batch_norm_trains_as_torchs_does_statistics_included(rng):
     batches = rng.normal(2.0, 3.0, size=(4, 16, D)).astype(np.float32)
-    params, _ = made(BATCH_NORM, batches[0])
+    params, _ = made(BATCH_NORM, jnp.asarray(batches[0]))
     theirs = in_torch(params).train()
     descent = torch.optim.SGD(theirs.parameters(), lr=0.05)
     settings = OptimConfig(name="sgd", b1=0.0, clip=0.0, weight_decay=0.0)
@@ -174,7 +174,7 @@ def test_token_pool_is_freeze_align_on_texts(captions):
 
 
 def test_token_pool_is_freeze_align_on_images(rng):
-    tokens = rng.normal(size=(3, 7, D)).astype(np.float32)
+    tokens = jnp.asarray(rng.normal(size=(3, 7, D)), jnp.float32)
     params, out = made(heads.ImageTokenPool(E, prefix_tokens=2, dtype=jnp.float32), tokens)
     x = array(tokens)
     patches = projector(params["patches"], x[:, 2:]).mean(1)
@@ -206,7 +206,7 @@ def test_transformer_layers_are_torchs(captions):
 
 
 def test_lookup_averages_the_vectors_of_the_real_tokens(captions, rng):
-    ids = rng.integers(0, 9, (4, 6)).astype(np.int32)
+    ids = jnp.asarray(rng.integers(0, 9, (4, 6)), jnp.int32)
     params, out = made(heads.Lookup(E, TOWER, 9), captions.replace(ids=ids))
     bag = nn.functional.embedding(array(ids).long(), array(params["table"]))
     mask = array(captions.mask)
@@ -227,7 +227,7 @@ object.__setattr__(TABLED, "vocab_size", 9)
 
 @pytest.mark.parametrize("name", sorted(set(heads_of("text")) - {"identity"}))
 def test_every_part_of_a_sum_but_the_first_starts_at_zero(captions, rng, name):
-    ids = rng.integers(0, 9, (4, 6)).astype(np.int32)
+    ids = jnp.asarray(rng.integers(0, 9, (4, 6)), jnp.int32)
     settings = {**SETTINGS, "name": f"identity+{name}"}
     head = heads.text_head(settings, D, TABLED, "mean", jnp.float32)
     params = head.init(jax.random.key(0), captions.replace(ids=ids))["params"]

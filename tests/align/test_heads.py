@@ -24,13 +24,13 @@ TOWER = TowerConfig(
 
 @pytest.fixture
 def captions(rng):
-    tokens = rng.normal(size=(4, 6, 12)).astype(np.float32)
+    tokens = jnp.asarray(rng.normal(size=(4, 6, 12)), jnp.float32)
     mask = np.arange(6) < np.array([6, 3, 1, 4])[:, None]
-    return heads.TextInput(tokens=tokens, mask=mask)
+    return heads.TextInput(tokens=tokens, mask=jnp.asarray(mask))
 
 
 def test_token_mlp_equals_mlp_on_each_token_then_masked_mean(captions):
-    tokens, mask = captions.tokens, captions.mask
+    tokens, mask = np.asarray(captions.tokens), np.asarray(captions.mask)
     head = heads.TokenMLP(8, TOWER, depth=4, width=16, dtype=jnp.float32)
     params = head.init(jax.random.key(0), captions)["params"]
     x = torch.tensor(tokens)
@@ -49,7 +49,7 @@ def test_token_mlp_equals_mlp_on_each_token_then_masked_mean(captions):
 def test_padding_does_not_change_a_caption(captions):
     head = heads.TokenMLP(8, TOWER, width=16, dtype=jnp.float32)
     params = head.init(jax.random.key(0), captions)
-    noise = np.where(captions.mask[..., None], captions.tokens, 1e3).astype(np.float32)
+    noise = jnp.where(captions.mask[..., None], captions.tokens, 1e3)
     noisy = captions.replace(tokens=noise)
     np.testing.assert_array_equal(head.apply(params, captions), head.apply(params, noisy))
 

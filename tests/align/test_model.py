@@ -48,7 +48,8 @@ def batch(rng):
     mask = np.arange(8) < rng.integers(2, 9, size=(16, 1))
     image = rng.normal(size=(16, 32, 32, 3)).astype(np.float32)
     index = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 12, 3, 0], np.int32)
-    return {"image": image, "ids": np.where(mask, ids, 0), "mask": mask, "index": index}
+    made = {"image": image, "ids": np.where(mask, ids, 0), "mask": mask, "index": index}
+    return jax.tree.map(jnp.asarray, made)
 
 
 def test_only_the_head_and_the_scale_are_trainable_in_ape(model, weights):
@@ -154,7 +155,7 @@ def test_a_step_costs_the_forward_pass_of_the_towers_and_three_heads(model, weig
     def head(trainable, frozen, batch):
         return model.align_texts(trainable, frozen, model.text_features(frozen, batch))
 
-    tokens = {"tokens": np.zeros((16, 8, 32), np.float32), "mask": batch["mask"]}
+    tokens = {"tokens": jnp.zeros((16, 8, 32)), "mask": batch["mask"]}
     step_flops, step_temp = compiled_costs(step, state, frozen, batch, jax.random.key(0))
     forward_flops, forward_temp = compiled_costs(forward, frozen, batch)
     head_flops, _ = compiled_costs(head, trainable, frozen, tokens)

@@ -204,7 +204,7 @@ def test_tokens_stored_in_bfloat16_are_computed_in_the_heads_type():
     packed, (tokens, mask, _) = both_forms(LENGTHS, dtype=ml_dtypes.bfloat16)
     assert packed.tokens.dtype == jnp.bfloat16
     head = HEADS["mlp"]
-    padded = heads.TextInput(tokens=tokens.astype(np.float32), mask=mask)
+    padded = heads.TextInput(tokens=jnp.asarray(tokens, jnp.float32), mask=jnp.asarray(mask))
     params = head.init(jax.random.key(0), padded)
     z = head.apply(params, heads.TextInput(packed=packed))
     assert z.dtype == jnp.float32

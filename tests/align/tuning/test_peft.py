@@ -114,7 +114,8 @@ def test_merged_lora_equals_unmerged(random_tower, batch_for, family):
 
 def test_merged_lora_is_the_scaled_product():
     rng = np.random.default_rng(0)
-    kernel, down, up = (rng.normal(size=s).astype("f") for s in ((2, 4, 6), (2, 4, 3), (2, 3, 6)))
+    shapes = (2, 4, 6), (2, 4, 3), (2, 3, 6)
+    kernel, down, up = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in shapes)
     lora = {"down": {"kernel": down}, "up": {"kernel": up}}
     merged = peft.merge_lora({"fc1": {"kernel": kernel, "lora": lora}}, alpha=6.0)
     np.testing.assert_allclose(merged["fc1"]["kernel"], kernel + 2.0 * down @ up, atol=1e-5)
