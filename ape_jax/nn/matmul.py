@@ -53,8 +53,9 @@ def xla_only() -> Iterator[None]:
         _xla_only.reset(token)
 
 
-def _plug_in_for(n: int, k: int, m: int) -> PlugIn | None:
-    # `_xla_only` comes first: sizes may then be symbols, which a plug-in could not compare.
+def _plug_in_for(n: Any, k: Any, m: Any) -> PlugIn | None:
+    # Sizes are integers, or symbols of `jax.export`, which a plug-in could not compare: then
+    # `_xla_only` is set, and comes first.
     if _plug_in is None or _xla_only.get() or not _plug_in.takes(n, k, m):
         return None
     return _plug_in

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
-from ape_jax.align.heads import batch_norm
+from ape_jax.align.heads.base import batch_norm
 from ape_jax.config.sections import OptimConfig
 from ape_jax.errors import UserError
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ape_jax.align import heads
-from ape_jax.align.heads import batch_norm
+from ape_jax.align.heads.base import batch_norm
 from ape_jax.config.components import heads_of
 from ape_jax.config.sections import OptimConfig
 from ape_jax.parallel import mesh as mesh_lib

@@ -50,7 +50,7 @@ def test_numpy_gives_the_bits_of_xlas_quotients(rng):
 def test_the_product_is_that_of_the_restored_kernel(tiny, dtype):
     narrow = towers.load(tiny / "text", kind="text", dtype=dtype, param_dtype="int8")
     plain = towers.load(tiny / "text", kind="text", dtype="float32")
-    batch = narrow.prepare(CAPTIONS)
+    batch = jax.tree.map(jnp.asarray, narrow.prepare(CAPTIONS))
     want = plain.tower.apply(weights.restored(narrow.params), batch).tokens
     bound = 1e-5 if dtype == "float32" else 3e-2
     got = narrow(batch).tokens

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.head import Head, Site, TorchLayer
+from ape_jax.align.heads.base.head import Head, Site, TorchLayer
 from ape_jax.config.components import HeadSpec
 from ape_jax.errors import UserError
 

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.head import DType, Head, Site, TorchLayer, last_kernel
+from ape_jax.align.heads.base.head import DType, Head, Site, TorchLayer, last_kernel
 from ape_jax.config.components import HeadSpec
 from ape_jax.nn.layers import Dense
 

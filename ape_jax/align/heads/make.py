@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ape_jax.align.heads.head import DType, Head, Site
+from ape_jax.align.heads.base.head import DType, Head, Site
 from ape_jax.align.heads.on_pooled import OnPooledText
 from ape_jax.align.heads.summed import Summed
 from ape_jax.config.components import HEADS, HeadSpec, text_parts

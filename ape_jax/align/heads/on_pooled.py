@@ -5,8 +5,8 @@ from __future__ import annotations
 import flax.linen as nn
 from jaxtyping import Array, Float, PyTree
 
-from ape_jax.align.heads.head import Head, Mix, TorchLayer
-from ape_jax.align.heads.text_input import TextInput
+from ape_jax.align.heads.base.head import Head, Mix, TorchLayer
+from ape_jax.align.heads.base.text_input import TextInput
 from ape_jax.towers.tower import TowerConfig
 
 

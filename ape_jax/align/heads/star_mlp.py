@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.head import DType, Head, Site, TorchLayer, last_kernel
-from ape_jax.align.heads.keys import EXPANSION
+from ape_jax.align.heads.base.head import DType, Head, Site, TorchLayer, last_kernel
+from ape_jax.align.heads.base.keys import EXPANSION
 from ape_jax.config.components import HeadSpec
 from ape_jax.nn.layers import Dense, LayerNorm
 

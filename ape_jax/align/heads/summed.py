@@ -8,8 +8,8 @@ import operator
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.head import Head
-from ape_jax.align.heads.text_input import TextInput
+from ape_jax.align.heads.base.head import Head
+from ape_jax.align.heads.base.text_input import TextInput
 
 
 class Summed(Head):

@@ -9,10 +9,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.head import DType, Head, Site, TorchLayer, last_kernel
-from ape_jax.align.heads.hidden import hidden_layers
-from ape_jax.align.heads.keys import ACTIVATION, DEPTH, DROPOUT, WIDTH
-from ape_jax.align.heads.text_input import TextInput
+from ape_jax.align.heads.base.head import DType, Head, Site, TorchLayer, last_kernel
+from ape_jax.align.heads.base.hidden import hidden_layers
+from ape_jax.align.heads.base.keys import ACTIVATION, DEPTH, DROPOUT, WIDTH
+from ape_jax.align.heads.base.text_input import TextInput
 from ape_jax.config.components import HeadSpec
 from ape_jax.nn.layers import Dense
 from ape_jax.towers.tower import TowerConfig

@@ -18,7 +18,7 @@ import flax.traverse_util
 import numpy as np
 from jaxtyping import PyTree
 
-from ape_jax.align.heads import batch_norm
+from ape_jax.align.heads.base import batch_norm
 from ape_jax.config.tune import Tune
 from ape_jax.errors import UserError
 from ape_jax.towers.registry import FAMILIES

@@ -65,9 +65,7 @@ def open_builder() -> DatasetBuilder:
 
 def prepare() -> Path:
     """Builds the data set unless it exists; returns the TFDS data directory."""
-    return cache.make_once(
-        cache.cache_dir() / "icons", _build, lambda path: manifest.matches(path, _FORMAT)
-    )
+    return cache.make_once("icons", _build, lambda path: manifest.matches(path, _FORMAT))
 
 
 def _build(work: Path) -> None:

@@ -63,7 +63,7 @@ def read_model(data: bytes) -> tuple[Header, dict[str, np.ndarray]]:
     return Header(**dict(zip(_SIZES, sizes, strict=True)), eps=eps), tensors
 
 
-def decode(blocks: np.ndarray) -> np.ndarray:
+def decode(blocks: np.ndarray | memoryview) -> np.ndarray:
     """Widens Q4_0 blocks: uint8 [n * 18] -> float32 [n * 32]."""
     records = np.frombuffer(blocks, dtype=_BLOCK_DTYPE)
     out = np.empty((len(records), 2, BLOCK // 2), np.float32)

@@ -67,7 +67,8 @@ class TextEmbed(nn.Module):
 
         def table(name: str, rows: int) -> Array:
             init = nn.initializers.normal(0.02)
-            return self.param(name, init, (rows, config.width), self.param_dtype)
+            # Parameters that were just read lie on the host.
+            return jnp.asarray(self.param(name, init, (rows, config.width), self.param_dtype))
 
         # Gathered before the cast: the table may be 250,000 rows.
         x = jnp.take(table("token", config.vocab_size), ids, axis=0).astype(jnp.float32)

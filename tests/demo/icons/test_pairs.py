@@ -110,7 +110,7 @@ def test_two_builds_are_the_same_bytes(icon_package, small_icons, tmp_path):
 
 
 def test_prepared_icons_are_not_made_again(small_icons, monkeypatch):
-    monkeypatch.setattr(icons, "_build", None)
+    monkeypatch.setattr(icons, "_build", lambda work: pytest.fail("they are made again"))
     assert icons.prepare() == small_icons / "icons"
 
 

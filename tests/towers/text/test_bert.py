@@ -177,6 +177,7 @@ def test_a_config_that_is_not_supported_is_a_user_error(key, value):
         towers.build({"model_type": "bert", **SIZES, key: value})
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "options", [{"max_length": 25}, {"max_length": 0}, {"image_size": 64}, {"prefix": 3}], ids=str
 )

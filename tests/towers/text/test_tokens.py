@@ -224,6 +224,7 @@ def test_an_unsupported_pooling_warns(tmp_path):
         assert token_files.default_pooling(tmp_path, "mean") == "mean"
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("texts", "match"),
     [

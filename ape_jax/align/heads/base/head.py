@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ape_jax.align.heads.text_input import TextInput
+from ape_jax.align.heads.base.text_input import TextInput
 from ape_jax.errors import UserError
 from ape_jax.towers.tower import TowerConfig
 

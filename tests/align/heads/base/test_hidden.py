@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ape_jax.align.heads.hidden import Hidden, gelu
+from ape_jax.align.heads.base.hidden import Hidden, gelu
 from ape_jax.nn.matmul import product
 
 TORCH = {
