@@ -11,17 +11,15 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Integer
 
-from ape_jax.data.labelled import LabelledImage
-from ape_jax.data.pairs import Pair
 from ape_jax.data.sampling import Order, check_batch, generator, positions
 from ape_jax.errors import UserError
 from ape_jax.images.augment import Augment
-from ape_jax.images.decode import ImageError, load_image
+from ape_jax.images.decode import ImageError, ImageRef, load_image
 from ape_jax.images.transforms import ImageTransform
 
 OnError = Literal["error", "skip"]
@@ -61,11 +59,21 @@ class Skipped:
         return f"Skipped({len(self)} images: {'; '.join(self.reasons[:3])})"
 
 
+@runtime_checkable
+class WithImage(Protocol):
+    """A record with an image: a `Pair`, a `LabelledImage`, an item of an index."""
+
+    @property
+    def image(self) -> ImageRef:
+        """Where the image is."""
+        ...
+
+
 @dataclasses.dataclass
 class _Prepare:
     """Decodes and transforms single records, for both loaders and all their threads."""
 
-    pairs: Sequence[Pair] | Sequence[LabelledImage]
+    pairs: Sequence[WithImage]
     transform: ImageTransform
     augment: Augment | None
     on_error: OnError
@@ -94,7 +102,7 @@ class _Prepare:
 
 
 def train_batches(
-    pairs: Sequence[Pair],
+    pairs: Sequence[WithImage],
     *,
     transform: ImageTransform,
     augment: Augment | None,
@@ -179,7 +187,7 @@ def _first_readable(prepare: _Prepare, index: int) -> tuple[int, np.ndarray]:
 
 
 def image_batches(
-    pairs: Sequence[Pair] | Sequence[LabelledImage],
+    pairs: Sequence[WithImage],
     *,
     transform: ImageTransform,
     augment: Augment | None = None,

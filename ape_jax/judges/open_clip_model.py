@@ -162,7 +162,7 @@ class OpenClipModel(torch.nn.Module):
     def forward(
         self,
         image: Float[torch.Tensor, "b 3 s s"] | None = None,
-        text: Int[torch.Tensor, "b t"] | None = None,
+        text: Int[torch.Tensor, "c t"] | None = None,
     ) -> dict[str, Any] | tuple[Any, ...]:
         """Embeddings (None for a side that is not given), scale, and bias where there is one."""
         out = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -63,7 +63,7 @@ class Aligner:
         scale, bias = aligned.model.logit_scale(aligned.trainable, aligned.frozen)
         self.scale, self.bias = float(scale), None if bias is None else float(bias)
 
-    def encode_image(self, images: Sequence[Any]) -> Float[np.ndarray, "n e"]:
+    def encode_image(self, images: Sequence[Any] | np.ndarray) -> Float[np.ndarray, "n e"]:
         """Unit-length embeddings of images.
 
         Args:
@@ -84,7 +84,9 @@ class Aligner:
             batches = self._image_batches(images)
         return self.encode_batches("image", batches, len(images))
 
-    def encode_text(self, texts: Sequence[str]) -> Float[np.ndarray, "n e"]:
+    def encode_text(
+        self, texts: Sequence[str] | Sequence[np.ndarray] | np.ndarray
+    ) -> Float[np.ndarray, "n e"]:
         """Unit-length embeddings of texts; longer ones than the tower takes are cut.
 
         Args:
@@ -103,10 +105,12 @@ class Aligner:
                 tokens = tokens.with_padded_length()
             batches = embed.token_batches(tokens, self.rows, self._embedder.groups)
             return self.encode_batches("text", batches, len(texts))
-        if bad := [t for t in texts if not isinstance(t, str)]:
-            raise UserError(f"encode_text: expected strings, found {type(bad[0]).__name__}")
+        strings = [text for text in texts if isinstance(text, str)]
+        if len(strings) < len(texts):
+            bad = next(text for text in texts if not isinstance(text, str))
+            raise UserError(f"encode_text: expected strings, found {type(bad).__name__}")
         return self.encode_batches(
-            "text", embed.text_batches(self.prepare, texts, self.rows), len(texts)
+            "text", embed.text_batches(self.prepare, strings, self.rows), len(strings)
         )
 
     def encode_batches(
@@ -204,7 +208,7 @@ class Aligner:
             yield {"image": np.stack(batch)}, np.arange(start, start + len(chosen))
 
 
-def _sequence(items: Sequence[Any], what: str) -> list[Any]:
+def _sequence(items: Collection[Any], what: str) -> list[Any]:
     """A list; a lone string or nothing is a mistake that would give a wrong answer quietly."""
     if isinstance(items, str | bytes) or not hasattr(items, "__len__"):
         raise UserError(f"{what}: expected a list, found one {type(items).__name__}; write [x]")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 RETRIEVAL = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10", "median_rank_t2i")
 
 
-def retrieval_table(summary: Mapping[str, float]) -> str:
+def retrieval_table(summary: Mapping[str, Any]) -> str:
     """Makes a table with one row per evaluation set: recalls in percent, and the median rank.
 
     Args:

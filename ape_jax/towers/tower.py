@@ -237,7 +237,7 @@ class Tower:
             params = take_blocks(params, 0, depth - start)
         module = _with_depth(self.module, depth - start)
         run = partial(_blocks_and_finish, final=final, pooling=pooling)
-        return nn.apply(run, module)({"params": params}, tokens, mask)
+        return nn.apply(run, module)({"params": params}, jnp.asarray(tokens), jnp.asarray(mask))
 
     def resolve(self, layer: int, pooling: str | None) -> tuple[int, bool, str]:
         """What `apply` makes of a layer and a pooling.

@@ -69,6 +69,7 @@ def test_a_frozen_tower_knows_what_it_knew_and_a_trained_one_does_not(tiny_confi
     assert {side for side, _ in moved} == {"text"} and min(moved.values()) > 0
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_too_few_pairs_are_one_sentence():
     class Pair:
         image, captions = b"", ("a",)

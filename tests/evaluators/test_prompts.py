@@ -40,6 +40,7 @@ def test_a_list_of_templates_is_taken_as_it_is():
     "templates, message",
     [([], "templates: the list is empty"), (["{}", "cat"], "item 2: .*0 times"), ([3], "0 times")],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_a_wrong_list_is_one_sentence(templates, message):
     with pytest.raises(UserError, match=message):
         prompts.resolve_templates(templates)

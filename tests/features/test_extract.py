@@ -165,11 +165,10 @@ def test_need_is_what_the_records_take(frozen, pairs, place):
 def test_loading_takes_little_more_memory_than_the_features(place):
     import tracemalloc
 
-    @dataclasses.dataclass
-    class Wide:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Wide(jobs.CaptionJob):
         fingerprint = Fingerprint(kind="captions", tower="t", pairs="p", parts={})
-        what, unit, count, per_item, per_shard = "wide", "captions", 64, 1, 8
-        width, dtype = 2048, F32
+        count, per_shard, width = 64, 8, 2048
 
         def need(self, blocks):
             return 0
@@ -177,9 +176,10 @@ def test_loading_takes_little_more_memory_than_the_features(place):
         def encode(self, block, report):
             return [np.full((50, 2048), i, np.float32) for i in block]
 
-    extract.fill(Wide(), place)
+    job = Wide(what="wide", texts=(), spec="p", frozen=None, dtype=F32)
+    extract.fill(job, place)
     tracemalloc.start()
-    tokens = extract.captions(Wide(), place)
+    tokens = extract.captions(job, place)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert tokens.flat[-1, 0] == 63 and len(tokens) == 64

@@ -154,6 +154,7 @@ def test_the_module_says_type_and_workers_get_no_model(model):
         (lambda m: m.tokenizer([3]), "int"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_tensors_are_one_sentence(model, call, words):
     with pytest.raises(UserError, match=words):
         call(model)

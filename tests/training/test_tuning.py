@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -116,7 +117,8 @@ def test_killed_and_resumed_ends_with_the_same_bits_and_loads(
     towers = build.load_towers(config)
     fresh = build.make_model(config, towers)
     trainable, frozen = fresh.init(config.seed, towers.params)
-    batch = towers.text.prepare([record["captions"][0] for record in records])
+    prepared = towers.text.prepare([record["captions"][0] for record in records])
+    batch = jax.tree.map(jnp.asarray, prepared)
     before = fresh.align_texts(trainable, frozen, fresh.text_features(frozen, batch))
     assert np.abs(ztxt - before).max() > 0.01
 

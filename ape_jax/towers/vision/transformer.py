@@ -77,7 +77,8 @@ class Embed(nn.Module):
         normal = nn.initializers.normal(0.02)
 
         def param(name: str, shape: tuple[int, ...]) -> Array:
-            return self.param(name, normal, shape, self.param_dtype).astype(jnp.float32)
+            # Parameters that were just read lie on the host.
+            return jnp.asarray(self.param(name, normal, shape, self.param_dtype), jnp.float32)
 
         # A convolution whose stride is its size is a matrix product over cut patches.
         kernel = param("kernel", (size, size, 3, width)).reshape(-1, width)

@@ -1,7 +1,6 @@
 """Features on the device give the batches, and the bits, that streaming from the host gives."""
 
-import dataclasses
-
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -9,14 +8,16 @@ import numpy as np
 import optax
 import pytest
 
-from ape_jax import config as config_lib
 from ape_jax.align import heads
 from ape_jax.align.latent import Latent
 from ape_jax.align.model import Model, Side
+from ape_jax.config import Config
+from ape_jax.data.pairs import Pair
 from ape_jax.features.dataset import Captions, Dataset
 from ape_jax.features.ragged import RaggedTokens
+from ape_jax.images.decode import ImageRef
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.towers.tower import TowerConfig
+from ape_jax.towers.tower import Tower, TowerConfig
 from ape_jax.training.input.device_feed import DeviceFeed
 from ape_jax.training.input.host_feed import HostFeed
 from ape_jax.training.step import init_state, make_run, make_step
@@ -31,7 +32,7 @@ def make_dataset(n=50, views=3, longest=9, dtype=ml_dtypes.bfloat16):
     lengths = rng.integers(1, longest + 1, n)
     flat = rng.normal(size=(lengths.sum(), WIDTH)).astype(dtype)
     return Dataset(
-        pairs=range(n),
+        pairs=[Pair(ImageRef("", ""), (), str(i)) for i in range(n)],
         captions=Captions(
             tuple(map(str, range(n))), rows, np.concatenate([[0], np.cumsum(counts)])
         ),
@@ -40,34 +41,21 @@ def make_dataset(n=50, views=3, longest=9, dtype=ml_dtypes.bfloat16):
     )
 
 
-@dataclasses.dataclass
-class FakeTower:
-    """No tower is ever run on features; its text side only names a preparation."""
-
-    config: TowerConfig
-    params: dict = dataclasses.field(default_factory=dict)
-    prepare: object = print
-
-
 def tower(kind):
+    """No tower is ever run on features; its text side only names a preparation."""
+    sizes = {"width": WIDTH, "depth": 1, "heads": 1, "mlp_width": WIDTH}
     config = TowerConfig(
-        kind=kind,
-        family="none",
-        width=WIDTH,
-        depth=1,
-        heads=1,
-        mlp_width=WIDTH,
-        pooling="mean",
-        activation="gelu",
-        norm_eps=1e-6,
+        kind=kind, family="none", **sizes, pooling="mean", activation="gelu", norm_eps=1e-6
     )
-    return FakeTower(config)
+    return Tower(
+        kind=kind, module=nn.Module(), config=config, prepare=print, spec="none", digest="none"
+    )
 
 
 def feeds(dataset, mesh, *, batch=16, seed=3, calls=0, positives=1, micro_batches=1):
-    config = config_lib.default()
-    config.loss.positives, config.train.micro_batch = positives, batch // micro_batches
-    config.train.batch, config.seed, config.train.steps_per_call = batch, seed, calls
+    train = {"batch": batch, "micro_batch": batch // micro_batches, "steps_per_call": calls}
+    changes = {"seed": seed, "loss.positives": positives}
+    config = Config().replace(changes | {f"train.{key}": value for key, value in train.items()})
     host = HostFeed(dataset, tower("image"), tower("text"), config, mesh)
     return host, DeviceFeed(dataset, host.sampler, host.block_steps, mesh)
 

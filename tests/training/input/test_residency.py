@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ape_jax.data.pairs import Pair
 from ape_jax.errors import UserError
 from ape_jax.features.dataset import Captions, Dataset
 from ape_jax.features.ragged import RaggedTokens
+from ape_jax.images.decode import ImageRef
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.training.input import residency
 
@@ -16,7 +18,8 @@ def make_dataset(n=50, width=16):
     each = np.arange(n + 1)
     captions = Captions(tuple(map(str, range(n))), each[:-1], each)
     tokens = RaggedTokens(np.zeros((n, width), np.float32), each)
-    return Dataset(range(n), captions, np.zeros((n, 3, width), np.float32), tokens)
+    pairs = [Pair(ImageRef("", ""), (), str(i)) for i in range(n)]
+    return Dataset(pairs, captions, np.zeros((n, 3, width), np.float32), tokens)
 
 
 def test_device_that_does_not_fit_names_the_sizes(monkeypatch):
