@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, SupportsInt
 
 import jax
 import jax.numpy as jnp
@@ -53,10 +53,9 @@ def xla_only() -> Iterator[None]:
         _xla_only.reset(token)
 
 
-def _plug_in_for(n: Any, k: Any, m: Any) -> PlugIn | None:
-    # Sizes are integers, or symbols of `jax.export`, which a plug-in could not compare: then
-    # `_xla_only` is set, and comes first.
-    if _plug_in is None or _xla_only.get() or not _plug_in.takes(n, k, m):
+def _plug_in_for(n: SupportsInt, k: SupportsInt, m: SupportsInt) -> PlugIn | None:
+    # `_xla_only` comes first: sizes may then be symbols, which are no numbers.
+    if _plug_in is None or _xla_only.get() or not _plug_in.takes(int(n), int(k), int(m)):
         return None
     return _plug_in
 
