@@ -10,6 +10,7 @@ a resize is two small matrices.
 from __future__ import annotations
 
 import functools
+from typing import SupportsInt
 
 import jax
 import jax.numpy as jnp
@@ -89,8 +90,10 @@ def resize_positions(
     return jnp.concatenate([rest, square.reshape(grid[0] * grid[1], -1)])
 
 
-def relative_buckets(length: int) -> Int32[Array, "t t"]:
+def relative_buckets(length: SupportsInt) -> Int32[Array, "t t"]:
     """The bucket of key s seen from query t (T5, arXiv 1910.10683, section 2.1).
+
+    The length is an integer, or a symbol of `jax.export`.
 
     Half of the buckets is for keys before the query, half for those after it; in each, the nearer
     half is exact and the rest grows with the logarithm of the distance, up to 128. From there on it
