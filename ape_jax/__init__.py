@@ -24,6 +24,7 @@ _ROOMS = (
     "judges",
     "nn",
     "parallel",
+    "recipes",
     "runs",
     "search",
     "storage",

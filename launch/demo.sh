@@ -12,7 +12,7 @@ say "fetching towers and pairs (kept in ${APE_JAX_CACHE:-\$HOME/.cache/ape_jax})
 python -m ape_jax.demo --only vit_s14 --only minilm --only emoji
 
 say "aligning a ViT-S/14 with MiniLM on emoji, three seeds, beside four baselines"
-python -m ape_jax.study --config configs/demo.py --workdir "$workdir"
+python -m ape_jax.study --config demo --workdir "$workdir"
 
 say "using the result from Python"
 python launch/demo_search.py "$workdir/ape/seed0"

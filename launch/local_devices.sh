@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A command on N fake devices of this machine's processor.
 # Usage: launch/local_devices.sh [--dry-run] N COMMAND...
-#   launch/local_devices.sh 8 python -m ape_jax.main --config configs/demo.py --workdir DIR
+#   launch/local_devices.sh 8 python -m ape_jax.main --config demo --workdir DIR
 set -euo pipefail
 
 fail() { echo "error: $*" >&2; exit 2; }

@@ -2,7 +2,7 @@
 # A command as P processes of D fake devices each, which talk to each other over the loopback: what
 # several hosts do, on one machine. The first process that fails ends the others.
 # Usage: launch/local_processes.sh [--dry-run] P D COMMAND...
-#   launch/local_processes.sh 2 4 python -m ape_jax.main --config configs/demo.py --workdir DIR
+#   launch/local_processes.sh 2 4 python -m ape_jax.main --config demo --workdir DIR
 set -euo pipefail
 
 fail() { echo "error: $*" >&2; exit 2; }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A command on GPU nodes under Slurm: one task a node, which takes all of its GPUs.
 # Usage: launch/slurm.sh [--dry-run] [-N NODES] [-g GPUS_A_NODE] [-t TIME] [-p PARTITION] COMMAND...
-#   launch/slurm.sh -N 4 -g 8 -t 12:00:00 python -m ape_jax.main --config configs/clip.py:... --workdir DIR
+#   launch/slurm.sh -N 4 -g 8 -t 12:00:00 python -m ape_jax.main --config clip:... --workdir DIR
 # The work directory must be on storage that all nodes see. Before its time is up the job is asked to
 # end: it writes a checkpoint, and is queued again by Slurm where that is allowed.
 set -euo pipefail

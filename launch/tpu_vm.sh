@@ -3,7 +3,7 @@
 # this repository, sets it up, runs the command on all workers and fetches the work directory.
 # Usage: launch/tpu_vm.sh [--dry-run] [--delete] -n NAME -z ZONE -a TYPE [-v IMAGE] -w WORKDIR -- COMMAND...
 #   launch/tpu_vm.sh -n mine -z us-central2-b -a v4-32 -w runs/ape -- \
-#     python -m ape_jax.main --config configs/ape.py:... --workdir runs/ape
+#     python -m ape_jax.main --config ape:... --workdir runs/ape
 # Needs gcloud, logged in. --delete gives the slice back at the end, also after a failure.
 # To know beforehand whether a run fits: python -m ape_jax.plan.
 set -euo pipefail

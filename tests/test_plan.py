@@ -35,7 +35,7 @@ def plan(tiny, environment):
     """Runs the command on a small APE, and gives exit code, standard output and the last line."""
 
     def run(*flags, env=environment):
-        config = f"configs/ape.py:image={tiny / 'image'},text={tiny / 'text'},pairs=none.jsonl"
+        config = f"ape:image={tiny / 'image'},text={tiny / 'text'},pairs=none.jsonl"
         command = [sys.executable, "-m", "ape_jax.plan", "--config", config, "--longest=8", *flags]
         done = subprocess.run(
             command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False

@@ -1,4 +1,4 @@
-"""Building blocks of the recipes in `configs/`: arguments, demo pairs and the short `runlocal`."""
+"""Building blocks of `ape_jax/recipes/`: arguments, demo pairs and the short `runlocal`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def start(
     `runlocal`.
 
     Args:
-      arg: the text after the colon of `--config FILE.py:`.
+      arg: the text after the colon of `--config NAME:`.
       **defaults: defaults that differ from the usual ones, and those of arguments that only this
         recipe takes.
 

@@ -36,7 +36,7 @@ _ONE_VIEW = {
     "augment.randaugment": (),
 }
 
-# As `configs/few_pairs.py`.
+# As the recipe `few_pairs`.
 _FEW_PAIRS = {
     "start.method": "cca",
     "closed.l2": 1.0,

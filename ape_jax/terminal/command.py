@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import pathlib
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
 
 import jax
-import ml_collections
 from absl import app, flags, logging
 
 from ape_jax import config as config_lib
+from ape_jax import recipes
 from ape_jax.config import Config
 from ape_jax.errors import Preempted, UserError
 from ape_jax.parallel import hosts
@@ -22,7 +20,9 @@ from ape_jax.storage import cache_folder
 
 C = TypeVar("C", bound=Config)
 
-_CONFIG = flags.DEFINE_string("config", "", "FILE.py[:ARG]; --config.key=value sets one key.")
+_CONFIG = flags.DEFINE_string(
+    "config", "", "RECIPE[:ARGS] or FILE.py[:ARGS]; --config.key=value sets one key."
+)
 _WORKDIR = flags.DEFINE_string(
     "workdir", "", "Directory of the run; the same one again resumes it."
 )
@@ -124,41 +124,22 @@ def workdir(otherwise: str = "") -> str:
 
 
 def load_config(kind: type[C] = Config) -> C:
-    """The checked config of `--config FILE.py[:ARG]` with the command line's overrides applied.
+    """The checked config of `--config NAME[:ARG]` with the command line's overrides applied.
 
     Args:
       kind: the class of config that the command takes.
 
     Raises:
-      UserError: for a file that is missing or does not give a config, or a wrong key or value.
+      UserError: for a recipe or file that is missing or fails, or a wrong key or value.
     """
     spec = _CONFIG.value
     if not spec:
-        raise UserError("--config: expected a config file such as configs/ape.py, found none")
-    path, _, arg = spec.partition(":")
-    config = _run_file(pathlib.Path(path), arg)
+        raise UserError(
+            "--config: expected a recipe such as few_pairs or a config file, found none"
+        )
+    config = recipes.read(spec)
     config_lib.override(config, _overrides, kind)
     return config_lib.resolve(config, kind)
-
-
-def _run_file(path: pathlib.Path, arg: str) -> ml_collections.ConfigDict:
-    if path.suffix != ".py" or not path.is_file():
-        raise UserError(f"--config: expected a Python config file, found no such file as {path}")
-    spec = importlib.util.spec_from_file_location("ape_jax_config", path)
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        config = module.get_config(arg)
-    except UserError:
-        raise
-    except Exception as error:  # The file is the user's code: any error in it is theirs to mend.
-        reason = " ".join(str(error).split()) or "no reason given"
-        raise UserError(f"--config: {path} failed with {type(error).__name__}: {reason}") from error
-    if isinstance(config, Config):  # Checked already, as one that is read back from a run is.
-        return ml_collections.ConfigDict(config_lib.unflatten(config_lib.flatten(config)))
-    if not isinstance(config, ml_collections.ConfigDict):
-        raise UserError(f"--config: get_config in {path} must return an ml_collections.ConfigDict")
-    return config
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

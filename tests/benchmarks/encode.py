@@ -44,7 +44,7 @@ from ape_jax.parallel import mesh as mesh_lib
 
 THREADS = 2
 ACCURATE = 3e-3
-LAYER = 9  # What configs/demo.py reads.
+LAYER = 9  # What the recipe `demo` reads.
 
 
 @dataclasses.dataclass

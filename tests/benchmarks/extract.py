@@ -124,7 +124,7 @@ def figures(
 
 
 def image_job(args: argparse.Namespace, pairs: Pairs) -> jobs.ImageJob:
-    """Clean views through the demo's ViT, layer and pooling as in configs/demo.py."""
+    """Clean views through the demo's ViT, layer and pooling as in the recipe `demo`."""
     frozen = reader("demo:vit_s14", "image", args, layer=9, pooling="cls+mean")
     return jobs.ImageJob(what="images", pairs=pairs, frozen=frozen, dtype=BF16)
 

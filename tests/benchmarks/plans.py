@@ -8,7 +8,6 @@ Needs the TPU compiler (requirements-tpu.txt) and no TPU. Only the training step
 from __future__ import annotations
 
 import json
-import runpy
 import sys
 import time
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from absl import app, flags
 
 from ape_jax import config as config_lib
+from ape_jax import recipes
 from ape_jax.errors import UserError
 from ape_jax.planner import estimate, targets
 from ape_jax.planner.shapes import Captions
@@ -31,13 +31,13 @@ VECTORS = "image=features:1024,text=features:1024,pairs=features:x.npz"
 # name: (recipe, its argument, keys that are set, tokens of a caption, slices)
 CASES: dict[str, tuple[str, str, dict[str, Any], Captions, tuple[str, ...]]] = {
     **{
-        name: (f"configs/{name}.py", "paper,pairs=x", {}, Captions(mean=13, longest=64), where)
+        name: (name, "paper,pairs=x", {}, Captions(mean=13, longest=64), where)
         for name in ("ape", "lit")
         for where in (EIGHT + MANY,)
     },
     **{
         f"pooled {batch:,}": (
-            "configs/ape.py",
+            "ape",
             f"{VECTORS},batch={batch}",
             {"text.head.name": "pooled_mlp", "text.head.width": 4096},
             Captions(mean=1, longest=1),
@@ -47,7 +47,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any], Captions, tuple[str, ...]]] = {
     },
     **{
         f"tokens {batch:,}": (
-            "configs/ape.py",
+            "ape",
             "paper,pairs=x",
             {"train.batch": batch, "train.micro_batch": micro},
             Captions(mean=13, longest=64),
@@ -58,19 +58,19 @@ CASES: dict[str, tuple[str, str, dict[str, Any], Captions, tuple[str, ...]]] = {
 }
 
 
-def _config(path: str, arg: str, settings: dict[str, Any]) -> config_lib.Config:
-    config = runpy.run_path(path)["get_config"](arg)
+def _config(recipe: str, arg: str, settings: dict[str, Any]) -> config_lib.Config:
+    config = recipes.read(f"{recipe}:{arg}")
     config_lib.override(config, {key: str(value) for key, value in settings.items()})
     return config_lib.resolve(config)
 
 
 def plan(name: str, where: str) -> dict[str, Any]:
     """One row: what a step of the case costs on a slice."""
-    path, arg, settings, captions, _ = CASES[name]
+    recipe, arg, settings, captions, _ = CASES[name]
     started, slice_ = time.monotonic(), targets.parse(where)
     row: dict[str, Any] = {"case": name, "slice": where, "chips": slice_.chips}
     try:
-        config = _config(path, arg, settings)
+        config = _config(recipe, arg, settings)
         made = estimate.assemble(config, slice_)
         cost = estimate.training(config, slice_, captions, made)
     except UserError as error:

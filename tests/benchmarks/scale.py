@@ -2,10 +2,10 @@
 
     python tests/benchmarks/scale.py [--sizes 1024,10240,0] [--epochs 20] [--out FILE] [--keep DIR]
 
-For each size a child process encodes `configs/icons.py:n=SIZE` into an empty cache
+For each size a child process encodes `icons:n=SIZE` into an empty cache
 (`python -m ape_jax.extract`), and another trains on it (`python -m ape_jax.main`), forbidden to
 encode; 0 is all pairs. With `--keep`, features of all pairs stay in DIR/all/features, where
-`configs/study.py:icons` finds them. Prints a Markdown table and one JSON line:
+`study:icons` finds them. Prints a Markdown table and one JSON line:
 
 * seconds of each, whole processes from start to end, by the clock and of processor time; those of
   encoding images and captions alone, and of the training loop alone, by the clock;
@@ -96,7 +96,7 @@ def run(command: str, size: int, epochs: int, folder: pathlib.Path, *more: str) 
     """Seconds and peak resident memory of one command in a process of its own."""
     arguments = [
         *(sys.executable, "-m", f"ape_jax.{command}"),
-        f"--config={ROOT}/configs/icons.py:epochs={epochs}" + (f",n={size}" if size else ""),
+        f"--config=icons:epochs={epochs}" + (f",n={size}" if size else ""),
         f"--workdir={folder / command}",
         f"--config.cache.dir={folder / 'features'}",
         "--config.data.eval={}",

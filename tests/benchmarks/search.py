@@ -3,7 +3,7 @@
     python tests/benchmarks/search.py --bench icons --size 16384 [--lrs 1e-3,3e-3]
         [--temperatures 1,5] [--methods a,b] [--seeds 1] --workdir DIR [--config.KEY=VALUE ...]
 
-runs `configs/study.py:BENCH,validation` with each learning rate and each factor on the learning
+runs `study:BENCH,validation` with each learning rate and each factor on the learning
 rate of the temperature, and prints a Markdown table of R@10 (mean of both directions and of the
 sets), one JSON line, and the winners as `study.lrs` and `study.set` take them. What DIR holds
 already is not run again. Of `--bench tuned` only the rates are searched: its rows have factors of
@@ -16,19 +16,16 @@ import argparse
 import itertools
 import json
 import pathlib
-import sys
 
 import numpy as np
 
 from ape_jax import config as config_lib
+from ape_jax import recipes
 from ape_jax.studies import study
 from ape_jax.studies import tables as study_tables
 from ape_jax.studies.config import StudyConfig
 from ape_jax.studies.methods import METHODS
 from ape_jax.terminal import tables as report
-
-ROOT = pathlib.Path(__file__).parent.parent.parent
-sys.path.insert(0, str(ROOT))
 
 Point = tuple[float, float]  # Learning rate, factor of the temperature's.
 
@@ -60,9 +57,7 @@ def main() -> None:
 
 def measure(flags: argparse.Namespace, overrides: list[str], point: Point) -> dict[str, float]:
     """R@10 of each method at one point."""
-    from configs import study as study_config
-
-    config = study_config.get_config(",".join(filter(None, (flags.bench, "validation"))))
+    config = recipes.read("study:" + ",".join(filter(None, (flags.bench, "validation"))))
     runs = (m for m in config.study.methods if METHODS[m].overrides is not None)
     trained = [m for m in runs if METHODS[m].seeded]
     chosen = flags.methods.split(",") if flags.methods else trained

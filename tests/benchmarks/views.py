@@ -3,7 +3,7 @@
     python tests/benchmarks/views.py [--validation] [--views 1,4,10,30,0] [--seeds 3]
         [--workdir DIR] [--config.KEY=VALUE ...]
 
-trains `configs/demo.py` with each number of cached views (1 is the clean image, 0 a fresh view in
+trains the recipe `demo` with each number of cached views (1 is the clean image, 0 a fresh view in
 every step) and prints a Markdown table and one JSON line; progress goes to stderr. For each:
 
 * R@10, mean of both directions, on every evaluation set: mean and standard deviation over seeds;
@@ -21,19 +21,16 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import sys
 import tempfile
 from typing import Any
 
 import numpy as np
 
 from ape_jax import config as config_lib
+from ape_jax import recipes
 from ape_jax.features.store import FeatureStore
 from ape_jax.terminal import tables as report
 from ape_jax.training import extraction, loop
-
-ROOT = pathlib.Path(__file__).parent.parent.parent
-sys.path.insert(0, str(ROOT))
 
 
 def main() -> None:
@@ -58,11 +55,9 @@ def measure(
     views: int, seeds: int, validation: bool, overrides: list[str], folder: pathlib.Path
 ) -> dict[str, Any]:
     """One number of views: extraction, and a training for each seed."""
-    from configs import demo
-
     store, recalls, train = FeatureStore(), [], []
     for seed in range(seeds):
-        config = demo.get_config("validation" if validation else "")
+        config = recipes.read("demo:validation" if validation else "demo")
         config.cache.views, config.seed = views, seed
         if views == 1:  # Encoded once and clean: there is nothing to augment.
             config.augment.crop, config.augment.flip, config.augment.randaugment = (), False, ()

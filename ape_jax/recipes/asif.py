@@ -1,4 +1,4 @@
-"""ASIF (arXiv 2210.01738): `asif.py:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
+"""ASIF (arXiv 2210.01738): `asif:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
 
 Nothing is trained: an image and a text are described by their similarities to the images and the
 texts of the pairs themselves, of which only the largest are kept, raised to a power.
@@ -8,10 +8,12 @@ pairs here; write `--config.closed.neighbours=K --config.closed.power=P` for oth
 Inferred: mean-pooled text, image features standardised, one clean view.
 """
 
+import ml_collections
+
 from ape_jax.config import recipes
 
 
-def get_config(arg=""):
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg)
     config.method = "asif"
     return recipes.finish(config, args)

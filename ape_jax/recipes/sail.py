@@ -1,4 +1,4 @@
-"""SAIL (arXiv 2412.04616): `sail.py:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
+"""SAIL (arXiv 2412.04616): `sail:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
 
 Both towers stay frozen and are encoded once; a gated MLP on each side is trained with the sigmoid
 loss. Each image has two captions, an alt text and one that a model wrote, and both are positives.
@@ -11,10 +11,12 @@ Inferred: mean-pooled text, weight decay on kernels only, image features standar
 norm, no clipping. Give each record two captions, or write `--config.loss.positives=1`.
 """
 
+import ml_collections
+
 from ape_jax.config import recipes
 
 
-def get_config(arg=""):
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg, batch=32_768, steps=70_000)
     # Given vectors are pooled already.
     config.image.pooling = "own" if args.image.startswith("features:") else "cls+mean"

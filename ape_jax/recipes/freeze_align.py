@@ -1,4 +1,4 @@
-"""Freeze-Align (arXiv 2409.19425): `freeze_align.py:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
+"""Freeze-Align (arXiv 2409.19425): `freeze_align:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
 
 Both towers stay frozen; on each side every token goes through a small projector before the mean: on
 the image side CLS and patches apart, then added, on the text side with an MLP after the mean. Every
@@ -11,10 +11,12 @@ balanced concepts, which is what they credit most and what a recipe cannot bring
 of 0.1 in the heads, the scale's bound of 100, batch and steps here, which are for fewer pairs.
 """
 
+import ml_collections
+
 from ape_jax.config import recipes
 
 
-def get_config(arg=""):
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg)
     config.image.pooling = "none"
     config.image.standardize = False

@@ -1,4 +1,4 @@
-"""Methods side by side, for `python -m ape_jax.study --config configs/study.py[:BENCH]`.
+"""Methods side by side, for `python -m ape_jax.study --config study[:BENCH]`.
 
 * no argument: frozen towers on about a thousand emoji, tested on concepts that training never saw,
   in the same drawing style and in another;
@@ -10,15 +10,17 @@
 * `icons`: heads and closed forms on 1,024 to 61 thousand icons, tested on unseen names in the
   makers' sets of the training and in unseen sets.
 
-`validation` beside them (`study.py:icons,validation`) is for choosing: the rates below come from
+`validation` beside them (`study:icons,validation`) is for choosing: the rates below come from
 `tests/benchmarks/search.py`, which says how. `--plots` draws the result.
 """
+
+import ml_collections
 
 from ape_jax import config as config_lib
 from ape_jax.config import recipes
 
 
-def get_config(arg=""):
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
     args = config_lib.parse_arg(
         arg,
         icons=False,
@@ -58,7 +60,7 @@ def get_config(arg=""):
     return config
 
 
-def _emoji(config, validation):
+def _emoji(config: ml_collections.ConfigDict, validation: bool) -> None:
     recipes.emoji(config, validation=validation, views=10)
     config.train.log_every = 30
     config.train.checkpoint_every = 90
@@ -72,7 +74,7 @@ def _emoji(config, validation):
     )
 
 
-def _tuned(config, language):
+def _tuned(config: ml_collections.ConfigDict, language: str) -> None:
     config.image.size = 42  # Nine patches: a step of both towers takes a second or two.
     config.image.dtype = config.text.dtype = "float32"  # Few processors have bf16 to train in.
     config.train.batch, config.train.steps, config.optim.warmup = 64, 60, 6
@@ -96,7 +98,7 @@ def _tuned(config, language):
     )
 
 
-def _ape(config):
+def _ape(config: ml_collections.ConfigDict) -> None:
     config.train.steps, config.train.checkpoint_every, config.optim.warmup = 300, 300, 30
     config.augment.crop, config.augment.randaugment = (0.25, 1.0), (2, 9)
     config.study.methods = (
@@ -106,7 +108,7 @@ def _ape(config):
     )
 
 
-def _in_language(config, language):
+def _in_language(config: ml_collections.ConfigDict, language: str) -> None:
     config.text.tower = "demo:me5_small"
     config.data.pairs = config.data.pairs.replace("twemoji", f"twemoji/{language}")
     config.data.eval = {
@@ -115,7 +117,7 @@ def _in_language(config, language):
     }
 
 
-def _icons(config, validation):
+def _icons(config: ml_collections.ConfigDict, validation: bool) -> None:
     recipes.icons(config, validation=validation)
     config.train.steps = 600
     config.train.log_every = config.train.checkpoint_every = 600

@@ -1,14 +1,16 @@
 """The demo: a real ViT and a real text encoder, aligned by APE on about a thousand emoji.
 
 Trained on Twemoji; tested on concepts that training never saw, in the same drawing style and in
-another (OpenMoji). `validation` is for choosing hyper-parameters: `demo.py:validation`.
+another (OpenMoji). `validation` is for choosing hyper-parameters: `demo:validation`.
 """
+
+import ml_collections
 
 from ape_jax import config as config_lib
 from ape_jax.config import recipes
 
 
-def get_config(arg=""):
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
     args = config_lib.parse_arg(arg, validation=False, runlocal=False)
     config = config_lib.default()
     recipes.emoji(config, validation=args.validation, views=4)

@@ -1,4 +1,4 @@
-"""FuseMix (arXiv 2312.10144): `fusemix.py:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
+"""FuseMix (arXiv 2312.10144): `fusemix:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
 
 Both towers stay frozen and are encoded once, pooled; a residual MLP on each side is trained on
 mixtures of neighbouring pairs.
@@ -11,10 +11,12 @@ Inferred: decay on kernels only, image features standardised, no augmentation; o
 on one side only, at most 1000; steps count batches of pairs before they are mixed.
 """
 
+import ml_collections
+
 from ape_jax.config import recipes
 
 
-def get_config(arg=""):
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg, batch=40_960, steps=61_000)
     config.embed = 512
     for side in (config.image, config.text):

@@ -1,4 +1,4 @@
-"""LilT on your own pairs: `configs/lilt.py:image=TOWER,text=TOWER,pairs=FILE[,tune=MODE]`.
+"""LilT on your own pairs: `lilt:image=TOWER,text=TOWER,pairs=FILE[,tune=MODE]`.
 
 Both towers stay where they are but for under 7 % of the parameters (Khan and Fu, "Contrastive
 Alignment of Vision to Language Through Parameter-Efficient Transfer Learning", arXiv 2303.11866).
@@ -15,10 +15,12 @@ captions of an image as negatives, weight decay on the temperature, dropout in f
 CLIP's mean and deviation for every tower. The upper bound of the scale is ours; theirs is 1000.
 """
 
+import ml_collections
+
 from ape_jax.config import recipes, tune
 
 
-def get_config(arg=""):
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg, steps=17_000, tune="adapter", views=0)
     config.image.tune = config.text.tune = args.tune
     config.image.standardize = False

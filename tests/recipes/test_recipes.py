@@ -1,6 +1,5 @@
-"""Every config file resolves, and the demo's trains on its real pairs."""
+"""Every recipe resolves and is found from anywhere, and the demo's trains on its real pairs."""
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -10,14 +9,16 @@ import sys
 import pytest
 
 from ape_jax import config as config_lib
+from ape_jax import recipes
+from ape_jax.errors import UserError
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.studies.config import StudyConfig
 from ape_jax.training import loop
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 # Those that are about pairs of their own; all others are recipes for the user's.
 STUDIES = {"demo", "icons", "study"}
-RECIPES = sorted(p for p in (ROOT / "configs").glob("*.py") if p.stem not in STUDIES)
+RECIPES = [name for name in recipes.names() if name not in STUDIES]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def features(tmp_path_factory):
     return tmp_path_factory.mktemp("features")
 
 
-# What is kept in configs/results, and the argument of configs/study.py that made it.
+# What is kept in docs/results, and the argument of the recipe `study` that made it.
 RESULTS = {
     "ape": "ape",
     "emoji": "",
@@ -36,18 +37,53 @@ RESULTS = {
 }
 
 
-def read(path, arg, kind=config_lib.Config):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return config_lib.resolve(module.get_config(arg), kind)
+def read(name, arg, kind=config_lib.Config):
+    return config_lib.resolve(recipes.read(f"{name}:{arg}"), kind)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.stem)
-def test_config_file_resolves(path):
-    arg = "" if path.stem in STUDIES else "image=demo:vit_s14,text=demo:minilm,pairs=x.jsonl"
-    config = read(path, arg)
+@pytest.mark.parametrize("name", recipes.names())
+def test_recipe_resolves(name):
+    arg = "" if name in STUDIES else "image=demo:vit_s14,text=demo:minilm,pairs=x.jsonl"
+    config = read(name, arg)
     assert config.image.tower and config.text.tower and config.data.pairs
+
+
+def test_a_recipe_is_found_from_any_directory(tmp_path):
+    """By name, and as a file: in the repository, and copied to where the user is."""
+    (tmp_path / "mine.py").write_bytes((ROOT / "configs/ape.py").read_bytes())
+    script = (
+        "from ape_jax import recipes\n"
+        f"for name in ('ape', './mine.py', {str(ROOT / 'configs/ape.py')!r}):\n"
+        "    print(recipes.read(name + ':steps=7').train.steps)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout.split() == ["7", "7", "7"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("few-pairs", ["'few-pairs'", "did you mean 'few_pairs'?", "ape, asif, clip"]),
+        ("zzz:image=x", ["'zzz'", "ape, asif, clip", ".py"]),
+        ("configs/none.py", ["no such config file as configs/none.py"]),
+        ("elsewhere/ape.py:steps=2", ["elsewhere/ape.py", "the recipe of that name is ape"]),
+        ("ape:epochs=2", ["no argument 'epochs'"]),
+        ("", ["ape, asif, clip"]),
+        ("__init__", ["'__init__'", "ape, asif, clip"]),
+    ],
+)
+def test_what_is_no_recipe_is_refused_with_what_there_is(spec, words):
+    with pytest.raises(UserError) as refused:
+        recipes.read(spec)
+    assert all(word in str(refused.value) for word in words), refused.value
 
 
 # One that trains heads and one that trains towers: the others differ by head, loss or optimizer,
@@ -55,19 +91,19 @@ def test_config_file_resolves(path):
 QUICK = {"few_pairs", "lilt"}
 
 
-def recipe(path):
-    return pytest.param(path, id=path.stem, marks=[] if path.stem in QUICK else pytest.mark.slow)
+def recipe(name):
+    return pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("path", [recipe(p) for p in RECIPES if p.stem != "asif"])
-def test_first_steps_of_a_recipe_bring_the_loss_down(path, tmp_path, features, monkeypatch):
+@pytest.mark.parametrize("name", [recipe(name) for name in RECIPES if name != "asif"])
+def test_first_steps_of_a_recipe_bring_the_loss_down(name, tmp_path, features, monkeypatch):
     """Twenty steps on real towers and pairs of the demo.
 
     On one device: eight of them, each with both towers and their optimizer, are ten gigabytes.
     """
     mesh = mesh_lib.make_mesh(1)
     monkeypatch.setattr(mesh_lib, "make_mesh", lambda devices=None, fsdp=1: mesh)
-    config = read(path, "runlocal")
+    config = read(name, "runlocal")
     config = config.replace({"cache.dir": str(features)})
     loop.train_and_evaluate(config, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -78,7 +114,7 @@ def test_first_steps_of_a_recipe_bring_the_loss_down(path, tmp_path, features, m
 
 def test_ape_takes_given_vectors():
     arg = "image=features:512,text=features:384,pairs=features:x.npz,eval=features:y.npz"
-    assert read(ROOT / "configs/ape.py", arg).cache.views == 1
+    assert read("ape", arg).cache.views == 1
 
 
 def test_demo_on_real_towers_and_pairs_is_far_above_chance(tmp_path):
@@ -96,7 +132,7 @@ def test_demo_on_real_towers_and_pairs_is_far_above_chance(tmp_path):
         "image.size": "42",
         "text.head.width": "384",
     }
-    argv = [f"--config={ROOT}/configs/demo.py:runlocal", f"--workdir={tmp_path}/run"]
+    argv = ["--config=demo:runlocal", f"--workdir={tmp_path}/run"]
     argv += [f"--config.{key}={value}" for key, value in overrides.items()]
     done = subprocess.run(
         [sys.executable, "-m", "ape_jax.study", *argv],
@@ -113,8 +149,8 @@ def test_demo_on_real_towers_and_pairs_is_far_above_chance(tmp_path):
         assert ape > factor * chance
 
 
-@pytest.mark.parametrize("bench", sorted(p.name for p in (ROOT / "configs/results").iterdir()))
+@pytest.mark.parametrize("bench", sorted(p.name for p in (ROOT / "docs/results").iterdir()))
 def test_a_kept_result_is_of_the_config_as_it_is(bench):
-    kept = json.loads((ROOT / "configs/results" / bench / "summary.json").read_text())
-    config = read(ROOT / "configs/study.py", RESULTS[bench], StudyConfig)
+    kept = json.loads((ROOT / "docs/results" / bench / "summary.json").read_text())
+    config = read("study", RESULTS[bench], StudyConfig)
     assert kept["config"] == config_lib.digest(config)

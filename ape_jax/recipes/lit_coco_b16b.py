@@ -1,6 +1,6 @@
 """LiT as big_vision trains it on COCO, the one small recipe of this kind with published figures.
 
-    python -m ape_jax.main --config configs/lit_coco_b16b.py:image=B_16.npz --workdir DIR
+    python -m ape_jax.main --config lit_coco_b16b:image=B_16.npz --workdir DIR
 
 wants a TPU or GPU, `tfds:coco_captions` prepared, and the AugReg ViT-B/16 of ImageNet-21k as a .npz
 of big_vision (`image=`). Published for 5,000 steps of 4,096 pairs: ImageNet zero-shot 20.7 %, COCO
@@ -16,10 +16,12 @@ Otherwise than there: the sentence ends in [SEP], which theirs leaves out, and R
 package's own set of operations. It has not been run here, for want of COCO and the weights.
 """
 
+import ml_collections
+
 from ape_jax.config import recipes
 
 
-def get_config(arg=""):
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(
         arg,
         text="hf:google-bert/bert-base-uncased",

@@ -1,20 +1,22 @@
-"""LiT on your own pairs: `--config configs/lit.py:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
+"""LiT on your own pairs: `--config lit:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
 
 The image tower is locked, the whole text tower and a linear map on its CLS token are trained (Zhai
 et al., "LiT: Zero-Shot Transfer with Locked-image text Tuning", arXiv 2111.07991). Published: which
 part is trained, the global softmax loss, clipping at 1, the CLS token. Learning rate, batch and
-decay are ours, for the few pairs that a user brings; `configs/lit_coco_b16b.py` has the published
+decay are ours, for the few pairs that a user brings; `lit_coco_b16b` has the published
 ones of one run.
 
-`configs/lit.py:paper,pairs=FILE` has the size of LiT's runs on public data (L16L there): ViT-L/16
+`lit:paper,pairs=FILE` has the size of LiT's runs on public data (L16L there): ViT-L/16
 locked, BERT-large trained, 16,384 pairs a step of 16 tokens each. That the gradient is made in 16
 parts is ours.
 """
 
+import ml_collections
+
 from ape_jax.config import recipes
 
 
-def get_config(arg=""):
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg, views=1, paper=False)
     config.text.tune = "full"
     config.text.head.name = "linear"

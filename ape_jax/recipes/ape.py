@@ -1,18 +1,20 @@
-"""APE on your own pairs: `--config configs/ape.py:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
+"""APE on your own pairs: `--config ape:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
 
 Both towers stay frozen; an MLP on the text tower's tokens is trained (arXiv 2210.03927). The paper
 gives the head's depth (4 to 6 layers), its size (7.5 to 22.5 % of the text tower) and the epochs;
 optimizer, learning rate, temperature and batch are ours.
 
-`configs/ape.py:paper,pairs=FILE` is a large run of it: ViT-L/16 and BERT-large, 6 layers of 4096.
+`ape:paper,pairs=FILE` is a large run of it: ViT-L/16 and BERT-large, 6 layers of 4096.
 The towers and the head's depth are the paper's; its width and the batch stand in for what the paper
 gives in shares only.
 """
 
+import ml_collections
+
 from ape_jax.config import recipes
 
 
-def get_config(arg=""):
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg, views=10, paper=False)
     config.text.head.depth = 4
     config.text.head.dropout = 0.1

@@ -1,4 +1,4 @@
-"""ShareLock (arXiv 2410.07173): `sharelock.py:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
+"""ShareLock (arXiv 2410.07173): `sharelock:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
 
 Both towers stay frozen, the image side untouched; an MLP on the last token of a language model is
 trained.
@@ -11,10 +11,12 @@ Inferred: weight decay decoupled, on kernels only; the image side is not standar
 the loss is global over a batch of 1,024.
 """
 
+import ml_collections
+
 from ape_jax.config import recipes
 
 
-def get_config(arg=""):
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg, batch=1024, steps=5000)
     config.image.standardize = False
     config.text.pooling = "last"

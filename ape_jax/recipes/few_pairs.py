@@ -1,15 +1,17 @@
 """The most from few pairs, whatever paper it comes from:
-`--config configs/few_pairs.py:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
+`--config few_pairs:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
 
 Linear maps on both sides start from a strongly regularised CCA, a token MLP beside the text's from
 zero; they are then trained contrastively, gently: few steps, a low learning rate, dropout on the
 features. Both towers stay frozen.
 """
 
+import ml_collections
+
 from ape_jax.config import recipes
 
 
-def get_config(arg=""):
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg, batch=256, steps=90, views=10)
     config.image.head.name = "linear"
     config.text.head.name = "linear+token_mlp"

@@ -1,15 +1,17 @@
 """Sixty thousand icons with their names: APE at size, on pairs that any machine with npm can have.
 
-`icons.py:n=10000` trains on a random sample. Tested on unseen names in the training's sets and on
-unseen names in unseen sets (`demo:icons:test_sets`); `icons.py:validation` is for choosing
+`icons:n=10000` trains on a random sample. Tested on unseen names in the training's sets and on
+unseen names in unseen sets (`demo:icons:test_sets`); `icons:validation` is for choosing
 hyper-parameters.
 """
+
+import ml_collections
 
 from ape_jax import config as config_lib
 from ape_jax.config import recipes
 
 
-def get_config(arg=""):
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
     args = config_lib.parse_arg(arg, n=0, epochs=20, validation=False, runlocal=False)
     config = config_lib.default()
     recipes.icons(config, validation=args.validation)

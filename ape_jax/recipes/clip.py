@@ -1,14 +1,16 @@
-"""CLIP training from two pretrained towers: `configs/clip.py:image=TOWER,text=TOWER,pairs=FILE`.
+"""CLIP training from two pretrained towers: `clip:image=TOWER,text=TOWER,pairs=FILE`.
 
 Everything is trained, each tower from where its own pretraining left it (Radford et al., arXiv
 2103.00020, trains from scratch). Published: the softmax loss over the global batch, the learned
 temperature from 0.07 with its bound of 100, linear projections. The rest is ours, for few pairs.
 """
 
+import ml_collections
+
 from ape_jax.config import recipes
 
 
-def get_config(arg=""):
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg, batch=256, embed=256)
     config.image.tune = config.text.tune = "full"
     config.image.standardize = False  # There are no fixed features to take statistics of.

@@ -1,0 +1,88 @@
+"""Experiments, one a file: `--config NAME[:ARGUMENTS]` takes one by its name.
+
+A recipe is a config file: Python with `get_config(arg="") -> ml_collections.ConfigDict`. Copy one
+to change it, and name the copy: `--config ./mine.py:ARGUMENTS`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import pathlib
+import types
+
+import ml_collections
+
+from ape_jax import config as config_lib
+from ape_jax.config import Config
+from ape_jax.errors import UserError
+
+_FOLDER = pathlib.Path(__file__).parent
+
+
+def names() -> tuple[str, ...]:
+    """The recipes of the package.
+
+    >>> "few_pairs" in names()
+    True
+    """
+    return tuple(sorted(p.stem for p in _FOLDER.glob("*.py") if p.stem != "__init__"))
+
+
+def read(spec: str, what: str = "--config") -> ml_collections.ConfigDict:
+    """The config that a recipe or a config file makes of its arguments, not yet checked.
+
+    >>> read("ape:image=features:512,text=features:384,pairs=x.npz").text.tower
+    'features:384'
+
+    Args:
+      spec: `NAME[:ARGUMENTS]` for a recipe of the package, `FILE.py[:ARGUMENTS]` for a file.
+      what: where the user wrote it, for the sentence of an error.
+
+    Raises:
+      UserError: where there is no such recipe or file, or it makes no config of the arguments.
+    """
+    name, _, arg = spec.partition(":")
+    if pathlib.Path(name).suffix == ".py":
+        module = _file(pathlib.Path(name), what)
+    elif name in names():
+        module = importlib.import_module(f"{__name__}.{name}")
+    else:
+        close = difflib.get_close_matches(name.replace("-", "_"), names(), n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}? There are" if close else "there are"
+        raise UserError(
+            f"{what}: no recipe is called {name!r}; {hint} {', '.join(names())}; "
+            "a file of your own ends in .py"
+        )
+    try:
+        config = module.get_config(arg)
+    except UserError:
+        raise
+    except Exception as error:
+        raise _failed(name, what, error) from error
+    if isinstance(config, Config):  # Checked already, as one that is read back from a run is.
+        return ml_collections.ConfigDict(config_lib.unflatten(config_lib.flatten(config)))
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(f"{what}: get_config in {name} must return an ml_collections.ConfigDict")
+    return config
+
+
+def _file(path: pathlib.Path, what: str) -> types.ModuleType:
+    if not path.is_file():
+        known = f"; the recipe of that name is {path.stem}" if path.stem in names() else ""
+        raise UserError(f"{what}: found no such config file as {path}{known}")
+    spec = importlib.util.spec_from_file_location("ape_jax_config", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:
+        raise _failed(str(path), what, error) from error
+    return module
+
+
+def _failed(name: str, what: str, error: Exception) -> UserError:
+    """The file is the user's code: any error in it is theirs to mend."""
+    reason = " ".join(str(error).split()) or "no reason given"
+    return UserError(f"{what}: {name} failed with {type(error).__name__}: {reason}")
