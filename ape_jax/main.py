@@ -1,41 +1,22 @@
-"""Trains, evaluates and checkpoints: `python -m ape_jax.main --config C --workdir DIR`."""
+"""Trains, evaluates and checkpoints: `ape-jax train --config C --workdir DIR`."""
 
 from __future__ import annotations
 
-import sys
-
-import jax
 from absl import flags
 
-from ape_jax import pages
-from ape_jax.errors import UserError
-from ape_jax.parallel import hosts
 from ape_jax.terminal import command
-from ape_jax.terminal import tables as report
-from ape_jax.training import loop
+from ape_jax.terminal.flags import flag_values
 
-_REPORT = flags.DEFINE_bool("report", True, "Write DIR/report.html at the end.")
+FLAGS = flag_values("config", "workdir", "json")
+_REPORT = flags.DEFINE_bool("report", True, "Write DIR/report.html at the end.", flag_values=FLAGS)
 
 
 def main() -> None:
     """Runs the training that the flags describe, prints its retrieval table, writes its report."""
     config, workdir = command.load_config(), command.workdir()
-    summary = loop.train_and_evaluate(config, workdir)
-    if not hosts.is_first():
-        return
-    if config.data.eval:
-        print(report.retrieval_table(summary))
-    print(f"step {summary['step']}; results are in {workdir}/summary.json")
-    # A page is made by one process alone, and a model that is spread over several takes all.
-    if _REPORT.value and jax.process_count() == 1:
-        _write_report(workdir)
+    from ape_jax.commands import train
 
-
-def _write_report(workdir: str) -> None:
-    try:
-        print(f"something to look at is in {pages.write(workdir)}")
-    except UserError as error:  # The run itself is whole.
-        print(f"no report was written: {error}", file=sys.stderr)
+    train.train(config, workdir, report=_REPORT.value)
 
 
 if __name__ == "__main__":

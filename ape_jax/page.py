@@ -1,21 +1,30 @@
-"""A page to look at: `python -m ape_jax.page --workdir DIR [--index INDEX]`."""
+"""A page to look at: `ape-jax page --workdir DIR [--index INDEX]`."""
 
 from __future__ import annotations
 
 from absl import flags
 
-from ape_jax.pages import browser, desk
 from ape_jax.terminal import command
+from ape_jax.terminal.flags import flag_values
 
-_INDEX = flags.DEFINE_string("index", "", "An index of the same run, to be searched as well.")
-_HOST = flags.DEFINE_string("host", "127.0.0.1", "Where to listen; by default this machine alone.")
-_PORT = flags.DEFINE_integer("port", 7860, "The port to listen at.")
+FLAGS = flag_values("workdir")
+_INDEX = flags.DEFINE_string(
+    "index", "", "An index of the same run, to be searched as well.", flag_values=FLAGS
+)
+_HOST = flags.DEFINE_string(
+    "host",
+    "127.0.0.1",
+    "Where to listen; other machines reach the page only if you write their network.",
+    flag_values=FLAGS,
+)
+_PORT = flags.DEFINE_integer("port", 7860, "The port to listen at.", flag_values=FLAGS)
 
 
 def main() -> None:
     """Shows the page until it is interrupted."""
     directory = command.workdir()
-    command.refuse_config()
+    from ape_jax.pages import browser, desk
+
     browser.check(_HOST.value, _PORT.value)
     browser.serve(desk.Desk(directory, _INDEX.value), _HOST.value, _PORT.value)
 

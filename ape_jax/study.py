@@ -1,4 +1,4 @@
-"""Compares methods over seeds: `python -m ape_jax.study --config C --workdir DIR [--plots]`."""
+"""Compares methods over seeds: `ape-jax study --config C --workdir DIR [--plots]`."""
 
 from __future__ import annotations
 
@@ -6,26 +6,31 @@ import pathlib
 
 from absl import flags
 
-from ape_jax.parallel import hosts
-from ape_jax.studies import study
-from ape_jax.studies import tables as study_tables
-from ape_jax.studies.config import StudyConfig
 from ape_jax.terminal import command
+from ape_jax.terminal.flags import flag_values
 
-_PLOTS = flags.DEFINE_bool("plots", False, "Draw DIR/<set>.png; needs requirements-study.txt.")
+FLAGS = flag_values("config", "workdir", "json")
+_PLOTS = flags.DEFINE_bool(
+    "plots", False, "Draw DIR/<set>.png; needs requirements-study.txt.", flag_values=FLAGS
+)
 
 
 def main() -> None:
     """Runs the grid of `study.methods`, `study.sizes` and `study.seeds` and prints its tables."""
+    from ape_jax.parallel import hosts
+    from ape_jax.studies import study, tables
+    from ape_jax.studies.config import StudyConfig
+
     config, workdir = command.load_config(StudyConfig), command.workdir()
     if _PLOTS.value:
-        study_tables.require_matplotlib()
+        tables.require_matplotlib()
     summary = study.run_study(config, workdir)
     if not hosts.is_first():
         return
     if _PLOTS.value:
-        study_tables.plots(summary, pathlib.Path(workdir))
-    print(f"{study_tables.tables(summary)}\n\nruns and tables are in {workdir}")
+        tables.plots(summary, pathlib.Path(workdir))
+    where = f"runs and tables are in {workdir}"
+    command.output(summary, f"{tables.tables(summary)}\n\n{where}")
 
 
 if __name__ == "__main__":

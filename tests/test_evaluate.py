@@ -11,16 +11,24 @@ pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 
 def evaluated(capsys, *arguments):
+    capsys.readouterr()  # What made the test's files may have printed.
     with pytest.raises(SystemExit) as stop:
-        command.run(evaluate.main, ["ape_jax", *arguments])
+        command.run(evaluate.main, ["ape_jax", "--json", *arguments])
     assert not stop.value.code
-    return json.loads(capsys.readouterr().out.splitlines()[-1])
+    return json.loads(capsys.readouterr().out)
 
 
 def test_saved_run_has_the_figures_of_its_summary(tiny_run, capsys):
     summary = json.loads((tiny_run / "summary.json").read_text())
     got = evaluated(capsys, f"--workdir={tiny_run}")
     assert got == pytest.approx({k: v for k, v in summary.items() if k.startswith("eval/")})
+
+
+def test_people_get_a_table_and_no_json(tiny_run, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command.run(evaluate.main, ["ape_jax", f"--workdir={tiny_run}"])
+    out = capsys.readouterr().out
+    assert not stop.value.code and out.startswith("| retrieval") and "{" not in out
 
 
 def test_zero_shot_counts_labels_against_class_names(tiny_run, tiny, tmp_path, capsys):

@@ -1,57 +1,29 @@
 """The command that makes an index and asks it, on a run that was trained."""
 
 import json
-import os
-import pathlib
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 import ape_jax
-
-# The commands share names of flags, so that each wants a process of its own; this one runs many.
-_COMMANDS = """
-import contextlib, io, json, sys
 from ape_jax import index
 from ape_jax.terminal import command
-for line in sys.stdin:
-    for name in ("workdir", "images", "out", "index", "query", "like", "k", "exact"):
-        command.flags.FLAGS[name].unparse()
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            command.run(index.main, ["index", *json.loads(line)])
-        except SystemExit as end:
-            code = end.code or 0
-    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
-"""
+
+pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 
-@pytest.fixture(scope="module")
-def run():
-    """Runs the command; gives its exit code, the last line of stdout as JSON, and stderr."""
-    root = pathlib.Path(__file__).parents[1]
-    process = subprocess.Popen(
-        [sys.executable, "-c", _COMMANDS],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=root,
-        env={**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": ""},
-    )
+@pytest.fixture
+def run(capsys):
+    """Runs the command; gives its exit code, what it found, and stderr."""
 
-    def run(*flags):
-        process.stdin.write(json.dumps(list(map(str, flags))) + "\n")
-        process.stdin.flush()
-        code, out, err = json.loads(process.stdout.readline())
-        return code, json.loads(out.splitlines()[-1]) if out else {}, err
+    def run(*words):
+        with pytest.raises(SystemExit) as stop:
+            command.run(index.main, ["index", "--json", *map(str, words)])
+        said = capsys.readouterr()
+        return stop.value.code or 0, json.loads(said.out) if said.out else {}, said.err
 
-    yield run
-    process.stdin.close()
-    process.wait(60)
+    return run
 
 
 def test_a_folder_is_indexed_and_asked(run, tiny, tiny_run, tmp_path):
@@ -85,6 +57,15 @@ def test_a_folder_is_indexed_and_asked(run, tiny, tiny_run, tmp_path):
     assert code == 1 and "with other trained parameters than this one" in error
     code, _, error = run(f"--index={out}", "--query=a red bar")
     assert code == 1 and "which is gone; say where with --workdir" in error
+
+
+def test_made_and_asked_in_one_call(tiny, tiny_run, tmp_path, capsys):
+    made = [f"--workdir={tiny_run}", f"--images={tiny}/pairs.jsonl", f"--out={tmp_path}/index"]
+    with pytest.raises(SystemExit) as stop:
+        command.run(index.main, ["index", *made, "--query=a red bar", "-k=2"])
+    first, asked, *hits = capsys.readouterr().out.splitlines()
+    assert not stop.value.code and first.startswith(f"{tmp_path}/index: ")
+    assert asked == "a red bar, among 24 images:" and len(hits) == 2
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def sets(tiny, tmp_path_factory):
 
 def ours(capsys, *arguments):
     with pytest.raises(SystemExit) as stop:
-        command.run(evaluate.main, ["ape_jax", *arguments])
+        command.run(evaluate.main, ["ape_jax", "--json", *arguments])
     assert not stop.value.code
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     return {key.split("/")[-1]: value for key, value in found.items()}

@@ -1,0 +1,1 @@
+"""What the larger commands do; the file of a command imports it when the command is called."""

@@ -1,0 +1,103 @@
+"""The tasks of `ape-jax evaluate`: each gives its figures and a table of them."""
+
+from __future__ import annotations
+
+from ape_jax.data.pairs import Pairs
+from ape_jax.data.specs import open_pairs
+from ape_jax.errors import UserError
+from ape_jax.evaluators import conservation as conservation_lib
+from ape_jax.evaluators import prompts, tasks
+from ape_jax.runs import aligner
+from ape_jax.runs.aligner import Aligner
+from ape_jax.runs.restore import before_and_after
+from ape_jax.terminal import tables
+
+Found = tuple[dict[str, float], str]
+
+
+def retrieval(workdir: str, data: str) -> Found:
+    """Retrieval in both directions, on `data` or on the run's own `data.eval`.
+
+    Args:
+      workdir: directory of a run or of a model.
+      data: pairs, or "" for the run's own.
+
+    Raises:
+      UserError: for a run or pairs that cannot be read.
+    """
+    # The pairs are opened first: they fail in no time, a model takes seconds to load.
+    named = _named(data)
+    model = aligner.load(workdir)
+    sets = named or _own_sets(model)
+    if model.config.data.on_error == "skip":
+        sets = {name: model.leave_out_unreadable(pairs, name) for name, pairs in sets.items()}
+    metrics = {
+        f"eval/{name}/{key}": value
+        for name, pairs in sets.items()
+        for key, value in tasks.evaluate_retrieval(model, pairs).items()
+    }
+    return metrics, tables.retrieval_table(metrics)
+
+
+def zeroshot(workdir: str, data: str, classnames: str, templates: str) -> Found:
+    """Zero-shot classification of labelled images.
+
+    Args:
+      workdir: directory of a run or of a model.
+      data: labelled images.
+      classnames: as `--classnames`.
+      templates: as `--templates`.
+
+    Raises:
+      UserError: for a run, images or names that cannot be read.
+    """
+    if not data:
+        raise UserError("--data: zero-shot needs labelled images, found none")
+    labelled = tasks.open_classes(data, classnames, key="--data")
+    prompted = prompts.resolve_templates(templates, key="--templates")
+    metrics = tasks.evaluate_zeroshot(aligner.load(workdir), labelled, prompted)
+    head = ["zero-shot", "classes", "images", "top-1", "top-5"]
+    counts = [str(len(labelled.classnames)), str(len(labelled))]
+    row = ["data", *counts, *(tables.cell(key, metrics[key]) for key in ("top1", "top5"))]
+    return {f"eval/zeroshot/{key}": value for key, value in metrics.items()}, tables.markdown(
+        head, [row]
+    )
+
+
+def conservation(workdir: str, data: str) -> Found:
+    """What training has changed in the towers, and how far their parameters moved.
+
+    Args:
+      workdir: directory of a run.
+      data: pairs, or "" for the run's own.
+
+    Raises:
+      UserError: for a run or pairs that cannot be read.
+    """
+    named = _named(data)
+    was, now, start = before_and_after(workdir)
+    before, after = Aligner(was), Aligner(now)
+    found = {
+        name: conservation_lib.conservation(before, after, pairs)
+        for name, pairs in (named or _own_sets(after)).items()
+    }
+    head = ["conservation", "images, CKA", "texts, CKA", "texts, judgements"]
+    kept = tables.markdown(head, [[n, *(f"{v:.3f}" for v in f.values())] for n, f in found.items()])
+    moved = conservation_lib.movement(start, now.trainable)
+    rows = [[side, group, f"{100 * value:.2f}"] for (side, group), value in moved.items()]
+    nothing = "nothing that pretraining left was trained: the towers were frozen, or added to"
+    table = tables.markdown(["tower", "group", "moved, %"], rows) if rows else nothing
+    metrics = {f"eval/{n}/{key}": value for n, f in found.items() for key, value in f.items()}
+    metrics |= {f"moved/{side}/{group}": v for (side, group), v in moved.items()}
+    return metrics, f"{kept}\n{table}"
+
+
+def _named(data: str) -> dict[str, Pairs]:
+    return {"data": open_pairs(data, key="--data")} if data else {}
+
+
+def _own_sets(model: Aligner) -> dict[str, Pairs]:
+    specs = model.config.data.eval.items()
+    if not specs:
+        raise UserError("--data: the model has no data.eval; name the pairs to evaluate on")
+    return {name: open_pairs(spec, key=f"data.eval.{name}") for name, spec in specs}

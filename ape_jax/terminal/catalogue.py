@@ -1,0 +1,137 @@
+"""The commands: name, module, what each does, and two examples. One entry a command.
+
+`ape-jax` and `python -m ape_jax` list them; a command's own `--help` shows its entry. A command is
+a module that defines `FLAGS` (`terminal.flags.flag_values`) and `main`, imports nothing heavy
+before `main` is called, and ends with `command.run(main)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+_RECIPE = "--config few_pairs:image=TOWER,text=TOWER,pairs=FILE"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Command:
+    """One command.
+
+    Attributes:
+      module: what runs, also by `python -m`.
+      does: one line that begins with a verb.
+      examples: two command lines.
+      group: heading in the list of commands.
+    """
+
+    module: str
+    does: str
+    examples: tuple[str, str]
+    group: str
+
+
+_MAKE, _USE, _JUDGE = "Make a model", "Use a model", "Judge and plan"
+
+COMMANDS: Mapping[str, Command] = {
+    "train": Command(
+        module="ape_jax.main",
+        does="trains a model on image-caption pairs, evaluates it and writes a report",
+        examples=(
+            f"ape-jax train {_RECIPE} --workdir DIR",
+            "ape-jax train --config ape:runlocal --workdir DIR --config.optim.lr=3e-4",
+        ),
+        group=_MAKE,
+    ),
+    "extract": Command(
+        module="ape_jax.extract",
+        does="fills the feature cache for a run and stops",
+        examples=(
+            f"ape-jax extract {_RECIPE} --workdir DIR",
+            f"ape-jax extract {_RECIPE} --workdir DIR --config.cache.dir=FOLDER",
+        ),
+        group=_MAKE,
+    ),
+    "study": Command(
+        module="ape_jax.study",
+        does="compares methods over seeds and numbers of pairs",
+        examples=(
+            "ape-jax study --config demo --workdir DIR",
+            "ape-jax study --config demo --workdir DIR --config.study.seeds=1 --plots",
+        ),
+        group=_MAKE,
+    ),
+    "evaluate": Command(
+        module="ape_jax.evaluate",
+        does="measures retrieval, zero-shot classification or what tuning has changed",
+        examples=(
+            "ape-jax evaluate --workdir DIR --data pairs.csv",
+            "ape-jax evaluate --workdir DIR --task zeroshot --data FOLDER --json",
+        ),
+        group=_USE,
+    ),
+    "index": Command(
+        module="ape_jax.index",
+        does="encodes images into an index, and finds images by text or by image",
+        examples=(
+            "ape-jax index --workdir DIR --images FOLDER --out INDEX",
+            'ape-jax index --index INDEX --query "something sweet" -k 5',
+        ),
+        group=_USE,
+    ),
+    "export": Command(
+        module="ape_jax.export",
+        does="writes a model for PyTorch, ONNX, StableHLO or ape_jax, and verifies it",
+        examples=(
+            "ape-jax export --workdir DIR --out OUT --format torch",
+            "ape-jax export --workdir DIR --out OUT --format onnx --inputs pairs.csv",
+        ),
+        group=_USE,
+    ),
+    "report": Command(
+        module="ape_jax.report",
+        does="writes report.html: figures, curves, pictures",
+        examples=(
+            "ape-jax report --workdir DIR",
+            "ape-jax report --workdir DIR --labelled FOLDER",
+        ),
+        group=_USE,
+    ),
+    "page": Command(
+        module="ape_jax.page",
+        does="serves a page to try a model in the browser",
+        examples=(
+            "ape-jax page --workdir DIR",
+            "ape-jax page --workdir DIR --index INDEX --port 7860",
+        ),
+        group=_USE,
+    ),
+    "judge": Command(
+        module="ape_jax.judge",
+        does="evaluates a model by clip_benchmark's own command",
+        examples=(
+            "ape-jax judge eval --model DIR --dataset wds/NAME --dataset_root FOLDER",
+            "ape-jax judge eval --help",
+        ),
+        group=_JUDGE,
+    ),
+    "plan": Command(
+        module="ape_jax.plan",
+        does="says what a run needs on TPUs or GPUs that are not here",
+        examples=(
+            f"ape-jax plan {_RECIPE} --topology v5e:4x4",
+            f"ape-jax plan {_RECIPE} --topology h100:8 --search",
+        ),
+        group=_JUDGE,
+    ),
+    "demo": Command(
+        module="ape_jax.demo.__main__",
+        does="fetches the demo's towers and pairs",
+        examples=("ape-jax demo", "ape-jax demo --only minilm"),
+        group=_MAKE,
+    ),
+}
+
+
+def named(module: str) -> str | None:
+    """The name of the command that a module runs, or None."""
+    return next((name for name, command in COMMANDS.items() if command.module == module), None)

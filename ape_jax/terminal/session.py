@@ -1,0 +1,75 @@
+"""The part of a command that needs JAX: the cluster, kept programs, what an exception means."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+import jax
+from absl import logging
+
+from ape_jax.errors import Preempted, UserError
+from ape_jax.parallel import hosts
+from ape_jax.storage import cache_folder
+from ape_jax.terminal import flags
+
+_AGAIN = "started again, the same command goes on from the last checkpoint"
+
+
+def run(main: Callable[[], None], alone: bool) -> None:
+    """Joins the cluster where there is one, calls `main` and ends the process after an error.
+
+    Args:
+      main: the command; its flags are parsed.
+      alone: whether the process is the command's own.
+    """
+    try:
+        # Orbax logs a page for every checkpoint, and a page for every thread of one that fails,
+        # besides raising.
+        if not (flags.VERBOSE.value or flags.absl_verbosity_is_set()):
+            logging.set_verbosity(logging.FATAL)
+        _keep_compiled_programs()
+        with hosts.cluster():
+            try:
+                main()
+            except Preempted as notice:
+                print(notice, file=sys.stderr)
+    except UserError as error:
+        _end(f"error: {error}", 1, alone)
+    except KeyboardInterrupt:
+        _end("interrupted", 130, alone)
+    except Exception as error:
+        if hosts.is_lost(error):
+            reason = str(error).splitlines()[0]
+            _end(f"error: another process of this run was lost ({reason}); {_AGAIN}", 70, alone)
+        if jax.distributed.is_initialized():
+            _end(traceback.format_exc(), 70, alone)
+        raise
+
+
+def _end(message: str, code: int, alone: bool) -> NoReturn:
+    """Says what is wrong and ends the process with that code, at once if it is this command's own.
+
+    In a cluster an orderly end would wait for processes that wait for this one; after a full disk,
+    threads that write would add their tracebacks to the sentence.
+    """
+    sys.stdout.flush()
+    print(message, file=sys.stderr, flush=True)
+    if alone:
+        os._exit(code)
+    sys.exit(code)
+
+
+def _keep_compiled_programs() -> None:
+    """Compiled programs are kept between processes, unless the user keeps them elsewhere."""
+    if jax.config.jax_compilation_cache_dir is None:
+        try:
+            directory = cache_folder.cache_dir() / "xla"
+            directory.mkdir(parents=True, exist_ok=True)
+        except (UserError, OSError):
+            return  # It only saves time.
+        jax.config.update("jax_compilation_cache_dir", str(directory))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
