@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ape_jax.align import heads
+from ape_jax.align.heads.base.batch_norm import STATS
 from ape_jax.align.packing import Packed
 from ape_jax.align.tuning import peft
 from ape_jax.align.tuning.tuned import Tuned
@@ -131,7 +132,7 @@ class Model:
           towers: the towers' parameters, `image_tower` and `text_tower`, as `towers.read` gives
             them; their leaves are shared out and stay where they are, on the host or on devices.
         """
-        trainable, frozen = dict(self.init_heads(seed)), {}
+        trainable, frozen = self.init_heads(seed), {}
         for name, key, side in zip(
             ("image_tower", "text_tower"), _keys(seed), (self.image, self.text)
         ):
@@ -151,7 +152,11 @@ class Model:
         return trainable, frozen
 
     def init_heads(self, seed: int) -> dict[str, PyTree]:
-        """The heads' part of `init`: `image_head` and `text_head`, {} for one without any."""
+        """The heads' part of `init`, without the names that have no leaf.
+
+        Returns:
+          Parameters `image_head` and `text_head`, and running statistics `batch_stats` of both.
+        """
         key_image, key_text = _keys(seed)
         image = self.image.tower.config
         shape = (1, image.pooled_width(self.image.pooling))
@@ -159,10 +164,13 @@ class Model:
             shape = (1, image.prefix_tokens + 1, image.width)
         tokens, mask = jnp.zeros((1, 2, self.text.tower.config.width)), jnp.ones((1, 2), bool)
         text = heads.TextInput(tokens=tokens, mask=mask, ids=jnp.zeros((1, 2), jnp.int32))
-        return {
-            "image_head": self.image.head.init(key_image, jnp.zeros(shape)).get("params", {}),
-            "text_head": self.text.head.init(key_text, text).get("params", {}),
+        made = {
+            "image_head": self.image.head.init(key_image, jnp.zeros(shape)),
+            "text_head": self.text.head.init(key_text, text),
         }
+        trees = {name: variables["params"] for name, variables in made.items() if variables}
+        stats = {name: tree[STATS] for name, tree in made.items() if STATS in tree}
+        return trees | ({STATS: stats} if stats else {})
 
     def encode_images(
         self, frozen: PyTree, image: Float[Array, "B H W 3"]
@@ -217,48 +225,70 @@ class Model:
             return TextFeatures(mask=mask, hidden=tokens, ids=ids)
         return TextFeatures(mask=mask, tokens=tokens, ids=ids)
 
-    def align_images(
+    def embed(
+        self, trainable: PyTree, frozen: PyTree, features: ImageFeatures | TextFeatures
+    ) -> Float[Array, "B E"]:
+        """Unit-length embeddings of images or captions, for inference."""
+        return self.align(trainable, frozen, features)[0]
+
+    def align(
         self,
         trainable: PyTree,
         frozen: PyTree,
-        features: ImageFeatures,
+        features: ImageFeatures | TextFeatures,
         rng: Array | None = None,
         mix: heads.Mix | None = None,
-    ) -> Float[Array, "B E"]:
-        """Unit-length image embeddings; `rng` turns training behaviour (dropout) on.
+    ) -> tuple[Float[Array, "n E"], dict[str, PyTree]]:
+        """Unit-length embeddings, and the running statistics that the forward pass has updated.
 
-        `mix` maps what the head gives, before it is brought to unit length, or what it takes
-        where that is one vector an image.
+        Args:
+          trainable: the trained parameters, and running statistics where there are some.
+          frozen: the others.
+          features: of images or of captions.
+          rng: turns training behaviour (dropout, batch norm) on.
+          mix: maps what the head gives, before it is brought to unit length, or what it takes
+            where that is one vector an image or a caption.
+
+        Returns:
+          The embeddings, and a tree like `trainable[STATS]`, {} where nothing was updated.
         """
-        side, pooled = self.image, features.pooled
+        if isinstance(features, ImageFeatures):
+            name, side = "image", self.image
+            inputs = self._image_input(trainable, frozen, features)
+        else:
+            name, side = "text", self.text
+            inputs = self._text_input(trainable, frozen, features)
+        head = f"{name}_head"
+        variables = {"params": trainable.get(head, {})}
+        if head in (stats := trainable.get(STATS, {})):
+            variables[STATS] = stats[head]
+        z, updated = heads.embed(side.head, variables, inputs, rng, mix)
+        return z, {head: updated[STATS]} if STATS in updated else {}
+
+    def _image_input(self, trainable: PyTree, frozen: PyTree, features: ImageFeatures) -> Array:
+        """What the image head takes: the part of the tower above the frontier runs here."""
+        tuned, pooled = self.image.tuned, features.pooled
         parts = trainable.get("image_tower", {}), frozen.get("image_tower", {})
         if features.image is not None:
-            pooled = _read(side.tuned.apply(*parts, {"image": features.image}))
+            pooled = _read(tuned.apply(*parts, {"image": features.image}))
         elif features.hidden is not None:
             mask = jnp.ones(features.hidden.shape[:2], bool)
-            pooled = _read(side.tuned.resume(*parts, features.hidden, mask))
+            pooled = _read(tuned.resume(*parts, features.hidden, mask))
         if pooled is None:
             raise ValueError("image features have one of their fields")
-        return heads.embed(side.head, trainable.get("image_head", {}), pooled, rng, mix)
+        return pooled
 
-    def align_texts(
-        self,
-        trainable: PyTree,
-        frozen: PyTree,
-        features: TextFeatures,
-        rng: Array | None = None,
-        mix: heads.Mix | None = None,
-    ) -> Float[Array, "B E"]:
-        """Unit-length text embeddings; `rng` and `mix` as for images."""
-        side, tokens, mask = self.text, features.tokens, features.mask
+    def _text_input(
+        self, trainable: PyTree, frozen: PyTree, features: TextFeatures
+    ) -> heads.TextInput:
+        tuned, tokens, mask = self.text.tuned, features.tokens, features.mask
         parts = trainable.get("text_tower", {}), frozen.get("text_tower", {})
         if features.hidden is not None and mask is not None:
-            tokens = side.tuned.resume(*parts, features.hidden, mask).tokens
+            tokens = tuned.resume(*parts, features.hidden, mask).tokens
         elif tokens is None and features.ids is not None and mask is not None:
-            out = side.tuned.apply(*parts, {"ids": features.ids, "mask": mask})
+            out = tuned.apply(*parts, {"ids": features.ids, "mask": mask})
             tokens, mask = out.tokens, out.mask
-        text = heads.TextInput(tokens=tokens, mask=mask, ids=features.ids, packed=features.packed)
-        return heads.embed(side.head, trainable.get("text_head", {}), text, rng, mix)
+        return heads.TextInput(tokens=tokens, mask=mask, ids=features.ids, packed=features.packed)
 
     def logit_scale(self, trainable: PyTree, frozen: PyTree) -> tuple[Array, Array | None]:
         """The scale (inverse temperature) and the sigmoid loss's bias, None for softmax."""

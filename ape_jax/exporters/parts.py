@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ape_jax.align.heads.anchored import Anchored
+from ape_jax.align.heads.base import batch_norm
 from ape_jax.align.model import Model, Side
 from ape_jax.nn import int8
 from ape_jax.runs.aligned import AlignedModel
@@ -28,12 +29,13 @@ def side(aligned: AlignedModel, name: str) -> tuple[Side, PyTree, PyTree]:
       name: "image" or "text".
 
     Returns:
-      The side, the parameters of its tower in f32 (`Tuned.merged`), and those of its head.
+      The side, the parameters of its tower in f32 (`Tuned.merged`), and those of its head
+      with running statistics beside them.
     """
     found: Side = getattr(aligned.model, name)
     trees = (tree.get(f"{name}_tower", {}) for tree in (aligned.trainable, aligned.frozen))
     tower = int8.restored(found.tuned.merged(*trees))  # Files have no int8.
-    return found, tower, aligned.trainable.get(f"{name}_head", {})
+    return found, tower, batch_norm.joined(aligned.trainable).get(f"{name}_head", {})
 
 
 def embed(model: Model) -> int:

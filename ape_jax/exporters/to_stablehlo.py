@@ -83,7 +83,7 @@ def _image_half(model: Model) -> Callable[..., Array]:
     def encode(weights: Weights, pixel_values: Float[Array, "B 3 S S"]) -> Float[Array, "B E"]:
         trainable, frozen = _trees(weights)
         features = model.image_features(frozen, {"image": pixel_values.transpose(0, 2, 3, 1)})
-        return model.align_images(trainable, frozen, features)
+        return model.embed(trainable, frozen, features)
 
     return encode
 
@@ -92,7 +92,7 @@ def _text_half(model: Model) -> Callable[..., Array]:
     def encode(weights: Weights, input_ids: Array, attention_mask: Array) -> Float[Array, "B E"]:
         trainable, frozen = _trees(weights)
         batch = {"ids": input_ids, "mask": attention_mask != 0}
-        return model.align_texts(trainable, frozen, model.text_features(frozen, batch))
+        return model.embed(trainable, frozen, model.text_features(frozen, batch))
 
     return encode
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
+from ape_jax.align.heads.base import batch_norm
 from ape_jax.errors import UserError
 from ape_jax.runs.aligned import SOLVED
 from ape_jax.runs.state import State
@@ -84,14 +86,13 @@ class Checkpoints:
     def restore(self, like: State, fixed: PyTree) -> tuple[State, PyTree]:
         """The newest state, placed like the arrays of `like` and `fixed`."""
         items = _items(like, fixed)
-        args = {name: ocp.args.StandardRestore(_abstract(tree)) for name, tree in items.items()}
-        out = self._restore(**args)
+        out = self._restore_trees(items)
         count = jax.device_put(np.asarray(self.latest, like.step.dtype), like.step.sharding)
         state = State(
             step=count,
-            trainable=out[_STATE],
-            opt_state=out.get(_OPT, like.opt_state),
-            average=out[_AVERAGE] if _AVERAGE in items else None,
+            trainable=batch_norm.separated(out[_STATE]),
+            opt_state=_unwrapped(out[_OPT], like.trainable) if _OPT in items else like.opt_state,
+            average=batch_norm.separated(out[_AVERAGE]) if _AVERAGE in items else None,
         )
         return state, out[_FIXED]["fixed"]
 
@@ -106,10 +107,9 @@ class Checkpoints:
           average: whether the moving average of the trained ones is wanted.
         """
         trained = _AVERAGE if average else _STATE
-        items = {trained: trainable, _FIXED: {"fixed": fixed}}
-        args = {name: ocp.args.StandardRestore(_abstract(tree)) for name, tree in items.items()}
-        out = self._restore(**args)
-        return out[trained], out[_FIXED]["fixed"]
+        items = {trained: batch_norm.joined(trainable), _FIXED: {"fixed": fixed}}
+        out = self._restore_trees(items)
+        return batch_norm.separated(out[trained]), out[_FIXED]["fixed"]
 
     @property
     def solved(self) -> Mapping[str, Any] | None:
@@ -136,6 +136,10 @@ class Checkpoints:
                     f"--workdir: the checkpoints in {self._path} were made with another {key} "
                     f"({found.get(key)}), not with {value}; use a new work directory"
                 )
+
+    def _restore_trees(self, items: Mapping[str, PyTree]) -> Mapping[str, Any]:
+        args = {name: ocp.args.StandardRestore(_abstract(tree)) for name, tree in items.items()}
+        return self._restore(**args)
 
     def _restore(self, **args: Any) -> Mapping[str, Any]:
         """What a damaged checkpoint raises has a dozen types and a page of text."""
@@ -187,12 +191,43 @@ def _is_disk_full(error: BaseException | None) -> bool:
 
 def _items(state: State, fixed: PyTree) -> dict[str, PyTree]:
     """The trees that a checkpoint holds of a state."""
-    items = {_STATE: state.trainable, _FIXED: {"fixed": fixed}}
+    items = {_STATE: batch_norm.joined(state.trainable), _FIXED: {"fixed": fixed}}
     if jax.tree.leaves(state.opt_state):  # What is not trained has none.
-        items[_OPT] = state.opt_state
+        items[_OPT] = _wrapped(state.opt_state, state.trainable)
     if state.average is not None:
-        items[_AVERAGE] = state.average
+        items[_AVERAGE] = batch_norm.joined(state.average)
     return items
+
+
+def _wrapped(opt_state: PyTree, trainable: PyTree) -> PyTree:
+    """The optimizer's state as it lies on disk.
+
+    Running statistics were once parameters with an optimizer of their own; checkpoints keep that
+    form, so that those written before open.
+    """
+    if batch_norm.STATS not in trainable:
+        return opt_state
+    stats = jax.tree.map(lambda _: optax.MaskedNode(), batch_norm.parted(trainable)[1])
+    opt_state = _map_trees(lambda tree: batch_norm.joined(tree | stats), opt_state)
+    learned, running = optax.MaskedState(opt_state), optax.MaskedState((optax.EmptyState(),) * 2)
+    return optax.transforms.PartitionState({"learned": learned, "running": running})
+
+
+def _unwrapped(opt_state: PyTree, trainable: PyTree) -> PyTree:
+    """Inverse of `_wrapped`."""
+    if batch_norm.STATS not in trainable:
+        return opt_state
+    opt_state = opt_state.inner_states["learned"].inner_state
+    return _map_trees(lambda tree: batch_norm.parted(batch_norm.separated(tree))[0], opt_state)
+
+
+def _map_trees(of: Callable[[dict[str, PyTree]], PyTree], opt_state: PyTree) -> PyTree:
+    """Maps the trees of an optimizer's state that are like the trained parameters."""
+    return jax.tree.map(
+        lambda x: of(x) if isinstance(x, dict) else x,
+        opt_state,
+        is_leaf=lambda x: isinstance(x, dict),
+    )
 
 
 def _abstract(tree: PyTree) -> PyTree:

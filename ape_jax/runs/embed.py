@@ -38,10 +38,10 @@ class Embedder:
         self.rows = mesh_lib.round_up(batch, mesh)
 
         def images(trainable: PyTree, frozen: PyTree, batch: Mapping[str, Array]) -> Array:
-            return model.align_images(trainable, frozen, model.image_features(frozen, batch))
+            return model.embed(trainable, frozen, model.image_features(frozen, batch))
 
         def texts(trainable: PyTree, frozen: PyTree, batch: Mapping[str, Array]) -> Array:
-            return model.align_texts(trainable, frozen, model.text_features(frozen, batch))
+            return model.embed(trainable, frozen, model.text_features(frozen, batch))
 
         whole = mesh_lib.replicated(mesh)
         self._images = jax.jit(images, out_shardings=whole)

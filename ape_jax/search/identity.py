@@ -10,6 +10,8 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from ape_jax.align.heads.base import batch_norm
+
 _TOWERS = ("image tower", "text tower")
 _PREPARATIONS = ("image preparation", "text preparation")
 _TRAINED = "trained parameters"
@@ -40,7 +42,7 @@ def identity(model: Model) -> dict[str, str]:
     """
     towers = {name: str(model.meta[name]["digest"]) for name in _TOWERS}
     preparations = {name: str(model.meta[name]) for name in _PREPARATIONS}
-    trees = model.trainable, model.frozen.get("statistics", {})
+    trees = batch_norm.joined(model.trainable), model.frozen.get("statistics", {})
     return towers | preparations | {_TRAINED: _digest(trees)}
 
 

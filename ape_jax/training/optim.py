@@ -42,8 +42,7 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Clipping by global norm, the optimizer, decoupled decay by name, multipliers by name.
 
-    The global norm is that of the trained parameters: nothing else has a gradient. Running
-    statistics of batch norms are averaged, and have no part in any of this.
+    The global norm is that of the trained parameters: nothing else has a gradient.
 
     Raises:
       UserError: for a regular expression in `decay_on` or `lr_mults` that no parameter matches,
@@ -61,33 +60,18 @@ def make_optimizer(
     def decayed(tree: PyTree) -> PyTree:
         return match_names(tree, lambda name: bool(re.fullmatch(optim.decay_on, name)))
 
-    chain = [
+    return optax.chain(
         optax.clip_by_global_norm(optim.clip) if optim.clip else optax.identity(),
         scale_by,
         optax.add_decayed_weights(optim.weight_decay, mask=decayed),
         _scale_by_name(optim.lr_mults),
         optax.scale_by_learning_rate(schedule),
-    ]
-    labels = match_names(trainable, _label)
-    if "running" not in jax.tree.leaves(labels):
-        return optax.chain(*chain)
-    averaged = optax.sgd(batch_norm.RATE)
-    return optax.partition({"learned": optax.chain(*chain), "running": averaged}, labels)
-
-
-def learned(tree: PyTree) -> list[Any]:
-    """The leaves of a tree of gradients or updates that are no running statistics."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return [leaf for path, leaf in leaves if _label(_name(path)) == "learned"]
-
-
-def _label(name: str) -> str:
-    return "running" if batch_norm.is_running(name) else "learned"
+    )
 
 
 def check_rules(optim: OptimConfig, trainable: PyTree) -> None:
     """Raises the `UserError` of `make_optimizer`, without making one."""
-    names = parameter_names(trainable)
+    names = parameter_names(batch_norm.parted(trainable)[0])
     if optim.weight_decay:
         _require_match("optim.decay_on", optim.decay_on, names)
     for pattern, _ in optim.lr_mults:

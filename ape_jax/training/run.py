@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from ape_jax.align.heads.base.batch_norm import parted
 from ape_jax.align.model import Model
 from ape_jax.align.tuning import selection
 from ape_jax.config import Config
@@ -194,7 +195,7 @@ def _solved(
         solution = solve.solve(config, dataset, aligned.frozen.get(STATISTICS))
         record = solution.record
     model = build.make_model(config, towers, record)
-    heads = {name: tree for name, tree in model.init_heads(config.seed).items() if tree}
+    heads = model.init_heads(config.seed)
     if solution is not None:
         heads = solve.install(heads, solution, config.closed_form)
     how = config.mesh.shard_min_size, config.mesh.rules
@@ -241,7 +242,7 @@ def parameter_table(run: Run) -> str:
     from clu import parameter_overview
 
     trees = run.aligned.trainable, run.aligned.frozen
-    table = parameter_overview.get_parameter_overview(trees[0], include_stats=False)
+    table = parameter_overview.get_parameter_overview(parted(trees[0])[0], include_stats=False)
     trained, frozen = selection.counts(*trees)
     share = 100 * trained / (trained + frozen)
     rows = [share.cells() for share in selection.shares(*trees)]

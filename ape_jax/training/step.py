@@ -13,6 +13,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
 from ape_jax.align import latent as latent_lib
+from ape_jax.align.heads.base import batch_norm
+from ape_jax.align.heads.base.batch_norm import STATS
 from ape_jax.align.latent import Latent
 from ape_jax.align.losses import objective as objective_lib
 from ape_jax.align.losses.chunks import embed_in_chunks
@@ -39,9 +41,10 @@ def contrastive_loss(
     rng: Array | None = None,
     latent: Latent | None = None,
     chunks: int = 1,
-) -> Float[Array, ""]:
-    """The loss of one global batch; `batch` says which pairs share an image (`Objective.ids`).
+) -> tuple[Float[Array, ""], dict[str, PyTree]]:
+    """The loss of one global batch, and the running statistics (`batch_stats`) after it.
 
+    `batch` says which pairs share an image (`Objective.ids`).
     Without `rng` there is no dropout and no augmentation. `chunks` is how many parts either side
     is embedded in, one after the other; the loss is the same. Packed captions then come in groups
     of which each lies in one part (`Packed`).
@@ -61,16 +64,17 @@ def contrastive_loss(
             )
             ids = None if ids is None else latent_lib.mixed_ids(ids, weight)
 
-    def embed(align: Callable[..., Array], features: Any, key: Array | None, mix: Any) -> Array:
-        def one(part: Any, rng: Array | None) -> Array:
-            return align(trainable, frozen, part, rng, mix)
+    def align(features: Any, key: Array | None, mix: Any) -> tuple[Array, dict[str, PyTree]]:
+        def one(part: Any, rng: Array | None) -> tuple[Array, dict[str, PyTree]]:
+            return model.align(trainable, frozen, part, rng, mix)
 
         return embed_in_chunks(one, features, key, chunks, mesh)
 
-    zimg = embed(model.align_images, image, keys[0], mixes[0])
-    ztxt = embed(model.align_texts, text, keys[1], mixes[1])
+    zimg, image_stats = align(image, keys[0], mixes[0])
+    ztxt, text_stats = align(text, keys[1], mixes[1])
+    stats = image_stats | text_stats
     scale, bias = model.logit_scale(trainable, frozen)
-    return objective(zimg, ztxt, scale, bias, ids, mesh)
+    return objective(zimg, ztxt, scale, bias, ids, mesh), {STATS: stats} if stats else {}
 
 
 def make_step(
@@ -103,18 +107,21 @@ def make_step(
     def step(state: State, frozen: PyTree, batch: Batch, key: Array) -> tuple[State, Metrics]:
         rng = jax.random.fold_in(key, state.step)
 
-        def loss_of(trainable: PyTree) -> Float[Array, ""]:
+        params, stats = batch_norm.parted(state.trainable)
+
+        def loss_of(params: PyTree) -> tuple[Float[Array, ""], dict[str, PyTree]]:
+            trainable = {**params, **stats}
             return contrastive_loss(
                 model, loss, mesh, trainable, frozen, batch, rng, latent, chunks
             )
 
-        value, grads = jax.value_and_grad(loss_of)(state.trainable)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
-        trainable = model.clamp_scale(optax.apply_updates(state.trainable, updates))
+        (value, stats), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, params)
+        trainable = {**model.clamp_scale(optax.apply_updates(params, updates)), **stats}
         metrics = {
             "loss": value,
-            "grad_norm": optax.global_norm(optim.learned(grads)),
-            "update_norm": optax.global_norm(optim.learned(updates)),
+            "grad_norm": optax.global_norm(grads),
+            "update_norm": optax.global_norm(updates),
             "scale": model.logit_scale(state.trainable, frozen)[0],
         }
         if schedule is not None:
@@ -214,6 +221,6 @@ def init_state(
     return State(
         step=jnp.zeros((), jnp.int32),
         trainable=trainable,
-        opt_state=optimizer.init(trainable),
+        opt_state=optimizer.init(batch_norm.parted(trainable)[0]),
         average=jax.tree.map(jnp.copy, trainable) if ema else None,
     )

@@ -101,15 +101,15 @@ def test_pooled_mlp_is_sharelock_without_its_batch_norm(pooled):
     assert_same(out, nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)(array(pooled)))
 
 
-def in_torch(params):
-    """ShareLock's `Projection` with these parameters."""
+def in_torch(params, stats):
+    """ShareLock's `Projection` with these parameters and running statistics."""
     layers = []
     for i in range(2):
         normed = nn.BatchNorm1d(10)
-        values = params[f"norm_{i}"]
+        values, running = params[f"norm_{i}"], stats[f"norm_{i}"]
         normed.weight.data, normed.bias.data = array(values["scale"]), array(values["bias"])
-        normed.running_mean = array(values["running_mean"])
-        normed.running_var = array(values["running_variance"])
+        normed.running_mean = array(running["running_mean"])
+        normed.running_var = array(running["running_variance"])
         layers += [linear(params[f"dense_{i}"]), normed, nn.ReLU()]
     return nn.Sequential(*layers, linear(params["dense_2"]))
 
@@ -119,40 +119,65 @@ BATCH_NORM = heads.PooledMLP(
 )
 
 
-def test_pooled_mlp_with_batch_norm_is_sharelock(pooled):
-    params, out = made(BATCH_NORM, pooled)
-    assert_same(out, in_torch(params).eval()(array(pooled)))
-    trained = BATCH_NORM.apply({"params": params}, pooled, train=True)
-    assert_same(trained, in_torch(params).train()(array(pooled)))
+@pytest.fixture
+def normed(pooled):
+    """Parameters and running statistics, none at its special starting value."""
+    variables = BATCH_NORM.init(jax.random.key(0), pooled)
+    leaves, tree = jax.tree.flatten(variables)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    leaves = [x + 0.1 * jnp.abs(jax.random.normal(k, x.shape)) for x, k in zip(leaves, keys)]
+    variables = jax.tree.unflatten(tree, leaves)
+    return variables["params"], variables["batch_stats"]
+
+
+def test_pooled_mlp_with_batch_norm_is_sharelock(pooled, normed):
+    params, stats = normed
+    variables = {"params": params, "batch_stats": stats}
+    out = np.asarray(BATCH_NORM.apply(variables, pooled))
+    assert_same(out, in_torch(params, stats).eval()(array(pooled)))
+    trained, _ = BATCH_NORM.apply(variables, pooled, train=True, mutable=["batch_stats"])
+    assert_same(np.asarray(trained), in_torch(params, stats).train()(array(pooled)))
     plain = heads.PooledMLP(E, depth=3, width=10, activation="relu", dtype=jnp.float32)
-    assert_same(out, array(plain.apply({"params": batch_norm.folded(params)}, pooled)))
+    kept = batch_norm.joined({"text_head": params, "batch_stats": {"text_head": stats}})
+    folded = batch_norm.folded(kept["text_head"])
+    assert_same(out, array(plain.apply({"params": folded}, pooled)))
 
 
-def test_batch_norm_trains_as_torchs_does_statistics_included(rng):
+def test_statistics_beside_their_parameters_part_again(normed):
+    params, stats = normed
+    trainable = {"text_head": params, "batch_stats": {"text_head": stats}}
+    joined = batch_norm.joined(trainable)
+    assert joined["text_head"]["norm_0"].keys() >= {"scale", "running_mean", "running_variance"}
+    assert jax.tree.all(jax.tree.map(np.array_equal, batch_norm.separated(joined), trainable))
+
+
+def test_batch_norm_trains_as_torchs_does_statistics_included(rng, normed):
     batches = rng.normal(2.0, 3.0, size=(4, 16, D)).astype(np.float32)
-    params, _ = made(BATCH_NORM, jnp.asarray(batches[0]))
-    theirs = in_torch(params).train()
+    theirs = in_torch(*normed).train()
     descent = torch.optim.SGD(theirs.parameters(), lr=0.05)
     settings = OptimConfig(name="sgd", b1=0.0, clip=0.0, weight_decay=0.0)
-    ours = optim.make_optimizer(settings, lambda step: 0.05, params)
     mesh = mesh_lib.make_mesh(8)
-    params = mesh_lib.place_replicated(params, mesh)
+    params, stats = mesh_lib.place_replicated(normed, mesh)
+    ours = optim.make_optimizer(settings, lambda step: 0.05, params)
     state = ours.init(params)
 
     @jax.jit
-    def step(params, state, x):
+    def step(params, stats, state, x):
         def loss(params):
-            return (BATCH_NORM.apply({"params": params}, x, train=True) ** 2).mean()
+            variables = {"params": params, "batch_stats": stats}
+            z, updated = BATCH_NORM.apply(variables, x, train=True, mutable=["batch_stats"])
+            return (z**2).mean(), updated["batch_stats"]
 
-        updates, state = ours.update(jax.grad(loss)(params), state, params)
-        return optax.apply_updates(params, updates), state
+        grads, after = jax.grad(loss, has_aux=True)(params)
+        updates, state = ours.update(grads, state, params)
+        return optax.apply_updates(params, updates), after, state
 
     for x in batches:
         descent.zero_grad()
         (theirs(array(x)) ** 2).mean().backward()
         descent.step()
-        params, state = step(params, state, mesh_lib.place_batch(x, mesh))
-    after = in_torch(params)
+        params, stats, state = step(params, stats, state, mesh_lib.place_batch(x, mesh))
+    after = in_torch(params, stats)
     for name, want in theirs.state_dict().items():
         if "num_batches" not in name:
             np.testing.assert_allclose(after.state_dict()[name], want, rtol=1e-4, atol=1e-5)

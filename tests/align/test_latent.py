@@ -95,7 +95,7 @@ def test_mixed_training_is_training_on_mixed_vectors_with_one_lambda(rng):
     model = make_model(heads.OnPooledText(heads.Linear(WIDTH, jnp.float32), tower("text").config))
     trainable, frozen = model.init(0, {"image_tower": {}, "text_tower": {}})
     batch, key, settings = make_batch(rng), jax.random.key(4), Latent(mixup=1.0)
-    got = contrastive_loss(model, "softmax", None, trainable, frozen, batch, key, settings)
+    got, _ = contrastive_loss(model, "softmax", None, trainable, frozen, batch, key, settings)
 
     weight = float(settings.weight(key))
     text = np.asarray(Packed(batch["tokens"], batch["lengths"]).pool("mean"))
@@ -118,9 +118,7 @@ def test_a_token_mlp_mixes_before_its_last_layer(rng):
     trainable, frozen = model.init(0, {"image_tower": {}, "text_tower": {}})
     batch = make_batch(rng)
     text = model.text_features(frozen, batch)
-    got = model.align_texts(
-        trainable, frozen, text, None, lambda z: latent.mix(z, jnp.float32(0.3))
-    )
+    got, _ = model.align(trainable, frozen, text, None, lambda z: latent.mix(z, jnp.float32(0.3)))
     first, last = trainable["text_head"]["dense_0"], trainable["text_head"]["dense_1"]
     hidden = jax.nn.gelu(batch["tokens"] @ first["kernel"] + first["bias"], approximate=False)
     hidden = np.asarray(Packed(hidden, batch["lengths"]).pool("mean"))
@@ -159,7 +157,7 @@ def test_augmentation_is_keyed_by_seed_and_step():
     trainable, frozen = model.init(0, {"image_tower": {}, "text_tower": {}})
     batch, key = make_batch(np.random.default_rng(0)), jax.random.key(0)
     values = {
-        float(contrastive_loss(model, "softmax", None, trainable, frozen, batch, rng, settings))
+        float(contrastive_loss(model, "softmax", None, trainable, frozen, batch, rng, settings)[0])
         for rng in (jax.random.fold_in(key, step) for step in range(4))
     }
     assert len(values) == 4

@@ -81,7 +81,7 @@ def test_cached_features_give_the_same_loss_as_raw_inputs(model, weights, batch)
         "index": batch["index"],
     }
     raw_loss, cached_loss = (
-        step_lib.contrastive_loss(model, "softmax", None, trainable, frozen, b)
+        step_lib.contrastive_loss(model, "softmax", None, trainable, frozen, b)[0]
         for b in (batch, cached)
     )
     np.testing.assert_allclose(raw_loss, cached_loss, rtol=1e-6)
@@ -92,7 +92,7 @@ def test_statistics_centre_and_scale_the_untouched_image_side(model, weights, ba
     pooled = np.asarray(model.encode_images(frozen, batch["image"]))
     statistics = {"center": pooled.mean(0), "spread": pooled.std(0)}
     features = model.image_features({**frozen, "statistics": statistics}, batch)
-    zimg = model.align_images(trainable, frozen, features)
+    zimg = model.embed(trainable, frozen, features)
     expected = (pooled - pooled.mean(0)) / pooled.std(0)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(zimg, expected, rtol=1e-4, atol=1e-5)
@@ -115,8 +115,8 @@ def test_loss_and_gradients_on_eight_devices_equal_the_dense_reference(pair, wei
     mesh = mesh_lib.make_mesh()
 
     def reference(trainable):
-        zimg = model.align_images(trainable, frozen, model.image_features(frozen, batch))
-        ztxt = model.align_texts(trainable, frozen, model.text_features(frozen, batch))
+        zimg = model.embed(trainable, frozen, model.image_features(frozen, batch))
+        ztxt = model.embed(trainable, frozen, model.text_features(frozen, batch))
         scale, bias = model.logit_scale(trainable, frozen)
         if loss == "sigmoid":
             return losses.sigmoid_reference(zimg, ztxt, scale, bias, ids=batch["index"])
@@ -126,7 +126,7 @@ def test_loss_and_gradients_on_eight_devices_equal_the_dense_reference(pair, wei
     towers_on_mesh = mesh_lib.place_frozen(frozen, mesh, min_size=256)
 
     def sharded(trainable, frozen, batch):
-        return step_lib.contrastive_loss(model, loss, mesh, trainable, frozen, batch)
+        return step_lib.contrastive_loss(model, loss, mesh, trainable, frozen, batch)[0]
 
     value, grads = jax.jit(jax.value_and_grad(sharded))(
         mesh_lib.place_replicated(trainable, mesh), towers_on_mesh, placed
@@ -153,7 +153,7 @@ def test_a_step_costs_the_forward_pass_of_the_towers_and_three_heads(model, weig
         return model.image_features(frozen, batch), model.text_features(frozen, batch)
 
     def head(trainable, frozen, batch):
-        return model.align_texts(trainable, frozen, model.text_features(frozen, batch))
+        return model.embed(trainable, frozen, model.text_features(frozen, batch))
 
     tokens = {"tokens": jnp.zeros((16, 8, 32)), "mask": batch["mask"]}
     step_flops, step_temp = compiled_costs(step, state, frozen, batch, jax.random.key(0))
@@ -169,6 +169,6 @@ def test_a_step_costs_the_forward_pass_of_the_towers_and_three_heads(model, weig
 def test_nothing_frozen_has_a_gradient_or_changes(model, weights, batch):
     trainable, frozen = model.init(0, weights)
     gradient = jax.grad(
-        lambda f: step_lib.contrastive_loss(model, "softmax", None, trainable, f, batch)
+        lambda f: step_lib.contrastive_loss(model, "softmax", None, trainable, f, batch)[0]
     )(frozen)
     assert all(not np.any(g) for g in jax.tree.leaves(gradient))

@@ -169,7 +169,7 @@ class Bench:
         def loss(trainable: Any) -> jax.Array:
             return step_lib.contrastive_loss(
                 self.model, "softmax", None, trainable, self.frozen, batch
-            )
+            )[0]
 
         grads = jax.device_get(jax.jit(jax.grad(loss))(self.trainable))
         layers = [grads["text_head"][f"dense_{i}"] for i in range(self.args.depth)]

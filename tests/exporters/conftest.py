@@ -179,7 +179,7 @@ class Made(AlignedModel):
     def encode_images(self, paths):
         def encode(trainable, frozen, batch):
             features = self.model.image_features(frozen, batch)
-            return self.model.align_images(trainable, frozen, features)
+            return self.model.embed(trainable, frozen, features)
 
         transform = self.model.image.tower.prepare.transform
         batch = {"image": np.stack([transform(load_image(path)) for path in paths])}
@@ -188,7 +188,7 @@ class Made(AlignedModel):
     def encode_texts(self, captions):
         def encode(trainable, frozen, batch):
             features = self.model.text_features(frozen, batch)
-            return self.model.align_texts(trainable, frozen, features)
+            return self.model.embed(trainable, frozen, features)
 
         batch = self.model.text.tower.prepare(captions)
         return _run(encode, self.trainable, self.frozen, batch)

@@ -1,8 +1,10 @@
 """Checkpoints: only what was trained, and a full disk in one sentence."""
 
 import errno
+import json
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -34,6 +36,28 @@ def test_state_and_fixed_parameters_come_back(tmp_path, state):
     np.testing.assert_array_equal(statistics["statistics"]["center"], np.ones(4))
     trainable, _ = again.restore_model(state.trainable, fixed)
     np.testing.assert_array_equal(trainable["head"]["kernel"], np.arange(6).reshape(2, 3))
+
+
+def test_running_statistics_come_back_and_lie_on_disk_as_in_the_first_version(tmp_path):
+    """A checkpoint from when statistics were parameters has the same arrays by the same names."""
+    stats = {"head": {"norm_0": {"running_mean": jnp.full(3, 2.0)}}}
+    params = {"head": {"norm_0": {"scale": jnp.ones(3)}}}
+    state = init_state({**params, "batch_stats": stats}, optax.adam(1e-3), ema=0.5)
+    assert "running" not in str(jax.tree.structure(state.opt_state))
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state.replace(step=jnp.int32(4)), {}, META)
+    checkpoints.close()
+    written = json.loads((tmp_path / "checkpoints/4/opt_state/_METADATA").read_text())
+    learned = ("inner_states", "learned", "inner_state", "0", "mu", "head", "norm_0")
+    tree = written["tree_metadata"]
+    assert {str((*learned, name)) for name in ("scale", "running_mean")} <= tree.keys()
+    written = json.loads((tmp_path / "checkpoints/4/trainable/_METADATA").read_text())
+    assert str(("head", "norm_0", "running_mean")) in written["tree_metadata"]
+    fresh = jax.tree.map(jnp.zeros_like, state)
+    restored, _ = Checkpoints(tmp_path).restore(fresh, {})
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    again = restored.replace(step=state.step)
+    assert jax.tree.all(jax.tree.map(np.array_equal, again, state))
 
 
 def test_only_the_newest_are_kept(tmp_path, state):

@@ -47,11 +47,11 @@ def loss_of(made, batch):
     model, frozen = made.aligned.model, made.aligned.frozen
     placed = mesh_lib.place_batch(batch, made.aligned.mesh)
     options = objective.from_config(made.aligned.config.loss)
-    loss = jax.jit(lambda t, f, b: contrastive_loss(model, options, made.aligned.mesh, t, f, b))(
+    loss = jax.jit(lambda t, f, b: contrastive_loss(model, options, made.aligned.mesh, t, f, b)[0])(
         made.aligned.trainable, frozen, placed
     )
-    zimg = model.align_images(made.aligned.trainable, frozen, model.image_features(frozen, placed))
-    ztxt = model.align_texts(made.aligned.trainable, frozen, model.text_features(frozen, placed))
+    zimg = model.embed(made.aligned.trainable, frozen, model.image_features(frozen, placed))
+    ztxt = model.embed(made.aligned.trainable, frozen, model.text_features(frozen, placed))
     scale, _ = model.logit_scale(made.aligned.trainable, frozen)
     return float(loss), jax.device_get((zimg, ztxt)), float(scale)
 

@@ -13,15 +13,15 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 Features = TypeVar("Features")
-Embed = Callable[[Features, Array | None], Float[Array, "b E"]]
+Embed = Callable[[Features, Array | None], Any]
 
 
 def embed_in_chunks(
@@ -30,7 +30,7 @@ def embed_in_chunks(
     rng: Array | None,
     chunks: int,
     mesh: Mesh | None = None,
-) -> Float[Array, "B E"]:
+) -> Any:
     """Computes `embed(features, rng)` with the activations of one chunk at a time.
 
     Example:
@@ -38,8 +38,8 @@ def embed_in_chunks(
       (4, 1)
 
     Args:
-      embed: function of features (any number of rows) and a random key that returns one embedding
-        per row, or, with mixup, one per two adjacent rows.
+      embed: function of features (any number of rows) and a random key that returns a tree of
+        arrays [b, ...], embeddings say: one per row or, with mixup, one per two adjacent rows.
       features: a tree of arrays [B, ...].
       rng: random key for dropout, split over the chunks; None for no dropout.
       chunks: number of chunks, a divisor of B / devices; 1 for a single call.
@@ -47,7 +47,7 @@ def embed_in_chunks(
         of every device, so that no row moves.
 
     Returns:
-      Embeddings [B, E], in the order of the rows.
+      The same tree with arrays [B, ...], in the order of the rows.
 
     Raises:
       ValueError: if chunks and devices do not divide the rows; the rules of the config prevent it.
@@ -67,5 +67,9 @@ def embed_in_chunks(
     # In a scan, common subexpressions are not merged across passes anyway.
     one = jax.checkpoint(lambda chunk: embed(*chunk), prevent_cse=False)
     keys = None if rng is None else jax.random.split(rng, chunks)
-    z = jax.lax.map(one, (jax.tree.map(split, features), keys))
-    return z.reshape(chunks, devices, -1, z.shape[-1]).swapaxes(0, 1).reshape(-1, z.shape[-1])
+
+    def join(z: Array) -> Array:
+        rest = z.shape[2:]
+        return z.reshape(chunks, devices, -1, *rest).swapaxes(0, 1).reshape(-1, *rest)
+
+    return jax.tree.map(join, jax.lax.map(one, (jax.tree.map(split, features), keys)))

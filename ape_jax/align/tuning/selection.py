@@ -200,10 +200,10 @@ def shares(trainable: Mapping[str, PyTree], frozen: Mapping[str, PyTree]) -> lis
     """The two trees of a model by side and group, in the order of the tables."""
     count: dict[tuple[str, str], list[int]] = {}
     for is_kept, tree in ((True, trainable), (False, frozen)):
-        for side, found, size, is_learned in _sizes(tree):
+        for side, found, size in _sizes(tree):
             entry = count.setdefault((side, found), [0, 0])
             entry[0] += size
-            entry[1] += size * (is_kept and is_learned)
+            entry[1] += size * is_kept
     return [Share(*key, *count[key]) for key in sorted(count, key=_place)]
 
 
@@ -214,17 +214,17 @@ def counts(trainable: Mapping[str, PyTree], frozen: Mapping[str, PyTree]) -> tup
     return trained, sum(share.parameters for share in found) - trained
 
 
-def _sizes(tree: Mapping[str, PyTree]) -> Iterator[tuple[str, str, int, bool]]:
-    for top, part in tree.items():
+def _sizes(tree: Mapping[str, PyTree]) -> Iterator[tuple[str, str, int]]:
+    for top, part in batch_norm.parted(tree)[0].items():
         side, _, kind = top.partition("_")
         for name, leaf in flatten(part).items():
             size = math.prod(leaf.shape)
             if kind == "tower":
-                yield side, group(name), size, True
-            elif kind == "head":  # Averages over batches are no parameters.
-                yield side, "head", size, not batch_norm.is_running(name)
+                yield side, group(name), size
+            elif kind == "head":
+                yield side, "head", size
             else:
-                yield "both" if top == "loss" else "image", top, size, True
+                yield "both" if top == "loss" else "image", top, size
 
 
 def _place(key: tuple[str, str]) -> tuple[int, int, str]:

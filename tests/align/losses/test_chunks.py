@@ -88,7 +88,7 @@ def gradient(model, mesh, chunks):
     def loss(trainable, frozen, batch):
         return step_lib.contrastive_loss(
             model, "softmax", mesh, trainable, frozen, batch, chunks=chunks
-        )
+        )[0]
 
     return jax.jit(jax.value_and_grad(loss))
 

@@ -126,15 +126,15 @@ def test_a_leaf_in_both_trees_is_an_error():
 def test_shares_count_each_group_of_each_side():
     tower = {"blocks": {"norm1": {"scale": np.ones((2, 3))}}}
     other = {"blocks": {"mlp": {"fc1": {"kernel": np.ones((2, 3, 4)), "bias": np.ones((2, 4))}}}}
-    head = {"a": np.ones(5), "norm_0": {"running_mean": np.ones(2)}}
-    trainable = {"image_tower": tower, "text_head": head, "loss": {"b": np.ones(())}}
+    trainable = {"image_tower": tower, "text_head": {"a": np.ones(5)}, "loss": {"b": np.ones(())}}
+    trainable["batch_stats"] = {"text_head": {"norm_0": {"running_mean": np.ones(2)}}}
     found = selection.shares(trainable, {"image_tower": other, "text_tower": tower})
     assert [(s.side, s.group, s.parameters, s.trained) for s in found] == [
         ("image", "norm scale", 6, 6),
         ("image", "bias", 8, 0),
         ("image", "kernel", 24, 0),
         ("text", "norm scale", 6, 0),
-        ("text", "head", 7, 5),  # Running statistics are not trained.
+        ("text", "head", 5, 5),  # Running statistics are no parameters.
         ("both", "loss", 1, 1),
     ]
-    assert selection.counts(trainable, {"image_tower": other, "text_tower": tower}) == (12, 40)
+    assert selection.counts(trainable, {"image_tower": other, "text_tower": tower}) == (12, 38)

@@ -1,13 +1,8 @@
-"""Batch norm whose running statistics are parameters with a gradient of their own.
+"""Batch norm as torch has it, its running statistics in Flax's collection `batch_stats`.
 
-A step is a pure function of the trained parameters, and everything that has to do with them (the
-optimizer, checkpoints, placement on a mesh) knows leaves of one tree only. So the running mean and
-variance are leaves of it, and the "gradient" of each is how far it is from the batch's statistic:
-
-    running - rate * (running - batch) = (1 - rate) * running + rate * batch
-
-Plain descent at torch's momentum is the moving average, whatever the optimizer of the others is
-(`training.optim` takes these leaves out by name).
+Running statistics are no parameters: they have no gradient, and neither the optimizer nor a count
+of parameters sees them. They travel in the trained tree under a name of their own, `batch_stats`,
+and a training step replaces them by what the forward pass returns (`training.step`).
 """
 
 from __future__ import annotations
@@ -17,25 +12,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-RATE = 0.1
+STATS = "batch_stats"
+_MOMENTUM = 0.1  # torch's: the weight of the new batch.
 _EPS = 1e-5
-_RUNNING = r"(.+/)?running_(mean|variance)"
-
-
-def is_running(name: str) -> bool:
-    """Whether a parameter, by its path, is a running statistic."""
-    return re.fullmatch(_RUNNING, name) is not None
+_RUNNING = r".+/running_(mean|variance)"
 
 
 class BatchNorm(nn.Module):
     """torch's `BatchNorm1d`, with its epsilon and momentum: of the global batch on any mesh.
 
     In training columns are normalised by mean and variance of the batch, else by the running ones,
-    which average the batch's mean and unbiased variance.
+    which average the batch's mean and unbiased variance (`flax.linen.BatchNorm` averages the biased
+    one).
 
     References:
       Ioffe and Szegedy, "Batch Normalization", arXiv 1502.03167.
@@ -46,22 +39,49 @@ class BatchNorm(nn.Module):
         """Normalises each column, scales and shifts it."""
         shape, ones, zeros = (x.shape[-1],), nn.initializers.ones, nn.initializers.zeros
         scale, bias = self.param("scale", ones, shape), self.param("bias", zeros, shape)
-        running = (
-            self.param("running_mean", zeros, shape),
-            self.param("running_variance", ones, shape),
-        )
-        if not train:
-            return _affine(x, *running) * scale + bias
-        mean, variance = x.mean(axis=0), x.var(axis=0)
-        y = _affine(x, mean, variance) * scale + bias
-        unbiased = variance * (len(x) / max(len(x) - 1, 1))
-        return _tracked(y, running, (mean, unbiased))
+        running = {
+            "mean": self.variable(STATS, "running_mean", jnp.zeros, shape),
+            "variance": self.variable(STATS, "running_variance", jnp.ones, shape),
+        }
+        used = {name: variable.value for name, variable in running.items()}
+        if train:
+            used = {"mean": x.mean(axis=0), "variance": x.var(axis=0)}
+            unbiased = used["variance"] * (len(x) / max(len(x) - 1, 1))
+            for name, new in (used | {"variance": unbiased}).items():
+                old = running[name].value
+                running[name].value = old + _MOMENTUM * (jax.lax.stop_gradient(new) - old)
+        return (x - used["mean"]) * jax.lax.rsqrt(used["variance"] + _EPS) * scale + bias
+
+
+def parted(trainable: Mapping[str, PyTree]) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
+    """The trained parameters, and `{"batch_stats": ...}`, {} for a model without batch norm."""
+    stats = {name: tree for name, tree in trainable.items() if name == STATS}
+    return {name: tree for name, tree in trainable.items() if name != STATS}, stats
+
+
+def joined(trainable: Mapping[str, PyTree]) -> Mapping[str, PyTree]:
+    """Running statistics beside the parameters of their norm: the form on disk and in exports."""
+    parameters, stats = parted(trainable)
+    if not stats:
+        return trainable
+    flat = (flax.traverse_util.flatten_dict(tree) for tree in (parameters, stats[STATS]))
+    return flax.traverse_util.unflatten_dict({k: leaf for tree in flat for k, leaf in tree.items()})
+
+
+def separated(trainable: Mapping[str, PyTree]) -> Mapping[str, PyTree]:
+    """Inverse of `joined`."""
+    flat = flax.traverse_util.flatten_dict(dict(trainable), sep="/")
+    moved = {f"{STATS}/{k}" if re.fullmatch(_RUNNING, k) else k: leaf for k, leaf in flat.items()}
+    return flax.traverse_util.unflatten_dict(moved, sep="/")
 
 
 def folded(params: Mapping[str, Any]) -> PyTree:
     """The parameters of an MLP with each `norm_i` multiplied into the `dense_i` before it.
 
     Outside of training that is the same function, and it has no norms.
+
+    Args:
+      params: of the head, as `joined` has them.
     """
     rest = {name: dict(tree) for name, tree in params.items() if not name.startswith("norm_")}
     for name, norm in params.items():
@@ -71,22 +91,3 @@ def folded(params: Mapping[str, Any]) -> PyTree:
             dense["kernel"] = dense["kernel"] * factor
             dense["bias"] = (dense["bias"] - norm["running_mean"]) * factor + norm["bias"]
     return rest
-
-
-def _affine(x: Array, mean: Array, variance: Array) -> Array:
-    return (x - mean) * jax.lax.rsqrt(variance + _EPS)
-
-
-@jax.custom_vjp
-def _tracked(y: Array, running: PyTree, batch: PyTree) -> Array:
-    """`y`; backward, each running statistic gets its distance to the batch's."""
-    return y
-
-
-def _track_backward(saved: tuple[PyTree, PyTree], g: Array) -> tuple[Array, PyTree, PyTree]:
-    running, batch = saved
-    distances = jax.tree.map(jnp.subtract, running, batch)
-    return g, distances, jax.tree.map(jnp.zeros_like, batch)
-
-
-_tracked.defvjp(lambda y, running, batch: (y, (running, batch)), _track_backward)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from ape_jax.align.heads.base.batch_norm import STATS
 from ape_jax.align.heads.base.text_input import TextInput
 from ape_jax.errors import UserError
 from ape_jax.towers.tower import TowerConfig
@@ -76,19 +77,22 @@ class Head(nn.Module):
 
 def embed(
     head: Head,
-    params: PyTree,
+    variables: Mapping[str, PyTree],
     inputs: Float[Array, "B *T d"] | TextInput,
     rng: Array | None,
     mix: Mix | None,
-) -> Float[Array, "n E"]:
+) -> tuple[Float[Array, "n E"], Mapping[str, PyTree]]:
     """Unit-length embeddings; n is B, or half of it where `mix` joins two rows.
 
     Args:
       head: the head.
-      params: its parameters.
+      variables: its `params` and, with batch norm, its `batch_stats`.
       inputs: what it takes.
       rng: key of dropout in training; None for inference.
       mix: maps one vector a row to another, as mixup does; see `Head.mixes_input`.
+
+    Returns:
+      The embeddings, and in training the new `batch_stats`, {} for a head without batch norm.
     """
     settings: dict[str, Any] = {"train": rng is not None}
     settings["rngs"] = None if rng is None else {"dropout": rng}
@@ -98,8 +102,9 @@ def embed(
         else:
             inputs = mix(inputs)
         mix = None
-    z: Any = head.apply({"params": params}, inputs, **settings)  # An array: nothing is mutable.
-    return normalize(z if mix is None else mix(z))
+    mutable = [] if rng is None else [STATS]
+    z, updated = head.apply(variables, inputs, mutable=mutable, **settings)
+    return normalize(z if mix is None else mix(z)), updated
 
 
 def normalize(z: Float[Array, "B E"]) -> Float[Array, "B E"]:
