@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from ape_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from ape_jax.runs.aligner import Aligner, load
+    from ape_jax.api.aligner import Aligner, load
 
 __all__ = ["Aligner", "UserError", "load"]
 __version__ = "0.1.0"
 
-_LAZY = {"load": "ape_jax.runs.aligner", "Aligner": "ape_jax.runs.aligner"}
+_LAZY = {"load": "ape_jax.api.aligner", "Aligner": "ape_jax.api.aligner"}
 _ROOMS = (
     "align",
     "config",

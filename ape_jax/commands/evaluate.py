@@ -7,8 +7,8 @@ from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import conservation as conservation_lib
 from ape_jax.evaluators import prompts, tasks
-from ape_jax.runs import aligner
-from ape_jax.runs.aligner import Aligner
+from ape_jax.runs import encoder
+from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.restore import before_and_after
 from ape_jax.terminal import tables
 
@@ -27,7 +27,7 @@ def retrieval(workdir: str, data: str) -> Found:
     """
     # The pairs are opened first: they fail in no time, a model takes seconds to load.
     named = _named(data)
-    model = aligner.load(workdir)
+    model = encoder.load(workdir)
     sets = named or _own_sets(model)
     if model.config.data.on_error == "skip":
         sets = {name: model.leave_out_unreadable(pairs, name) for name, pairs in sets.items()}
@@ -55,7 +55,7 @@ def zeroshot(workdir: str, data: str, classnames: str, templates: str) -> Found:
         raise UserError("--data: zero-shot needs labelled images, found none")
     labelled = tasks.open_classes(data, classnames, key="--data")
     prompted = prompts.resolve_templates(templates, key="--templates")
-    metrics = tasks.evaluate_zeroshot(aligner.load(workdir), labelled, prompted)
+    metrics = tasks.evaluate_zeroshot(encoder.load(workdir), labelled, prompted)
     head = ["zero-shot", "classes", "images", "top-1", "top-5"]
     counts = [str(len(labelled.classnames)), str(len(labelled))]
     row = ["data", *counts, *(tables.cell(key, metrics[key]) for key in ("top1", "top5"))]
@@ -76,7 +76,7 @@ def conservation(workdir: str, data: str) -> Found:
     """
     named = _named(data)
     was, now, start = before_and_after(workdir)
-    before, after = Aligner(was), Aligner(now)
+    before, after = Encoder(was), Encoder(now)
     found = {
         name: conservation_lib.conservation(before, after, pairs)
         for name, pairs in (named or _own_sets(after)).items()
@@ -96,7 +96,7 @@ def _named(data: str) -> dict[str, Pairs]:
     return {"data": open_pairs(data, key="--data")} if data else {}
 
 
-def _own_sets(model: Aligner) -> dict[str, Pairs]:
+def _own_sets(model: Encoder) -> dict[str, Pairs]:
     specs = model.config.data.eval.items()
     if not specs:
         raise UserError("--data: the model has no data.eval; name the pairs to evaluate on")

@@ -12,7 +12,7 @@ from ape_jax.config.precomputed import is_precomputed
 from ape_jax.data.records import printable
 from ape_jax.errors import UserError
 from ape_jax.runs.aligned import AlignedModel
-from ape_jax.runs.aligner import Aligner
+from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.restore import restore
 from ape_jax.search import items
 
@@ -74,7 +74,7 @@ def _make(workdir: str, images: str, out: str) -> tuple[AlignedModel, dict[str, 
         raise UserError(
             f"--workdir: {run.source} takes vectors and no images; there is no index of it"
         )
-    added = search.add(out, source, Aligner(run), run=run.source, identity=search.identity(run))
+    added = search.add(out, source, Encoder(run), run=run.source, identity=search.identity(run))
     found = {
         "encoded": added.encoded,
         "gone": added.gone,
@@ -88,7 +88,7 @@ def _make(workdir: str, images: str, out: str) -> tuple[AlignedModel, dict[str, 
 
 def _ask(run: AlignedModel, place: str, questions: Questions) -> Found:
     opened = search.open_index(place, search.identity(run))
-    model = Aligner(run)
+    model = Encoder(run)
     asked = [(text, model.encode_text([text])) for text in questions.texts]
     asked += [(path, model.encode_image([path])) for path in questions.images]
     found, lines = {}, []

@@ -53,8 +53,8 @@ def conservation(
             f"{len(texts)}"
         )
     both = (pretrained, trained)
-    image = [tasks.encode(e.encode_image, images.__getitem__, len(images), "images") for e in both]
-    text = [tasks.encode(e.encode_text, texts.__getitem__, len(texts), "captions") for e in both]
+    image = [e.encode_image(images) for e in both]
+    text = [e.encode_text(texts) for e in both]
     return {
         "image_cka": linear_cka(*image),
         "text_cka": linear_cka(*text),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,9 +12,6 @@ from ape_jax.data.labelled import Labelled, open_labelled
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.evaluators import prompts, retrieval, zeroshot
-from ape_jax.terminal.progress import Progress
-
-_CHUNK = 512
 
 
 @runtime_checkable
@@ -42,8 +39,8 @@ def evaluate_retrieval(encoder: Encoder, pairs: Pairs) -> dict[str, float]:
     image_index = np.repeat(np.arange(len(pairs)), [len(texts) for texts in captions])
     vectors = pairs.text if isinstance(pairs, VectorPairs) else None
     texts = [t for group in captions for t in group] if vectors is None else vectors.split()
-    zimg = encode(encoder.encode_image, lambda i: pairs[i].image, len(pairs), "images")
-    ztxt = encode(encoder.encode_text, texts.__getitem__, len(texts), "captions")
+    zimg = encoder.encode_image([pair.image for pair in pairs])
+    ztxt = encoder.encode_text(texts)
     return retrieval.retrieval_metrics(zimg, ztxt, image_index)
 
 
@@ -68,7 +65,7 @@ def embed_labelled(
 ) -> tuple[Float[np.ndarray, "n e"], Float[np.ndarray, "C e"], Integer[np.ndarray, " n"]]:
     """Returns the arguments of `zeroshot_metrics`: embeddings of images and classes, and labels."""
     classes = zeroshot.class_embeddings(encoder.encode_text, labelled.classnames, templates)
-    zimg = encode(encoder.encode_image, lambda i: labelled[i][0], len(labelled), "images")
+    zimg = encoder.encode_image([labelled[i][0] for i in range(len(labelled))])
     return zimg, classes, np.asarray([labelled[i][1] for i in range(len(labelled))])
 
 
@@ -86,22 +83,3 @@ def open_classes(spec: str, classnames: str, *, key: str) -> Labelled:
     """
     names = prompts.resolve_classnames(classnames, key="--classnames") if classnames else None
     return open_labelled(spec, names, key=key)
-
-
-def encode(
-    run: Callable[[list[Any]], np.ndarray], item: Callable[[int], Any], count: int, what: str
-) -> Float[np.ndarray, "n e"]:
-    """Encodes `count` items in chunks and shows progress.
-
-    Args:
-      run: encodes a list of items.
-      item: returns the item of an index.
-      count: number of items.
-      what: plural noun for the items in the progress line.
-    """
-    progress, chunks = Progress(f"encoding {what}", count, what), []
-    for start in range(0, count, _CHUNK):
-        stop = min(start + _CHUNK, count)
-        chunks.append(run([item(i) for i in range(start, stop)]))
-        progress.update(stop)
-    return np.concatenate(chunks)

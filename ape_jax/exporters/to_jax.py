@@ -8,7 +8,7 @@ from ape_jax.exporters import card, verify
 from ape_jax.exporters.formats import ExportFormat
 from ape_jax.runs import portable
 from ape_jax.runs.aligned import AlignedModel
-from ape_jax.runs.aligner import Aligner
+from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.restore import restore
 
 
@@ -21,7 +21,7 @@ def write(aligned: AlignedModel, directory: Path) -> None:
 def _encode(
     aligned: AlignedModel, directory: Path, inputs: verify.Inputs
 ) -> dict[str, verify.Embeddings]:
-    return {"jax": verify.ours(Aligner(restore(directory, verify.EXACT)), inputs)}
+    return {"jax": verify.ours(Encoder(restore(directory, verify.EXACT)), inputs)}
 
 
 JAX = ExportFormat(

@@ -18,7 +18,7 @@ from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
 from ape_jax.exporters import subprocesses
 from ape_jax.images.decode import load_image
-from ape_jax.runs.aligner import Aligner
+from ape_jax.runs.encoder import Encoder
 
 LEAST_COSINE = 0.99999
 MOST_DIFFERENCE = 1e-4
@@ -70,9 +70,9 @@ def choose(pairs: Pairs, longest: int) -> Inputs:
     )
 
 
-def ours(aligner: Aligner, inputs: Inputs) -> Embeddings:
+def ours(encoder: Encoder, inputs: Inputs) -> Embeddings:
     """What the run's own model gives."""
-    return aligner.encode_image(inputs.images), aligner.encode_text(inputs.texts)
+    return encoder.encode_image(inputs.images), encoder.encode_text(inputs.texts)
 
 
 def torchs(directory: Path, inputs: Inputs, model_class: str, background: Any = None) -> Embeddings:

@@ -14,12 +14,12 @@ from ape_jax.errors import UserError
 
 if TYPE_CHECKING:
     from ape_jax.judges.open_clip_model import OpenClipModel
-    from ape_jax.runs.aligner import Aligner
+    from ape_jax.runs.encoder import Encoder
 
 __all__ = ["as_open_clip"]
 
 
-def as_open_clip(model: Aligner | str | os.PathLike[str]) -> OpenClipModel:
+def as_open_clip(model: Encoder | str | os.PathLike[str]) -> OpenClipModel:
     """A run as an open_clip model: a torch module with a `transform` and a `tokenizer`.
 
     Example:
@@ -41,6 +41,6 @@ def as_open_clip(model: Aligner | str | os.PathLike[str]) -> OpenClipModel:
             "run pip install -r requirements-judges.txt"
         )
     from ape_jax.judges.open_clip_model import OpenClipModel
-    from ape_jax.runs import aligner
+    from ape_jax.runs import encoder
 
-    return OpenClipModel(model if isinstance(model, aligner.Aligner) else aligner.load(model))
+    return OpenClipModel(model if isinstance(model, encoder.Encoder) else encoder.load(model))

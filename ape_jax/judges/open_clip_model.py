@@ -19,8 +19,8 @@ from jaxtyping import Float, Int
 from ape_jax.errors import UserError
 from ape_jax.images.decode import load_image
 from ape_jax.images.transforms import ImageTransform
-from ape_jax.runs.aligner import Aligner
 from ape_jax.runs.embed import image_batches, token_id_batches
+from ape_jax.runs.encoder import Encoder
 from ape_jax.towers.precomputed import VectorPrepare
 from ape_jax.towers.text.tokens import TextPrepare
 
@@ -94,22 +94,22 @@ class OpenClipModel(torch.nn.Module):
       output_dict: whether a call gives a dictionary or a tuple.
     """
 
-    def __init__(self, aligner: Aligner, output_dict: bool = False):
-        for side, prepare in (("image", aligner.transform), ("text", aligner.prepare)):
+    def __init__(self, encoder: Encoder, output_dict: bool = False):
+        for side, prepare in (("image", encoder.transform), ("text", encoder.prepare)):
             if isinstance(prepare, VectorPrepare):
                 raise UserError(
                     f"{side}.tower: the run takes given vectors on the {side} side, which no "
                     "outside judge has; judge a run on real towers"
                 )
         super().__init__()
-        self._aligner, self.output_dict = aligner, output_dict
-        background = aligner.config.data.background
-        self.transform = PixelTransform(aligner.transform, background)
-        self.tokenizer = Tokenizer(aligner.prepare)
+        self._encoder, self.output_dict = encoder, output_dict
+        background = encoder.config.data.background
+        self.transform = PixelTransform(encoder.transform, background)
+        self.tokenizer = Tokenizer(encoder.prepare)
         self.context_length = self.tokenizer.context_length
         # Parameters, since others ask for the device of the first one; there are no more in torch.
-        self.logit_scale = _fixed(math.log(aligner.scale))
-        self.logit_bias = None if aligner.bias is None else _fixed(aligner.bias)
+        self.logit_scale = _fixed(math.log(encoder.scale))
+        self.logit_bias = None if encoder.bias is None else _fixed(encoder.bias)
 
     def encode_image(
         self, image: Float[torch.Tensor, "b 3 s s"], normalize: bool = False
@@ -130,8 +130,8 @@ class OpenClipModel(torch.nn.Module):
                 "make it with the model's transform"
             )
         pixels = image.detach().float().cpu().numpy().transpose(0, 2, 3, 1)
-        batches = image_batches(pixels, self._aligner.rows)
-        z = self._aligner.encode_batches("image", batches, len(pixels))
+        batches = image_batches(pixels, self._encoder.rows)
+        z = self._encoder.encode_batches("image", batches, len(pixels))
         return self._given_back(z, image.device, normalize)
 
     def encode_text(
@@ -155,8 +155,8 @@ class OpenClipModel(torch.nn.Module):
                 f"{text.dtype} {list(ids.shape)}; make them with the model's tokenizer"
             )
         ids = np.where(mask, ids, self.tokenizer.prepare.pad_id).astype(np.int32)
-        batches = token_id_batches(ids, mask, self._aligner.rows)
-        z = self._aligner.encode_batches("text", batches, len(ids))
+        batches = token_id_batches(ids, mask, self._encoder.rows)
+        z = self._encoder.encode_batches("text", batches, len(ids))
         return self._given_back(z, text.device, normalize)
 
     def forward(

@@ -22,7 +22,7 @@ from ape_jax.data.records import printable
 from ape_jax.errors import UserError
 from ape_jax.features.cache import say
 from ape_jax.images.decode import ImageError, ImageRef, load_image
-from ape_jax.runs.aligner import Aligner
+from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.restore import restore
 from ape_jax.search import items
 from ape_jax.search.build import Tick
@@ -71,7 +71,7 @@ class Desk:
                     f"--workdir: {run.source} takes vectors for {side}s, made elsewhere; a page "
                     "needs a run with two real towers"
                 )
-        self._run, self._model = run, Aligner(run)
+        self._run, self._model = run, Encoder(run)
         self._identity = search.identity(run)
         self._background = run.config.data.background
         self._collections: dict[str, search.Index] = {}

@@ -52,7 +52,7 @@ def search(encoder: tasks.Encoder, pairs: Pairs, queries: int) -> list[Found]:
     Returns:
       One entry a caption.
     """
-    zimg = tasks.encode(encoder.encode_image, lambda i: pairs[i].image, len(pairs), "images")
+    zimg = encoder.encode_image([pair.image for pair in pairs])
     image_index = np.linspace(0, len(pairs) - 1, min(queries, len(pairs))).astype(int)
     texts = [pairs[i].captions[0] for i in image_index]
     return _found(encoder.encode_text(texts), zimg, texts, image_index)

@@ -18,8 +18,8 @@ from ape_jax.data.specs import open_pairs
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.evaluators import retrieval
 from ape_jax.pages import charts, confusion, gallery, html
-from ape_jax.runs import aligner, workdir
-from ape_jax.runs.aligner import Aligner
+from ape_jax.runs import encoder, workdir
+from ape_jax.runs.encoder import Encoder
 from ape_jax.storage import atomic, disk
 from ape_jax.terminal import tables as report
 from ape_jax.training import metrics
@@ -52,7 +52,7 @@ def write(
     summary = workdir.finished(path, config)
     specs = config.data.eval.items()
     sets = {name: open_pairs(spec, key=f"data.eval.{name}") for name, spec in specs}
-    model = aligner.load(path)
+    model = encoder.load(path)
     parts = [_overview(config, summary), _retrieval(summary, sets), _curves(metrics.read(path))]
     parts += [_gallery(model, pairs, name) for name, pairs in sets.items()]
     if labelled is not None:
@@ -108,7 +108,7 @@ def _curves(lines: Sequence[Mapping[str, float]]) -> html.Section:
     return html.Section("Curves", body or html.paragraph("Nothing was trained step by step."))
 
 
-def _gallery(model: Aligner, pairs: Pairs, name: str) -> html.Section:
+def _gallery(model: Encoder, pairs: Pairs, name: str) -> html.Section:
     heading = f"What it finds: {name}"
     if isinstance(pairs, VectorPairs):
         return html.Section(heading, html.paragraph("The pairs are vectors: nothing to show."))

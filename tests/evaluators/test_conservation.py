@@ -8,7 +8,7 @@ from ape_jax import config as config_lib
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import conservation
-from ape_jax.runs.aligner import Aligner
+from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.restore import before_and_after
 from ape_jax.training import loop
 
@@ -60,7 +60,7 @@ def test_a_frozen_tower_knows_what_it_knew_and_a_trained_one_does_not(tiny_confi
     config = config_lib.resolve(tiny_config)
     loop.train_and_evaluate(config, tmp_path)
     was, now, start = before_and_after(tmp_path)
-    before, after, end = Aligner(was), Aligner(now), now.trainable
+    before, after, end = Encoder(was), Encoder(now), now.trainable
     pairs = open_pairs(config.data.pairs, key="data.pairs")
     found = conservation.conservation(before, after, pairs)
     assert found["image_cka"] == pytest.approx(1, abs=1e-6)

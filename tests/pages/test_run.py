@@ -148,7 +148,7 @@ def test_a_run_is_whole_without_its_report(trained, tmp_path, capsys, monkeypatc
     def load(path):
         raise UserError("the tower is gone")
 
-    monkeypatch.setattr(pages.run.aligner, "load", load)
+    monkeypatch.setattr(pages.run.encoder, "load", load)
     printed = run_main(trained, tmp_path, capsys)
     assert "no report was written: the tower is gone" in printed.err
     assert "results are in" in printed.out

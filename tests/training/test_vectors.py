@@ -7,7 +7,7 @@ import pytest
 
 from ape_jax import config as config_lib
 from ape_jax.errors import UserError
-from ape_jax.runs import aligner
+from ape_jax.runs import encoder
 from ape_jax.training import loop
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -59,7 +59,7 @@ def test_a_head_learns_to_match_vectors(trained):
 
 def test_the_saved_model_embeds_vectors(trained, vectors):
     path, summary = trained
-    model = aligner.load(path)
+    model = encoder.load(path)
     from ape_jax.data.formats.features import open_vectors
     from ape_jax.evaluators import tasks
 

@@ -7,6 +7,28 @@ from collections.abc import Sequence
 from ape_jax.data.records import shorten
 from ape_jax.errors import UserError
 
+IMAGE_NAMES = (
+    *("image", "images", "img", "picture", "photo", "image_path", "img_path", "image_file"),
+    *("file_name", "filename", "filepath", "file_path", "path", "file", "jpg", "png"),
+)
+"""What people call the column of images, the best name first."""
+CAPTION_NAMES = (
+    *("captions", "caption", "text", "texts", "sentence", "sentences", "title", "txt"),
+    *("alt_text", "alt", "description", "descriptions"),
+)
+"""What people call the column of captions, the best name first."""
+
+
+def find_column(found: Sequence[str], names: Sequence[str]) -> str | None:
+    """The column that is meant by one of some names, whatever its case; None where there is none.
+
+    Example:
+      >>> find_column(["ID", "File_Name", "text"], IMAGE_NAMES)
+      'File_Name'
+    """
+    by_name = {str(column).strip().lower(): column for column in reversed(found)}
+    return next((by_name[name] for name in names if name in by_name), None)
+
 
 def check_columns(found: Sequence[str], wanted: Sequence[str], where: str) -> None:
     """Checks for `image` and one of the wanted columns.

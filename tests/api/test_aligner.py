@@ -77,6 +77,28 @@ def test_classify_takes_a_list_of_templates(model, tiny):
     )
 
 
+@pytest.mark.parametrize("templates", [None, "none", ("{}",)])
+def test_templates_may_be_nothing_a_name_or_a_tuple(model, tiny, templates):
+    image, names = [str(tiny / "red-bar.png")], ("red bar", "blue circle")
+    np.testing.assert_array_equal(
+        model.classify(image, names, templates), model.classify(image, names, ["{}"])
+    )
+
+
+def test_class_names_of_a_dictionary_are_its_values(model, tiny):
+    image, names = [tiny / "red-bar.png"], {7: "red bar", "b": "blue circle"}
+    np.testing.assert_array_equal(
+        model.classify(image, names), model.classify(image, list(names.values()))
+    )
+
+
+def test_a_generator_of_images_is_encoded_as_a_list(model, tiny):
+    paths = sorted(tiny.glob("*.png"))
+    z = model.encode_image((path for path in paths), batch_size=5, progress=False)
+    np.testing.assert_array_equal(z, model.encode_image(paths, batch_size=5))
+    np.testing.assert_allclose(z, model.encode_image(paths), atol=1e-5)
+
+
 def test_retrieve_finds_the_best_first(model, tiny):
     paths = sorted(tiny.glob("*.png"))
     z, t = model.encode_image(paths), model.encode_text(["a red bar"])
@@ -84,6 +106,7 @@ def test_retrieve_finds_the_best_first(model, tiny):
     expected = np.argsort(-(t @ z.T)[0], kind="stable")[:3]
     assert [i for i, _ in hits[0]] == expected.tolist()
     assert hits[0][0][1] == pytest.approx(float((t @ z.T).max()), abs=1e-5)
+    assert model.retrieve(["a red bar"], paths, k=np.int64(3)) == hits
 
 
 @pytest.mark.parametrize(
@@ -94,7 +117,19 @@ def test_retrieve_finds_the_best_first(model, tiny):
         (lambda m: m.encode_text(["a", 3]), "int"),
         (lambda m: m.encode_image("cat.png"), "list"),
         (lambda m: m.encode_image(["no-such.png"]), "no-such.png"),
+        (lambda m: m.encode_image(iter([])), "empty"),
+        (lambda m: m.encode_image(["x.png"], batch_size=0), "batch_size"),
         (lambda m: m.classify(["x.png"], ["cat"], templates="no-such"), "templates"),
+        (lambda m: m.classify(["x.png"], "cat"), "list of class names"),
+        (lambda m: m.classify(["x.png"], []), "at least one class name"),
+        (lambda m: m.classify(["x.png"], {"cat": ["cat", "kitten"]}), "a class name is a text"),
+        (lambda m: m.retrieve(["x"], ["x.png"], k=2.5), "k: expected .* found 2.5"),
+        (lambda m: m.retrieve(["x"], ["x.png"], k=0), "found 0"),
+        (lambda m: m.retrieve(["x"], ["x.png"], k=-1), "found -1"),
+        (lambda m: m.retrieve(["x"], ["x.png"], k=True), "found True"),
+        (lambda m: m.evaluate([("x.png",)]), r"evaluate\[0\]"),
+        (lambda m: m.export("/tmp"), "exists"),
+        (lambda m: m.save("/tmp"), "exists"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")
@@ -156,3 +191,36 @@ def test_a_tower_that_changed_is_refused(run, tiny, tmp_path):
     (towers / "model.safetensors").write_bytes(weights)
     with pytest.raises(UserError, match="another text tower"):
         ape_jax.load(copy)
+
+
+def test_evaluate_takes_pairs_in_memory_and_prints_as_a_table(model, run, tiny):
+    own = model.evaluate(tiny / "pairs.jsonl")
+    held = [(pair.image.content, list(pair.captions)) for pair in open_pairs(tiny / "pairs.jsonl")]
+    figures = model.evaluate(held)
+    assert figures == own
+    assert figures["i2t_r1"] == pytest.approx(run[1]["eval/x/i2t_r1"], abs=1e-6)
+    table = repr(figures)
+    assert "24 images, 48 captions" in table and "chance" in table and "i2t R@10" in table
+
+
+def test_dtype_is_said_and_chosen(run):
+    assert ape_jax.load(run[0]).dtype == "float32"
+    assert ape_jax.load(run[0], dtype="bfloat16").dtype == "bfloat16"
+    with pytest.raises(UserError, match="dtype: expected None, 'bfloat16' or 'float32'"):
+        ape_jax.load(run[0], dtype="float16")
+
+
+def test_save_keeps_a_run_that_the_commands_take(run, tmp_path):
+    model = ape_jax.load(run[0])
+    assert model.save(tmp_path / "kept") == tmp_path / "kept"
+    assert model.directory == str(tmp_path / "kept") and model.summary == run[1]
+    again = ape_jax.load(tmp_path / "kept")
+    texts = ["a red bar"]
+    np.testing.assert_array_equal(again.encode_text(texts), model.encode_text(texts))
+
+
+def test_a_notebook_shows_figures_and_pictures_escaped(model):
+    page = model._repr_html_()
+    assert "x (24 images)" in page and "chance" in page
+    assert page.count("data:image/jpeg;base64") == 6 and "<script" not in page
+    assert "i2t R@10" in repr(model)

@@ -1,0 +1,239 @@
+"""An aligned model as Python users hold it: encode, classify, retrieve, evaluate, keep, export."""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+from jaxtyping import Float
+
+from ape_jax.api import preview
+from ape_jax.api.evaluation import Evaluation
+from ape_jax.data import in_memory
+from ape_jax.errors import UserError
+from ape_jax.evaluators import prompts, tasks, zeroshot
+from ape_jax.exporters import verified
+from ape_jax.pages import run as report_page
+from ape_jax.runs.aligned import AlignedModel
+from ape_jax.runs.encoder import Encoder
+from ape_jax.runs.restore import restore
+from ape_jax.storage import atomic, disk
+
+_DTYPES = ("bfloat16", "float32")
+
+
+def load(directory: str | os.PathLike[str], dtype: str | None = None) -> Aligner:
+    """Loads a model that was trained here, or a finished one.
+
+    Example:
+      model = ape_jax.load("runs/demo/few_pairs/seed0")
+
+    Args:
+      directory: a work directory, or one exported as `jax`; or a finished two-tower model, as a
+        directory of transformers, `hf:org/name[@rev]` or a big_vision .npz.
+      dtype: what the towers compute in: "bfloat16" is fast, "float32" exact (their cosines differ
+        in the fourth digit); None takes the run's own, which is bfloat16 unless its config says
+        otherwise. `model.dtype` says which it is.
+
+    Raises:
+      UserError: where there is no run, checkpoint or model, a file is damaged, or a tower is no
+        longer the one that the heads were trained on.
+    """
+    if dtype not in (None, *_DTYPES):
+        raise UserError(f"load: dtype: expected None, 'bfloat16' or 'float32', found {dtype!r}")
+    settings = None if dtype is None else {"image.dtype": dtype, "text.dtype": dtype}
+    return Aligner(restore(directory, settings))
+
+
+class Aligner(Encoder):
+    """An aligned image-text model, as `ape_jax.fit` and `ape_jax.load` return it.
+
+    Example:
+      model = ape_jax.load("runs/demo/few_pairs/seed0")
+      p = model.classify(["cat.png"], ["cat", "dog"], templates="simple")
+      hits = model.retrieve(["something sweet"], paths, k=5)
+
+    Args:
+      aligned: the model and its parameters.
+      temporary: the temporary directory that the run lives in, which goes with the object.
+
+    Attributes:
+      directory: the work directory, or where the model was loaded from.
+      config, transform, prepare, scale, bias, rows, dtype: as of `Encoder`.
+    """
+
+    def __init__(
+        self,
+        aligned: AlignedModel,
+        temporary: tempfile.TemporaryDirectory[str] | None = None,
+    ):
+        super().__init__(aligned)
+        self.directory = aligned.source
+        self._temporary = temporary
+
+    def classify(
+        self,
+        images: Iterable[Any],
+        classnames: Sequence[str] | Mapping[Any, str],
+        templates: str | Path | Sequence[str] | None = None,
+    ) -> Float[np.ndarray, "n c"]:
+        """Zero-shot probabilities: softmax over scaled similarities to the classes.
+
+        Args:
+          images: as in `encode_image`.
+          classnames: c names; of a dictionary the values, which are in its order.
+          templates: a name or a file as `--templates` takes it (`none`, `simple`, `openai`, ...),
+            or a list or tuple of texts, each with one `{}`; None is the bare name.
+
+        Returns:
+          f32 [n, c], rows summing to 1.
+
+        Raises:
+          UserError: for a name that is not text, or templates that are none; as `encode_image`.
+        """
+        names = _classnames(classnames)
+        filled = prompts.resolve_templates("none" if templates is None else templates)
+        classes = zeroshot.class_embeddings(self.encode_text, names, filled)
+        logits = self.scale * (self.encode_image(images) @ classes.T).astype(np.float64)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+
+    def retrieve(
+        self, queries: Iterable[str], images: Iterable[Any], k: SupportsIndex = 5
+    ) -> list[list[tuple[int, float]]]:
+        """The best images for each text.
+
+        Args:
+          queries: texts.
+          images: as in `encode_image`.
+          k: how many, at least 1; fewer where there are fewer images.
+
+        Returns:
+          For each query, indices into `images` and cosines, best first.
+
+        Raises:
+          UserError: for another `k`; as `encode_image` and `encode_text`.
+        """
+        count = _count(k)
+        scores = self.encode_text(queries) @ self.encode_image(images).T
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+        return [[(int(i), float(row[i])) for i in indices] for indices, row in zip(best, scores)]
+
+    def evaluate(self, pairs: Any) -> Evaluation:
+        """Retrieval in both directions on pairs.
+
+        Example:
+          figures = model.evaluate([("cat.png", "a cat"), ("dog.png", "a dog")])
+          figures["i2t_r1"], figures     # the second prints as a table
+
+        Args:
+          pairs: as `ape_jax.fit` takes them.
+
+        Raises:
+          UserError: as `ape_jax.fit` for pairs; as `encode_image`.
+        """
+        with tempfile.TemporaryDirectory(prefix="ape_jax-") as folder:
+            opened = in_memory.open_any(pairs, Path(folder), key="evaluate")
+            if self.config.data.on_error == "skip":
+                opened = self.leave_out_unreadable(opened, "evaluate")
+            return Evaluation(tasks.evaluate_retrieval(self, opened), opened)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The figures of the run, as in `summary.json`; {} of a finished model."""
+        try:
+            text = (Path(self.directory) / "summary.json").read_text(encoding="utf-8")
+            return dict(json.loads(text))
+        except (OSError, ValueError):
+            return {}
+
+    def report(self) -> Path:
+        """Writes the run's `report.html` and returns its path.
+
+        Raises:
+          UserError: the model is not a run that has come to its end.
+        """
+        return report_page.write(self.directory)
+
+    def export(self, directory: str | os.PathLike[str], format: str = "torch") -> Path:
+        """Writes the model for others as a new directory, and verifies what was written.
+
+        Args:
+          directory: the directory to write; it must not exist.
+          format: "torch", "dual_encoder", "onnx", "stablehlo" or "jax".
+
+        Returns:
+          The directory.
+
+        Raises:
+          UserError: for what the format cannot express, a package that it needs, or a directory
+            that exists.
+        """
+        return verified.export(self.directory, directory, format)
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Keeps the run: copies its work directory, which the object uses from then on.
+
+        The copy can be resumed, evaluated and exported from the command line like any other.
+
+        Args:
+          directory: the directory to write; it must not exist.
+
+        Returns:
+          The directory.
+
+        Raises:
+          UserError: the directory exists or cannot be written, or the model is not of a run.
+        """
+        out = atomic.check_new(os.fspath(directory), "save")
+        if not (Path(self.directory) / "config.json").is_file():
+            raise UserError(
+                f"save: {self.directory} is a finished model and no run; use export(DIR, "
+                "format='jax')"
+            )
+        with disk.write_errors(f"save: {out}"), atomic.directory(out) as partial:
+            shutil.copytree(self.directory, partial, dirs_exist_ok=True)
+        self.directory, temporary = str(out), self._temporary
+        self._temporary = None
+        if temporary is not None:
+            temporary.cleanup()
+        return out
+
+    def __repr__(self) -> str:
+        return preview.text(self.config, self.summary, self.directory)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: figures beside chance, and a few pictures with their captions."""
+        return preview.html_of(self.config, self.summary, self.directory)
+
+
+def _classnames(classnames: Sequence[str] | Mapping[Any, str]) -> list[str]:
+    if isinstance(classnames, Mapping):
+        classnames = list(classnames.values())
+    if isinstance(classnames, str | bytes) or not hasattr(classnames, "__iter__"):
+        kind = type(classnames).__name__
+        raise UserError(f"classify: expected a list of class names, found one {kind}; write [x]")
+    names = list(classnames)
+    for name in names:
+        if not isinstance(name, str):
+            raise UserError(f"classify: a class name is a text, found {type(name).__name__}")
+    if not names:
+        raise UserError("classify: expected at least one class name, found an empty list")
+    return names
+
+
+def _count(k: Any) -> int:
+    try:
+        count = -1 if isinstance(k, bool) else operator.index(k)
+    except TypeError:
+        count = -1
+    if count < 1:
+        raise UserError(f"retrieve: k: expected a whole number of at least 1, found {k!r}")
+    return count

@@ -1,0 +1,33 @@
+"""Retrieval figures as Python users see them: a dictionary that prints as a table."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ape_jax.data.pairs import Pairs
+from ape_jax.evaluators import retrieval
+from ape_jax.terminal import tables
+
+
+class Evaluation(dict[str, float]):
+    """Figures of a model on pairs, `{"i2t_r1": 0.43, ...}`; its repr is a table beside chance.
+
+    Attributes:
+      images: number of images.
+      captions: number of captions.
+      chance: the figures that guessing would have.
+    """
+
+    def __init__(self, figures: dict[str, float], pairs: Pairs):
+        super().__init__(figures)
+        self.images, self.captions = len(pairs), pairs.num_captions
+        image_index = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])
+        self.chance = retrieval.chance_metrics(len(pairs), image_index)
+
+    def __repr__(self) -> str:
+        head = [f"{self.images} images, {self.captions} captions, %"]
+        rows = [
+            [name, *(tables.cell(key, figures[key]) for key in tables.RETRIEVAL)]
+            for name, figures in (("model", self), ("chance", self.chance))
+        ]
+        return tables.markdown([*head, *map(tables.metric_title, tables.RETRIEVAL)], rows)

@@ -1,0 +1,63 @@
+"""Decodes a stream of images in several threads, in order, a bounded number ahead."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+# How far decoding may run ahead of its reader, in bytes of prepared images.
+_AHEAD_BYTES = 2**28
+
+
+def decoded_batches(
+    images: Iterable[Any],
+    prepare: Callable[[Any], Float[np.ndarray, "s s 3"]],
+    rows: int,
+    workers: int | None = None,
+) -> Iterator[Float[np.ndarray, "b s s 3"]]:
+    """Prepares images in threads and stacks them to batches; the last one may be smaller.
+
+    Example:
+      >>> batches = decoded_batches(range(5), lambda i: np.full((1, 1, 3), i), rows=2)
+      >>> [batch[:, 0, 0, 0].tolist() for batch in batches]
+      [[0, 1], [2, 3], [4]]
+
+    Args:
+      images: a list, or a generator of any length; read as far as the threads are ahead.
+      prepare: decodes and transforms one of them.
+      rows: images a batch.
+      workers: threads; None is one a core.
+
+    Raises:
+      UserError: as `prepare`, for the first image in order that cannot be read.
+    """
+    workers = workers or os.cpu_count() or 1
+    stream = iter(images)
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        waiting: collections.deque[concurrent.futures.Future[np.ndarray]] = collections.deque()
+
+        def submit(count: int) -> None:
+            waiting.extend(pool.submit(prepare, i) for i in itertools.islice(stream, count))
+
+        try:
+            submit(rows + workers)
+            while waiting:
+                batch = [waiting.popleft().result() for _ in range(min(rows, len(waiting)))]
+                # Before the reader works on this batch, so that the threads have the next ones.
+                submit(max(min(2 * rows, _ahead(batch[0], rows)) + workers - len(waiting), 0))
+                yield np.stack(batch)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _ahead(image: np.ndarray, rows: int) -> int:
+    """How many images may be prepared ahead: at least a batch."""
+    return max(rows, _AHEAD_BYTES // max(image.nbytes, 1))

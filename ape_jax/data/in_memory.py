@@ -1,0 +1,192 @@
+"""Pairs that a Python program holds, written as a Parquet file that everything else reads.
+
+Images that are in memory are stored in it as PNG, or as the bytes that they came as; images on disk
+by their absolute path. The file is named by its content, so that the same pairs have the same
+digest, find their cached features, and resume a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ape_jax.data.formats import registry
+from ape_jax.data.formats.columns import CAPTION_NAMES, IMAGE_NAMES, find_column
+from ape_jax.data.pairs import Pairs
+from ape_jax.data.records import record_captions, shorten
+from ape_jax.data.specs import open_pairs
+from ape_jax.errors import UserError
+from ape_jax.images import encode
+from ape_jax.storage import atomic
+from ape_jax.terminal.progress import track
+
+_ROWS = 256  # Of a row group, and of what is encoded at a time.
+_TAKES = (
+    "a spec such as 'pairs.jsonl', a list of (image, caption), a pandas DataFrame, a Hugging Face "
+    "Dataset or an Arrow table"
+)
+
+Row = tuple[str, Any, Any]
+"""What to call it in messages, its image, its captions."""
+
+
+def as_spec(pairs: Any, folder: Path, *, key: str) -> str:
+    """The spec of pairs: their own, or that of a Parquet file which they are written to.
+
+    Args:
+      pairs: a spec or path; or pairs in memory: a list of (image, caption or captions), a pandas
+        DataFrame, a Hugging Face `Dataset`, an Arrow table, or a dictionary of columns. An image is
+        a path, a PIL image, encoded bytes, a uint8 array [H, W, 3 or 4], or a dictionary of `bytes`
+        and `path`.
+      folder: where the file is written; made if it is needed.
+      key: the argument to name in messages.
+
+    Returns:
+      A spec with an absolute path where it names a file.
+
+    Raises:
+      UserError: for something else, an image or caption that is none, or no rows.
+    """
+    if isinstance(pairs, str | os.PathLike):
+        spec = os.path.expanduser(os.fspath(pairs))
+        return spec if not spec or registry.is_named(spec) else os.path.abspath(spec)
+    return str(_write(_rows(pairs, key), folder, key))
+
+
+def open_any(pairs: Any, folder: Path, *, key: str) -> Pairs:
+    """Opens pairs of any kind that `as_spec` takes; those that are open already stay as they are.
+
+    Args:
+      pairs: see `as_spec`.
+      folder: of the Parquet file, which is needed no more once the pairs are open.
+      key: the argument to name in messages.
+    """
+    return (
+        pairs if isinstance(pairs, Pairs) else open_pairs(as_spec(pairs, folder, key=key), key=key)
+    )
+
+
+def _rows(pairs: Any, key: str) -> Iterator[Row]:
+    if isinstance(pairs, Mapping):
+        return _of_columns(dict(pairs), key)
+    if hasattr(pairs, "column_names"):  # datasets.Dataset and pyarrow.Table, by their methods.
+        return _of_table(pairs, key)
+    if hasattr(pairs, "columns") and hasattr(pairs, "to_dict"):  # pandas.DataFrame
+        return _of_columns({name: pairs[name].tolist() for name in pairs.columns}, key)
+    if isinstance(pairs, bytes) or not isinstance(pairs, Iterable):
+        raise UserError(f"{key}: expected {_TAKES}, found {type(pairs).__name__}")
+    return _of_list(pairs, key)
+
+
+def _of_list(pairs: Iterable[Any], key: str) -> Iterator[Row]:
+    for i, item in enumerate(pairs):
+        if isinstance(item, str | bytes) or not isinstance(item, Sequence) or len(item) != 2:
+            raise UserError(
+                f"{key}[{i}]: expected (image, caption), found {shorten(item)}; write such as "
+                "('cat.png', 'a cat') or (image, ['a cat', 'ein Kater'])"
+            )
+        yield f"{key}[{i}]", item[0], item[1]
+
+
+def _of_columns(columns: Mapping[Any, Sequence[Any]], key: str) -> Iterator[Row]:
+    image, caption = _find(list(columns), key)
+    if len(columns[image]) != len(columns[caption]):
+        raise UserError(
+            f"{key}: the columns {image!r} and {caption!r} have {len(columns[image])} and "
+            f"{len(columns[caption])} rows; give each image its caption"
+        )
+    for i, (x, text) in enumerate(zip(columns[image], columns[caption], strict=True)):
+        yield f"{key}, row {i}", x, text
+
+
+def _of_table(table: Any, key: str) -> Iterator[Row]:
+    image, caption = _find(list(table.column_names), key)
+    if hasattr(table, "to_batches"):  # Arrow: not all of it as Python objects at a time.
+        rows = itertools.chain.from_iterable(
+            batch.to_pylist() for batch in table.select([image, caption]).to_batches(_ROWS)
+        )
+    else:
+        rows = iter(_encoded(table.select_columns([image, caption]), image))
+    for i, row in enumerate(rows):
+        yield f"{key}, row {i}", row[image], row[caption]
+
+
+def _encoded(dataset: Any, column: str) -> Any:
+    """A Hugging Face data set whose images stay the bytes or paths that they are stored as."""
+    feature = dataset.features[column]
+    if type(feature).__name__ != "Image" or not hasattr(feature, "decode"):
+        return dataset
+    return dataset.cast_column(column, type(feature)(decode=False))
+
+
+def _find(found: list[Any], key: str) -> tuple[Any, Any]:
+    """The columns of images and captions; says which they are, and what is not read."""
+    image, caption = find_column(found, IMAGE_NAMES), find_column(found, CAPTION_NAMES)
+    if image is None or caption is None:
+        listed = ", ".join(map(repr, found[:12])) or "none"
+        raise UserError(f"{key}: found the columns {listed}; name them 'image' and 'caption'")
+    left = [name for name in found if name not in (image, caption)]
+    rest = f"; not read: {', '.join(map(repr, left))}" if left else ""
+    if rest or (image, caption) not in (("image", "caption"), ("image", "captions")):
+        print(f"{key}: images from {image!r}, captions from {caption!r}{rest}", file=sys.stderr)
+    return image, caption
+
+
+def _write(rows: Iterator[Row], folder: Path, key: str) -> Path:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    schema = pa.schema([("image", image), ("captions", pa.list_(pa.string()))])
+    folder.mkdir(parents=True, exist_ok=True)
+    content, count, partial = hashlib.sha256(), 0, folder / f".pairs.{os.getpid()}.parquet"
+    try:
+        with pq.ParquetWriter(partial, schema, compression="none") as writer:
+            for chunk in _chunks(track(_prepared(rows), f"storing {key}", None, "pairs")):
+                for row in chunk:
+                    _add(content, row)
+                writer.write_table(pa.Table.from_pylist(chunk, schema), row_group_size=_ROWS)
+                count += len(chunk)
+        if not count:
+            raise UserError(f"{key}: expected at least one pair, found none")
+        path = folder / f"pairs-{content.hexdigest()[:16]}.parquet"
+        atomic.sync(partial)
+        partial.replace(path)
+        return path
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _prepared(rows: Iterator[Row]) -> Iterator[dict[str, Any]]:
+    """Checked rows as they are stored; threads compress images, which lets go of the GIL."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while chunk := list(itertools.islice(rows, _ROWS)):
+            stored = pool.map(lambda row: encode.stored(row[1], row[0]), chunk)
+            for (where, _, text), image in zip(chunk, stored, strict=True):
+                captions = record_captions({"caption": _texts(text)}, where)
+                yield {"image": image, "captions": list(captions)}
+
+
+def _texts(text: Any) -> Any:
+    """Captions as they are checked: arrays, as tables of lists give them, are lists."""
+    return text.tolist() if hasattr(text, "tolist") else text
+
+
+def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    while chunk := list(itertools.islice(rows, _ROWS)):
+        yield chunk
+
+
+def _add(content: Any, row: Mapping[str, Any]) -> None:
+    image = row["image"]
+    parts = [image["bytes"] or b"", (image["path"] or "").encode("utf-8", "surrogatepass")]
+    for part in (*parts, *(text.encode() for text in row["captions"])):
+        content.update(len(part).to_bytes(8, "little"))
+        content.update(part)
+    content.update(len(row["captions"]).to_bytes(8, "little"))

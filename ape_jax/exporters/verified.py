@@ -1,0 +1,94 @@
+"""Writes a run in a format and verifies it with inputs of the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from ape_jax.config import Config
+from ape_jax.config.precomputed import is_precomputed
+from ape_jax.data.pairs import Pairs
+from ape_jax.data.specs import open_pairs
+from ape_jax.errors import UserError
+from ape_jax.exporters import verify
+from ape_jax.exporters.formats import EXPORTS, ExportFormat
+from ape_jax.runs import workdir
+from ape_jax.runs.encoder import Encoder
+from ape_jax.runs.restore import restore
+from ape_jax.storage import atomic, disk
+from ape_jax.towers import aligned
+
+
+def export(
+    source: str | os.PathLike[str], out: str | os.PathLike[str], format: str, inputs: str = ""
+) -> Path:
+    """Writes a run as a new directory, which is removed again if it does not give the same.
+
+    Args:
+      source: the work directory of a finished run, or a finished model.
+      out: the directory to write; it must not exist.
+      format: a name of `EXPORTS`.
+      inputs: pairs to verify it with; '' takes the run's data.eval, or data.pairs.
+
+    Returns:
+      The absolute path of `out`.
+
+    Raises:
+      UserError: for what the format cannot express, a module that is not installed, a directory
+        that exists, or an export whose embeddings are not those of the run.
+    """
+    source = os.fspath(source)
+    finished = aligned.is_model(source)
+    path = None if finished else workdir.locate(source)
+    target, target_path = _target(format), atomic.check_new(os.fspath(out), "--out")
+    verify.require(target.name, target.needs)
+    if finished and not target.takes_finished:
+        *others, last = (name for name, made in EXPORTS.items() if made.takes_finished)
+        raise UserError(
+            f"--format: {source} is a finished model, which ape_jax.load takes as it is; write "
+            f"{', '.join(others)} or {last}"
+        )
+    config = Config() if path is None else workdir.read_config(path)
+    pairs = _pairs(config, inputs)  # They fail in no time, a model takes seconds to load.
+    summary: dict[str, Any] = {} if path is None else workdir.finished(path, config)
+    exact = restore(source, verify.EXACT)
+    encoder = Encoder(exact)
+    # Written is the config that the run was trained with.
+    run = exact if finished else dataclasses.replace(exact, config=config, summary=summary)
+    if config.data.on_error == "skip":
+        pairs = encoder.leave_out_unreadable(pairs, "the inputs")
+    chosen = verify.choose(pairs, run.model.text.tower.prepare.max_length)
+    with disk.write_errors(f"--out: {target_path}"), atomic.directory(target_path) as partial:
+        target.write(run, partial)
+        written = target.encode(run, partial, chosen)
+        ours = verify.ours(encoder, chosen)
+        for name, theirs in written.items():
+            verify.compare(ours, theirs, name)
+    return target_path
+
+
+def _target(name: str) -> ExportFormat:
+    if name not in EXPORTS:
+        formats = "; ".join(f"{name} ({made.title})" for name, made in EXPORTS.items())
+        raise UserError(f"--format: expected one of {formats}; found {name!r}")
+    return EXPORTS[name]
+
+
+def _pairs(config: Config, inputs: str) -> Pairs:
+    """What the export is checked with."""
+    for side in ("image", "text"):
+        tower = config.side(side).tower
+        if is_precomputed(tower):
+            raise UserError(
+                f"config.{side}.tower: {tower!r} stands for vectors that are made "
+                f"elsewhere, so there is no model from {side}s on to export"
+            )
+    if inputs:
+        return open_pairs(inputs, key="--inputs")
+    if not config.data.pairs:
+        raise UserError("--inputs: a finished model brings no pairs; name some to check it with")
+    specs = {f"data.eval.{name}": spec for name, spec in config.data.eval.items()}
+    key, spec = next(iter({**specs, "data.pairs": config.data.pairs}.items()))
+    return open_pairs(spec, key=key)

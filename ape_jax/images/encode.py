@@ -1,0 +1,69 @@
+"""Images in memory as they are stored: encoded bytes, or the path of a file."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps
+
+from ape_jax.images.decode import ImageError, ImageRef, check_encoded, load_image
+
+# What PNG holds, and reads back, as it is.
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+
+
+def stored(image: Any, name: str) -> dict[str, Any]:
+    """An image as Hugging Face's data sets store it: `{"bytes": ..., "path": ...}`, one is None.
+
+    A path becomes absolute, bytes stay as they are, pixels become a PNG of the same pixels. An
+    image that Pillow has opened and not read yet is the file that it was opened from.
+
+    Args:
+      image: a path, encoded bytes, a PIL image, a uint8 array [H, W, 3 or 4], or such a dictionary.
+      name: what to call it in messages.
+
+    Raises:
+      ImageError: for anything else, or an image that is empty, too large or damaged.
+    """
+    if isinstance(image, Mapping):
+        image = image["path"] if image.get("bytes") is None else image["bytes"]
+    if isinstance(image, ImageFile.ImageFile) and image.tile and isinstance(image.filename, str):
+        image = image.filename or image
+    if isinstance(image, str | os.PathLike):
+        path = os.path.abspath(os.path.expanduser(os.fspath(image)))
+        check_encoded(path, f"{name} ({os.fspath(image)})")
+        if path.isprintable():
+            return {"bytes": None, "path": path}
+        image = Path(path).read_bytes()  # A name that is no Unicode cannot be stored.
+    if isinstance(image, bytes | bytearray | memoryview):
+        content = bytes(image)
+        check_encoded(content, name)
+        return {"bytes": content, "path": None}
+    if isinstance(image, np.ndarray):
+        load_image(ImageRef(image, name))  # Raises what is wrong with it.
+        image = Image.fromarray(image)
+    if not isinstance(image, Image.Image):
+        raise ImageError(
+            f"{name}: an image must be a path, bytes, a uint8 array or a PIL image, found "
+            f"{type(image).__name__}; open or decode it first"
+        )
+    return {"bytes": _png(image, name), "path": None}
+
+
+def _png(image: Image.Image, name: str) -> bytes:
+    if image.mode in _PNG_MODES:
+        try:
+            image = ImageOps.exif_transpose(image)
+        except Exception as error:  # As in decoding: a damaged file raises nearly anything.
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ImageError(f"{name}: the image is damaged ({reason}); replace it") from error
+    else:
+        image = Image.fromarray(load_image(image))
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=1)
+    return file.getvalue()

@@ -1,0 +1,228 @@
+"""The encoder of an aligned model: images and texts in, embeddings out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from ape_jax.align.tuning import selection
+from ape_jax.config.components import text_needs
+from ape_jax.data import decoding, image_loader
+from ape_jax.data.pairs import Pairs
+from ape_jax.errors import UserError
+from ape_jax.features import ragged, unreadable
+from ape_jax.images.decode import ImageRef, load_image
+from ape_jax.runs import embed
+from ape_jax.runs.aligned import AlignedModel
+from ape_jax.runs.restore import restore
+from ape_jax.terminal.progress import track
+from ape_jax.towers.precomputed import VectorPrepare
+
+
+def load(directory: str | os.PathLike[str]) -> Encoder:
+    """Loads a model to encode with: one that was trained here, or a finished one.
+
+    Args:
+      directory: as for `restore`.
+
+    Raises:
+      UserError: as `restore`.
+    """
+    return Encoder(restore(directory))
+
+
+class Encoder:
+    """Encodes images and texts with an aligned model.
+
+    Args:
+      aligned: the model and its parameters.
+
+    Attributes:
+      config: the run's resolved config.
+      transform: one decoded image u8 [H, W, 3] -> the image tower's input f32 [S, S, 3].
+      prepare: texts -> the text tower's `ids` and `mask`.
+      scale: the trained inverse temperature.
+      bias: the trained bias of the sigmoid loss, None where there is none.
+      rows: images or texts a batch, where no other size is asked for.
+    """
+
+    def __init__(self, aligned: AlignedModel):
+        self._aligned, self.config = aligned, aligned.config
+        self._embedders: dict[int, embed.Embedder] = {}
+        self.rows = self._embedder(self.config.eval.batch).rows
+        self.transform = aligned.model.image.tower.prepare.transform
+        self.prepare = aligned.model.text.tower.prepare
+        scale, bias = aligned.model.logit_scale(aligned.trainable, aligned.frozen)
+        self.scale, self.bias = float(scale), None if bias is None else float(bias)
+
+    @property
+    def dtype(self) -> str:
+        """What both towers compute in, "bfloat16" or "float32"; "IMAGE/TEXT" where they differ."""
+        image, text = self.config.image.dtype, self.config.text.dtype
+        return image if image == text else f"{image}/{text}"
+
+    def encode_image(
+        self,
+        images: Iterable[Any],
+        *,
+        batch_size: int | None = None,
+        progress: bool = True,
+    ) -> Float[np.ndarray, "n e"]:
+        """Unit-length embeddings of images, decoded by a thread a core while others are encoded.
+
+        Args:
+          images: a list, or a generator that may be longer than the memory, of paths, PIL images,
+            encoded bytes or uint8 arrays [H, W, 3 or 4], any mixture; of a model on precomputed
+            vectors, vectors [d].
+          batch_size: images a batch, rounded up to a multiple of the devices; None takes `rows`.
+          progress: whether a line on stderr says how far it is, once it has taken 5 seconds.
+
+        Returns:
+          f32 [n, e].
+
+        Raises:
+          UserError: naming an image that cannot be read.
+        """
+        images, total = _items(images, "encode_image")
+        embedder = self._embedder(self.rows if batch_size is None else batch_size)
+        if progress:
+            images = track(images, "encoding images", total, "images")
+        if isinstance(self.transform, VectorPrepare):
+            vectors = [x.content if isinstance(x, ImageRef) else x for x in images]
+            batches = [x["pooled"] for x, _ in self._vector_batches(vectors, embedder.rows)]
+            name = "pooled"
+        else:
+            batches = decoding.decoded_batches(images, self._decode, embedder.rows)
+            name = "image"
+        aligned = self._aligned
+        z = [
+            embedder.images(
+                aligned.trainable, aligned.frozen, [({name: x}, np.arange(len(x)))], len(x)
+            )
+            for x in batches
+        ]
+        if not z:
+            raise UserError("encode_image: expected at least one item, found an empty list")
+        return np.concatenate(z)
+
+    def encode_text(
+        self,
+        texts: Iterable[str] | Iterable[np.ndarray],
+        *,
+        batch_size: int | None = None,
+        progress: bool = True,
+    ) -> Float[np.ndarray, "n e"]:
+        """Unit-length embeddings of texts; longer ones than the tower takes are cut.
+
+        Args:
+          texts: strings; of a model on precomputed vectors, vectors [d] or token encodings [t, d].
+          batch_size: texts a batch, as for `encode_image`.
+          progress: as for `encode_image`.
+
+        Returns:
+          f32 [n, e].
+
+        Raises:
+          UserError: for a text that is not a string.
+        """
+        found, _ = _items(texts, "encode_text")
+        texts = list(found)
+        embedder = self._embedder(self.rows if batch_size is None else batch_size)
+        if not texts:
+            raise UserError("encode_text: expected at least one item, found an empty list")
+        if isinstance(self.prepare, VectorPrepare):
+            tokens = ragged.from_rows(self.prepare(texts))
+            if "places" in text_needs(self.config.text.head.name):
+                tokens = tokens.with_padded_length()
+            batches = embed.token_batches(tokens, embedder.rows, embedder.groups)
+        else:
+            strings = [text for text in texts if isinstance(text, str)]
+            if len(strings) < len(texts):
+                bad = next(text for text in texts if not isinstance(text, str))
+                raise UserError(f"encode_text: expected strings, found {type(bad).__name__}")
+            batches = embed.text_batches(self.prepare, strings, embedder.rows)
+        if progress:
+            count = -(-len(texts) // embedder.rows)
+            batches = track(batches, "encoding texts", count, "batches")
+        return embedder.texts(self._aligned.trainable, self._aligned.frozen, batches, len(texts))
+
+    def encode_batches(
+        self, kind: Literal["image", "text"], batches: embed.Batches, count: int
+    ) -> Float[np.ndarray, "n e"]:
+        """Unit-length embeddings f32 [n, e] of prepared inputs, n of them in all (`Embedder`)."""
+        embedder = self._embedder(self.rows)
+        run = embedder.images if kind == "image" else embedder.texts
+        return run(self._aligned.trainable, self._aligned.frozen, batches, count)
+
+    def shares(self) -> list[selection.Share]:
+        """How much of each group of parameters was trained."""
+        return selection.shares(self._aligned.trainable, self._aligned.frozen)
+
+    def encode_readable(
+        self, records: Sequence[Any], skipped: image_loader.Skipped, done: Callable[[int], None]
+    ) -> tuple[Float[np.ndarray, "n e"], Bool[np.ndarray, " n"]]:
+        """As `encode_image`, decoded by several threads; images that cannot be read are left out.
+
+        Args:
+          records: n things with an `image`, as of `Pairs`.
+          skipped: is filled with those that cannot be read.
+          done: is told how many were gone through.
+
+        Returns:
+          f32 [n, e], and bool [n] where an image was read; the other rows are zero.
+        """
+        batches = embed.readable_batches(
+            records,
+            self.transform,
+            self.rows,
+            background=self.config.data.background,
+            skipped=skipped,
+            done=done,
+        )
+        z = self.encode_batches("image", batches, len(records))
+        read = np.ones(len(records), bool)
+        read[list(skipped.indices)] = False
+        return (z if len(z) else np.zeros((len(records), 0), np.float32)), read
+
+    def leave_out_unreadable(self, pairs: Pairs, name: str) -> Pairs:
+        """The records whose image can be read; says which it leaves out.
+
+        Args:
+          pairs: the records.
+          name: what to call them.
+        """
+        return unreadable.leave_out_unreadable(pairs, self.transform, name)
+
+    def _embedder(self, rows: int) -> embed.Embedder:
+        """The embedder of so many rows a batch; each is compiled once."""
+        if isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1:
+            raise UserError(f"batch_size: expected a whole number of at least 1, found {rows!r}")
+        rows = int(rows)
+        if rows not in self._embedders:
+            self._embedders[rows] = embed.Embedder(self._aligned.model, self._aligned.mesh, rows)
+        return self._embedders[rows]
+
+    def _vector_batches(
+        self, vectors: Sequence[Any], rows: int
+    ) -> Iterator[tuple[Any, np.ndarray]]:
+        if not vectors:
+            return iter(())
+        return embed.pooled_batches(np.concatenate(self.transform(vectors)), rows)
+
+    def _decode(self, image: Any) -> Float[np.ndarray, "s s 3"]:
+        return self.transform(load_image(image, background=self.config.data.background))
+
+
+def _items(items: Iterable[Any], what: str) -> tuple[Iterable[Any], int | None]:
+    """The items and their number where it is known.
+
+    A lone string, image or record is a mistake that would give a wrong answer or a traceback.
+    """
+    if isinstance(items, str | bytes) or not hasattr(items, "__iter__"):
+        raise UserError(f"{what}: expected a list, found one {type(items).__name__}; write [x]")
+    total = len(items) if hasattr(items, "__len__") else None
+    return items, total

@@ -1,0 +1,135 @@
+"""Pairs that a program holds: what is taken, what it becomes, and what is refused."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from ape_jax.data import in_memory
+from ape_jax.data.specs import open_pairs
+from ape_jax.errors import UserError
+from ape_jax.images.decode import load_image
+
+
+def drawn(seed=0, mode="RGB"):
+    pixels = np.random.default_rng(seed).integers(0, 256, (6, 5, 4), np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def opened(pairs, folder):
+    return open_pairs(in_memory.as_spec(pairs, folder, key="pairs"))
+
+
+@pytest.fixture
+def file(tmp_path):
+    drawn(9).save(tmp_path / "nine.png")
+    return tmp_path / "nine.png"
+
+
+def encoded(image):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_images_of_every_kind_keep_their_pixels(tmp_path, file):
+    kinds = [drawn(1), encoded(drawn(2)), np.asarray(drawn(3)), file, str(file)]
+    pairs = opened([(image, f"caption {i}") for i, image in enumerate(kinds)], tmp_path / "out")
+    expected = [drawn(1), drawn(2), drawn(3), drawn(9)]
+    assert [pair.captions for pair in pairs] == [
+        ("caption 0",),
+        ("caption 1",),
+        ("caption 2",),
+        ("caption 3", "caption 4"),  # One file is one image.
+    ]
+    for pair, image in zip(pairs, expected, strict=True):
+        np.testing.assert_array_equal(load_image(pair.image), np.asarray(image))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16", "CMYK", "YCbCr"])
+def test_pil_images_of_every_mode_are_what_decoding_makes_of_them(mode, tmp_path):
+    image = drawn(1).convert("I").convert("I;16") if mode == "I;16" else drawn(1).convert(mode)
+    (pair,) = opened([(image, "x")], tmp_path)
+    np.testing.assert_array_equal(load_image(pair.image), load_image(image))
+
+
+def test_an_image_that_was_turned_in_memory_is_not_read_from_its_file(tmp_path, file):
+    untouched, changed = Image.open(file), Image.open(file)
+    changed.paste((0, 0, 0), (0, 0, 5, 6))
+    first, second = opened([(untouched, "a"), (changed, "b")], tmp_path / "out")
+    assert first.image.source == str(file)
+    assert load_image(second.image).max() == 0
+
+
+def test_several_captions_of_an_image_stay_together(tmp_path):
+    (pair,) = opened([(drawn(), ["a", "b"])], tmp_path)
+    assert pair.captions == ("a", "b")
+
+
+@pytest.mark.parametrize("kind", ["pandas", "arrow", "columns"])
+def test_tables_are_read_by_the_names_that_people_use(kind, tmp_path, file, capsys):
+    columns = {"id": [1, 2], "File_Name": [str(file), str(file)], "Text": ["a", "b"]}
+    make = {"pandas": pd.DataFrame, "arrow": pa.table, "columns": dict}[kind]
+    (pair,) = opened(make(columns), tmp_path / "out")
+    assert pair.captions == ("a", "b")
+    said = capsys.readouterr().err
+    assert "images from 'File_Name', captions from 'Text'; not read: 'id'" in said
+
+
+def test_a_hugging_face_data_set_keeps_its_encoded_bytes(tmp_path):
+    class Image:  # As datasets.Image, which the tests do not install.
+        def __init__(self, decode=True):
+            self.decode = decode
+
+    class Dataset:
+        column_names, features = ["image", "caption"], {"image": Image()}
+
+        def select_columns(self, names):
+            return self
+
+        def cast_column(self, name, feature):
+            assert not feature.decode
+            return [{"image": {"bytes": encoded(drawn(4)), "path": None}, "caption": "x"}]
+
+    (pair,) = opened(Dataset(), tmp_path)
+    assert pair.image.content == encoded(drawn(4))
+
+
+def test_equal_pairs_have_one_digest_wherever_they_are_written(tmp_path):
+    def digest(folder, caption="a"):
+        return opened([(drawn(1), caption), (drawn(2), "b")], tmp_path / folder).digest
+
+    assert digest("one") == digest("two") != digest("three", "c")
+
+
+def test_a_spec_stays_itself_with_an_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert in_memory.as_spec("demo:twemoji:train", tmp_path, key="pairs") == "demo:twemoji:train"
+    assert in_memory.as_spec(Path("x.csv"), tmp_path, key="pairs") == str(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        (5, "pairs: expected a spec .* found int"),
+        ([], "pairs: expected at least one pair, found none"),
+        ([drawn()], r"pairs\[0\]: expected \(image, caption\)"),
+        (["cat.png"], r"pairs\[0\]: expected \(image, caption\)"),
+        ([(drawn(), "a"), (None, "b")], r"pairs\[1\]: an image must be .* found NoneType"),
+        ([(drawn(), "")], r"pairs\[0\]: a caption is empty"),
+        ([(drawn(), float("nan"))], r"pairs\[0\]: 'caption' is nan"),
+        ([("no-such.png", "a")], r"pairs\[0\] \(no-such.png\): there is no such file"),
+        ([(np.zeros((2, 2)), "a")], r"pairs\[0\]: an image array must be uint8"),
+        ({"image": ["x"], "label": [1]}, "found the columns 'image', 'label'"),
+        ({"image": ["x"], "caption": []}, "1 and 0 rows"),
+    ],
+)
+def test_what_is_no_pair_is_one_sentence(pairs, words, tmp_path):
+    with pytest.raises(UserError, match=words) as error:
+        opened(pairs, tmp_path)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.glob(".*")) and not list(tmp_path.glob("*.parquet"))
