@@ -10,6 +10,7 @@ import runpy
 import sys
 
 import ape_jax
+from ape_jax.errors import UserError
 from ape_jax.terminal import help
 from ape_jax.terminal.catalogue import COMMANDS
 
@@ -21,6 +22,8 @@ def main() -> None:
         print(help.overview())
     elif name == "--version":
         print(f"ape_jax {ape_jax.__version__}")
+    elif help.asks_for_keys([name]):
+        _print_keys([name, *rest])
     elif name in COMMANDS:
         sys.argv[:] = [f"ape-jax {name}", *rest]
         runpy.run_module(COMMANDS[name].module, run_name="__main__", alter_sys=True)
@@ -29,6 +32,14 @@ def main() -> None:
         hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(COMMANDS)}"
         print(f"error: no command {name!r}; {hint}", file=sys.stderr)
         sys.exit(2)
+
+
+def _print_keys(words: list[str]) -> None:
+    try:
+        print(help.keys(words))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,23 @@ def test_formats_are_in_the_page_of_export():
     assert all(f"{name}" in own["format"].help for name in EXPORTS)
 
 
+@pytest.mark.parametrize(
+    "words", [["--help-config", "lr"], ["train", "--help-config=lr"], ["plan", "--help-config=lr"]]
+)
+def test_config_keys_are_listed(words, monkeypatch, capsys):
+    assert called(monkeypatch, *words) == 0
+    out = capsys.readouterr().out
+    assert "optim.lr = 0.001\n      Peak learning rate.\n" in out and "train.batch" not in out
+
+
+def test_config_keys_bring_the_names_that_they_take(monkeypatch, capsys):
+    assert called(monkeypatch, "train", "--help-config", "tower") == 0
+    out = capsys.readouterr().out
+    assert "image.tower takes:\n" in out and "dinov2" in out
+    assert called(monkeypatch, "train", "--help-config", "no such key") == 1
+    assert "no key matches 'no such key'" in capsys.readouterr().err
+
+
 def test_rest_of_the_line_is_the_commands_own(monkeypatch, capsys):
     assert called(monkeypatch, "page", "--config=x") == 1
     assert "this command takes the config of --workdir" in capsys.readouterr().err

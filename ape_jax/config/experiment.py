@@ -46,16 +46,22 @@ class Config(Section):
       (64, 'frozen')
     """
 
-    seed: int = key(integer(0, 0, 2**32 - 1))
-    # 'train', or a closed form: heads that are solved, whatever `head` and `train` say.
-    method: str = key(component("train", lambda: CLOSED_FORMS))
+    seed: int = key(
+        integer(0, 0, 2**32 - 1),
+        "Keys everything random: initial heads, order, augmentation, samples.",
+    )
+    method: str = key(
+        component("train", lambda: CLOSED_FORMS),
+        "'train', or a closed form: heads that are solved in seconds, whatever head and train say.",
+    )
     start: StartConfig = section(StartConfig)
     closed: ClosedConfig = section(ClosedConfig)
     image: ImageConfig = section(ImageConfig)
     text: TextConfig = section(TextConfig)
     peft: PeftConfig = section(PeftConfig)
-    # The joint width; 0 is the image feature's, which an identity head needs.
-    embed: int = key(integer(0, 0, 2**16))
+    embed: int = key(
+        integer(0, 0, 2**16), "Joint width; 0 is the image feature's, which an identity head needs."
+    )
     data: DataConfig = section(DataConfig)
     augment: AugmentConfig = section(AugmentConfig)
     cache: CacheConfig = section(CacheConfig)

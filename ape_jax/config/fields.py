@@ -14,11 +14,22 @@ class Field:
     """One key: its default, a test for its value and the words that say what passes the test.
 
     The words may be a function, where they depend on what is registered.
+
+    Attributes:
+      default: value where none is given.
+      expects: what passes the test.
+      check: the test.
+      why: one line for `--help-config` and the docs: what the key does, or what it is for.
     """
 
     default: Any
     expects: str | Callable[[], str]
     check: Callable[[Any], bool]
+    why: str = ""
+
+    def explained(self, why: str) -> Field:
+        """The same with a line on what the key does."""
+        return dataclasses.replace(self, why=why) if why else self
 
     @property
     def words(self) -> str:

@@ -9,15 +9,16 @@ from typing import Any
 from ape_jax.config.fields import Field
 
 
-def key(field: Field, *, harmless: bool = False) -> Any:
+def key(field: Field, why: str = "", *, harmless: bool = False) -> Any:
     """Declares a key of a section: the default, check and words of a dataclass field.
 
     Args:
       field: the kind of value.
+      why: one line for `--help-config` and the docs: what the key does, or what it is for.
       harmless: whether it may change between two starts of one work directory, because it leaves
         the result as it is.
     """
-    metadata = {"key": field, "harmless": harmless}
+    metadata = {"key": field.explained(why), "harmless": harmless}
     if isinstance(field.default, Mapping):
         return dataclasses.field(default_factory=lambda: dict(field.default), metadata=metadata)
     return dataclasses.field(default=field.default, metadata=metadata)

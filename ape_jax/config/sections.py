@@ -50,7 +50,9 @@ class HeadConfig(OpenSection):
 class ImageHeadConfig(HeadConfig):
     """The head on image features."""
 
-    name: str = key(component("identity", lambda: heads_of("image")))
+    name: str = key(
+        component("identity", lambda: heads_of("image")), "What is trained on image features."
+    )
 
     @classmethod
     def declarations(cls) -> Mapping[str, Field]:
@@ -62,7 +64,10 @@ class ImageHeadConfig(HeadConfig):
 class TextHeadConfig(HeadConfig):
     """The head on caption features, or the sum of several, "linear+token_mlp"."""
 
-    name: str = key(component("token_mlp", lambda: heads_of("text"), joint="+"))
+    name: str = key(
+        component("token_mlp", lambda: heads_of("text"), joint="+"),
+        "What is trained on caption features, or the sum of several.",
+    )
 
     @classmethod
     def declarations(cls) -> Mapping[str, Field]:
@@ -74,12 +79,23 @@ class TextHeadConfig(HeadConfig):
 class SideConfig(Section):
     """One modality: its tower, its tuning mode and its head."""
 
-    tower: str = key(string(expects="a tower: hf:org/name, a directory, a .npz or demo:NAME"))
-    tune: str = key(Field("frozen", tune.EXPECTS, tune.is_tune))
-    layer: int = key(integer(-1, -1, 1000))
-    dtype: Dtype = key(choice(*get_args(Dtype)))
-    # What parameters are kept in; 'int8' is for the blocks' kernels of a frozen tower.
-    param_dtype: ParamDtype = key(choice(*get_args(ParamDtype)))
+    tower: str = key(
+        string(expects="a tower: hf:org/name, a directory, a .npz or demo:NAME"),
+        "The pretrained encoder of this side.",
+    )
+    tune: str = key(
+        Field("frozen", tune.EXPECTS, tune.is_tune),
+        "What of the tower is trained; a frozen tower is encoded once.",
+    )
+    layer: int = key(
+        integer(-1, -1, 1000),
+        "Output after this block, counted as transformers' hidden_states; -1 is the last.",
+    )
+    dtype: Dtype = key(choice(*get_args(Dtype)), "What the tower computes in.")
+    param_dtype: ParamDtype = key(
+        choice(*get_args(ParamDtype)),
+        "What parameters are kept in; 'int8' is for the blocks' kernels of a frozen tower.",
+    )
     head: HeadConfig = section(HeadConfig)
 
 
@@ -88,10 +104,17 @@ class ImageConfig(SideConfig):
     """The image side; `standardize` is the one fixed affine map that a frozen tower may have."""
 
     head: ImageHeadConfig = section(ImageHeadConfig)
-    # 'none' keeps all tokens, for a head that pools for itself.
-    pooling: str = key(choice("own", "cls", "mean", "cls+mean", "map", "none"))
-    size: int = key(integer(0, 0, 4096))  # 0: the tower's own, as for `max_length`.
-    standardize: bool = key(flag(True))
+    pooling: str = key(
+        choice("own", "cls", "mean", "cls+mean", "map", "none"),
+        "How an image becomes one vector; 'none' keeps all tokens, for a head that pools.",
+    )
+    size: int = key(
+        integer(0, 0, 4096), "Side of the square that images are resized to; 0 is the tower's own."
+    )
+    standardize: bool = key(
+        flag(True),
+        "Centres and scales the features of a frozen tower once, by the training images.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,9 +122,16 @@ class TextConfig(SideConfig):
     """The text side, and the head on its tokens."""
 
     head: TextHeadConfig = section(TextHeadConfig)
-    pooling: str = key(choice("mean", "cls", "last"))
-    max_length: int = key(integer(0, 0, 2**16))
-    prefix: str = key(string("own", "a string, or 'own' for the tower's"))
+    pooling: str = key(
+        choice("mean", "cls", "last"), "How a caption becomes one vector, for heads on one vector."
+    )
+    max_length: int = key(
+        integer(0, 0, 2**16), "Tokens that a caption is cut to; 0 is the tower's own limit."
+    )
+    prefix: str = key(
+        string("own", "a string, or 'own' for the tower's"),
+        "Put before every caption, as towers such as E5 want it; 'own' is the tower's.",
+    )
 
 
 def _starts() -> list[str]:
@@ -112,9 +142,11 @@ def _starts() -> list[str]:
 class StartConfig(Section):
     """Where trained heads start from."""
 
-    method: str = key(component("none", _starts))
-    # A finished two-tower model whose heads, scale and bias training starts from.
-    model: str = key(string("", "a finished two-tower model, or '' for fresh heads"))
+    method: str = key(component("none", _starts), "Closed form that trained heads start from.")
+    model: str = key(
+        string("", "a finished two-tower model, or '' for fresh heads"),
+        "Finished two-tower model whose heads, scale and bias training starts from.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,39 +170,63 @@ class PeftConfig(Section):
     ("blocks/attention/query", "blocks/mlp/fc1").
     """
 
-    adapter_reduction: int = key(integer(4, 1, 4096))
-    lora_rank: int = key(integer(8, 1, 4096))
-    lora_alpha: float = key(number(16.0, 0.0, 1e6))
-    lora_targets: str = key(regex(".*/(query|value)"))
+    adapter_reduction: int = key(
+        integer(4, 1, 4096), "The adapters' width is the tower's divided by this."
+    )
+    lora_rank: int = key(integer(8, 1, 4096), "Rank of the LoRA matrices.")
+    lora_alpha: float = key(
+        number(16.0, 0.0, 1e6), "LoRA adds its product times this, divided by the rank."
+    )
+    lora_targets: str = key(
+        regex(".*/(query|value)"),
+        "Dense layers that get LoRA, by their paths in the tower's blocks.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig(Section):
     """The pairs, and how their images are read."""
 
-    pairs: str = key(string(expects="pairs: a file, tfds:NAME:SPLIT or demo:NAME:SPLIT"))
-    # So many of the training pairs, a random sample keyed by `seed`; a smaller one is part of it.
-    sample: int = key(integer(0, 0))
-    eval: Mapping[str, str] = key(
-        Field({}, "a mapping from names to pairs, {'test': 'pairs.jsonl'}", is_specs)
+    pairs: str = key(
+        string(expects="pairs: a file, tfds:NAME:SPLIT or demo:NAME:SPLIT"), "What is trained on."
     )
-    on_error: OnError = key(choice(*get_args(OnError)))
-    background: Colour = key(Field((255, 255, 255), "three integers from 0 to 255", is_colour))
-    workers: int = key(integer(2, 1, 256), harmless=True)
+    sample: int = key(
+        integer(0, 0),
+        "So many of the pairs, a random sample keyed by seed that grows with the number; 0 is all.",
+    )
+    eval: Mapping[str, str] = key(
+        Field({}, "a mapping from names to pairs, {'test': 'pairs.jsonl'}", is_specs),
+        "What is evaluated on, by name.",
+    )
+    on_error: OnError = key(
+        choice(*get_args(OnError)),
+        "Whether an image that cannot be read ends the run, or is left out and counted.",
+    )
+    background: Colour = key(
+        Field((255, 255, 255), "three integers from 0 to 255", is_colour),
+        "Colour behind transparent images.",
+    )
+    workers: int = key(integer(2, 1, 256), "Threads that read and decode images.", harmless=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentConfig(Section):
     """Augmentations of training pairs; () turns one off."""
 
-    crop: tuple[float, ...] = key(Field((), "() or two areas, 0 < low <= high <= 1", is_crop))
-    flip: bool = key(flag(False))
-    randaugment: tuple[float, ...] = key(
-        Field((), "() or (operations, magnitude up to 10)", is_randaugment)
+    crop: tuple[float, ...] = key(
+        Field((), "() or two areas, 0 < low <= high <= 1", is_crop),
+        "Random crops: smallest and largest share of the area.",
     )
-    # Further training captions, with words left out: so many of each, and the rate.
+    flip: bool = key(
+        flag(False), "Mirrors half of the images; not for pictures of text or of left and right."
+    )
+    randaugment: tuple[float, ...] = key(
+        Field((), "() or (operations, magnitude up to 10)", is_randaugment),
+        "RandAugment: operations an image, and their magnitude.",
+    )
     words: tuple[float, ...] = key(
-        Field((), "() or (variants from 1 to 64, rate between 0 and 1)", is_words)
+        Field((), "() or (variants from 1 to 64, rate between 0 and 1)", is_words),
+        "Further training captions with words left out: so many of each, and the rate.",
     )
 
 
@@ -178,72 +234,108 @@ class AugmentConfig(Section):
 class CacheConfig(Section):
     """Features of frozen towers: what is encoded once, and where it is kept."""
 
-    # How often a frozen image is encoded: 0 anew in every step, 1 clean, K augmented views.
-    views: int = key(integer(1, 0, 1000))
-    # Keys the views, apart from the run's `seed`, so that runs share them.
-    seed: int = key(integer(0, 0, 2**32 - 1))
-    # Whether captions of a frozen text tower are encoded once, or anew in every step.
-    text: bool = key(flag(True))
-    dtype: Dtype = key(choice(*get_args(Dtype)))
-    # '' is `features` in the cache folder, 'none' keeps features in memory only.
-    dir: str = key(
-        string("", "a directory, '' for the cache folder's own, or 'none'"), harmless=True
+    views: int = key(
+        integer(1, 0, 1000),
+        "How often a frozen image is encoded: 0 anew in every step, 1 clean, K augmented views.",
     )
-    missing: Literal["encode", "error"] = key(choice("encode", "error"), harmless=True)
-    # Where features live in training; 'auto' is the device where they fit.
-    place: CachePlace = key(choice(*get_args(CachePlace)), harmless=True)
+    seed: int = key(
+        integer(0, 0, 2**32 - 1),
+        "Keys the views, apart from the run's seed, so that runs share them.",
+    )
+    text: bool = key(
+        flag(True),
+        "Whether captions of a frozen text tower are encoded once, or anew in every step.",
+    )
+    dtype: Dtype = key(choice(*get_args(Dtype)), "What cached features are stored in.")
+    dir: str = key(
+        string("", "a directory, '' for the cache folder's own, or 'none'"),
+        "Where features are kept; '' is `features` in the cache folder, 'none' memory only.",
+        harmless=True,
+    )
+    missing: Literal["encode", "error"] = key(
+        choice("encode", "error"),
+        "'error' stops where features would have to be encoded.",
+        harmless=True,
+    )
+    place: CachePlace = key(
+        choice(*get_args(CachePlace)),
+        "Where features live in training; 'auto' is the device where they fit.",
+        harmless=True,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LatentConfig(Section):
     """Augmentation of cached features: Beta's alpha of the mixup, standard deviation, rate."""
 
-    mixup: float = key(number(0.0, 0.0, 100.0))
-    noise: float = key(number(0.0, 0.0, 100.0))
-    dropout: float = key(number(0.0, 0.0, 0.99))
+    mixup: float = key(
+        number(0.0, 0.0, 100.0),
+        "Mixes the features of two pairs, with Beta's alpha; 0 turns it off.",
+    )
+    noise: float = key(number(0.0, 0.0, 100.0), "Standard deviation of noise on features.")
+    dropout: float = key(number(0.0, 0.0, 0.99), "Rate of features that are dropped in training.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig(Section):
     """The length of training, its batches, and what is written when."""
 
-    batch: int = key(integer(512, 2, 2**26))
-    # Pairs whose activations are kept at a time (GradCache): the same gradient. 0: the whole batch.
-    micro_batch: int = key(integer(0, 0, 2**26))
-    # What of a trained tower is computed again in the backward pass: nothing, all of each block, or
-    # all but its matrix products.
-    remat: Remat = key(choice(*get_args(Remat)))
-    steps: int = key(integer(1000, 1))
-    log_every: int = key(integer(50, 1), harmless=True)
-    steps_per_call: int = key(integer(0, 0, 10_000), harmless=True)  # 0: as many as serve.
-    eval_every: int = key(integer(0, 0))  # 0: at the end only, as for checkpoints.
-    checkpoint_every: int = key(integer(0, 0))
-    keep: int = key(integer(2, 1), harmless=True)
+    batch: int = key(
+        integer(512, 2, 2**26), "Pairs a step, over all devices; each is a negative of all others."
+    )
+    micro_batch: int = key(
+        integer(0, 0, 2**26),
+        "Pairs whose activations are kept at a time, with the same gradient; 0 is the whole batch.",
+    )
+    remat: Remat = key(
+        choice(*get_args(Remat)),
+        "What of a trained tower is computed again in the backward pass, to save memory.",
+    )
+    steps: int = key(integer(1000, 1), "Number of steps; epochs are steps x batch / pairs.")
+    log_every: int = key(integer(50, 1), "Steps between lines of metrics.jsonl.", harmless=True)
+    steps_per_call: int = key(
+        integer(0, 0, 10_000),
+        "Steps that one call of the device makes; 0 is as many as serve.",
+        harmless=True,
+    )
+    eval_every: int = key(integer(0, 0), "Steps between evaluations; 0 is at the end only.")
+    checkpoint_every: int = key(integer(0, 0), "Steps between checkpoints; 0 is at the end only.")
+    keep: int = key(integer(2, 1), "Newest checkpoints that are kept.", harmless=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvalConfig(Section):
     """Evaluation and encoding."""
 
-    batch: int = key(integer(64, 1, 2**16))
+    batch: int = key(integer(64, 1, 2**16), "Images or captions that are encoded at a time.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig(OpenSection):
     """The contrastive loss, which declares further keys, and its scale."""
 
-    name: str = key(component("softmax", lambda: LOSSES))
-    # Which pairs are not negatives of each other: those that share an image, or a caption too.
-    same: Same = key(choice(*get_args(Same)))
-    # 'local' is LilT's: a batch in `local_groups` parts, of which none sees another.
-    negatives: Literal["global", "local"] = key(choice("global", "local"))
-    local_groups: int = key(integer(0, 0, 2**20))
-    positives: int = key(integer(1, 1, 64))  # Captions an image and step.
-    # One matrix of all logits, or tiles of it round a ring of devices; 'auto' by size.
-    impl: LossImpl = key(choice(*get_args(LossImpl)))
-    scale: float = key(number(1 / 0.07, 1e-3, 1e3))
-    scale_max: float = key(number(100.0, 1e-3, 1e4))
-    learn_scale: bool = key(flag(True))
+    name: str = key(component("softmax", lambda: LOSSES), "The contrastive loss.")
+    same: Same = key(
+        choice(*get_args(Same)),
+        "Which pairs are not negatives of each other: those that share an image, or a caption too.",
+    )
+    negatives: Literal["global", "local"] = key(
+        choice("global", "local"),
+        "'local' is LilT's: a batch in `local_groups` groups, none of which sees another.",
+    )
+    local_groups: int = key(
+        integer(0, 0, 2**20), "Number of groups with negatives='local': in LilT, that of GPUs."
+    )
+    positives: int = key(integer(1, 1, 64), "Captions of an image in one step.")
+    impl: LossImpl = key(
+        choice(*get_args(LossImpl)),
+        "One matrix of all logits, or tiles of it round a ring of devices; 'auto' by size.",
+    )
+    scale: float = key(
+        number(1 / 0.07, 1e-3, 1e3), "What cosines are multiplied with at first: 1 / temperature."
+    )
+    scale_max: float = key(number(100.0, 1e-3, 1e4), "What the trained scale cannot exceed.")
+    learn_scale: bool = key(flag(True), "Whether the scale is trained.")
 
     @classmethod
     def declarations(cls) -> Mapping[str, Field]:
@@ -255,19 +347,32 @@ class LossConfig(OpenSection):
 class OptimConfig(Section):
     """The optimizer and its schedule."""
 
-    name: Literal["adamw", "adam", "lion", "sgd"] = key(choice("adamw", "adam", "lion", "sgd"))
-    lr: float = key(number(1e-3, 0.0, 10.0))
-    lr_end: float = key(number(0.0, 0.0, 1.0))  # As a share of `lr`.
-    schedule: str = key(choice("cosine", "constant", "linear", "rsqrt"))
-    warmup: int = key(integer(0, 0))
-    b1: float = key(number(0.9, 0.0, 0.9999))
-    b2: float = key(number(0.999, 0.0, 0.999999))
-    weight_decay: float = key(number(0.0, 0.0, 10.0))
-    decay_on: str = key(regex(".*/kernel"))
-    clip: float = key(number(1.0, 0.0))  # Global norm; 0 turns clipping off.
-    ema: float = key(number(0.0, 0.0, 0.999999))  # Decay of the moving average that is evaluated.
+    name: Literal["adamw", "adam", "lion", "sgd"] = key(
+        choice("adamw", "adam", "lion", "sgd"), "The optimizer."
+    )
+    lr: float = key(number(1e-3, 0.0, 10.0), "Peak learning rate.")
+    lr_end: float = key(number(0.0, 0.0, 1.0), "Learning rate at the end, as a share of lr.")
+    schedule: str = key(
+        choice("cosine", "constant", "linear", "rsqrt"),
+        "How the learning rate falls after the warm-up.",
+    )
+    warmup: int = key(integer(0, 0), "Steps in which the learning rate rises from 0.")
+    b1: float = key(number(0.9, 0.0, 0.9999), "Decay of the mean of gradients.")
+    b2: float = key(number(0.999, 0.0, 0.999999), "Decay of the mean of squared gradients.")
+    weight_decay: float = key(
+        number(0.0, 0.0, 10.0), "Decoupled weight decay, times the learning rate."
+    )
+    decay_on: str = key(regex(".*/kernel"), "Parameters that decay, by name.")
+    clip: float = key(
+        number(1.0, 0.0), "Largest global norm of the gradient; 0 turns clipping off."
+    )
+    ema: float = key(
+        number(0.0, 0.0, 0.999999),
+        "Decay of the moving average of parameters that is evaluated; 0 turns it off.",
+    )
     lr_mults: tuple[tuple[str, float], ...] = key(
-        Field((), "pairs (regular expression, factor >= 0)", is_multipliers)
+        Field((), "pairs (regular expression, factor >= 0)", is_multipliers),
+        "Factors of the learning rate by parameter name; the first pattern that matches counts.",
     )
 
 
@@ -275,11 +380,17 @@ class OptimConfig(Section):
 class MeshConfig(Section):
     """How parameters lie on the devices."""
 
-    # Frozen parameters of at least this many elements are sharded over the mesh.
-    shard_min_size: int = key(integer(2**20, 1))
-    # Devices over which a trained parameter and its optimizer state are split; 1 has them whole.
-    fsdp: int = key(integer(1, 1, 2**20), harmless=True)
-    # Where parameters lie whose names match, whatever the two keys above say: see `placement`.
+    shard_min_size: int = key(
+        integer(2**20, 1),
+        "Frozen parameters of at least this many elements are split over the devices.",
+    )
+    fsdp: int = key(
+        integer(1, 1, 2**20),
+        "Devices over which a trained parameter and its optimizer state are split; 1: whole.",
+        harmless=True,
+    )
     rules: tuple[tuple[str, str], ...] = key(
-        Field((), placement.EXPECTS, placement.is_rules), harmless=True
+        Field((), placement.EXPECTS, placement.is_rules),
+        "Where parameters lie whose names match, whatever the two keys above say.",
+        harmless=True,
     )

@@ -49,19 +49,25 @@ class StudySection(Section):
     """What `ape_jax.study` compares, and over how many seeds from `seed` on."""
 
     methods: tuple[str, ...] = key(
-        Field((), f"names out of {', '.join(map(repr, METHODS))}", is_methods)
+        Field((), f"names out of {', '.join(map(repr, METHODS))}", is_methods), "What is compared."
     )
-    seeds: int = key(integer(3, 1, 1000))
-    # Numbers of training pairs, samples as of `data.sample`; () is all pairs, as is a 0 among them.
-    sizes: tuple[int, ...] = key(Field((), "different numbers of pairs, 0 for all", is_sizes))
-    # Steps of sizes that want others than `train.steps`; the warm-up keeps its share.
-    steps: tuple[tuple[int, int], ...] = key(Field((), "pairs (number of pairs, steps)", is_steps))
-    # Whatever else a method wants.
+    seeds: int = key(integer(3, 1, 1000), "Runs of each method and size, from seed on.")
+    sizes: tuple[int, ...] = key(
+        Field((), "different numbers of pairs, 0 for all", is_sizes),
+        "Numbers of training pairs, samples as of data.sample; () and 0 are all pairs.",
+    )
+    steps: tuple[tuple[int, int], ...] = key(
+        Field((), "pairs (number of pairs, steps)", is_steps),
+        "Steps of sizes that want others than train.steps; the warm-up keeps its share.",
+    )
     set: tuple[tuple[str, str, Any], ...] = key(
-        Field((), "triples (method, config key, value)", is_settings)
+        Field((), "triples (method, config key, value)", is_settings),
+        "Whatever else a method wants.",
     )
-    # Learning rates of methods that want another than `optim.lr`.
-    lrs: tuple[tuple[str, float], ...] = key(Field((), "pairs (method, learning rate)", is_rates))
+    lrs: tuple[tuple[str, float], ...] = key(
+        Field((), "pairs (method, learning rate)", is_rates),
+        "Learning rates of methods that want another than optim.lr.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

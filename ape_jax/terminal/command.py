@@ -36,6 +36,12 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
     if {"--help", "-h", "--helpfull", "--helpshort"} & set(words[1:]):
         print(help.page(_name(main), own))
         sys.exit(0)
+    if "config" in own and help.asks_for_keys(words):
+        try:
+            print(help.keys(words))
+            sys.exit(0)
+        except UserError as error:
+            _refuse(str(error), 1)
 
     def call(rest: Sequence[str]) -> None:
         # Not before: --help must not wait for JAX.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import textwrap
+from collections.abc import Sequence
 
 from absl import flags
 
 from ape_jax.terminal.catalogue import COMMANDS, Command
 
 _WIDTH = 96
+_KEYS = "--help-config"
 EXIT_CODES = {
     0: "done, or a training that SIGTERM ended once its state was saved",
     1: "something to put right, said in one sentence",
@@ -51,6 +54,29 @@ def page(name: str, own: flags.FlagValues) -> str:
     codes = "\n".join(f"  {code:<4}{meaning}" for code, meaning in EXIT_CODES.items())
     parts.append(f"Exit codes:\n{codes}")
     return "\n\n".join(parts)
+
+
+def asks_for_keys(words: Sequence[str]) -> bool:
+    """Whether `--help-config` is on the command line."""
+    return any(word.partition("=")[0] == _KEYS for word in words)
+
+
+def keys(words: Sequence[str]) -> str:
+    """The config keys that `--help-config PATTERN` or `--help-config=PATTERN` asks for.
+
+    Args:
+      words: the command line.
+
+    Raises:
+      UserError: where no key matches.
+    """
+    place = next(i for i, word in enumerate(words) if word.partition("=")[0] == _KEYS)
+    _, equals, pattern = words[place].partition("=")
+    following = words[place + 1 : place + 2]
+    if not equals and following and not following[0].startswith("-"):
+        (pattern,) = following
+    # By name: it lists what rooms above this one have registered.
+    return importlib.import_module("ape_jax.commands.keys").text(pattern)
 
 
 def _examples(command: Command) -> str:

@@ -295,7 +295,12 @@ ASIF = ClosedFormSpec(
     solve=_solved,
     image=ANCHORED,
     text=ANCHORED,
-    keys={"neighbours": integer(0, 0), "power": POWER},
+    keys={
+        "neighbours": integer(0, 0).explained(
+            "Largest similarities that are kept of a vector; 0 chooses by held-out pairs."
+        ),
+        "power": POWER,
+    },
     starts=False,
     settings=_settings,
 )

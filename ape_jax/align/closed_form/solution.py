@@ -13,8 +13,10 @@ from ape_jax.align.closed_form.affine import Affine
 from ape_jax.config.fields import number
 
 # Config keys shared by several closed forms; the default is chosen by cross-validation.
-L2 = number(0.0, 0.0)
-POWER = number(-1.0, -1.0, 16.0)
+L2 = number(0.0, 0.0).explained("Strength of regularisation; 0 chooses it by held-out pairs.")
+POWER = number(-1.0, -1.0, 16.0).explained(
+    "Exponent that favours directions, or neighbours, that agree; -1 chooses it by held-out pairs."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

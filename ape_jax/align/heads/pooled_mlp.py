@@ -16,7 +16,7 @@ from ape_jax.config.components import HeadSpec
 from ape_jax.config.fields import choice
 from ape_jax.nn.layers import ACTIVATIONS, Dense
 
-_NORM = choice("none", "batch")
+_NORM = choice("none", "batch").explained("Batch normalisation between the layers.")
 
 
 class PooledMLP(Head):

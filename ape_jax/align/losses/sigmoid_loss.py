@@ -124,6 +124,13 @@ SIGMOID = LossSpec(
     name="sigmoid",
     title="sigmoid (SigLIP)",
     function=sigmoid,
-    keys={"bias": number(0.0, -100.0, 100.0), "normalize": choice(*NORMALIZATIONS)},
+    keys={
+        "bias": number(0.0, -100.0, 100.0).explained(
+            "Added to logits at first; SigLIP starts from -10."
+        ),
+        "normalize": choice(*NORMALIZATIONS).explained(
+            "What the sum over all pairs of the batch is divided by."
+        ),
+    },
     bias=True,
 )

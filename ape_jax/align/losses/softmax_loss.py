@@ -130,5 +130,9 @@ SOFTMAX = LossSpec(
     name="softmax",
     title="softmax (CLIP)",
     function=softmax,
-    keys={"smoothing": number(0.0, 0.0, 0.99)},
+    keys={
+        "smoothing": number(0.0, 0.0, 0.99).explained(
+            "Label smoothing: probability that is spread over all pairs of the batch."
+        )
+    },
 )
