@@ -1,0 +1,195 @@
+"""What the documentation reads from the package itself: a hook of MkDocs.
+
+A line `{{ NAME }}` in a page stands for what the function of this name below makes of the schema, the
+registries and the recipes, so that no page falls behind them. CHANGELOG.md and CONTRIBUTING.md
+are shown as they are.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[1]
+COPIED = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+    """Adds the pages that lie at the top of the repository."""
+    for page, source in COPIED.items():
+        content = (ROOT / source).read_text(encoding="utf-8")
+        files.append(File.generated(config, page, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fills in what is generated.
+
+    Raises:
+      KeyError: for a name that no function has.
+    """
+    return re.sub(r"(?m)^\{\{ (\w+) \}\}$", lambda match: GENERATED[match[1]](), markdown)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown; a bar within a cell does not end it."""
+    lines = [head, ["---"] * len(head), *rows]
+    cells = [[cell.replace("|", "&#124;").replace("\n", " ") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+
+
+def _value(value: object) -> str:
+    return f"`{value!r}`"
+
+
+def _names(names: Iterable[str], prefix: str = "") -> str:
+    return ", ".join(f"`{prefix}{name}`" for name in names)
+
+
+def config_keys() -> str:
+    """Every key of a run, section by section."""
+    from ape_jax.config import Config, schema
+
+    sections: dict[str, list[list[str]]] = {}
+    harmless = schema.harmless(Config)
+    for key, field in schema.keys(Config).items():
+        row = [f"`{key}`", _value(field.default), field.words, "yes" if key in harmless else ""]
+        sections.setdefault(key.rpartition(".")[0] or "the run itself", []).append(row)
+    head = ["key", "default", "takes", "may change"]
+    return "\n".join(f"## {name}\n\n{table(head, rows)}" for name, rows in sections.items())
+
+
+def recipes() -> str:
+    """What each recipe says of itself."""
+    parts = []
+    for path in sorted((ROOT / "configs").glob("*.py")):
+        words = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        if path.stem == "__init__" or not words:
+            continue
+        # What stands indented is a command.
+        words = re.sub(r"(?m)(^ {4}.*\n?)+", lambda match: f"```text\n{match[0]}```\n", words)
+        parts.append(f"## {path.stem}\n\n{words}\n")
+    return "\n".join(parts)
+
+
+def _towers(kind: str) -> str:
+    from ape_jax.towers.registry import FAMILIES
+
+    rows = [
+        [
+            family.title,
+            family.models,
+            _names(family.model_types),
+            f"no: it {family.torch}" if isinstance(family.torch, str) else "yes",
+        ]
+        for family in FAMILIES.values()
+        if family.kind == kind
+    ]
+    return table(["family", "for example", "`model_type`", "exported to torch"], rows)
+
+
+def head_names() -> str:
+    """The heads of both sides."""
+    from ape_jax.config.components import HEADS
+
+    rows = [
+        [
+            f"`{name}`",
+            head.title,
+            " and ".join(side for side in ("image", "text") if head.stands_on(side)),
+            _names(head.keys),
+        ]
+        for name, head in HEADS.items()
+    ]
+    return table(["head", "what it is", "side", "its keys"], rows)
+
+
+def head_keys() -> str:
+    """The keys that heads declare."""
+    from ape_jax.config.components import HEADS, declared_keys
+
+    fields = declared_keys(HEADS.values())
+    rows = [[f"`{key}`", _value(field.default), field.words] for key, field in fields.items()]
+    return table(["key", "default", "takes"], rows)
+
+
+def losses() -> str:
+    """The losses."""
+    from ape_jax.config.components import LOSSES
+
+    rows = [[f"`{n}`", loss.title, _names(loss.keys, "loss.")] for n, loss in LOSSES.items()]
+    return table(["loss", "what it is", "keys of its own"], rows)
+
+
+def closed_forms() -> str:
+    """The closed forms."""
+    from ape_jax.config.components import CLOSED_FORMS
+
+    rows = [
+        [
+            f"`{name}`",
+            form.title,
+            _names(form.keys, "closed."),
+            "yes" if form.starts else "no",
+            "`embed`, or held-out pairs" if form.takes_width else "the features",
+        ]
+        for name, form in CLOSED_FORMS.items()
+    ]
+    return table(["name", "what it is", "keys", "training starts from it", "width set by"], rows)
+
+
+def pairs_formats() -> str:
+    """The formats of pairs."""
+    from ape_jax.data.formats.registry import FORMATS
+
+    rows = [
+        [f"`{name}`", f"`{form.spec}`", _names(form.suffixes) or f"`{form.prefix}`"]
+        for name, form in FORMATS.items()
+    ]
+    return table(["format", "written as", "recognised by"], rows)
+
+
+def export_formats() -> str:
+    """The export formats."""
+    from ape_jax.exporters.formats import EXPORTS
+
+    rows = [
+        [
+            f"`{name}`",
+            made.title,
+            _names(made.needs) or "nothing more",
+            "yes" if made.takes_finished else "no",
+        ]
+        for name, made in EXPORTS.items()
+    ]
+    return table(["format", "for", "needs", "takes finished models"], rows)
+
+
+def commands() -> str:
+    """What each command is for."""
+    rows = []
+    for name in ("main", "evaluate", "export", "extract", "index", "plan", "study", "report"):
+        words = ast.get_docstring(ast.parse((ROOT / f"ape_jax/{name}.py").read_text("utf-8")))
+        rows.append([f"`{name}`", str(words).split("\n")[0]])
+    return table(["command", "what it does"], rows)
+
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "commands": commands,
+    "closed_forms": closed_forms,
+    "config_keys": config_keys,
+    "export_formats": export_formats,
+    "head_keys": head_keys,
+    "head_names": head_names,
+    "image_towers": lambda: _towers("image"),
+    "losses": losses,
+    "pairs_formats": pairs_formats,
+    "recipes": recipes,
+    "text_towers": lambda: _towers("text"),
+}
