@@ -1,13 +1,14 @@
 """What the documentation reads from the package itself: a hook of MkDocs.
 
-A line `{{ NAME }}` in a page stands for what the function of this name below makes of the schema, the
-registries and the recipes, so that no page falls behind them. CHANGELOG.md and CONTRIBUTING.md
+A line `{{ NAME }}` in a page stands for what the function of this name below makes of the schema,
+the registries and the recipes, so that no page falls behind them. CHANGELOG.md and CONTRIBUTING.md
 are shown as they are.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def config_keys() -> str:
 def recipes() -> str:
     """What each recipe says of itself."""
     parts = []
-    for path in sorted((ROOT / "configs").glob("*.py")):
+    for path in sorted((ROOT / "ape_jax/recipes").glob("*.py")):
         words = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
         if path.stem == "__init__" or not words:
             continue
@@ -172,18 +173,42 @@ def export_formats() -> str:
 
 
 def commands() -> str:
-    """What each command is for."""
+    """Each command with its flags and examples."""
+    from ape_jax.terminal.catalogue import COMMANDS
+
+    parts = []
+    for name, command in COMMANDS.items():
+        module = command.module.removesuffix(".__main__")
+        words = command.does[0].upper() + command.does[1:]
+        text = f"## {name}\n\n{words}. Also `python -m {module}`.\n\n"
+        text += "```text\n" + "\n".join(command.examples) + "\n```\n"
+        parts.append(text + _flags(command.module))
+    return "\n".join(parts)
+
+
+def _flags(module: str) -> str:
+    own = getattr(importlib.import_module(module), "FLAGS", {})
     rows = []
-    for name in ("main", "evaluate", "export", "extract", "index", "plan", "study", "report"):
-        words = ast.get_docstring(ast.parse((ROOT / f"ape_jax/{name}.py").read_text("utf-8")))
-        rows.append([f"`{name}`", str(words).split("\n")[0]])
-    return table(["command", "what it does"], rows)
+    for flag in {own[name].name: own[name] for name in own}.values():
+        lead = "-" if len(flag.name) == 1 else "--"
+        default = "" if flag.default in ("", None, []) else _value(flag.default)
+        words = flag.help.partition(";\n")[0].replace("<", "&lt;")
+        rows.append([f"`{lead}{flag.name}`", default, words])
+    return f"\n{table(['flag', 'default', 'what it is'], rows)}" if len(rows) > 1 else ""
+
+
+def exit_codes() -> str:
+    """What the exit status of every command means."""
+    from ape_jax.terminal.help import EXIT_CODES
+
+    return table(["code", "what happened"], [[str(k), words] for k, words in EXIT_CODES.items()])
 
 
 GENERATED: dict[str, Callable[[], str]] = {
     "commands": commands,
     "closed_forms": closed_forms,
     "config_keys": config_keys,
+    "exit_codes": exit_codes,
     "export_formats": export_formats,
     "head_keys": head_keys,
     "head_names": head_names,
