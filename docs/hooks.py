@@ -55,15 +55,17 @@ def _names(names: Iterable[str], prefix: str = "") -> str:
 
 def config_keys() -> str:
     """Every key of a run, section by section."""
-    from ape_jax.config import Config, schema
+    from ape_jax.config import Config, help, schema
 
-    sections: dict[str, list[list[str]]] = {}
+    groups: dict[str, list[list[str]]] = {}
     harmless = schema.harmless(Config)
-    for key, field in schema.keys(Config).items():
-        row = [f"`{key}`", _value(field.default), field.words, "yes" if key in harmless else ""]
-        sections.setdefault(key.rpartition(".")[0] or "the run itself", []).append(row)
-    head = ["key", "default", "takes", "may change"]
-    return "\n".join(f"## {name}\n\n{table(head, rows)}" for name, rows in sections.items())
+    for row in help.rows():
+        only = f" With {_names(row.components)}." if row.components else ""
+        free = "yes" if row.key in harmless else ""
+        cells = [f"`{row.key}`", f"{row.why}{only}", _value(row.default), row.takes, free]
+        groups.setdefault(row.group or "the run itself", []).append(cells)
+    head = ["key", "what it does", "default", "takes", "may change"]
+    return "\n".join(f"## {name}\n\n{table(head, rows)}" for name, rows in groups.items())
 
 
 def recipes() -> str:
@@ -115,9 +117,11 @@ def head_keys() -> str:
     """The keys that heads declare."""
     from ape_jax.config.components import HEADS, declared_keys
 
-    fields = declared_keys(HEADS.values())
-    rows = [[f"`{key}`", _value(field.default), field.words] for key, field in fields.items()]
-    return table(["key", "default", "takes"], rows)
+    rows = [
+        [f"`{key}`", field.why, _value(field.default), field.words]
+        for key, field in declared_keys(HEADS.values()).items()
+    ]
+    return table(["key", "what it does", "default", "takes"], rows)
 
 
 def losses() -> str:
