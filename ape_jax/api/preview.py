@@ -15,7 +15,7 @@ from ape_jax.data.vectors import VectorPairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import retrieval
 from ape_jax.images.decode import load_image
-from ape_jax.pages import html
+from ape_jax.pages import html, pictures
 from ape_jax.terminal import tables
 
 _PICTURES = 6
@@ -92,5 +92,5 @@ def _pictures(pairs: Pairs, background: tuple[int, int, int]) -> str:
             continue
         below = f'<figcaption style="font-size:12px">{escape(short)}</figcaption>'
         style = "display:inline-block;vertical-align:top;width:172px;margin:4px"
-        figures.append(f'<figure style="{style}">{html.picture(image, short)}{below}</figure>')
+        figures.append(f'<figure style="{style}">{pictures.img(image, short)}{below}</figure>')
     return "".join(figures)

@@ -53,7 +53,7 @@ def section(encoder: tasks.Encoder, labelled: Labelled, templates: Sequence[str]
 
 def _matrix(counts: np.ndarray, names: Sequence[str]) -> str:
     rows = [[name, *map(str, row)] for name, row in zip(names, counts)]
-    return html.table(["is, and was taken for", *names], rows)
+    return html.table(["is, and was taken for", *names], rows, "matrix")
 
 
 def _most_confused(counts: np.ndarray, names: Sequence[str]) -> str:

@@ -1,102 +1,158 @@
-"""Gallery of the images that a model retrieves for a few captions of a data set."""
+"""Rows of pictures and captions: what a query finds, and where the right answer stands."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
 
-from ape_jax.data.pairs import Pairs
-from ape_jax.evaluators import tasks
-from ape_jax.evaluators.ranks import first_hit_rank
 from ape_jax.images.decode import load_image
 from ape_jax.pages import html
+from ape_jax.pages.pictures import Pictures
+from ape_jax.pages.queries import Searched, spaced
 
-_SHOWN = 6
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Found:
-    """What a caption finds among some images.
-
-    Attributes:
-      text: the caption.
-      rank: of the caption's own image, from 1.
-      best: indices of the best images, the best first.
-      cosines: of those.
-      own: the index of the caption's own image.
-    """
-
-    text: str
-    rank: int
-    best: list[int]
-    cosines: list[float]
-    own: int
+_SHOWN = 6  # Answers of a query.
+_EXAMPLES = 12
+_ALL = 150  # Queries a direction, the worst of them where there are more.
+_WORST = 8
 
 
-def sample(pairs: Pairs, count: int) -> Pairs:
-    """Up to `count` records, evenly spaced."""
-    indices = np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int)
-    return Pairs([pairs[i] for i in indices], pairs.spec)
-
-
-def search(encoder: tasks.Encoder, pairs: Pairs, queries: int) -> list[Found]:
-    """Looks for the first captions of evenly spaced records, among the images of all of them.
+class Gallery:
+    """The rows of one data set.
 
     Args:
-      encoder: the model.
-      pairs: what is searched.
-      queries: how many captions to look for, at most.
-
-    Returns:
-      One entry a caption.
-    """
-    zimg = encoder.encode_image([pair.image for pair in pairs])
-    image_index = np.linspace(0, len(pairs) - 1, min(queries, len(pairs))).astype(int)
-    texts = [pairs[i].captions[0] for i in image_index]
-    return _found(encoder.encode_text(texts), zimg, texts, image_index)
-
-
-def _found(
-    ztxt: Float[np.ndarray, "q e"],
-    zimg: Float[np.ndarray, "n e"],
-    texts: list[str],
-    own: np.ndarray,
-) -> list[Found]:
-    scores = ztxt @ zimg.T
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :_SHOWN]
-    ranks = first_hit_rank(ztxt, zimg, own, np.arange(len(zimg)))
-    return [
-        Found(
-            text=text,
-            rank=int(rank),
-            best=[int(index) for index in indices],
-            cosines=[float(row[index]) for index in indices],
-            own=int(own_index),
-        )
-        for text, own_index, rank, indices, row in zip(texts, own, ranks, best, scores)
-    ]
-
-
-def gallery(found: list[Found], pairs: Pairs, background: tuple[int, int, int]) -> str:
-    """A line a caption: its best images as thumbnails, its own one framed.
-
-    Args:
-      found: what was found in `pairs`.
-      pairs: where it was looked for.
+      name: of the data set, unique in the page.
+      searched: what was found.
+      pictures: the page's thumbnails, to which those of the rows are added.
       background: RGB under transparent pixels.
     """
-    lines = []
-    for entry in found:
-        pictures = [
-            html.picture(
-                load_image(pairs[index].image, background=background),
-                f"{pairs[index].captions[0]} ({cosine:.2f})",
-                right=index == entry.own,
-            )
-            for index, cosine in zip(entry.best, entry.cosines)
+
+    def __init__(
+        self,
+        name: str,
+        searched: Searched,
+        pictures: Pictures,
+        background: tuple[int, int, int],
+    ):
+        self._name, self._found, self._pictures = html.slug(name), searched, pictures
+        self._background = background
+
+    def captions(self) -> str:
+        """Example captions with the images that they find, then all of them in a folded list."""
+        ranks, count = self._found.caption_ranks, len(self._found.captions)
+        examples = [self._caption_row(i) for i in spaced(count, _EXAMPLES)]
+        worst = [int(i) for i in np.argsort(-ranks, kind="stable")[:_ALL]]
+        rows = [self._caption_row(i, f"{self._name}-caption-{i + 1}") for i in worst]
+        return "".join(examples) + html.folded(_all_title(count, "captions"), "".join(rows))
+
+    def images(self) -> str:
+        """Example images with the captions that they find, then all of them in a folded list."""
+        ranks, count = self._found.image_ranks, len(self._found.pairs)
+        examples = [self._image_row(i) for i in spaced(count, _EXAMPLES)]
+        worst = [int(i) for i in np.argsort(-ranks, kind="stable")[:_ALL]]
+        rows = [self._image_row(i, f"{self._name}-image-{i + 1}") for i in worst]
+        title = _all_title(count, "images")
+        return _two(examples) + html.folded(title, _two(rows))
+
+    def confusions(self) -> str:
+        """The captions that prefer a wrong image to their own by the widest margin; '' for none.
+
+        An image that carries the very same caption is not wrong.
+        """
+        rows = []
+        for caption, image in self._worst():
+            own = int(self._found.image_index[caption])
+            rank = self._found.caption_ranks[caption]
+            ask = _ask(self._found.captions[caption], f"its own image is in place {rank}")
+            right = self._thumb(caption, own, "own ", "right")
+            wrong = self._thumb(caption, image, "first ", "wrong")
+            hits = f'{right}<div class="gap">→</div>{wrong}'
+            rows.append(_row(ask, hits, kind="ask said"))
+        return _two(rows) if rows else ""
+
+    def favourites(self) -> str:
+        """The images that come first for the most captions without being right; '' for none."""
+        first = self._found.cosines.argmax(axis=1)
+        wrong = [i for c, i in enumerate(first) if not self._found.is_right(c, int(i))]
+        counts = np.bincount(wrong, minlength=len(self._found.pairs)) if wrong else np.zeros(1, int)
+        thumbs = []
+        for image in np.argsort(-counts, kind="stable")[:_WORST]:
+            if counts[image] > 1:
+                words = f"{counts[image]} times"
+                thumbs.append(self._picture(int(image), words, ""))
+        return f'<div class="hits">{"".join(thumbs)}</div>' if thumbs else ""
+
+    def _worst(self) -> list[tuple[int, int]]:
+        """Captions and the wrong images that they like best, the widest margin first."""
+        found, worst = self._found, []
+        for caption, own in enumerate(found.image_index):
+            (image,) = found.best_images(caption, 1)
+            if not found.is_right(caption, image):
+                margin = found.cosines[caption, image] - found.cosines[caption, own]
+                worst.append((float(margin), caption, image))
+        return [(caption, image) for _, caption, image in sorted(worst, reverse=True)[:_WORST]]
+
+    def _caption_row(self, caption: int, anchor: str = "") -> str:
+        found = self._found
+        own, rank = int(found.image_index[caption]), int(found.caption_ranks[caption])
+        best = found.best_images(caption, _SHOWN)
+        shown = [
+            self._thumb(caption, i, f"{place} · ", "right" if i == own else "")
+            for place, i in enumerate(best, start=1)
         ]
-        note = f"its image is in place {entry.rank} of {len(pairs)}"
-        lines.append(html.query(entry.text, note, pictures))
-    return "\n".join(lines)
+        if own not in best:
+            shown.append('<div class="gap">…</div>')
+            shown.append(self._thumb(caption, own, f"{rank} · ", "right missed"))
+        note = f"its own image is in place {rank} of {len(found.pairs)}"
+        return _row(_ask(found.captions[caption], note), "".join(shown), anchor)
+
+    def _image_row(self, image: int, anchor: str = "") -> str:
+        found = self._found
+        rank, own = int(found.image_ranks[image]), found.own_caption(image)
+        best = found.best_captions(image, _SHOWN - 1)
+        items = [self._answer(c, image, place) for place, c in enumerate(best, start=1)]
+        if own not in best and all(found.image_index[c] != image for c in best):
+            items.append(self._answer(own, image, rank))
+        note = f"{rank} of {len(found.captions)}"
+        ask = self._picture(image, note, "")
+        return _row(ask, f"<ol>{''.join(items)}</ol>", anchor)
+
+    def _answer(self, caption: int, image: int, place: int) -> str:
+        words = html.escape(self._found.captions[caption])
+        right = self._found.image_index[caption] == image
+        kind, mark = (' class="right"', " ✓") if right else ("", "")
+        cosine = f"<small>{self._cosine(caption, image)}</small>"
+        return f'<li value="{place}"{kind}>{words}{mark} {cosine}</li>'
+
+    def _thumb(self, caption: int, image: int, before: str, kind: str) -> str:
+        return self._picture(image, before + self._cosine(caption, image), kind)
+
+    def _cosine(self, caption: int, image: int) -> str:
+        return f"{self._found.cosines[caption, image]:.2f}".replace("-", "\N{MINUS SIGN}")
+
+    def _picture(self, image: int, note: str, kind: str) -> str:
+        key, pair = f"p-{self._name}-{image}", self._found.pairs[image]
+        if key not in self._pictures:
+            self._pictures.add(key, load_image(pair.image, background=self._background))
+        return self._pictures.thumb(key, pair.captions[0], note, kind)
+
+
+def _all_title(count: int, what: str) -> str:
+    if count > _ALL:
+        return f"the {_ALL} {what} of {count} that do worst"
+    return f"all {count} {what}, the worst first"
+
+
+def _ask(text: str, note: str) -> str:
+    return f"<b>{html.escape(text)}</b><small>{html.escape(note)}</small>"
+
+
+def _row(ask: str, hits: str, anchor: str = "", kind: str = "ask") -> str:
+    name = f' id="{anchor}"' if anchor else ""
+    body = f'<div class="{kind}">{ask}</div><div class="hits">{hits}</div>'
+    return f'<div class="row"{name}>{body}</div>'
+
+
+def _two(rows: Sequence[str]) -> str:
+    """Short rows, two beside each other where there is room."""
+    return f'<div class="two">{"".join(rows)}</div>'

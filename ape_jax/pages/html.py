@@ -5,29 +5,12 @@ Every function gives a piece of HTML; whatever comes from the user is escaped he
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import html
-import io
+import re
 from collections.abc import Sequence
 
-import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
-  color-scheme: light dark; }
-table { border-collapse: collapse; margin: .5rem 0; }
-td, th { padding: .15rem .6rem; border-bottom: 1px solid #8884; text-align: right; }
-td:first-child, th:first-child { text-align: left; }
-img { width: 84px; height: 84px; object-fit: contain; border: 3px solid #8883; background: #fff; }
-img.right { border-color: #2a2; }
-.query { display: flex; gap: .4rem; align-items: center; margin: .3rem 0; }
-.query p { width: 22rem; margin: 0; overflow-wrap: anywhere; }
-.charts { display: flex; flex-wrap: wrap; gap: 1rem; }
-svg text { font: 10px system-ui, sans-serif; fill: currentColor; }
-"""
+from ape_jax.pages.style import STYLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,60 +20,105 @@ class Section:
     heading: str
     body: str
 
+    @property
+    def anchor(self) -> str:
+        """The name that links to this part have."""
+        return slug(self.heading)
 
-def document(title: str, sections: Sequence[Section]) -> str:
+
+def document(title: str, head: str, sections: Sequence[Section], pictures: str = "") -> str:
     """The whole page.
 
     Args:
       title: plain text.
-      sections: in their order.
+      head: HTML that stands under the title, before the contents.
+      sections: in their order; each is listed in the contents.
+      pictures: style rules of the pictures (`Pictures.rules`).
     """
-    parts = [f"<h2>{html.escape(s.heading)}</h2>\n{s.body}" for s in sections]
-    name = html.escape(title)
+    links = [f'<a href="#{s.anchor}">{escape(s.heading)}</a>' for s in sections]
+    parts = [f'<h2 id="{s.anchor}">{escape(s.heading)}</h2>\n{s.body}' for s in sections]
+    name = escape(title)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f"<title>{name}</title><style>{_STYLE}</style></head>\n<body><h1>{name}</h1>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{name}</title><style>{STYLE}{pictures}</style></head>\n<body><h1>{name}</h1>\n"
+        f"{head}\n<nav>{''.join(links)}</nav>\n" + "\n".join(parts) + "\n</body></html>\n"
     )
 
 
-def paragraph(text: str) -> str:
-    """A paragraph of plain text."""
-    return f"<p>{html.escape(text)}</p>"
+def escape(text: str) -> str:
+    """Plain text as HTML, in an element or in an attribute."""
+    return html.escape(text, quote=True)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of plain text."""
+def slug(text: str) -> str:
+    """A name for links to a part of the page.
 
-    def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
+    Example:
+      >>> slug("What it finds: own")
+      'what-it-finds-own'
+    """
+    return re.sub(r"[^\w]+", "-", text.lower()).strip("-") or "part"
 
-    return "<table>" + line(head, "th") + "".join(line(row, "td") for row in rows) + "</table>"
+
+def paragraph(text: str, kind: str = "") -> str:
+    """A paragraph of plain text.
+
+    Args:
+      text: the words.
+      kind: class of the style, '' for none.
+    """
+    return f"<p{_class(kind)}>{escape(text)}</p>"
+
+
+def heading(text: str, anchor: str = "") -> str:
+    """A heading inside a section."""
+    name = f' id="{anchor}"' if anchor else ""
+    return f"<h3{name}>{escape(text)}</h3>"
+
+
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    kind: str = "",
+    soft: Sequence[int] = (),
+) -> str:
+    """A table of plain text.
+
+    Args:
+      head: titles of the columns; none of them, no line of titles.
+      rows: cells of each row.
+      kind: class of the style, '' for none.
+      soft: indices of rows that stand back, such as chance.
+    """
+
+    def line(cells: Sequence[str], tag: str, kind: str = "") -> str:
+        made = "".join(f"<{tag}>{escape(c)}</{tag}>" for c in cells)
+        return f"<tr{_class(kind)}>{made}</tr>"
+
+    body = [line(row, "td", "soft" if i in soft else "") for i, row in enumerate(rows)]
+    top = line(head, "th") if any(head) else ""
+    return f'<div class="scroll"><table{_class(kind)}>{top}{"".join(body)}</table></div>'
 
 
 def folded(summary: str, body: str) -> str:
     """A body that shows when its summary is clicked."""
-    return f"<details><summary>{html.escape(summary)}</summary>{body}</details>"
+    return f"<details><summary>{escape(summary)}</summary>{body}</details>"
 
 
-def query(text: str, note: str, pictures: Sequence[str]) -> str:
-    """A line of a gallery: what was asked, a remark, and what was found (`picture`)."""
-    words = f"<p><b>{html.escape(text)}</b><br>{html.escape(note)}</p>"
-    return f'<div class="query">{words}{"".join(pictures)}</div>'
-
-
-def picture(image: UInt8[np.ndarray, "H W 3"], title: str, right: bool = False) -> str:
-    """A thumbnail inside the page itself.
+def bar(share: float, chance: float) -> str:
+    """A bar of a rate, with a mark where chance is.
 
     Args:
-      image: uint8 [H, W, 3].
-      title: what shows when the pointer rests on it.
-      right: whether it is marked as what was looked for.
+      share: in [0, 1].
+      chance: in [0, 1].
     """
-    small, file = Image.fromarray(image), io.BytesIO()
-    small.thumbnail((168, 168))
-    small.save(file, "JPEG", quality=85)
-    content = base64.b64encode(file.getvalue()).decode()
-    name, mark = html.escape(title, quote=True), ' class="right"' if right else ""
-    return f'<img{mark} alt="{name}" title="{name}" src="data:image/jpeg;base64,{content}">'
+    words = f"{100 * share:.0f} percent, chance {100 * chance:.0f} percent"
+    return (
+        f'<div class="bar" role="img" aria-label="{words}"><i style="width:{100 * share:.1f}%"></i>'
+        f'<b style="left:{100 * chance:.1f}%"></b></div>'
+    )
+
+
+def _class(kind: str) -> str:
+    return f' class="{kind}"' if kind else ""

@@ -7,8 +7,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from ape_jax import config as config_lib
 from ape_jax.align.tuning import selection
 from ape_jax.config import Config
@@ -16,17 +14,17 @@ from ape_jax.data.labelled import Labelled
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
 from ape_jax.data.vectors import VectorPairs
-from ape_jax.evaluators import retrieval
-from ape_jax.pages import charts, confusion, gallery, html
+from ape_jax.pages import confusion, curves, figures, html, queries, slices
+from ape_jax.pages.gallery import Gallery
+from ape_jax.pages.pictures import Pictures
 from ape_jax.runs import encoder, workdir
 from ape_jax.runs.encoder import Encoder
 from ape_jax.storage import atomic, disk
-from ape_jax.terminal import tables as report
 from ape_jax.training import metrics
 
-_IMAGES = 400  # That are searched for the gallery.
-_QUERIES = 16
-_FIGURES = ("train/loss", "train/scale", "train/lr", "train/grad_norm")
+_IMAGES = 400  # That are searched for the rows of one data set.
+_PICTURES = 800  # Of all data sets: at about 5 KB each the page stays below 6 MB.
+_TRAINING = "training pairs"
 
 
 def write(
@@ -52,16 +50,80 @@ def write(
     summary = workdir.finished(path, config)
     specs = config.data.eval.items()
     sets = {name: open_pairs(spec, key=f"data.eval.{name}") for name, spec in specs}
-    model = encoder.load(path)
-    parts = [_overview(config, summary), _retrieval(summary, sets), _curves(metrics.read(path))]
-    parts += [_gallery(model, pairs, name) for name, pairs in sets.items()]
+    model, pictures = encoder.load(path), Pictures()
+    found = figures.read(summary, sets)
+    chances = {entry.name: entry.chance for entry in found}
+    parts = [figures.section(found)] if found else []
+    parts.append(curves.section(metrics.read(path), config, chances))
+    parts += _examples(model, sets, pictures)
     if labelled is not None:
         parts.append(confusion.section(model, labelled, templates))
-    parts += [_parameters(model.shares()), _config(config)]
+    parts += [_overview(config, summary), _parameters(model.shares()), _config(config)]
+    head = html.paragraph(_how(config, summary), "soft") + figures.headline(found)
+    page = html.document(f"ape_jax: {path.name}", head, [*parts, _about(pictures)], pictures.rules)
     file = path / "report.html"
     with disk.write_errors(f"--workdir: {file}", "make room for it there"):
-        atomic.write_text(file, html.document(f"ape_jax: {path.name}", parts))
+        atomic.write_text(file, page)
     return file
+
+
+def _how(config: Config, summary: Mapping[str, Any]) -> str:
+    """How the model was made, in a sentence."""
+    sides = " and ".join(
+        f"{config.side(side).tower} ({side}s, {config.side(side).tune})"
+        for side in ("image", "text")
+    )
+    if not config.trains:
+        return f"{sides}, aligned by {config.method} on {summary['pairs']:,} images."
+    start = f", started from {config.start.method}" if config.start.method else ""
+    return (
+        f"{sides}, aligned by training {summary['parameters_trained']:,} parameters for "
+        f"{summary['step']:,} steps on {summary['pairs']:,} images{start}."
+    )
+
+
+def _examples(model: Encoder, sets: Mapping[str, Pairs], pictures: Pictures) -> list[html.Section]:
+    """What is found in each evaluation set; without any, in the training pairs."""
+    config = model.config
+    if sets:
+        count = min(_IMAGES, _PICTURES // len(sets))
+        return [_finds(model, pairs, name, count, pictures) for name, pairs in sets.items()]
+    if not config.data.pairs:
+        return []
+    pairs = open_pairs(config.data.pairs, key="data.pairs")
+    return [_finds(model, pairs, _TRAINING, _IMAGES, pictures)]
+
+
+def _finds(model: Encoder, pairs: Pairs, name: str, count: int, pictures: Pictures) -> html.Section:
+    heading = f"What it finds: {name}"
+    if isinstance(pairs, VectorPairs):
+        return html.Section(heading, html.paragraph("The pairs are vectors: nothing to show."))
+    if model.config.data.on_error == "skip":
+        pairs = model.leave_out_unreadable(pairs, name)
+    some = queries.sample(pairs, max(1, count))
+    searched = queries.search(model, some)
+    rows = Gallery(name, searched, pictures, model.config.data.background)
+    of = f" out of {len(pairs):,}, evenly spaced" if len(some) < len(pairs) else ""
+    seen = " Training has seen them, so this says nothing of new ones." if name == _TRAINING else ""
+    parts = [
+        html.paragraph(
+            f"Searched are {len(some):,} images{of}, and {len(searched.captions):,} captions."
+            f"{seen} Numbers under pictures are places and cosines (1 is the same direction, 0 "
+            "unrelated). Right answers are green; one that is not among the first stands behind "
+            "the dots, with its place."
+        ),
+        html.heading("Captions and the images that they find"),
+        rows.captions(),
+        html.heading("Images and the captions that they find"),
+        rows.images(),
+    ]
+    for title, body in (
+        ("Worst confusions: captions that prefer a wrong image by far", rows.confusions()),
+        ("Images that are found too often: first, and wrong", rows.favourites()),
+        ("By script and length of captions", slices.slices(searched)),
+    ):
+        parts += [html.heading(title), body] if body else []
+    return html.Section(heading, "".join(parts))
 
 
 def _overview(config: Config, summary: Mapping[str, Any]) -> html.Section:
@@ -75,53 +137,7 @@ def _overview(config: Config, summary: Mapping[str, Any]) -> html.Section:
         ["trained parameters", f"{summary['parameters_trained']:,}"],
         ["seconds, last start", f"{summary['seconds_last_start']:.1f}"],
     ]
-    return html.Section("The run", html.table(["", ""], rows))
-
-
-def _retrieval(summary: Mapping[str, Any], sets: Mapping[str, Pairs]) -> html.Section:
-    rows = []
-    for name, pairs in sets.items():
-        image_index = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])
-        chance = retrieval.chance_metrics(len(pairs), image_index)
-        found = {key: summary[f"eval/{name}/{key}"] for key in report.RETRIEVAL}
-        for title, figures in (
-            (f"{name} ({len(pairs)} images)", found),
-            (f"{name}, chance", chance),
-        ):
-            rows.append([title, *(report.cell(key, figures[key]) for key in report.RETRIEVAL)])
-    if not rows:
-        return html.Section("Retrieval", html.paragraph("The run has no data.eval."))
-    head = ["R@k in percent", *map(report.metric_title, report.RETRIEVAL)]
-    return html.Section("Retrieval", html.table(head, rows))
-
-
-def _curves(lines: Sequence[Mapping[str, float]]) -> html.Section:
-    def points(key: str) -> list[tuple[float, float]]:
-        return [(line["step"], line[key]) for line in lines if key in line]
-
-    drawn = [charts.chart(key.removeprefix("train/"), {key: points(key)}) for key in _FIGURES]
-    recalls = sorted({key for line in lines for key in line if key.endswith("_r10")})
-    if recalls and len(points(recalls[0])) > 1:
-        named = {key.removeprefix("eval/"): points(key) for key in recalls}
-        drawn.append(charts.chart("R@10", named))
-    body = f'<div class="charts">{"".join(drawn)}</div>' if any(drawn) else ""
-    return html.Section("Curves", body or html.paragraph("Nothing was trained step by step."))
-
-
-def _gallery(model: Encoder, pairs: Pairs, name: str) -> html.Section:
-    heading = f"What it finds: {name}"
-    if isinstance(pairs, VectorPairs):
-        return html.Section(heading, html.paragraph("The pairs are vectors: nothing to show."))
-    if model.config.data.on_error == "skip":
-        pairs = model.leave_out_unreadable(pairs, name)
-    some = gallery.sample(pairs, _IMAGES)
-    words = html.paragraph(
-        f"{min(_QUERIES, len(some))} captions, evenly spaced, and the best of {len(some)} images "
-        f"out of {len(pairs)} for each; the caption's own image has a green frame."
-    )
-    found = gallery.search(model, some, _QUERIES)
-    background = model.config.data.background
-    return html.Section(heading, words + gallery.gallery(found, some, background))
+    return html.Section("The run", html.table([], rows, "words"))
 
 
 def _parameters(shares: Sequence[selection.Share]) -> html.Section:
@@ -133,5 +149,16 @@ def _config(config: Config) -> html.Section:
     values, usual = config_lib.flatten(config), config_lib.flatten(Config())
     changed = [[key, repr(value)] for key, value in values.items() if value != usual.get(key)]
     every = [[key, repr(value)] for key, value in values.items()]
-    body = html.table(["set by the run", ""], changed)
-    return html.Section("Config", body + html.folded("all keys", html.table(["", ""], every)))
+    body = html.paragraph("Keys that differ from their defaults.") + html.table(
+        [], changed, "words"
+    )
+    return html.Section("Config", body + html.folded("all keys", html.table([], every, "words")))
+
+
+def _about(pictures: Pictures) -> html.Section:
+    words = (
+        f"One file, {len(pictures):,} pictures of {pictures.nbytes / 1e6:.1f} MB in all; it holds "
+        "no script and asks nothing of a network. Made by ape_jax: python -m ape_jax.report "
+        "--workdir DIR makes it again."
+    )
+    return html.Section("About this page", html.paragraph(words, "soft"))

@@ -222,5 +222,5 @@ def test_save_keeps_a_run_that_the_commands_take(run, tmp_path):
 def test_a_notebook_shows_figures_and_pictures_escaped(model):
     page = model._repr_html_()
     assert "x (24 images)" in page and "chance" in page
-    assert page.count("data:image/jpeg;base64") == 6 and "<script" not in page
+    assert page.count("data:image/png;base64") == 6 and "<script" not in page
     assert "i2t R@10" in repr(model)

@@ -1,5 +1,6 @@
 """Lines are drawn where they belong, inside well-formed SVG."""
 
+import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -32,7 +33,31 @@ def test_long_lines_are_thinned_and_keep_their_ends():
     assert len(line) <= 400 and (line[0], line[-1]) == (short[0], short[-1])
 
 
+def words(svg):
+    """The texts of a chart and their heights."""
+    return [(x.text, float(x.get("y"))) for x in ElementTree.fromstring(svg).iter("text")]
+
+
+def test_axes_have_round_ticks_that_cover_the_values_and_marks():
+    svg = charts.chart("loss", {"a": [(5, 1.2), (90, 3.9)]}, y_title="nats", marks={"ln": 5.55})
+    texts = [text for text, _ in words(svg)]
+    assert [t for t in texts if t.isdigit()] == ["0", "2", "4", "6", "0", "25", "50", "75", "100"]
+    assert {"nats", "training step", "ln"} <= set(texts)
+
+
+@pytest.mark.parametrize("last", [0.0, 5.0, 9.0])
+def test_names_of_lines_that_end_together_do_not_cover_each_other(last):
+    lines = {f"line {i}": [(0, 0.0), (1, last + i / 100), (2, last)] for i in range(6)}
+    heights = sorted(y for text, y in words(charts.chart("x", lines)) if text.startswith("line"))
+    assert all(b - a >= 12.9 for a, b in itertools.pairwise(heights)) and heights[-1] < 240
+
+
+def test_steps_are_whole_numbers():
+    texts = [text for text, _ in words(charts.chart("x", {"a": [(1, 1.0), (2, 2.0), (3, 1.0)]}))]
+    assert "1.5" not in texts[-4:] and {"1", "2", "3"} <= set(texts)
+
+
 def test_names_are_escaped():
-    svg = charts.chart("<b>", {"a&b": [(0, 1)], "<i>": [(0, 2)]})
+    svg = charts.chart("<b>", {"a&b": [(0, 1), (1, 1)], "<i>": [(0, 2), (1, 2)]})
     assert not re.search("<b>|<i>", svg)
     assert {x.text for x in ElementTree.fromstring(svg).iter("text")} >= {"<b>", "a&b", "<i>"}

@@ -5,6 +5,7 @@ import html.parser
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from ape_jax import main, pages
 from ape_jax.data.labelled import open_labelled
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
-from ape_jax.pages import gallery
+from ape_jax.pages import queries
+from ape_jax.pages.gallery import Gallery
+from ape_jax.pages.pictures import Pictures
 from ape_jax.terminal import command
 from ape_jax.training import loop
 
@@ -70,35 +73,81 @@ def page(trained):
 
 def test_the_figures_are_the_summarys(trained, page):
     summary = json.loads((trained / "summary.json").read_text())
-    row = re.search(r"own \(24 images\) ([\d. ]+)", page.text)[1].split()
+    row = re.search(r"own \(24 images, 72 captions\) ([\d. ]+)", page.text)[1].split()
     assert row[1] == f"{100 * summary['eval/own/i2t_r5']:.1f}"
     assert row[6] == f"{summary['eval/own/median_rank_t2i']:.1f}"
-    assert re.search(r"own, chance [\d.]+ [\d.]+ [\d.]+ 4\.2 20\.8 41\.7 12\.5", page.text)
+    assert re.search(r"chance [\d.]+ [\d.]+ [\d.]+ 4\.2 20\.8 41\.7 12\.5", page.text)
     assert f"{summary['parameters_trained']:,}" in page.text
 
 
-def test_pictures_are_inside_and_show_what_was_found(trained, page):
-    assert len(page.images) == 16 * 6
-    for image in page.images:
-        kind, content = image["src"].split(",", 1)
-        assert kind == "data:image/jpeg;base64"
+def test_the_page_begins_with_a_sentence_beside_chance(trained, page):
+    share = 100 * json.loads((trained / "summary.json").read_text())["eval/own/t2i_r10"]
+    sentence = f"among the first 10 of 24 for {share:.0f} of 100 captions; chance 42."
+    assert sentence in page.text[: page.text.index("Curves")]
+
+
+def test_pictures_are_inside_and_each_is_there_once(trained, page):
+    pictures = re.findall(r"url\((.*?)\)", (trained / "report.html").read_text())
+    assert len(pictures) == 24 and all("span" in page.tags for _ in pictures)
+    for picture in pictures:
+        kind, content = picture.split(",", 1)
+        assert kind == "data:image/png;base64"
         Image.open(io.BytesIO(base64.b64decode(content))).load()
-    found = gallery.search(ape_jax.load(trained), open_pairs(trained.parent / "pairs.jsonl"), 16)
-    framed = [entry.own in entry.best for entry in found]
-    assert sum("class" in image for image in page.images) == sum(framed)
-    assert all((entry.rank <= 6) == shown for entry, shown in zip(found, framed))
 
 
-def test_nothing_comes_from_outside_and_nothing_of_the_users_is_run(page):
-    assert page.addresses and all(x.startswith("data:image/") for x in page.addresses)
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+def test_every_query_shows_its_right_answer(trained):
+    found = search(trained)
+    rows = Gallery("own", found, Pictures(), (255, 255, 255))
+    for index, (own, rank) in enumerate(zip(found.image_index, found.caption_ranks)):
+        row = rows._caption_row(index)
+        assert f"place {rank} of 24" in row and row.count('class="thumb right') == 1
+        assert ("…" in row) == (own not in found.best_images(index, 6)) == ("missed" in row)
+    for index, rank in enumerate(found.image_ranks):
+        row = rows._image_row(index)
+        assert f"{rank} of 72" in row and f'<li value="{rank}" class="right">' in row
+
+
+def test_the_worst_confusions_come_first_and_equal_captions_are_none(trained):
+    found = search(trained)
+    worst = Gallery("own", found, Pictures(), (255, 255, 255))._worst()
+    margins = [found.cosines[c, i] - found.cosines[c, found.image_index[c]] for c, i in worst]
+    assert margins == sorted(margins, reverse=True) and min(margins) > 0
+    assert not any(found.captions[c] in found.pairs[i].captions for c, i in worst)
+
+
+def search(trained):
+    return queries.search(ape_jax.load(trained), open_pairs(trained.parent / "pairs.jsonl"))
+
+
+def test_nothing_comes_from_outside_and_nothing_of_the_users_is_run(trained, page):
+    assert page.addresses and all(x.startswith("#") for x in page.addresses)
+    assert not {"script", "link", "iframe", "object", "img"} & set(page.tags)
     assert "<script>a & a red square</script>" in page.text
+    styles = re.findall(r"url\((.{5})", (trained / "report.html").read_text())
+    assert set(styles) == {"data:"}
+
+
+def test_links_of_the_contents_lead_somewhere(trained, page):
+    source = (trained / "report.html").read_text()
+    assert all(source.count(f'id="{x[1:]}"') == 1 for x in page.addresses)
 
 
 def test_curves_show_every_step(page, trained):
     source = (trained / "report.html").read_text()
-    assert all(f'aria-label="{name}"' in source for name in ("loss", "scale", "lr", "grad_norm"))
+    titles = ("Training loss, nats", "Scale, factor on cosines", "Learning rate", "Gradient norm")
+    assert all(f'aria-label="{name}"' in source for name in titles)
     assert len(re.search(r'polyline[^>]*points="([^"]+)"', source)[1].split()) == 3
+    assert "guessing: ln 8 = 2.08" in page.text
+
+
+def test_a_run_without_held_out_pairs_says_so_and_shows_its_training_pairs(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    record = tmp_path / "run/config.json"
+    flat = json.loads(record.read_text())
+    record.write_text(json.dumps({**flat, "data.eval": {}}))
+    text = Reader(pages.write(tmp_path / "run").read_text()).text
+    assert "was given no held-out pairs" in text and "What it finds: training pairs" in text
+    assert "Training has seen them" in text
 
 
 def test_a_confusion_matrix_is_added_where_classes_are_given(trained, tiny):
