@@ -8,11 +8,12 @@ from ape_jax.errors import UserError
 
 if TYPE_CHECKING:
     from ape_jax.api.aligner import Aligner, load
+    from ape_jax.api.fit import fit
 
-__all__ = ["Aligner", "UserError", "load"]
+__all__ = ["Aligner", "UserError", "fit", "load"]
 __version__ = "0.1.0"
 
-_LAZY = {"load": "ape_jax.api.aligner", "Aligner": "ape_jax.api.aligner"}
+_LAZY = {"load": "ape_jax.api.aligner", "Aligner": "ape_jax.api.aligner", "fit": "ape_jax.api.fit"}
 _ROOMS = (
     "align",
     "config",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,6 +21,9 @@ from ape_jax.config.fields import Field
 from ape_jax.errors import UserError
 
 C = TypeVar("C", bound=Config)
+
+Argument = str | Mapping[str, Any] | None
+"""What a recipe is given: the text after the colon of `--config NAME:`, or values by name."""
 
 OPEN = ("study",)
 """Sections that a config file may fill for the command of that name; others leave them out."""
@@ -43,29 +46,59 @@ def _section(config: ml_collections.ConfigDict, name: str) -> ml_collections.Con
     return config[name]  # pyright: ignore[reportReturnType]: the stub knows values, not sections.
 
 
-def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
+class UnknownArgument(UserError):
+    """An argument that a recipe does not take.
+
+    Attributes:
+      name: of the argument.
+      known: names of those that it takes.
+    """
+
+    def __init__(self, name: str, known: Sequence[str]):
+        super().__init__(
+            f"--config: the file takes no argument {name!r}{schema.nearest(name, known)}"
+        )
+        self.name, self.known = name, tuple(known)
+
+
+def parse_arg(arg: Argument, **defaults: Any) -> ml_collections.ConfigDict:
     """Reads the part after the colon of `--config file.py:key=value,flag`.
 
     Args:
-      arg: `"image=demo:vit_s14,runlocal"`; a bare name means True.
+      arg: `"image=demo:vit_s14,runlocal"`, where a bare name means True; or values by name, as
+        `ape_jax.fit` gives them.
       **defaults: the names that the file knows, with their defaults, which set the types.
 
     Raises:
       UserError: for a name that the file does not know, or a value of another type.
     """
     values = dict(defaults)
+    if isinstance(arg, Mapping):
+        for name, value in arg.items():
+            values[name] = _argument(name, value, defaults)
+        return ml_collections.ConfigDict(values)
     for part in filter(None, (arg or "").split(",")):
         name, equals, value = part.partition("=")
         if name not in defaults:
-            hint = schema.nearest(name, defaults)
-            raise UserError(f"--config: the file takes no argument {name!r}{hint}")
-        like = defaults[name]
-        field = Field(like, f"a value like {like!r}", partial(_is_like, like))
-        what = f"--config argument {name!r}"
-        values[name] = _parse(what, value if equals else "True", field)
-        if not field.check(values[name]):
-            raise UserError(f"{what}: expected {field.words}, found {value!r}")
+            raise UnknownArgument(name, tuple(defaults))
+        field = _like(defaults[name])
+        parsed = _parse(f"--config argument {name!r}", value if equals else "True", field)
+        values[name] = _argument(name, parsed, defaults)
     return ml_collections.ConfigDict(values)
+
+
+def _argument(name: str, value: Any, defaults: Mapping[str, Any]) -> Any:
+    """The value of a recipe's argument, which must be like its default."""
+    if name not in defaults:
+        raise UnknownArgument(name, tuple(defaults))
+    field = _like(defaults[name])
+    if not field.check(value):
+        raise UserError(f"--config argument {name!r}: expected {field.words}, found {value!r}")
+    return value
+
+
+def _like(default: Any) -> Field:
+    return Field(default, f"a value like {default!r}", partial(_is_like, default))
 
 
 def override(

@@ -10,7 +10,7 @@ from ape_jax import config as config_lib
 
 
 def start(
-    arg: str | None, **defaults: Any
+    arg: config_lib.Argument, **defaults: Any
 ) -> tuple[ml_collections.ConfigDict, ml_collections.ConfigDict]:
     """Starts a recipe: a config on the user's towers and pairs, and the recipe's arguments.
 
@@ -18,7 +18,7 @@ def start(
     `runlocal`.
 
     Args:
-      arg: the text after the colon of `--config NAME:`.
+      arg: the text after the colon of `--config NAME:`, or arguments by name.
       **defaults: defaults that differ from the usual ones, and those of arguments that only this
         recipe takes.
 

@@ -36,7 +36,7 @@ def stored(image: Any, name: str) -> dict[str, Any]:
         image = image.filename or image
     if isinstance(image, str | os.PathLike):
         path = os.path.abspath(os.path.expanduser(os.fspath(image)))
-        check_encoded(path, f"{name} ({os.fspath(image)})")
+        check_encoded(path, f"{name} ({os.fspath(image)[:200]})")
         if path.isprintable():
             return {"bytes": None, "path": path}
         image = Path(path).read_bytes()  # A name that is no Unicode cannot be stored.

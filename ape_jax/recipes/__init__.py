@@ -10,6 +10,8 @@ import difflib
 import importlib.util
 import pathlib
 import types
+from collections.abc import Mapping
+from typing import Any
 
 import ml_collections
 
@@ -29,7 +31,9 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in _FOLDER.glob("*.py") if p.stem != "__init__"))
 
 
-def read(spec: str, what: str = "--config") -> ml_collections.ConfigDict:
+def read(
+    spec: str, what: str = "--config", arguments: Mapping[str, Any] | None = None
+) -> ml_collections.ConfigDict:
     """The config that a recipe or a config file makes of its arguments, not yet checked.
 
     >>> read("ape:image=features:512,text=features:384,pairs=x.npz").text.tower
@@ -38,6 +42,7 @@ def read(spec: str, what: str = "--config") -> ml_collections.ConfigDict:
     Args:
       spec: `NAME[:ARGUMENTS]` for a recipe of the package, `FILE.py[:ARGUMENTS]` for a file.
       what: where the user wrote it, for the sentence of an error.
+      arguments: arguments by name, in the place of those in `spec`.
 
     Raises:
       UserError: where there is no such recipe or file, or it makes no config of the arguments.
@@ -55,7 +60,7 @@ def read(spec: str, what: str = "--config") -> ml_collections.ConfigDict:
             "a file of your own ends in .py"
         )
     try:
-        config = module.get_config(arg)
+        config = module.get_config(arg if arguments is None else arguments)
     except UserError:
         raise
     except Exception as error:

@@ -11,10 +11,11 @@ gives in shares only.
 
 import ml_collections
 
+from ape_jax import config as config_lib
 from ape_jax.config import recipes
 
 
-def get_config(arg: str = "") -> ml_collections.ConfigDict:
+def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg, views=10, paper=False)
     config.text.head.depth = 4
     config.text.head.dropout = 0.1

@@ -10,10 +10,11 @@ Inferred: mean-pooled text, image features standardised, one clean view.
 
 import ml_collections
 
+from ape_jax import config as config_lib
 from ape_jax.config import recipes
 
 
-def get_config(arg: str = "") -> ml_collections.ConfigDict:
+def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg)
     config.method = "asif"
     return recipes.finish(config, args)

@@ -7,10 +7,11 @@ temperature from 0.07 with its bound of 100, linear projections. The rest is our
 
 import ml_collections
 
+from ape_jax import config as config_lib
 from ape_jax.config import recipes
 
 
-def get_config(arg: str = "") -> ml_collections.ConfigDict:
+def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg, batch=256, embed=256)
     config.image.tune = config.text.tune = "full"
     config.image.standardize = False  # There are no fixed features to take statistics of.

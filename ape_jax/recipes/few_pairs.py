@@ -8,10 +8,11 @@ features. Both towers stay frozen.
 
 import ml_collections
 
+from ape_jax import config as config_lib
 from ape_jax.config import recipes
 
 
-def get_config(arg: str = "") -> ml_collections.ConfigDict:
+def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg, batch=256, steps=90, views=10)
     config.image.head.name = "linear"
     config.text.head.name = "linear+token_mlp"

@@ -13,10 +13,11 @@ of 0.1 in the heads, the scale's bound of 100, batch and steps here, which are f
 
 import ml_collections
 
+from ape_jax import config as config_lib
 from ape_jax.config import recipes
 
 
-def get_config(arg: str = "") -> ml_collections.ConfigDict:
+def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg)
     config.image.pooling = "none"
     config.image.standardize = False

@@ -13,10 +13,11 @@ on one side only, at most 1000; steps count batches of pairs before they are mix
 
 import ml_collections
 
+from ape_jax import config as config_lib
 from ape_jax.config import recipes
 
 
-def get_config(arg: str = "") -> ml_collections.ConfigDict:
+def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg, batch=40_960, steps=61_000)
     config.embed = 512
     for side in (config.image, config.text):

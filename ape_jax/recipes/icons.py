@@ -11,7 +11,7 @@ from ape_jax import config as config_lib
 from ape_jax.config import recipes
 
 
-def get_config(arg: str = "") -> ml_collections.ConfigDict:
+def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
     args = config_lib.parse_arg(arg, n=0, epochs=20, validation=False, runlocal=False)
     config = config_lib.default()
     recipes.icons(config, validation=args.validation)

@@ -17,10 +17,11 @@ CLIP's mean and deviation for every tower. The upper bound of the scale is ours;
 
 import ml_collections
 
+from ape_jax import config as config_lib
 from ape_jax.config import recipes, tune
 
 
-def get_config(arg: str = "") -> ml_collections.ConfigDict:
+def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg, steps=17_000, tune="adapter", views=0)
     config.image.tune = config.text.tune = args.tune
     config.image.standardize = False

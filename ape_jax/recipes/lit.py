@@ -13,10 +13,11 @@ parts is ours.
 
 import ml_collections
 
+from ape_jax import config as config_lib
 from ape_jax.config import recipes
 
 
-def get_config(arg: str = "") -> ml_collections.ConfigDict:
+def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg, views=1, paper=False)
     config.text.tune = "full"
     config.text.head.name = "linear"

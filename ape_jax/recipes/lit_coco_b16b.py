@@ -18,10 +18,11 @@ package's own set of operations. It has not been run here, for want of COCO and 
 
 import ml_collections
 
+from ape_jax import config as config_lib
 from ape_jax.config import recipes
 
 
-def get_config(arg: str = "") -> ml_collections.ConfigDict:
+def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(
         arg,
         text="hf:google-bert/bert-base-uncased",

@@ -13,10 +13,11 @@ norm, no clipping. Give each record two captions, or write `--config.loss.positi
 
 import ml_collections
 
+from ape_jax import config as config_lib
 from ape_jax.config import recipes
 
 
-def get_config(arg: str = "") -> ml_collections.ConfigDict:
+def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg, batch=32_768, steps=70_000)
     # Given vectors are pooled already.
     config.image.pooling = "own" if args.image.startswith("features:") else "cls+mean"

@@ -13,10 +13,11 @@ the loss is global over a batch of 1,024.
 
 import ml_collections
 
+from ape_jax import config as config_lib
 from ape_jax.config import recipes
 
 
-def get_config(arg: str = "") -> ml_collections.ConfigDict:
+def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
     config, args = recipes.start(arg, batch=1024, steps=5000)
     config.image.standardize = False
     config.text.pooling = "last"

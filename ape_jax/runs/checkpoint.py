@@ -131,7 +131,7 @@ class Checkpoints:
             return
         found = self.meta
         for key, value in meta.items():
-            if found.get(key) != value:
+            if _identity(found.get(key)) != _identity(value):
                 raise UserError(
                     f"--workdir: the checkpoints in {self._path} were made with another {key} "
                     f"({found.get(key)}), not with {value}; use a new work directory"
@@ -176,6 +176,11 @@ class Checkpoints:
                 f"--workdir: no space left on the disk of {self._path.parent}; the last good "
                 f"checkpoint is step {self.latest}; free some space and run the same command"
             ) from error
+
+
+def _identity(value: Any) -> Any:
+    """What a thing is, whatever path it lies under: its digest, where it has one."""
+    return value.get("digest", value) if isinstance(value, Mapping) else value
 
 
 def _is_disk_full(error: BaseException | None) -> bool:

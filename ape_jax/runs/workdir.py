@@ -8,7 +8,7 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
 from ape_jax import config as config_lib
@@ -21,6 +21,7 @@ C = TypeVar("C", bound=Config)
 Kind = Literal["run", "study"]
 _RECORDS: Mapping[Kind, str] = {"run": "config.json", "study": "study.json"}
 _SUMMARY = "summary.json"
+_INSIDE = "workdir:"
 
 
 def locate(workdir: str | os.PathLike[str], kind: Kind = "run") -> pathlib.Path:
@@ -70,7 +71,7 @@ def claim(path: pathlib.Path, config: Config, kind: Kind = "run") -> bool:
     with disk.write_errors(f"--workdir: {path}"):
         path.mkdir(parents=True, exist_ok=True)
         if hosts.is_first():
-            atomic.write_json(record, config_lib.flatten(config))
+            atomic.write_json(record, _recorded(path, config_lib.flatten(config)))
     return fresh
 
 
@@ -114,7 +115,7 @@ def read_config(path: pathlib.Path, kind: Kind = "run", config_class: type[C] = 
     """
     record = path / _RECORDS[kind]
     try:
-        flat = dict(json.loads(record.read_text(encoding="utf-8")))
+        flat = _found(path, dict(json.loads(record.read_text(encoding="utf-8"))))
         return config_lib.resolve(config_lib.unflatten(flat), config_class)
     except FileNotFoundError:
         raise UserError(f"--workdir: {path} holds no {kind} (no {record.name})") from None
@@ -122,6 +123,37 @@ def read_config(path: pathlib.Path, kind: Kind = "run", config_class: type[C] = 
         raise UserError(f"--workdir: {record} is not of this version: {error}") from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"--workdir: {record} cannot be read: {error}") from None
+
+
+def _recorded(path: pathlib.Path, flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as they are recorded: pairs in the directory itself by their place in it.
+
+    So the directory may be moved or copied with them.
+    """
+    inside = f"{path}{os.sep}"
+    return _with_pairs(
+        flat, lambda spec: _INSIDE + spec[len(inside) :] if spec.startswith(inside) else spec
+    )
+
+
+def _found(path: pathlib.Path, flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded values with the paths of pairs where the directory is now."""
+    return _with_pairs(
+        flat,
+        lambda spec: str(path / spec[len(_INSIDE) :]) if spec.startswith(_INSIDE) else spec,
+    )
+
+
+def _with_pairs(flat: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    changed = dict(flat)
+    if isinstance(flat.get("data.pairs"), str):
+        changed["data.pairs"] = change(flat["data.pairs"])
+    if isinstance(flat.get("data.eval"), Mapping):
+        changed["data.eval"] = {
+            name: change(spec) if isinstance(spec, str) else spec
+            for name, spec in flat["data.eval"].items()
+        }
+    return changed
 
 
 def read_summary(path: pathlib.Path, config: Config, kind: Kind = "run") -> dict[str, Any] | None:
