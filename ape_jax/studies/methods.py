@@ -96,9 +96,9 @@ METHODS: Mapping[str, Method] = {
         title="lookup table of tokens",
         overrides={"text.head.name": "lookup", "optim.decay_on": ".*/table"},
     ),
-    "few_pairs": Method(title="CCA start, token MLP beside it", overrides=_FEW_PAIRS),
+    "few_pairs": Method(title="few_pairs: CCA start, token MLP beside it", overrides=_FEW_PAIRS),
     "few_pairs+lookup": Method(
-        title="CCA start, token MLP and lookup table beside it",
+        title="few_pairs, and a lookup table beside it",
         overrides={
             **_FEW_PAIRS,
             "text.head.name": "linear+token_mlp+lookup",

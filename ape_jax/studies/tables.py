@@ -14,6 +14,13 @@ from ape_jax.errors import UserError
 from ape_jax.studies.methods import METHODS
 from ape_jax.terminal import tables as report
 
+# Okabe and Ito's, which people with any kind of colour blindness can tell apart, black for yellow;
+# markers and dashes beside them, for a print in grey.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
+_STYLES = ("-", "--", ":", "-.")
+_GREY = "#8a8a8a"
+
 Rows = Mapping[str, Mapping[str, Mapping[str, list[float]]]]
 
 
@@ -120,31 +127,51 @@ def _cell(metric: str, values: list[float]) -> str:
 
 
 def _draw_lines(axes: Any, name: str, sizes: Mapping[str, Rows]) -> None:
-    from matplotlib import colormaps
-
     pairs = sorted(sizes, key=int)
-    methods = list(sizes[pairs[0]])
-    shades = colormaps["nipy_spectral"](np.linspace(0.05, 0.95, len(methods)))
-    for method, shade in zip(methods, shades):
+    for index, method in enumerate(_best_first(sizes[pairs[-1]], name)):
         found = [recall(sizes[size], method, name) for size in pairs]
-        spread = [values.std(ddof=1) if len(values) > 1 else 0.0 for values in found]
         axes.errorbar(
             [int(size) for size in pairs],
             [values.mean() for values in found],
-            spread,
+            [_spread(values) for values in found],
             label=METHODS[method].title,
-            color=shade,
-            marker="o",
-            markersize=3,
+            color=_COLOURS[index % len(_COLOURS)],
+            linestyle=_STYLES[index // len(_COLOURS) % len(_STYLES)],
+            marker=_MARKERS[index % len(_MARKERS)],
+            markersize=4,
+            elinewidth=0.8,
             capsize=2,
         )
     axes.set(xscale="log", xlabel="training pairs", ylabel="R@10, mean of both ways (%)")
+    axes.set_xticks([int(size) for size in pairs], [f"{int(size):,}" for size in pairs])
+    axes.set_xticks([], minor=True)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    # In the order of the lines at their right end, beside which the names stand.
     axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _draw_bars(axes: Any, name: str, rows: Rows) -> None:
-    found = [recall(rows, method, name) for method in rows]
-    spread = [values.std(ddof=1) if len(values) > 1 else 0.0 for values in found]
-    axes.barh([METHODS[m].title for m in rows], [values.mean() for values in found], xerr=spread)
+    methods = _best_first(rows, name)
+    found = [recall(rows, method, name) for method in methods]
+    bars = axes.barh(
+        [METHODS[method].title for method in methods],
+        [values.mean() for values in found],
+        xerr=[_spread(values) for values in found],
+        color=[_GREY if METHODS[method].overrides is None else _COLOURS[0] for method in methods],
+        capsize=2,
+    )
+    axes.bar_label(bars, [f"{values.mean():.1f}" for values in found], padding=4, fontsize="small")
     axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("R@10, mean of both ways (%)")
+
+
+def _best_first(rows: Rows, name: str) -> list[str]:
+    """The methods by their mean, the best first."""
+    return sorted(rows, key=lambda method: -recall(rows, method, name).mean())
+
+
+def _spread(values: Float[np.ndarray, "s"]) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0

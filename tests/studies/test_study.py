@@ -187,6 +187,21 @@ def test_plots_without_sizes_are_bars(tmp_path):
     assert study_tables.plots(summary, tmp_path)[0].read_bytes().startswith(b"\x89PNG")
 
 
+def test_bars_stand_best_first_and_baselines_are_grey():
+    from matplotlib.figure import Figure
+
+    def row(value):
+        return {"t": {key: [value] for key in RETRIEVAL}}
+
+    axes = Figure().subplots()
+    rows = {"chance": row(0.1), "few_pairs": row(0.5), "ape": row(0.3)}
+    study_tables._draw_bars(axes, "t", rows)
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert [name.split(":")[0] for name in names] == ["few_pairs", "APE", "chance"]
+    colours = [bar.get_facecolor() for bar in axes.patches]
+    assert colours[0] == colours[1] != colours[2]
+
+
 def test_plots_without_matplotlib_say_what_to_install(monkeypatch):
     monkeypatch.setattr(study_tables.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"requirements-study.txt"):
