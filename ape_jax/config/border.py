@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, TypeVar
 
 import ml_collections
 
-from ape_jax.config import rules, schema
+from ape_jax.config import arguments, rules, schema
 from ape_jax.config.experiment import Config, flatten, unflatten
 from ape_jax.config.fields import Field
 from ape_jax.errors import UserError
@@ -46,27 +46,12 @@ def _section(config: ml_collections.ConfigDict, name: str) -> ml_collections.Con
     return config[name]  # pyright: ignore[reportReturnType]: the stub knows values, not sections.
 
 
-class UnknownArgument(UserError):
-    """An argument that a recipe does not take.
-
-    Attributes:
-      name: of the argument.
-      known: names of those that it takes.
-    """
-
-    def __init__(self, name: str, known: Sequence[str]):
-        super().__init__(
-            f"--config: the file takes no argument {name!r}{schema.nearest(name, known)}"
-        )
-        self.name, self.known = name, tuple(known)
-
-
 def parse_arg(arg: Argument, **defaults: Any) -> ml_collections.ConfigDict:
-    """Reads the part after the colon of `--config file.py:key=value,flag`.
+    """Reads the part after the colon of `--config RECIPE:name=value,switch`.
 
     Args:
-      arg: `"image=demo:vit_s14,runlocal"`, where a bare name means True; or values by name, as
-        `ape_jax.fit` gives them.
+      arg: `"image=demo:vit_s14,runlocal"`, where a bare name means True (which commas belong to a
+        value: see `arguments`); or values by name, as `ape_jax.fit` gives them.
       **defaults: the names that the file knows, with their defaults, which set the types.
 
     Raises:
@@ -77,12 +62,11 @@ def parse_arg(arg: Argument, **defaults: Any) -> ml_collections.ConfigDict:
         for name, value in arg.items():
             values[name] = _argument(name, value, defaults)
         return ml_collections.ConfigDict(values)
-    for part in filter(None, (arg or "").split(",")):
-        name, equals, value = part.partition("=")
+    known = frozenset(schema.keys(Config))
+    for name, written in arguments.split(arg or "", defaults):
         if name not in defaults:
-            raise UnknownArgument(name, tuple(defaults))
-        field = _like(defaults[name])
-        parsed = _parse(f"--config argument {name!r}", value if equals else "True", field)
+            raise arguments.UnknownArgument(name, tuple(defaults), known, written)
+        parsed = _parse(f"--config argument {name!r}", written, _like(defaults[name]))
         values[name] = _argument(name, parsed, defaults)
     return ml_collections.ConfigDict(values)
 
@@ -90,7 +74,7 @@ def parse_arg(arg: Argument, **defaults: Any) -> ml_collections.ConfigDict:
 def _argument(name: str, value: Any, defaults: Mapping[str, Any]) -> Any:
     """The value of a recipe's argument, which must be like its default."""
     if name not in defaults:
-        raise UnknownArgument(name, tuple(defaults))
+        raise arguments.UnknownArgument(name, tuple(defaults), frozenset(schema.keys(Config)))
     field = _like(defaults[name])
     if not field.check(value):
         raise UserError(f"--config argument {name!r}: expected {field.words}, found {value!r}")

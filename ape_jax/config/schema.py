@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
+from ape_jax.config import synonyms
 from ape_jax.config.fields import Field
 from ape_jax.config.section import OpenSection, Section
 from ape_jax.errors import UserError
@@ -98,10 +99,21 @@ def normalised(value: Any, like: Any) -> Any:
     return value
 
 
-def nearest(key: str, known: Iterable[str]) -> str:
-    """The end of an error about an unknown key: the known one that was probably meant."""
-    same = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]][:1]
-    # `depth` is `text.head.depth` rather than any other short word.
-    close = ("." not in key and same) or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    close = close or same
-    return f"; did you mean {close[0]!r}?" if close else f"; valid ones: {', '.join(known)}"
+def nearest(key: str, known: Collection[str]) -> str:
+    """The end of an error about an unknown key: the known one that was probably meant.
+
+    Args:
+      key: what was written.
+      known: the keys that there are.
+    """
+    last = key.rpartition(".")[2]
+    meant = synonyms.key_of(key, known)
+    if said := synonyms.sentence_of(key):
+        return f"; {said}"
+    # A misspelt word, then the same word of another section, then whatever is nearest.
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.85)
+    close = close or [k for k in known if k.rpartition(".")[2] == last][:1]
+    close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    if meant or close:
+        return f"; did you mean {meant or close[0]!r}?"
+    return "; --help-config lists all keys"

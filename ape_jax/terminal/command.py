@@ -14,7 +14,7 @@ from ape_jax import config as config_lib
 from ape_jax import recipes
 from ape_jax.config import Config
 from ape_jax.errors import UserError
-from ape_jax.terminal import catalogue, flags, help
+from ape_jax.terminal import catalogue, flags, help, hints
 
 C = TypeVar("C", bound=Config)
 
@@ -49,7 +49,7 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
 
         session.run(main, alone)
 
-    app.run(call, argv=words, flags_parser=lambda words: _parse(words, own))
+    app.run(call, argv=words, flags_parser=lambda words: _parse(words, own, _name(main)))
 
 
 def _name(main: Callable[[], None]) -> str:
@@ -60,7 +60,7 @@ def _name(main: Callable[[], None]) -> str:
     return catalogue.named(module) or module
 
 
-def _parse(words: Sequence[str], own: absl_flags.FlagValues) -> list[str]:
+def _parse(words: Sequence[str], own: absl_flags.FlagValues, name: str) -> list[str]:
     try:
         rest = flags.parse(words, own)
         if len(rest) > 1:
@@ -68,8 +68,20 @@ def _parse(words: Sequence[str], own: absl_flags.FlagValues) -> list[str]:
         return rest
     except UserError as error:
         _refuse(str(error), 1)
+    except absl_flags.UnrecognizedFlagError as error:
+        value = _value_after(words, error.flagname)
+        _refuse(hints.unknown_flag(error.flagname, value, name, own), 2)
     except absl_flags.Error as error:
         _refuse(" ".join(str(error).split()), 2)
+
+
+def _value_after(words: Sequence[str], flag: str) -> str:
+    """What was written for a flag, `--flag=value` or `--flag value`; "" if nothing."""
+    for word, following in zip(words, [*words[1:], ""]):
+        name, equals, value = word.lstrip("-").partition("=")
+        if word.startswith("-") and name == flag:
+            return value if equals or following.startswith("-") else following
+    return ""
 
 
 def _refuse(sentence: str, code: int) -> NoReturn:
