@@ -14,7 +14,7 @@ from absl import logging
 from ape_jax import config as config_lib
 from ape_jax import recipes
 from ape_jax.api.aligner import Aligner
-from ape_jax.config import Config, schema
+from ape_jax.config import Config, schema, synonyms
 from ape_jax.data import in_memory
 from ape_jax.data.formats.columns import CAPTION_NAMES, IMAGE_NAMES, find_column
 from ape_jax.errors import UserError
@@ -139,7 +139,11 @@ def _config(recipe: str, arguments: Mapping[str, Any], settings: Mapping[str, An
         config = recipes.read(recipe, "fit: recipe", arguments)
     except config_lib.UnknownArgument as error:
         known = [name for name in error.known if name not in ("pairs", "eval", "runlocal")]
-        hint = schema.nearest(error.name, [*known, *underscored()])
+        names = underscored()
+        meant = synonyms.key_of(error.name, names.values())
+        spelt = next((name for name, key in names.items() if key == meant), None)
+        near = schema.nearest(error.name, [*known, *names])
+        hint = f"; did you mean {spelt!r}?" if spelt else near
         raise UserError(
             f"fit: no such key {error.name!r}{hint}; {recipe!r} takes {', '.join(known)}, and "
             "config keys are written with underscores, optim_lr=1e-3"

@@ -85,6 +85,7 @@ def test_every_key_has_one_name_with_underscores():
         ({"recipe": "few_pear"}, "fit: recipe: no recipe is called 'few_pear'.*few_pairs"),
         ({"optim_lrr": 1.0}, "no such key 'optim_lrr'; did you mean 'optim_lr'"),
         ({"stepz": 3}, "no such key 'stepz'; did you mean 'steps'"),
+        ({"learning_rate": 3}, "no such key 'learning_rate'; did you mean 'optim_lr'"),
         ({"steps": "3"}, "'steps': expected a value like .* found '3'"),
         ({"optim.lr": 1.0}, "'optim.lr': write config keys with underscores, optim_lr="),
         ({"optim_lr": "fast"}, "config.optim.lr: expected a number .* found 'fast'"),
