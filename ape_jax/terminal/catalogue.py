@@ -65,7 +65,7 @@ COMMANDS: Mapping[str, Command] = {
         does="measures retrieval, zero-shot classification or what tuning has changed",
         examples=(
             "ape-jax evaluate --workdir DIR --data pairs.csv",
-            "ape-jax evaluate --workdir DIR --task zeroshot --data FOLDER --json",
+            "ape-jax evaluate --workdir DIR --task zeroshot --data labelled.csv --json",
         ),
         group=_USE,
     ),
@@ -92,7 +92,7 @@ COMMANDS: Mapping[str, Command] = {
         does="writes report.html: figures, curves, pictures",
         examples=(
             "ape-jax report --workdir DIR",
-            "ape-jax report --workdir DIR --labelled FOLDER",
+            "ape-jax report --workdir DIR --labelled labelled.csv",
         ),
         group=_USE,
     ),
