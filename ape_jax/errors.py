@@ -1,4 +1,4 @@
-"""The exceptions that a user is meant to read."""
+"""The exceptions that a user is meant to read, and the words they share."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ class UserError(ValueError):
     what to write instead. Commands print it alone on stderr and exit with status 1; anything else
     that escapes a command is a bug.
     """
+
+
+def install(extra: str) -> str:
+    """What to run for the packages of an extra; the extras are in pyproject.toml.
+
+    >>> install("export")
+    'pip install "ape_jax[export]"'
+
+    Args:
+      extra: its name.
+    """
+    return f'pip install "ape_jax[{extra}]"'
 
 
 class Preempted(Exception):

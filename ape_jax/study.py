@@ -11,7 +11,7 @@ from ape_jax.terminal.flags import flag_values
 
 FLAGS = flag_values("config", "workdir", "json")
 _PLOTS = flags.DEFINE_bool(
-    "plots", False, "Draw DIR/<set>.png; needs requirements-study.txt.", flag_values=FLAGS
+    "plots", False, "Draw DIR/<set>.png; needs ape_jax[plots].", flag_values=FLAGS
 )
 
 

@@ -276,21 +276,21 @@ def test_other_tower_than_the_checkpoints_is_one_sentence(world, text_tower, tmp
 
 
 @pytest.mark.parametrize(
-    ("missing", "target", "file"),
+    ("missing", "target", "extra"),
     [
-        ("torch", "torch", "requirements-export.txt"),
-        ("torch", "onnx", "requirements-export.txt"),
-        ("onnxscript", "onnx", "requirements-onnx.txt"),
-        ("onnxruntime", "onnx", "requirements-onnx.txt"),
+        ("torch", "torch", "ape_jax[export]"),
+        ("torch", "onnx", "ape_jax[export]"),
+        ("onnxscript", "onnx", "ape_jax[onnx]"),
+        ("onnxruntime", "onnx", "ape_jax[onnx]"),
     ],
 )
-def test_missing_package_and_its_requirements_are_named(
-    world, tmp_path, capsys, monkeypatch, missing, target, file
+def test_missing_package_and_its_extra_are_named(
+    world, tmp_path, capsys, monkeypatch, missing, target, extra
 ):
     monkeypatch.setitem(sys.modules, missing, None)  # As where it is not installed.
     arguments = [f"--workdir={world / 'run'}", f"--format={target}"]
     refused(capsys, f"{missing} is not installed", tmp_path / "out", *arguments)
-    refused(capsys, file, tmp_path / "out", *arguments)
+    refused(capsys, extra, tmp_path / "out", *arguments)
 
 
 def test_templates_are_never_imported_here():

@@ -78,9 +78,7 @@ def ours(capsys, *arguments):
 
 @pytest.mark.slow
 def test_their_command_prints_the_figures_of_ours(tiny_run, tiny, sets, tmp_path, capsys):
-    assert PACKAGES.is_dir(), (
-        f"pip install --no-deps --target {PACKAGES} -r requirements-judges.txt"
-    )
+    assert PACKAGES.is_dir(), f"{PACKAGES} is missing; launch/test.sh all makes it"
     # Their results go into the run's directory, which is other tests' as well.
     shutil.copytree(tiny_run, tmp_path / "run")
     common = [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ape_jax.errors import UserError, install
 from ape_jax.storage import build_once, disk
 from ape_jax.storage.cache_folder import cache_dir
 
@@ -36,6 +38,16 @@ def require_space(size: int, what: str) -> None:
     """Raises UserError unless `size` bytes are free; `what` begins the sentence ("X needs")."""
     remedy = "set APE_JAX_CACHE to a directory on another disk"
     disk.require_space(cache_dir(), size, what, remedy)
+
+
+def require_renderer() -> None:
+    """Raises UserError unless what draws OpenMoji and the icons is installed."""
+    try:
+        importlib.import_module("resvg_py")
+    except ImportError:
+        raise UserError(
+            f"The demo draws with resvg, which is not installed; run {install('demo')}"
+        ) from None
 
 
 def say(line: str) -> None:

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from ape_jax.errors import UserError
+from ape_jax.errors import UserError, install
 
 PREFIX = "clip_benchmark:"
 _FILES = {"classnames": "classnames", "templates": "zeroshot_classification_templates"}
@@ -61,7 +61,7 @@ def _folder(spec: str, key: str) -> Path:
     found = importlib.util.find_spec("clip_benchmark")
     if found is None or not found.submodule_search_locations:
         raise UserError(
-            f'{key}="{spec}": clip_benchmark is not installed; run '
-            "`pip install -r requirements-judges.txt`, or write the path of a file"
+            f'{key}="{spec}": clip_benchmark is not installed; run {install("judges")}, '
+            "or write the path of a file"
         )
     return Path(next(iter(found.submodule_search_locations))) / "datasets"

@@ -10,9 +10,7 @@ from ape_jax.config.registry import Registry
 from ape_jax.exporters.verify import Embeddings, Inputs
 from ape_jax.runs.aligned import AlignedModel
 
-TORCH_MODULES: Mapping[str, tuple[str, ...]] = {
-    "requirements-export.txt": ("torch", "transformers")
-}
+TORCH_MODULES: Mapping[str, tuple[str, ...]] = {"export": ("torch", "transformers")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +22,7 @@ class ExportFormat:
       title: whom it is for.
       write: fills an empty directory; raises UserError for what the format cannot express.
       encode: what the written directory makes of the inputs, by what the comparison is called.
-      needs: modules that it is made or checked with, by the requirements file that has them.
+      needs: modules that it is made or checked with, by the extra of ape_jax that has them.
       takes_finished: whether it is of use for a finished model, too.
     """
 

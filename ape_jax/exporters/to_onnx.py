@@ -63,5 +63,5 @@ ONNX = ExportFormat(
     title="for ONNX Runtime",
     write=write,
     encode=_encode,
-    needs={**TORCH_MODULES, "requirements-onnx.txt": ("onnx", "onnxruntime", "onnxscript")},
+    needs={**TORCH_MODULES, "onnx": ("onnx", "onnxruntime", "onnxscript")},
 )

@@ -15,7 +15,7 @@ import PIL.Image
 from jaxtyping import Float
 
 from ape_jax.data.pairs import Pairs
-from ape_jax.errors import UserError
+from ape_jax.errors import UserError, install
 from ape_jax.exporters import subprocesses
 from ape_jax.images.decode import load_image
 from ape_jax.runs.encoder import Encoder
@@ -186,12 +186,12 @@ def require(name: str, needs: Mapping[str, Sequence[str]]) -> None:
 
     Args:
       name: of the format.
-      needs: names of modules by the requirements file that has them.
+      needs: names of modules by the extra of ape_jax that has them.
     """
-    for file, modules in needs.items():
+    for extra, modules in needs.items():
         for module in modules:
             if importlib.util.find_spec(module) is None:
                 raise UserError(
                     f"--format: {module} is not installed, without which no export for {name} is "
-                    f"checked; run pip install -r {file}"
+                    f"checked; run {install(extra)}"
                 )

@@ -10,7 +10,7 @@ import importlib.util
 import os
 from typing import TYPE_CHECKING
 
-from ape_jax.errors import UserError
+from ape_jax.errors import UserError, install
 
 if TYPE_CHECKING:
     from ape_jax.judges.open_clip_model import OpenClipModel
@@ -38,7 +38,7 @@ def as_open_clip(model: Encoder | str | os.PathLike[str]) -> OpenClipModel:
     if importlib.util.find_spec("torch") is None:
         raise UserError(
             "torch is not installed, which an open_clip model's tensors are of; "
-            "run pip install -r requirements-judges.txt"
+            f"run {install('judges')}"
         )
     from ape_jax.judges.open_clip_model import OpenClipModel
     from ape_jax.runs import encoder

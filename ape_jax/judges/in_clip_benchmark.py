@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from ape_jax.errors import UserError
+from ape_jax.errors import UserError, install
 from ape_jax.judges import as_open_clip
 
 MODEL_TYPE = "ape_jax"
@@ -129,7 +129,7 @@ def _import(name: str) -> Any:
     except ModuleNotFoundError as error:
         raise UserError(
             f"{error.name} is not installed, which clip_benchmark's command needs; "
-            "run pip install -r requirements-judges.txt"
+            f"run {install('judges')}"
         ) from error
     except RuntimeError as error:
         if name != "torchvision" or "operator torchvision::" not in str(error):

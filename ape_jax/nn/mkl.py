@@ -1,7 +1,7 @@
 """Matrix products by Intel's MKL inside XLA's CPU programs, where it is installed.
 
 XLA:CPU leaves much of an x86 processor unused: half to two thirds of MKL's pace in f32 and in bf16
-(`tests/benchmarks/head_step.py` prints both). `pip install -r requirements-cpu.txt` brings MKL;
+(`tests/benchmarks/head_step.py` prints both). `pip install "ape_jax[cpu]"` brings MKL;
 importing this module, as `ape_jax.nn` then does, makes the products of `nn.matmul` call it.
 `APE_JAX_MKL=0` keeps to XLA.
 

@@ -20,11 +20,10 @@ from importlib import metadata
 from typing import Any
 
 from ape_jax.data.records import printable
-from ape_jax.errors import UserError
+from ape_jax.errors import UserError, install
 from ape_jax.pages.desk import Desk
 from ape_jax.search.items import SUFFIXES
 
-_INSTALL = "pip install -r requirements-app.txt, then pip install --no-deps gradio==6.31.0"
 _LARGEST = "100mb"
 _COLUMNS = ["caption", "cosine", "share, %"]
 
@@ -36,7 +35,7 @@ def check(host: str, port: int) -> None:
       UserError: where Gradio is missing, or the address cannot be listened at.
     """
     if missing := _missing():
-        raise UserError(f"the page needs {', '.join(missing)}; {_INSTALL}")
+        raise UserError(f"the page needs {', '.join(missing)}; run {install('app')}")
     try:
         with socket.create_server((host, port)):
             pass

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from jax.sharding import Mesh
 
-from ape_jax.errors import UserError
+from ape_jax.errors import UserError, install
 from ape_jax.planner.target import GIB, Chip, Target, mesh_of
 
 # Of a GPU's memory JAX takes three quarters (XLA_PYTHON_CLIENT_MEM_FRACTION).
@@ -174,8 +174,8 @@ class Gpus(Target):
             )
         except NotImplementedError as error:
             raise UserError(
-                "--topology: compiling for GPUs needs JAX's CUDA plugin; pip install -r "
-                f"requirements-gpu-plan.txt ({error})"
+                "--topology: compiling for GPUs needs JAX's CUDA plugin; run "
+                f"{install('plan-gpu')} ({error})"
             ) from error
         except Exception as error:  # Whatever the plugin raises.
             reason = " ".join(str(error).split())

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from jax.sharding import Mesh
 
-from ape_jax.errors import UserError
+from ape_jax.errors import UserError, install
 from ape_jax.planner.target import GIB, Chip, Target, mesh_of
 
 
@@ -104,8 +104,8 @@ class Slice(Target):
             reason = " ".join(str(error).split())
             if "not installed" in reason:
                 raise UserError(
-                    "--topology: compiling for TPUs needs their compiler; pip install -r "
-                    f"requirements-tpu.txt ({reason})"
+                    "--topology: compiling for TPUs needs their compiler; run "
+                    f"{install('plan-tpu')} ({reason})"
                 ) from error
             raise UserError(f"--topology: there is no slice {self.name}: {reason}") from error
         return mesh_of(found, fsdp)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ape_jax.data.image_loader import Skipped
-from ape_jax.errors import UserError
+from ape_jax.errors import UserError, install
 from ape_jax.features.cache import say
 from ape_jax.search import graph as graph_lib
 from ape_jax.search import store
@@ -196,7 +196,7 @@ def _write_graph(
     if not graph_lib.is_installed():
         say(
             f"usearch is not installed, so that each query will be compared with all {count} "
-            "images; pip install -r requirements-index.txt, and index again, for a graph"
+            f"images; run {install('index')}, and index again, for a graph"
         )
         return
     vectors = np.memmap(folder / store.VECTORS, "<f4", "r", shape=(count, width))

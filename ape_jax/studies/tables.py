@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ape_jax.errors import UserError
+from ape_jax.errors import UserError, install
 from ape_jax.studies.methods import METHODS
 from ape_jax.terminal import tables as report
 
@@ -48,7 +48,7 @@ def require_matplotlib() -> None:
       UserError: where matplotlib is not installed.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise UserError("--plots: needs matplotlib; run pip install -r requirements-study.txt")
+        raise UserError(f"--plots: needs matplotlib; run {install('plots')}")
 
 
 def plots(summary: Mapping[str, Any], directory: pathlib.Path) -> list[pathlib.Path]:

@@ -2,7 +2,7 @@
 
 python tests/benchmarks/plans.py [--only lit] [--slices v5e:2x4,v5e:16x16]
 
-Needs the TPU compiler (requirements-tpu.txt) and no TPU. Only the training step is compiled.
+Needs the TPU compiler (`ape_jax[plan-tpu]`) and no TPU. Only the training step is compiled.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The demo's part of the cache folder."""
 
 import shutil
+import sys
 
 import pytest
 
@@ -31,6 +32,12 @@ def test_full_disk_is_a_user_error(folder):
 
     with pytest.raises(UserError, match=r"No space left on device\); free some space"):
         cache.make_once("thing", build, nothing)
+
+
+def test_without_the_renderer_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    with pytest.raises(UserError, match=r"resvg.*ape_jax\[demo\]"):
+        cache.require_renderer()
 
 
 def test_too_little_space_is_said_before_any_download(folder, monkeypatch):

@@ -46,7 +46,7 @@ def test_an_unknown_table_lists_what_there_is(spec, words):
 
 def test_without_the_package_the_sentence_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(clip_benchmark_tables.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"not installed; run .*requirements-judges\.txt"):
+    with pytest.raises(UserError, match=r"not installed; run .*ape_jax\[judges\]"):
         prompts.resolve_templates("clip_benchmark:pets")
 
 

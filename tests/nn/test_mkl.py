@@ -44,7 +44,7 @@ def _installed():
     try:
         importlib.metadata.version("mkl")
     except importlib.metadata.PackageNotFoundError:
-        pytest.skip("MKL is not installed (requirements-cpu.txt)")
+        pytest.skip("MKL is not installed (ape_jax[cpu])")
 
 
 def run(before: str = "", used: bool = True, devices: int = 1, **environment: str) -> None:

@@ -89,7 +89,7 @@ def test_equal_cosines_come_in_the_order_of_the_images():
 
 
 def test_a_graph_finds_nearly_what_numpy_finds(tmp_path, rng):
-    pytest.importorskip("usearch", reason="usearch is not installed (requirements-index.txt)")
+    pytest.importorskip("usearch", reason="usearch is not installed (ape_jax[index])")
     vectors = rng.normal(size=(6000, 32)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     folder = tmp_path / "state-000001"
@@ -166,7 +166,7 @@ def test_an_encoder_that_dies_leaves_the_old_index_or_none(folder, tmp_path, mon
 
 
 def test_a_graph_is_made_of_large_indices_and_grows(folder, tmp_path):
-    pytest.importorskip("usearch", reason="usearch is not installed (requirements-index.txt)")
+    pytest.importorskip("usearch", reason="usearch is not installed (ape_jax[index])")
     put(tmp_path / "index", folder, graph_from=4)
     Image.new("RGB", (9, 9), "blue").save(folder / "99.png")
     put(tmp_path / "index", folder, graph_from=4)

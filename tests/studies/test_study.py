@@ -204,5 +204,5 @@ def test_bars_stand_best_first_and_baselines_are_grey():
 
 def test_plots_without_matplotlib_say_what_to_install(monkeypatch):
     monkeypatch.setattr(study_tables.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"requirements-study.txt"):
+    with pytest.raises(UserError, match=r"ape_jax\[plots\]"):
         study_tables.require_matplotlib()

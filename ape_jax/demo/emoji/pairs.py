@@ -112,6 +112,7 @@ def prepare_all() -> Path:
 
 
 def _build(work: Path) -> None:
+    cache.require_renderer()
     from ape_jax.demo.emoji import builder  # imports TFDS
 
     cache.require_space(_SIZE, "The emoji data set needs")

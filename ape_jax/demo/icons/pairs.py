@@ -69,6 +69,7 @@ def prepare() -> Path:
 
 
 def _build(work: Path) -> None:
+    cache.require_renderer()
     cache.require_space(_SIZE, "The icon data set needs")
     started = time.monotonic()
     package = npm.fetch_package(_PACKAGE, work)
