@@ -4,7 +4,7 @@
 set -euo pipefail
 caller=$PWD
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-set_up requirements.txt
+set_up base
 workdir=${1:-runs/demo}
 case "${1:-}" in "" | /*) ;; *) workdir=$caller/$1 ;; esac
 

@@ -1,41 +1,68 @@
 # shellcheck shell=bash
-# Sourced by demo.sh and test.sh: makes .venv once for each requirements file and puts it first.
-# Usage: . launch/setup.sh REQUIREMENTS...      (run from anywhere; changes to the repository's root)
+# Sourced by demo.sh and test.sh: makes .venv once, with the exact versions of constraints/, and puts it first.
+# Usage: . launch/setup.sh; set_up PART...      (run from anywhere; changes to the repository's root)
+# The parts are those of constraints/py311.txt. PYTHON=python3.12 chooses a Python, which has .venv-3.12.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 say() { printf '\n== %s\n' "$*"; }
 
 find_python() {
-  for python in "${PYTHON:-}" python3.11 python3.12 python3.13 python3; do
-    [ -n "$python" ] || continue
+  for python in ${PYTHON:+"$PYTHON"} python3.11 python3.12 python3.13 python3; do
     if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       echo "$python"
       return
     fi
+    [ -z "${PYTHON:-}" ] || break
   done
-  echo "error: no Python of version 3.11 or later was found; install one or set PYTHON" >&2
+  echo "error: ${PYTHON:-no Python of version 3.11 or later} was not found; install one or set PYTHON" >&2
   exit 1
 }
 
+# Prints the lines of a part.
+part() { awk -v want="# [$1]" '/^# \[/ { on = $0 == want } on' "constraints/$lane.txt"; }
+
+# pip installs what is written in a part, and nothing else; more arguments are pip's.
+install_part() {
+  local name=$1
+  shift
+  part "$name" >"$venv/$name.txt"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$@" -r "$venv/$name.txt"
+}
+
+# The same into a folder of the environment, where no other command finds it.
+install_apart() {
+  local name=$1 folder=$venv/$2 stamp
+  stamp=$folder/installed-$(part "$name" | cksum | tr -d ' ')
+  [ -e "$stamp" ] || { rm -rf "$folder" && install_part "$name" --upgrade --target "$folder" && touch "$stamp"; }
+}
+
 set_up() {
-  local version stamp python file args=()
-  version=$(cat requirements*.txt pyproject.toml | cksum | tr -d ' ')
-  stamp=.venv/installed-$version-$#
-  if [ -e "$stamp" ]; then
-    say "packages are installed (.venv)"
+  local python stamp name version
+  python=$(find_python) || exit
+  version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  venv=.venv lane=py${version/./}
+  if [ -n "${PYTHON:-}" ] && [ "$version" != 3.11 ]; then venv=.venv-$version; fi
+  [ -e "constraints/$lane.txt" ] || lane=py312  # Tested on Python 3.12.
+  stamp=$venv/installed-$(cat "constraints/$lane.txt" pyproject.toml | cksum | tr -d ' ')
+  if [ -e "$stamp" ] && grep -qxF "$*" "$stamp"; then
+    say "packages are installed ($venv)"
   else
-    python=$(find_python)
-    say "installing packages into .venv ($("$python" --version)); a minute or two the first time"
-    .venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
-    for file in "$@"; do args+=(-r "$file"); done
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check "${args[@]}"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-    # What other versions of the requirements installed is no longer there.
-    find .venv -maxdepth 1 -name 'installed-*' ! -name "installed-$version-*" -delete
-    touch "$stamp"
+    say "installing packages into $venv ($("$python" --version)); a minute or two the first time"
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
+    for name in "$@"; do
+      if [ "$name" = test ]; then
+        part torch >"$venv/torch.txt"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$venv/torch.txt"
+      fi
+      install_part "$name"
+    done
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+    # What other versions of the files installed is no longer there.
+    find "$venv" -maxdepth 1 -name 'installed-*' ! -path "$stamp" -delete
+    echo "$*" >>"$stamp"
   fi
-  export PATH="$PWD/.venv/bin:$PATH"
+  export PATH="$PWD/$venv/bin:$PATH"
   # Idle threads that spin cost other processes on a small machine dearly.
   export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}" TOKENIZERS_PARALLELISM="${TOKENIZERS_PARALLELISM:-false}"
 }

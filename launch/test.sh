@@ -3,14 +3,9 @@
 # Usage: launch/test.sh [all] [pytest arguments]     `all` runs tests marked slow as well.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-set_up requirements.txt requirements-dev.txt requirements-cpu.txt
-# Its own requirements hold numpy back and pull in torchvision; its metric functions need neither.
-python -c 'import importlib.metadata as m; m.version("clip_benchmark")' 2>/dev/null ||
-  python -m pip install --quiet --disable-pip-version-check --no-deps clip-benchmark==1.6.2 open-clip-torch==3.3.0
-
-# Gradio asks for an older Pillow than ours and runs with ours (requirements-app.txt).
-python -c 'import importlib.metadata as m; m.version("gradio")' 2>/dev/null ||
-  python -m pip install --quiet --disable-pip-version-check --no-deps gradio==6.31.0
+parts=(base test)
+[ "$(uname -m)" != x86_64 ] || parts+=(cpu)
+set_up "${parts[@]}"
 
 # The tests of pages drive the system's Chromium (tests/pages/test_browser.py). Where there is none they
 # are skipped, and the end of the output says so; on a CI machine that may install one it is Debian's.
@@ -21,21 +16,14 @@ if [ -n "${CI:-}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! 
     echo "Chromium could not be installed"
 fi
 
-# The TPU compiler for the tests of the planner, where no other command finds it: with it among the
-# packages, JAX would look for a TPU at every start.
-compiler=$(sed -n 's/^libtpu==//p' requirements-tpu.txt)
-[ -e ".venv/tpu/libtpu-$compiler.dist-info" ] ||
-  python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/tpu -r requirements-tpu.txt
-# And that for GPUs.
-plugin=$(sed -n 's/^jax-cuda12-plugin==//p' requirements-gpu-plan.txt)
-[ -e ".venv/gpu/jax_cuda12_plugin-$plugin.dist-info" ] ||
-  python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/gpu -r requirements-gpu-plan.txt
+# The compilers for TPUs and GPUs for the tests of the planner, where no other command finds them: with
+# them among the packages, JAX would look for a TPU or a GPU at every start.
+install_apart plan-tpu tpu
+install_apart plan-gpu gpu
 
 # What clip_benchmark's own command needs, for one of the slow tests. Also apart: where torchvision is,
 # transformers resizes images with it, and other tests compare with Pillow.
-if [ "${1:-}" = all ] && [ ! -e .venv/judges/torchvision ]; then
-  python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/judges -r requirements-judges.txt
-fi
+[ "${1:-}" != all ] || install_apart judges judges
 
 say "fetching demo assets"
 python -m ape_jax.demo

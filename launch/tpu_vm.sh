@@ -60,8 +60,8 @@ archive=$(mktemp -d)/ape_jax.tgz
 run git archive --format=tgz --output="$archive" HEAD
 tpu scp "$archive" "$name:ape_jax.tgz" --worker=all
 everywhere "mkdir -p $home && tar -xzf ape_jax.tgz -C $home"
-everywhere "cd $home && . launch/setup.sh && set_up requirements.txt requirements-tpu.txt"
+everywhere "cd $home && . launch/setup.sh && set_up base plan-tpu"
 printf -v command '%q ' "$@"
 # A TERM that reaches the workers makes them write a checkpoint; the same command resumes.
-everywhere "cd $home && . launch/setup.sh && set_up requirements.txt requirements-tpu.txt && $command"
+everywhere "cd $home && . launch/setup.sh && set_up base plan-tpu && $command"
 tpu scp --recurse "$name:$home/$workdir" "$workdir" --worker=0
