@@ -2,9 +2,9 @@
 
     python launch/constraints.py [--upgrade] [py311|py312]
 
-adds what pyproject.toml asks for and keeps what is there; --upgrade takes the newest of all. A file
-for each of the two lanes; it has parts that launch/setup.sh installs one by one, and a package stands
-in the first part that needs it. Needs uv and the package index, and no package of this repository.
+adds what pyproject.toml asks for and keeps what is there; --upgrade takes the newest of all. Each
+of the two lanes has a file of parts, which launch/setup.sh installs one by one; a package stands in
+the first part that needs it. Needs uv and the package index, and no package of this repository.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = {"py311": "3.11", "py312": "3.12"}
-# PyTorch apart, without hashes: its build for CPUs and that of the package index are different files
-# of one version, which need different packages. Which of them there is, pip says.
+# PyTorch, without hashes, and torchvision for it: one version has a build for CPUs and one for
+# GPUs, which need different packages; pip takes the one that it finds.
 TORCH = {"py311": ("2.13.0", "0.28.0"), "py312": ("2.14.1", "0.29.1")}
 APART = re.compile(r"(torch|triton|nvidia-.*|cuda-.*)==")
 PARTS = {
@@ -33,9 +33,9 @@ WHAT = {
     "base": "ape_jax itself and its demo.",
     "cpu": "For x86 processors.",
     "torch": "Before `test`: the build that pip finds.",
-    "test": "What launch/test.sh runs with; installed without looking at what these ask for: Gradio wants\n"
-    "# an older Pillow and runs with this one, clip-benchmark wants torchvision for its command alone.",
-    "judges": "For that command, in a folder of its own: where torchvision is, transformers resizes with it.",
+    "test": "What launch/test.sh runs with, installed without what these ask for: Gradio an older\n"
+    "# Pillow than it runs with, clip-benchmark torchvision, which its command alone needs.",
+    "judges": "For that command, in a folder of its own: transformers resizes with it if it can.",
     "plan-tpu": "The compiler for TPUs; on a machine without one in a folder of its own.",
     "plan-gpu": "That for GPUs.",
 }
@@ -62,7 +62,15 @@ def resolved(lane: str, wanted: list[str], known: str = "", kept: str = "") -> d
         command += ["--no-annotate", f"--python-version={PYTHON[lane]}"]
         command += ["--python-platform=x86_64-manylinux_2_31", "--override", "overrides.txt"]
         (place / "out.txt").write_text(kept)
-        command += ["--constraint", "known.txt", "--output-file", "out.txt", *options, ROOT / "pyproject.toml", "wanted.in"]
+        command += [
+            "--constraint",
+            "known.txt",
+            "--output-file",
+            "out.txt",
+            *options,
+            ROOT / "pyproject.toml",
+            "wanted.in",
+        ]
         done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(done.stderr)
@@ -78,8 +86,8 @@ def write(lane: str, upgrade: bool) -> None:
     wanted = [word for words in PARTS.values() for word in words if "plan-" not in word]
     everything = "".join(resolved(lane, [*wanted, torch, torchvision], kept=kept).values())
     lines = [
-        f"# Python {PYTHON[lane]}: versions that were tested together. Written by launch/constraints.py;",
-        "# read by launch/setup.sh, a part at a time.",
+        f"# Python {PYTHON[lane]}: versions that were tested together, written by",
+        "# launch/constraints.py and read by launch/setup.sh, a part at a time.",
     ]
     seen: set[str] = set()
     for part, words in PARTS.items():

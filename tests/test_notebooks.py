@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-NOTEBOOKS = sorted((ROOT / "launch/colab").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +83,14 @@ def test_there_are_three():
         "export_to_pytorch",
         "your_own_captions",
     ]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_installs_this_package_alone(path):
+    """Where jax, numpy, torch and transformers are there already, they stay as they are."""
+    cells = nbformat.read(path, as_version=4).cells
+    lines = [line.strip() for cell in cells for line in cell.source.splitlines()]
+    (install,) = (line for line in lines if line.startswith("%pip"))
+    wanted = install.removeprefix("%pip install --quiet ").strip('"')
+    assert wanted.startswith("ape_jax[") and "requirements" not in " ".join(lines)
+    assert not any(line.startswith("!pip") for line in lines)
