@@ -8,7 +8,7 @@ from ape_jax.config import help as config_help
 from ape_jax.config.experiment import Config
 from ape_jax.data.formats.registry import FORMATS
 from ape_jax.errors import UserError
-from ape_jax.towers.registry import FAMILIES
+from ape_jax.towers.family import FAMILIES
 
 
 def text(pattern: str = "", kind: type[Config] = Config) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ape_jax.errors import UserError, install
-from ape_jax.storage import build_once, disk
-from ape_jax.storage.cache_folder import cache_dir
+from ape_jax.storage import disk, lock
+from ape_jax.storage.disk import cache_dir
 
 
 def make_once(
@@ -31,7 +31,7 @@ def make_once(
     root = cache_dir()
     remedy = "set APE_JAX_CACHE to another directory"
     with disk.write_errors(f"The demo cache {root}", remedy):
-        return build_once.make_once(root / name, build, is_complete, locks=root / "locks", say=say)
+        return lock.make_once(root / name, build, is_complete, locks=root / "locks", say=say)
 
 
 def require_space(size: int, what: str) -> None:

@@ -27,8 +27,7 @@ from ape_jax.exporters.files import write_json, write_tensors
 from ape_jax.exporters.formats import TORCH_MODULES, ExportFormat
 from ape_jax.exporters.towers import Exported
 from ape_jax.runs.aligned import AlignedModel
-from ape_jax.towers.family import PoolerOutput
-from ape_jax.towers.registry import torch_classes
+from ape_jax.towers.family import PoolerOutput, torch_classes
 
 _LEAST_EXACT = 1e-9  # Of `W s = c`, against the length of c.
 

@@ -13,10 +13,9 @@ from jaxtyping import PyTree
 from ape_jax.align.model import Side
 from ape_jax.align.tuning.selection import flatten
 from ape_jax.errors import UserError
-from ape_jax.towers.family import Arrays, TorchClass
+from ape_jax.towers.family import FAMILIES, Arrays, TorchClass
 from ape_jax.towers.files import names
 from ape_jax.towers.files.names import NameTable
-from ape_jax.towers.registry import FAMILIES
 from ape_jax.towers.tower import TowerConfig
 
 Tensors = Arrays

@@ -20,7 +20,7 @@ from ape_jax.features.ragged import RaggedTokens
 from ape_jax.features.store import FeatureStore
 from ape_jax.features.unreadable import leave_out_unseen
 from ape_jax.images import augment as augment_lib
-from ape_jax.storage.cache_folder import cache_dir
+from ape_jax.storage.disk import cache_dir
 
 
 def encode_pairs(

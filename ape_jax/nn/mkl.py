@@ -16,6 +16,7 @@ import ctypes.util
 import functools
 import importlib.metadata
 import os
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,6 @@ from jaxtyping import Array, Float
 
 from ape_jax.errors import UserError
 from ape_jax.nn import matmul as products
-from ape_jax.nn import mkl_ffi
 
 _TARGET = "ape_jax_mkl_gemm"
 _ROW_MAJOR, _AS_IS, _TRANSPOSED = 101, 111, 112  # CBLAS.
@@ -73,7 +73,7 @@ def _registered() -> bool:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     library = _load(path)
     _check(library)
-    mkl_ffi.register(_TARGET, functools.partial(_execute, library))
+    _register(functools.partial(_execute, library))
     return True
 
 
@@ -113,15 +113,121 @@ def _check(library: ct.CDLL) -> None:
             raise UserError("MKL's products are wrong in this process; set APE_JAX_MKL=0")
 
 
-def _execute(library: ct.CDLL, frame: mkl_ffi.CallFrame) -> None:
+def _execute(library: ct.CDLL, frame: _CallFrame) -> None:
     a, b = (frame.args.values[i].contents for i in range(2))
     out = frame.rets.values[0].contents
     transpose_a, transpose_b = (frame.attrs.values[i].contents.value[0] for i in range(2))
-    gemm = library.cblas_gemm_bf16bf16f32 if a.dtype == mkl_ffi.BF16 else library.cblas_sgemm
+    gemm = library.cblas_gemm_bf16bf16f32 if a.dtype == _BF16 else library.cblas_sgemm
     form = [_TRANSPOSED if t else _AS_IS for t in (transpose_a, transpose_b)]
     n, m, k = out.dims[0], out.dims[1], a.dims[0 if transpose_a else 1]
     rows = (a.data, a.dims[1]), (b.data, b.dims[1])  # Each with its leading dimension.
     gemm(_ROW_MAJOR, *form, n, m, k, 1.0, *rows[0], *rows[1], 0.0, out.data, m)
+
+
+# XLA's foreign function interface for handlers written in Python: the structures of its
+# `xla/ffi/api/c_api.h` (API version 0.3), which jaxlib ships; later minor versions append to them.
+_MAJOR, _MINOR = 0, 3
+_METADATA = 1  # XLA_FFI_Extension_Metadata.
+_BF16 = 16  # XLA_FFI_DataType_BF16.
+
+
+class _Extension(ct.Structure):
+    _fields_ = [("struct_size", ct.c_size_t), ("type", ct.c_int), ("next", ct.c_void_p)]
+
+
+class _Sized(ct.Structure):
+    """How the structures begin that can be extended."""
+
+    _fields_ = [("struct_size", ct.c_size_t), ("extension_start", ct.POINTER(_Extension))]
+
+
+class _ApiVersion(_Sized):
+    _fields_ = [("major", ct.c_int), ("minor", ct.c_int)]
+
+
+class _Metadata(ct.Structure):
+    _fields_ = [
+        ("struct_size", ct.c_size_t),
+        ("api_version", _ApiVersion),
+        ("traits", ct.c_uint32),
+        ("state_type_id", ct.c_int64),
+    ]
+
+
+class _MetadataExtension(ct.Structure):
+    _fields_ = [("base", _Extension), ("metadata", ct.POINTER(_Metadata))]
+
+
+class _Buffer(_Sized):
+    _fields_ = [
+        ("dtype", ct.c_int),
+        ("data", ct.c_void_p),
+        ("rank", ct.c_int64),
+        ("dims", ct.POINTER(ct.c_int64)),
+    ]
+
+
+class _Buffers(_Sized):
+    """XLA_FFI_Args and XLA_FFI_Rets."""
+
+    _fields_ = [
+        ("size", ct.c_int64),
+        ("types", ct.c_void_p),
+        ("values", ct.POINTER(ct.POINTER(_Buffer))),
+    ]
+
+
+class _Scalar(ct.Structure):
+    """XLA_FFI_Scalar of 32 bits."""
+
+    _fields_ = [("dtype", ct.c_int), ("value", ct.POINTER(ct.c_int32))]
+
+
+class _Attributes(_Sized):
+    """XLA_FFI_Attrs where all are scalars of 32 bits, sorted by name."""
+
+    _fields_ = [
+        ("size", ct.c_int64),
+        ("types", ct.c_void_p),
+        ("names", ct.c_void_p),
+        ("values", ct.POINTER(ct.POINTER(_Scalar))),
+    ]
+
+
+class _CallFrame(_Sized):
+    _fields_ = [
+        ("api", ct.c_void_p),
+        ("ctx", ct.c_void_p),
+        ("stage", ct.c_int),
+        ("args", _Buffers),
+        ("rets", _Buffers),
+        ("attrs", _Attributes),
+        ("future", ct.c_void_p),
+    ]
+
+
+_HANDLER = ct.CFUNCTYPE(ct.c_void_p, ct.POINTER(_CallFrame))
+_kept: list[object] = []  # XLA keeps an address; the function behind it must outlive the process.
+
+
+def _register(execute: Callable[[_CallFrame], None]) -> None:
+    """Makes `execute` the CPU's target of `jax.ffi.ffi_call`.
+
+    It runs on XLA's threads and must not raise, since nothing above it could tell the program.
+    """
+
+    def handle(pointer: ct._Pointer[_CallFrame]) -> None:
+        frame = pointer.contents
+        extension = frame.extension_start
+        if extension and extension.contents.type == _METADATA:  # A question, not a call.
+            version = ct.cast(extension, ct.POINTER(_MetadataExtension)).contents.metadata.contents
+            version.api_version.major, version.api_version.minor = _MAJOR, _MINOR
+        else:
+            execute(frame)
+
+    handler = _HANDLER(handle)
+    _kept.append(handler)
+    jax.ffi.register_ffi_target(_TARGET, jax.ffi.pycapsule(handler), platform="cpu")
 
 
 products.register(products.PlugIn(takes=takes, matmul=matmul))

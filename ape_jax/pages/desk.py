@@ -26,7 +26,7 @@ from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.restore import restore
 from ape_jax.search import items
 from ape_jax.search.build import Tick
-from ape_jax.storage.cache_folder import cache_dir
+from ape_jax.storage.disk import cache_dir
 
 MOST_CHARACTERS = 2000
 MOST_CAPTIONS = 5000

@@ -1,9 +1,10 @@
-"""One sentence for whatever keeps a program from writing, and checks of free space."""
+"""The cache folder, checks of free space, and one sentence for a disk that cannot be written."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,3 +51,23 @@ def require_space(folder: Path, size: int, what: str, remedy: str) -> None:
             f"{what} {size / 1e6:,.0f} MB but only {free / 1e6:,.0f} MB are free in {folder}; "
             f"free some, or {remedy}"
         )
+
+
+def cache_dir() -> Path:
+    """Returns the cache folder; it may not exist yet.
+
+    `$APE_JAX_CACHE` if set, else `ape_jax` in `$XDG_CACHE_HOME` or `~/.cache`.
+
+    Raises:
+      UserError: where there is no home directory.
+    """
+    chosen = os.environ.get("APE_JAX_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(base):
+        return Path(base) / "ape_jax"
+    try:
+        return Path.home() / ".cache" / "ape_jax"
+    except RuntimeError:  # No HOME, and a user without an entry.
+        raise UserError("APE_JAX_CACHE: there is no home directory; set it to a folder") from None

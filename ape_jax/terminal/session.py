@@ -13,7 +13,7 @@ from absl import logging
 
 from ape_jax.errors import Preempted, UserError
 from ape_jax.parallel import hosts
-from ape_jax.storage import cache_folder
+from ape_jax.storage import disk
 from ape_jax.terminal import flags
 
 _AGAIN = "started again, the same command goes on from the last checkpoint"
@@ -67,7 +67,7 @@ def _keep_compiled_programs() -> None:
     """Compiled programs are kept between processes, unless the user keeps them elsewhere."""
     if jax.config.jax_compilation_cache_dir is None:
         try:
-            directory = cache_folder.cache_dir() / "xla"
+            directory = disk.cache_dir() / "xla"
             directory.mkdir(parents=True, exist_ok=True)
         except (UserError, OSError):
             return  # It only saves time.

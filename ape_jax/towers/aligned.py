@@ -18,9 +18,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from ape_jax.errors import UserError
+from ape_jax.towers.family import torch_classes
 from ape_jax.towers.files import lilt, sections, sources
 from ape_jax.towers.files.names import Tensors
-from ape_jax.towers.registry import torch_classes
 from ape_jax.towers.text import big_vision as big_vision_text
 from ape_jax.towers.tower import Kind
 

@@ -2,7 +2,8 @@
 
 A family is one file, which states all that the rest of the package asks of it: how its config.json
 reads, which module it is, what its tensors are called in files, how its inputs are prepared, what
-its parameters are for tuning, and how it is exported. `registry.register` makes it known.
+its parameters are for tuning, and how it is exported. A line in `FAMILIES` makes it known, or, from
+outside the package, `FAMILIES.register(FAMILY)`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
+from ape_jax.config.registry import Registry
 from ape_jax.errors import UserError
 from ape_jax.towers.files.names import NameTable
+from ape_jax.towers.files.sections import SECTIONS
 from ape_jax.towers.tower import Kind, TowerConfig
 
 Arrays = dict[str, np.ndarray]
@@ -176,3 +179,64 @@ class Fields:
     def error(self, sentence: str) -> UserError:
         """A UserError about this file."""
         return UserError(f"{self.label}: {sentence}")
+
+
+FAMILIES: Registry[Family] = Registry(
+    "tower family",
+    {
+        "vit": "ape_jax.towers.vision.vit:VIT",
+        "deit": "ape_jax.towers.vision.deit:DEIT",
+        "dinov2": "ape_jax.towers.vision.dinov2:DINOV2",
+        "clip": "ape_jax.towers.vision.clip:CLIP",
+        "siglip": "ape_jax.towers.vision.siglip:SIGLIP",
+        "bert": "ape_jax.towers.text.bert:BERT",
+        "roberta": "ape_jax.towers.text.roberta:ROBERTA",
+        "distilbert": "ape_jax.towers.text.distilbert:DISTILBERT",
+        "mpnet": "ape_jax.towers.text.mpnet:MPNET",
+        "clip_text": "ape_jax.towers.text.clip_text:CLIP_TEXT",
+        "siglip_text": "ape_jax.towers.text.siglip_text:SIGLIP_TEXT",
+    },
+)
+
+
+def find(
+    config: Mapping[str, Any], label: str, kind: Kind | None, directory: Path | None = None
+) -> tuple[Family, Fields]:
+    """The family that a config.json belongs to, and its section.
+
+    Raises:
+      UserError: unknown `model_type`, a two-tower file without `kind`, or the wrong kind.
+    """
+    model_type: Any = config.get("model_type")
+    fits = [f for f in FAMILIES.values() if model_type in f.model_types]
+    if not fits:
+        known = sorted({*SECTIONS, *(t for f in FAMILIES.values() for t in f.model_types)})
+        raise UserError(f"{label}: model_type is {model_type!r}; supported are {', '.join(known)}")
+    of_kind = [f for f in fits if kind in (None, f.kind)]
+    if not of_kind:
+        raise UserError(
+            f"{label}: model_type {model_type!r} is a tower of kind {fits[0].kind!r}, "
+            f"not {kind!r}; write kind={fits[0].kind!r} or name another tower"
+        )
+    if len(of_kind) > 1:
+        raise UserError(
+            f"{label}: model_type {model_type!r} holds an image and a text tower; "
+            "write kind='image' or kind='text'"
+        )
+    family = of_kind[0]
+    section = family.model_types[model_type]
+    values = config if section is None else config.get(section, {})
+    if not isinstance(values, Mapping):
+        raise UserError(f"{label}: {section!r} is {type(values).__name__}; write an object")
+    name = label if section is None else f"{label}, section {section!r}"
+    return family, Fields(values, name, parent=config, directory=directory)
+
+
+def torch_classes() -> dict[str, TorchClass]:
+    """How towers are written for transformers' classes, by their model_type; where they can be."""
+    return {
+        model_type: family.torch
+        for family in FAMILIES.values()
+        for model_type, section in family.model_types.items()
+        if section is None and not isinstance(family.torch, str)
+    }

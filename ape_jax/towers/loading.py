@@ -17,9 +17,8 @@ from ape_jax.config.precomputed import is_precomputed
 from ape_jax.errors import UserError
 from ape_jax.nn import int8
 from ape_jax.towers import precomputed
-from ape_jax.towers.family import Family
+from ape_jax.towers.family import FAMILIES, Family, find
 from ape_jax.towers.files import names, sections, sources
-from ape_jax.towers.registry import FAMILIES, find
 from ape_jax.towers.shapes import abstract_params
 from ape_jax.towers.text import big_vision as big_vision_text
 from ape_jax.towers.tower import BoundTower, Kind, Tower, TowerConfig

@@ -3,9 +3,9 @@
 cd TREE && PYTHONPATH=. python .../tests/benchmarks/ways.py     # TREE: this one, or an older one
 
 The ways: `pair`, a pair from its file to the loss (a run of two steps from fresh caches); `weight`,
-a tower's weights from their file to an embedding; `encode_text`, a loaded run to a caption's vector.
-A file counts if Python runs one of its functions; what an import runs does not count, so all modules
-are imported before.
+a tower's weights from their file to an embedding; `encode_text`, a loaded run to one caption's
+vector. A file counts if Python runs one of its functions. What an import runs does not count: all
+modules are imported before.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+_APART = re.compile(r"__main__|script|shipped|encode_|convert_onnx|_torch_script")
 _STEPS = ("--config.train.steps=2", "--config.optim.warmup=1", "--config.train.batch=16")
 
 
@@ -35,7 +36,7 @@ def entered(run: Callable[[], object]) -> set[str]:
     root = pathlib.Path(ape_jax.__file__).parent
     for module in pkgutil.walk_packages(ape_jax.__path__, "ape_jax."):
         # Commands define flags, and what is shipped or run apart is not a part of a way.
-        if module.name.count(".") > 1 and not re.search(r"__main__|script|shipped|encode_|convert_onnx|_torch_script", module.name):
+        if module.name.count(".") > 1 and not _APART.search(module.name):
             with contextlib.suppress(ImportError):
                 importlib.import_module(module.name)
     files: set[str] = set()

@@ -6,7 +6,7 @@ All that the package asks of a loss stands in this file; `LOSSES.register(MARGIN
 import jax
 import jax.numpy as jnp
 
-from ape_jax.align.losses.negatives import negative_mask
+from ape_jax.align.losses.contrastive import negative_mask
 from ape_jax.config.components import LossSpec
 from ape_jax.config.fields import number
 

@@ -18,7 +18,7 @@ from ape_jax.planner import estimate
 from ape_jax.planner.shapes import Captions
 from ape_jax.planner.target import Chip, Target
 from ape_jax.terminal import command
-from ape_jax.towers.registry import FAMILIES
+from ape_jax.towers.family import FAMILIES
 from ape_jax.training import loop
 from tests.plugins import gated_text
 

@@ -3,11 +3,13 @@
 import errno
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 from ape_jax.errors import UserError
 from ape_jax.storage import disk
+from ape_jax.storage.disk import cache_dir
 
 
 def test_error_names_path_reason_and_remedy():
@@ -43,3 +45,16 @@ def test_too_little_space_says_how_much_is_needed_and_where(tmp_path, monkeypatc
     assert str(error.value) == (
         f"It needs 5 MB but only 1 MB are free in {tmp_path}; free some, or name another directory"
     )
+
+
+def test_environment_names_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("APE_JAX_CACHE", str(tmp_path / "cache"))
+    assert cache_dir() == tmp_path / "cache"
+
+
+def test_default_respects_xdg(monkeypatch, tmp_path):
+    monkeypatch.delenv("APE_JAX_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / "ape_jax"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative/is/ignored")
+    assert cache_dir() == Path.home() / ".cache" / "ape_jax"

@@ -9,8 +9,8 @@ import tokenizers
 import torch
 
 from ape_jax import towers
+from ape_jax.towers.family import FAMILIES
 from ape_jax.towers.files import names
-from ape_jax.towers.registry import FAMILIES
 
 VOCAB_SIZE = 60
 

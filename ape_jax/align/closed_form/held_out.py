@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
-from ape_jax.align.closed_form.folds import assign
-from ape_jax.align.closed_form.paired import Paired
+from ape_jax.align.closed_form.paired import Paired, assign
 from ape_jax.errors import UserError
 
 

@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from ape_jax.align.closed_form import held_out
-from ape_jax.align.closed_form.affine import Affine, centred
 from ape_jax.align.closed_form.paired import Moments, Paired, by_fold, moments
-from ape_jax.align.closed_form.solution import Solution, on_both
+from ape_jax.align.closed_form.solution import Affine, Solution, centred, on_both
 from ape_jax.align.heads.linear import LINEAR
 from ape_jax.config.components import ClosedFormSpec
 from ape_jax.errors import UserError

@@ -9,10 +9,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Integer
 
-from ape_jax.align.closed_form.affine import Affine
-from ape_jax.align.closed_form.folds import assign
+from ape_jax.align.closed_form.held_out import assign
 from ape_jax.align.closed_form.paired import Moments, Paired, by_fold, moments
-from ape_jax.align.closed_form.solution import L2, Solution, linear_head, on_both
+from ape_jax.align.closed_form.solution import L2, Affine, Solution, linear_head, on_both
 from ape_jax.align.heads.linear import IDENTITY, LINEAR
 from ape_jax.config.components import ClosedFormSpec
 from ape_jax.errors import UserError

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 
-from ape_jax.align.closed_form.affine import Affine
 from ape_jax.config.fields import number
 
 # Config keys shared by several closed forms; the default is chosen by cross-validation.
@@ -47,3 +46,25 @@ def linear_head(fit: Affine) -> PyTree:
     factor = 1 / np.sqrt(len(fit.kernel) * np.mean(fit.kernel**2) or 1.0)
     arrays = {"kernel": fit.kernel * factor, "bias": fit.bias * factor}
     return {"projection": {name: value.astype(np.float32) for name, value in arrays.items()}}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Affine:
+    """An affine map, x @ kernel + bias.
+
+    Attributes:
+      kernel: float64 [d, k].
+      bias: float64 [k].
+    """
+
+    kernel: Float[np.ndarray, "d k"]
+    bias: Float[np.ndarray, " k"]
+
+    def __call__(self, x: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n k"]:
+        """Maps features [..., d] to [..., k]."""
+        return x @ self.kernel + self.bias
+
+
+def centred(kernel: Float[np.ndarray, "d k"], mean: Float[np.ndarray, " d"]) -> Affine:
+    """Makes the affine map (x - mean) @ kernel."""
+    return Affine(kernel=kernel, bias=-mean @ kernel)

@@ -6,16 +6,20 @@ padding, which is the same function for less work. None of them normalises: `emb
 both sides. `make` makes them from their names in the config.
 """
 
-from ape_jax.align.heads.base.head import Head, Mix, Site, embed, normalize
-from ape_jax.align.heads.base.text_input import TextInput
+from ape_jax.align.heads.base.head import Head, Mix, Site, TextInput, embed, normalize
 from ape_jax.align.heads.linear import Identity, Linear
 from ape_jax.align.heads.lookup import Lookup
-from ape_jax.align.heads.make import image_head, on_images, on_texts, text_head
-from ape_jax.align.heads.on_pooled import OnPooledText
+from ape_jax.align.heads.make import (
+    OnPooledText,
+    Summed,
+    image_head,
+    on_images,
+    on_texts,
+    text_head,
+)
 from ape_jax.align.heads.pooled_mlp import PooledMLP
 from ape_jax.align.heads.residual_mlp import ResidualMLP
 from ape_jax.align.heads.star_mlp import StarMLP
-from ape_jax.align.heads.summed import Summed
 from ape_jax.align.heads.token_mlp import TokenMLP
 from ape_jax.align.heads.token_pool import ImageTokenPool, TextTokenPool
 from ape_jax.align.heads.transformer import Transformer

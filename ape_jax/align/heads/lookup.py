@@ -6,8 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.base.head import Head, Site, TorchLayer, last_kernel
-from ape_jax.align.heads.base.text_input import TextInput
+from ape_jax.align.heads.base.head import Head, Site, TextInput, TorchLayer, last_kernel
 from ape_jax.config.components import HeadSpec
 from ape_jax.towers.tower import TowerConfig
 

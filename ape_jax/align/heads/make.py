@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
 
-from ape_jax.align.heads.base.head import DType, Head, Site
-from ape_jax.align.heads.on_pooled import OnPooledText
-from ape_jax.align.heads.summed import Summed
+from ape_jax.align.heads.base.head import DType, Head, Mix, Site, TextInput, TorchLayer
 from ape_jax.config.components import HEADS, HeadSpec, text_parts
 from ape_jax.config.sections import HeadConfig
 from ape_jax.towers.tower import TowerConfig
@@ -86,3 +88,63 @@ def on_texts(spec: HeadSpec, options: Mapping[str, Any], site: Site, pooling: st
 
 def _options(spec: HeadSpec, settings: Settings) -> dict[str, Any]:
     return {key: settings[key] for key in spec.keys}
+
+
+class OnPooledText(Head):
+    """A head on pooled features, on one vector a caption; its parameters are the head's.
+
+    Attributes:
+      head: maps [B, d] to [B, E].
+      tower: the config of the tower whose tokens these are.
+      pooling: `mean`, `cls` or `last`.
+    """
+
+    head: Head
+    tower: TowerConfig
+    pooling: str = "mean"
+
+    @property
+    def mixes_input(self) -> bool:
+        """As the head's."""
+        return self.head.mixes_input
+
+    @nn.nowrap
+    def to_torch(self, width: int, embed: int) -> TorchLayer:
+        """As the head, which pools as well."""
+        name, settings = self.head.to_torch(width, embed)
+        return name, {**settings, "pooling": self.pooling}
+
+    @nn.nowrap
+    def torch_params(self, params: PyTree) -> PyTree:
+        """As the head's."""
+        return self.head.torch_params(params)
+
+    def setup(self) -> None:
+        """Lets the head's parameters lie where this module's would."""
+        nn.share_scope(self, self.head)
+
+    def __call__(
+        self, text: TextInput, *, train: bool = False, mix: Mix | None = None
+    ) -> Float[Array, "B E"]:
+        """Pools the tokens and applies the head; `mix` acts between the two."""
+        pooled = text.pool(text.rows, self.pooling, self.tower)
+        return self.head(pooled if mix is None else mix(pooled), train=train)
+
+
+class Summed(Head):
+    """The sum of text heads, before it is brought to unit length.
+
+    The first is where training starts from; the others start at zero (`zero=True`) and learn what
+    it leaves: a linear map that a closed form has fitted, say, and a token MLP.
+
+    Attributes:
+      part: the heads by name; the parameters of each are under `part_NAME`.
+    """
+
+    part: dict[str, Head]
+
+    @nn.compact
+    def __call__(self, text: TextInput, *, train: bool = False) -> Float[Array, "B E"]:
+        """Adds what the heads give."""
+        parts = [head(text, train=train) for head in self.part.values()]
+        return functools.reduce(operator.add, parts)

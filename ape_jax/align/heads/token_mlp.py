@@ -9,10 +9,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.base.head import DType, Head, Site, TorchLayer, last_kernel
+from ape_jax.align.heads.base.head import DType, Head, Site, TextInput, TorchLayer, last_kernel
 from ape_jax.align.heads.base.hidden import hidden_layers
 from ape_jax.align.heads.base.keys import ACTIVATION, DEPTH, DROPOUT, WIDTH
-from ape_jax.align.heads.base.text_input import TextInput
 from ape_jax.config.components import HeadSpec
 from ape_jax.nn.layers import Dense
 from ape_jax.towers.tower import TowerConfig

@@ -13,11 +13,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float, Integer
 
-from ape_jax.align.losses.negatives import Ids, by_rows
-from ape_jax.align.losses.ring import Ring
 from ape_jax.errors import UserError
 
 IMPLS = ("auto", "dense", "ring")
@@ -59,18 +57,6 @@ def diagonal(zimg: Embeddings, ztxt: Embeddings, mesh: Mesh | None) -> Float[Arr
     return (zimg.astype(jnp.float32) * ztxt.astype(jnp.float32)).sum(axis=1)
 
 
-def ring_of(
-    batch: int, ids: Ids | None, text_ids: Ids | None, groups: int, mesh: Mesh | None
-) -> tuple[Ring, tuple[Ids, Ids] | None]:
-    """Makes the ring, and the ids of images and texts as integer [B, c]."""
-    group = batch // groups if groups > 1 else 0
-    ring = Ring(mesh=mesh, own_texts=text_ids is not None, group=group)
-    if ids is None:
-        return ring, None
-    images = jnp.asarray(ids).reshape(batch, -1)
-    return ring, (images, images if text_ids is None else jnp.asarray(text_ids).reshape(batch, -1))
-
-
 def check(zimg: Embeddings, ztxt: Embeddings, mesh: Mesh | None, impl: str) -> None:
     """Raises UserError if `impl` is unknown or shapes do not match."""
     if impl not in IMPLS:
@@ -83,3 +69,82 @@ def check(zimg: Embeddings, ztxt: Embeddings, mesh: Mesh | None, impl: str) -> N
             f"the global batch has {len(zimg)} pairs, which do not divide over the mesh's "
             f"{mesh.size} devices; make it a multiple of {mesh.size}"
         )
+
+
+Ids = Integer[Array | np.ndarray, " B"] | Integer[Array | np.ndarray, "B c"]
+
+
+def negative_mask(
+    batch: int, ids: Ids | None, text_ids: Ids | None, groups: int, mesh: Mesh | None
+) -> Bool[Array, "B B"]:
+    """Makes the mask that is true where text j is a negative of image i; false on the diagonal.
+
+    Args:
+      batch: number of pairs B.
+      ids: ids of the images, [B] or [B, c]; None if all are different.
+      text_ids: ids of the texts, compared with those of the images by column; None for `ids`.
+      groups: number of equal, contiguous groups; pairs are negatives only within their group.
+      mesh: mesh over which the rows of the mask are sharded; None for one device.
+    """
+    index = jnp.arange(batch)
+    image = jnp.asarray(index if ids is None else ids).reshape(batch, -1)
+    text = image if text_ids is None else jnp.asarray(text_ids).reshape(batch, -1)
+    own, group = text_ids is not None, batch // groups if groups > 1 else 0
+    return by_rows(tile_mask((image, index), (text, index), own, group), mesh)
+
+
+def tile_mask(
+    images: tuple[Array, Array], texts: tuple[Array, Array], own_texts: bool, group: int
+) -> Bool[Array, "m n"]:
+    """Computes one tile of `negative_mask`.
+
+    Args:
+      images: ids [m, c] of the tile's images, and their indices in the batch [m].
+      texts: ids [n, c] of the tile's texts, and their indices in the batch [n].
+      own_texts: true if texts have ids of their own, which may differ from those of their images.
+      group: number of pairs in each negative group; 0 for the global loss.
+    """
+    (ids, index), (text_ids, text_index) = images, texts
+    mask = ids[:, None, 0] != text_ids[None, :, 0]
+    for k in range(1, ids.shape[1]):
+        mask &= ids[:, None, k] != text_ids[None, :, k]
+    if own_texts:  # The ids of a pair may differ; its text is not a negative of its image.
+        mask &= index[:, None] != text_index[None, :]
+    if group:
+        mask &= index[:, None] // group == text_index[None, :] // group
+    return mask
+
+
+def excluded_reference(
+    batch: int, ids: Ids | None, text_ids: Ids | None, groups: int
+) -> Bool[Array, "B B"]:
+    """Reference for the complement of `negative_mask` off the diagonal. Same arguments."""
+    ids = jnp.arange(batch) if ids is None else jnp.asarray(ids)
+    text_ids = ids if text_ids is None else jnp.asarray(text_ids)
+    ids, text_ids = ids.reshape(batch, -1), text_ids.reshape(batch, -1)
+    same = (ids[:, None, :] == text_ids[None, :, :]).any(axis=-1)
+    group = jnp.repeat(jnp.arange(groups), batch // groups)
+    return (same | (group[:, None] != group[None, :])) & ~jnp.eye(batch, dtype=bool)
+
+
+def check_ids(batch: int, ids: Ids | None, text_ids: Ids | None, groups: int) -> None:
+    """Raises UserError unless ids have one row per pair and `groups` divides the batch."""
+    if text_ids is not None and (ids is None or ids.shape != text_ids.shape):
+        shape = None if ids is None else ids.shape
+        raise UserError(f"text_ids has shape {text_ids.shape} and ids {shape}; make them the same")
+    if ids is not None and (ids.ndim not in (1, 2) or ids.shape[0] != batch or not ids.size):
+        raise UserError(
+            f"ids has shape {ids.shape}; expected [{batch}] or [{batch}, c], one row per pair"
+        )
+    if groups < 1 or batch % groups:
+        raise UserError(
+            f"groups is {groups}, which does not divide the batch of {batch} pairs; write a divisor"
+        )
+
+
+def by_rows(x: Array | np.ndarray, mesh: Mesh | None) -> Array:
+    """Shards the leading axis over all axes of the mesh."""
+    if mesh is None:
+        return jnp.asarray(x)
+    sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    return jax.lax.with_sharding_constraint(jnp.asarray(x), sharding)

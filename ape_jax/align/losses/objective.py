@@ -11,8 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from ape_jax.align.losses.contrastive import Scalar
-from ape_jax.align.losses.negatives import Ids
+from ape_jax.align.losses.contrastive import Ids, Scalar
 from ape_jax.config.components import LOSSES
 from ape_jax.config.sections import LossConfig
 from ape_jax.errors import UserError

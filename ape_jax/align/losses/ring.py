@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, PyTree
 
-from ape_jax.align.losses import negatives
+from ape_jax.align.losses import contrastive
 from ape_jax.nn.matmul import product, product_transposed, transposed_product
 
 # Rows and columns of a tile: 4 MiB of f32, products large enough to run at full speed.
@@ -176,7 +176,7 @@ class Ring:
             start = tuple(jnp.minimum(x, b - size) for x in begin)
             rows, columns = take(home, start[0]), take(guest, start[1])
             images, texts = ((side["ids"], side["index"]) for side in (rows, columns))
-            negative = negatives.tile_mask(images, texts, self.own_texts, self.group)
+            negative = contrastive.tile_mask(images, texts, self.own_texts, self.group)
             if b % size:
                 fresh = tuple(s + jnp.arange(size) >= x for s, x in zip(start, begin))
                 negative &= fresh[0][:, None] & fresh[1][None, :]
@@ -194,3 +194,15 @@ def _dtype(home: Side, guest: Side) -> Any:
     """bf16 has zero to lose where both sides are; HIGHEST f32 otherwise, also on a TPU."""
     both = home["z"].dtype == guest["z"].dtype == jnp.bfloat16
     return jnp.bfloat16 if both else jnp.float32
+
+
+def ring_of(
+    batch: int, ids: Ids | None, text_ids: Ids | None, groups: int, mesh: Mesh | None
+) -> tuple[Ring, tuple[Ids, Ids] | None]:
+    """Makes the ring, and the ids of images and texts as integer [B, c]."""
+    group = batch // groups if groups > 1 else 0
+    ring = Ring(mesh=mesh, own_texts=text_ids is not None, group=group)
+    if ids is None:
+        return ring, None
+    images = jnp.asarray(ids).reshape(batch, -1)
+    return ring, (images, images if text_ids is None else jnp.asarray(text_ids).reshape(batch, -1))

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ape_jax.align.losses.negatives import Ids
+from ape_jax.align.losses.contrastive import Ids
 from ape_jax.align.losses.ring import Ring, Side, Tile
 
 # Initial maximum: acts as -inf, but its difference from itself is zero and not NaN.

@@ -10,14 +10,17 @@ from jaxtyping import Array, Float
 from ape_jax.align.losses import ring_losses
 from ape_jax.align.losses.contrastive import (
     Embeddings,
+    Ids,
     Scalar,
     check,
+    check_ids,
     chosen,
     cosines_of,
     diagonal,
-    ring_of,
+    excluded_reference,
+    negative_mask,
 )
-from ape_jax.align.losses.negatives import Ids, check_ids, excluded_reference, negative_mask
+from ape_jax.align.losses.ring import ring_of
 from ape_jax.config.components import LossSpec
 from ape_jax.config.fields import choice, number
 from ape_jax.errors import UserError

@@ -29,7 +29,7 @@ from ape_jax.align.tuning.selection import flatten, group
 from ape_jax.errors import UserError
 from ape_jax.nn.layers import ACTIVATIONS, Dense, LayerNorm
 from ape_jax.nn.matmul import product
-from ape_jax.towers.registry import FAMILIES
+from ape_jax.towers.family import FAMILIES
 from ape_jax.towers.tower import Tower
 
 _STD = 0.02

@@ -21,7 +21,7 @@ from jaxtyping import PyTree
 from ape_jax.align.heads.base import batch_norm
 from ape_jax.config.tune import Tune
 from ape_jax.errors import UserError
-from ape_jax.towers.registry import FAMILIES
+from ape_jax.towers.family import FAMILIES
 from ape_jax.towers.tower import Tower, slice_blocks
 
 _NORMS = "(pre_norm|norm|norm1|norm2)"

@@ -17,7 +17,7 @@ from ape_jax.align.tuning import peft, selection
 from ape_jax.config import tune as tune_lib
 from ape_jax.config.tune import Frontier, Tune
 from ape_jax.errors import UserError
-from ape_jax.towers.registry import FAMILIES
+from ape_jax.towers.family import FAMILIES
 from ape_jax.towers.tower import Encoded, Tower, slice_blocks
 
 APPENDED = "appended"

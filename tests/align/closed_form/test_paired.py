@@ -6,7 +6,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from ape_jax.align import closed_form
-from ape_jax.align.closed_form import folds, held_out
+from ape_jax.align.closed_form import held_out, paired
 from ape_jax.align.closed_form.paired import by_fold
 from ape_jax.errors import UserError
 from ape_jax.evaluators.retrieval import retrieval_metrics
@@ -89,12 +89,12 @@ def test_half_precision_is_read_as_it_is(pairs):
 def test_images_that_share_texts_are_linked_along_chains():
     text_index, image_index = np.array([0, 1, 1, 2, 3, 2, 4]), np.array([0, 0, 1, 1, 2, 3, 4])
     np.testing.assert_array_equal(
-        folds.linked(text_index, image_index, 8), [0, 0, 2, 0, 4, 5, 6, 7]
+        paired.linked(text_index, image_index, 8), [0, 0, 2, 0, 4, 5, 6, 7]
     )
 
 
 def test_where_sharing_links_nearly_all_each_stands_alone():
-    np.testing.assert_array_equal(folds.linked(np.zeros(6, int), np.arange(6), 6), np.arange(6))
+    np.testing.assert_array_equal(paired.linked(np.zeros(6, int), np.arange(6), 6), np.arange(6))
 
 
 def test_a_sample_of_a_fold_keeps_its_own_captions_only(pairs):

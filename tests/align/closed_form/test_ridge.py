@@ -6,7 +6,7 @@ from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.model_selection import PredefinedSplit
 
 from ape_jax.align import closed_form
-from ape_jax.align.closed_form import folds
+from ape_jax.align.closed_form import paired
 from ape_jax.align.closed_form.ridge import _leave_one_out_errors
 from ape_jax.errors import UserError
 
@@ -80,10 +80,10 @@ def test_given_folds_choose_and_fit_as_scikit_learn(n, d, noise):
 
 def test_drawn_folds_are_balanced_and_keep_groups_together():
     groups = np.repeat(np.arange(23), 3)
-    fold = folds.assign(69, 5, groups, seed=0)
+    fold = paired.assign(69, 5, groups, seed=0)
     assert (fold.reshape(23, 3) == fold[::3, None]).all()
     assert np.ptp(np.bincount(fold)) <= 3
-    assert not np.array_equal(fold, folds.assign(69, 5, groups, seed=1))
+    assert not np.array_equal(fold, paired.assign(69, 5, groups, seed=1))
 
 
 def test_groups_regularise_more_where_rows_repeat_each_other():

@@ -14,7 +14,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ape_jax.align import losses
-from ape_jax.align.losses import contrastive, ring
+from ape_jax.align.losses import ring
 
 SCALARS = {"softmax": (12.0,), "sigmoid": (20.0, -8.0)}
 MESHES = (None, (1,), (2,), (8,), (2, 4))
@@ -43,7 +43,7 @@ def value_and_gradients(loss, name):
 
 def by_ring(name, args, mesh, monkeypatch, tile, **options):
     with monkeypatch.context() as patch:
-        patch.setattr(contrastive, "Ring", functools.partial(ring.Ring, tile=tile))
+        patch.setattr(ring, "Ring", functools.partial(ring.Ring, tile=tile))
         loss = functools.partial(getattr(losses, name), mesh=mesh, impl="ring", **options)
         return value_and_gradients(loss, name)(*args)
 

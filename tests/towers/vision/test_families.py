@@ -10,8 +10,8 @@ import transformers
 from safetensors.numpy import load_file
 
 from ape_jax import towers
+from ape_jax.towers.family import FAMILIES
 from ape_jax.towers.files import names
-from ape_jax.towers.registry import FAMILIES
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 VIT = SIZES | {"intermediate_size": 48, "image_size": 32, "patch_size": 8}

@@ -5,9 +5,8 @@ import pathlib
 import pytest
 
 from ape_jax.errors import UserError
-from ape_jax.towers import registry
-from ape_jax.towers.family import TorchClass
-from ape_jax.towers.registry import FAMILIES
+from ape_jax.towers import family
+from ape_jax.towers.family import FAMILIES, TorchClass
 
 README = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
 
@@ -36,4 +35,4 @@ def test_no_two_families_of_a_kind_read_the_same_model_type():
 
 def test_a_model_type_that_no_family_reads_is_an_error_that_lists_those_that_are():
     with pytest.raises(UserError, match=r"model_type is 'gpt9'; supported are bert, .*vit"):
-        registry.find({"model_type": "gpt9"}, "config.json", None)
+        family.find({"model_type": "gpt9"}, "config.json", None)
