@@ -82,7 +82,7 @@ def recipes() -> str:
 
 
 def _towers(kind: str) -> str:
-    from ape_jax.towers.registry import FAMILIES
+    from ape_jax.towers.family import FAMILIES
 
     rows = [
         [

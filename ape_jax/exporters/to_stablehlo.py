@@ -18,6 +18,7 @@ from flax.traverse_util import unflatten_dict
 from jax import export
 from jaxtyping import Array, Float
 
+from ape_jax.align.heads.base import batch_norm
 from ape_jax.align.model import Model
 from ape_jax.align.tuning.selection import flatten
 from ape_jax.exporters import card, parts, processors, verify
@@ -100,7 +101,7 @@ def _text_half(model: Model) -> Callable[..., Array]:
 def _weights(aligned: AlignedModel, name: str) -> dict[str, np.ndarray]:
     """What one half reads, as it is kept: int8 stays int8."""
     weights = {}
-    for kind, tree in zip(_TREES, (aligned.trainable, aligned.frozen)):
+    for kind, tree in zip(_TREES, (batch_norm.joined(aligned.trainable), aligned.frozen)):
         own = {key: part for key, part in tree.items() if key.startswith(f"{name}_")}
         if name == "image" and "statistics" in tree:
             own["statistics"] = tree["statistics"]
@@ -108,10 +109,10 @@ def _weights(aligned: AlignedModel, name: str) -> dict[str, np.ndarray]:
     return weights
 
 
-def _trees(weights: Weights) -> list[Mapping]:
+def _trees(weights: Weights) -> tuple[Mapping, Mapping]:
     """The trainable and the frozen parameters."""
-    trees = unflatten_dict(dict(weights), sep="/")
-    return [trees.get(kind, {}) for kind in _TREES]
+    trainable, frozen = (unflatten_dict(dict(weights), sep="/").get(kind, {}) for kind in _TREES)
+    return batch_norm.separated(trainable), frozen
 
 
 def _encode(

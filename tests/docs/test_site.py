@@ -47,7 +47,7 @@ def test_every_registered_component_is_in_the_reference(site):
     from ape_jax.config import Config, components, schema
     from ape_jax.exporters.formats import EXPORTS
     from ape_jax.terminal.catalogue import COMMANDS
-    from ape_jax.towers.registry import FAMILIES
+    from ape_jax.towers.family import FAMILIES
 
     for page, names in {
         "heads": components.HEADS,

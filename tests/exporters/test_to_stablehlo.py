@@ -55,6 +55,7 @@ MORE = {
         {"method": "asif", "text.param_dtype": "int8"},
         {"solved": {"width": 40, "neighbours": 9, "power": 2.0}},
     ),
+    "batch norm": ({**LINEAR, "text.head.name": "pooled_mlp", "text.head.norm": "batch"}, {}),
     "full": ({**LINEAR, "image.tune": "full", "text.tune": "full"}, {}),
 }
 
