@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from ape_jax.terminal import command
+from ape_jax.terminal import card_flags, command
 from ape_jax.terminal.flags import flag_values
 
 FLAGS = flag_values("workdir")
@@ -24,6 +24,7 @@ _INPUTS = flags.DEFINE_string(
     "Pairs to check the result with; the run's data.eval or data.pairs where it is left out.",
     flag_values=FLAGS,
 )
+card_flags.add(FLAGS)
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     source = command.workdir()  # Named before anything is opened.
     from ape_jax.commands import export
 
-    export.export(source, _OUT.value, _FORMAT.value, _INPUTS.value)
+    export.export(source, _OUT.value, _FORMAT.value, _INPUTS.value, card_flags.values(FLAGS))
 
 
 if __name__ == "__main__":

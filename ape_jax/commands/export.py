@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from ape_jax.exporters import verified
+import sys
+from collections.abc import Mapping, Sequence
+
+from ape_jax.exporters import card_facts, verified
 
 
-def export(source: str, to: str, format_name: str, inputs: str) -> None:
+def export(
+    source: str, to: str, format_name: str, inputs: str, card: Mapping[str, tuple[str, ...]]
+) -> None:
     """Writes a run or a model for use elsewhere, and verifies what it wrote.
 
     Args:
@@ -13,8 +18,20 @@ def export(source: str, to: str, format_name: str, inputs: str) -> None:
       to: directory to write, which must not exist.
       format_name: a name of `EXPORTS`.
       inputs: pairs to check the result with, or "" for the run's own.
+      card: values of `terminal.card_flags`.
 
     Raises:
       UserError: for what cannot be exported, or differs from the run.
     """
-    print(f"{verified.export(source, to, format_name, inputs)} holds the run for {format_name}")
+    out = verified.export(source, to, format_name, inputs, card_facts.from_flags(card))
+    print(f"{out} holds the run for {format_name}")
+    readme = out / "README.md"
+    if readme.exists():
+        say_missing(card_facts.missing(readme.read_text(encoding="utf-8")))
+
+
+def say_missing(keys: Sequence[str]) -> None:
+    """Says once what a model card does not state, and how to state it."""
+    if keys:
+        flags = " ".join(f"--{key}=..." for key in keys)
+        print(f"its model card does not state: {', '.join(keys)}; {flags} adds it", file=sys.stderr)

@@ -1,153 +1,177 @@
-"""The README.md of an exported directory, filled from the run."""
+"""The README.md of an exported directory: a model card for the hub, filled from the run."""
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 import jax
+from huggingface_hub import ModelCardData
 
+from ape_jax.config import Config
+from ape_jax.config.components import SideName
 from ape_jax.errors import UserError
+from ape_jax.exporters import card_figures
+from ape_jax.exporters.usage import DUAL_ENCODER, JAX, ONNX, STABLEHLO, TORCH
 from ape_jax.runs.aligned import AlignedModel
-from ape_jax.terminal import tables as report
+from ape_jax.terminal import tables
 from ape_jax.towers.files import sources
 
-TORCH = """\
-```python
-from transformers import AutoModel, AutoProcessor, pipeline
+__all__ = ["DUAL_ENCODER", "JAX", "ONNX", "STABLEHLO", "TORCH", "copy_notices", "text"]
 
-model = AutoModel.from_pretrained(DIR, trust_remote_code=True)
-processor = AutoProcessor.from_pretrained(DIR, trust_remote_code=True)
-out = model(**processor(images=images, text=texts, return_tensors="pt", padding=True))
-out.image_embeds, out.text_embeds            # unit length
-out.logits_per_image.softmax(dim=-1)
-
-classify = pipeline("zero-shot-image-classification", model=DIR, trust_remote_code=True)
-classify("cat.png", candidate_labels=["cat", "dog"], hypothesis_template="{}")
-```
-
-Needs torch and transformers 5; `modeling_ape.py` and `processing_ape.py` are all the code there is.
-Give the processor PIL images as they are opened: it turns them as their EXIF says and lays
-transparent ones on the colour BACKGROUND; pipelines drop transparency before it sees it.
-
-sentence-transformers (6.2 was tried) loads it as well, for texts and for images that are open:
-
-```python
-from sentence_transformers import SentenceTransformer
-
-model = SentenceTransformer(DIR, trust_remote_code=True)
-model.similarity(model.encode(["a cat"]), model.encode(images))
-```
-"""
-DUAL_ENCODER = """\
-```python
-from transformers import AutoProcessor, VisionTextDualEncoderModel
-
-model = VisionTextDualEncoderModel.from_pretrained(DIR)
-processor = AutoProcessor.from_pretrained(DIR)
-inputs = processor(images=images, text=texts, return_tensors="pt", padding=True, truncation=True)
-out = model(**inputs)
-out.image_embeds, out.text_embeds            # unit length
-```
-
-Needs torch and transformers 5, and no code of its own. Where torchvision is installed, transformers
-resizes images with it and not with Pillow, which differs by rounding; `backend="pil"` avoids that.
-Lay transparent images on the colour BACKGROUND first.
-"""
-ONNX = """\
-```python
-import json, onnxruntime
-from transformers import AutoProcessor
-
-processor = AutoProcessor.from_pretrained(DIR, trust_remote_code=True)
-inputs = processor(images=images, text=texts, return_tensors="np", padding=True)
-image = onnxruntime.InferenceSession(DIR + "/image.onnx")
-text = onnxruntime.InferenceSession(DIR + "/text.onnx")
-zimg = image.run(None, {"pixel_values": inputs["pixel_values"]})[0]          # unit length
-ztxt = text.run(None, {key: inputs[key] for key in ("input_ids", "attention_mask")})[0]
-config = json.load(open(DIR + "/config.json"))
-logits = config["logit_scale"] * zimg @ ztxt.T + (config["logit_bias"] or 0)
-```
-
-Needs onnxruntime, and for the processor transformers 5, without torch; `processing_ape.py` is all
-the code there is. Batch and text length are free, up to `longest_text` tokens of config.json. A
-program in another language makes the inputs by preprocessor_config.json and tokenizer.json, with
-the prefix of tokenizer_config.json before every text. Where `image.onnx.data` or `text.onnx.data`
-is there, it holds weights and stays beside its graph. Give the processor PIL images as they are
-opened: it turns them as their EXIF says and lays transparent ones on the colour BACKGROUND.
-"""
-STABLEHLO = """\
-```python
-import json, jax
-from jax import export
-from safetensors.numpy import load_file
-from transformers import AutoProcessor
-
-def half(name):
-    program = export.deserialize(open(f"{DIR}/{name}.stablehlo", "rb").read())
-    weights, run = jax.device_put(load_file(f"{DIR}/{name}.safetensors")), jax.jit(program.call)
-    return lambda *inputs: run(weights, *inputs)
-
-processor = AutoProcessor.from_pretrained(DIR, trust_remote_code=True)
-inputs = processor(images=images, text=texts, return_tensors="np", padding=True)
-zimg = half("image")(inputs["pixel_values"])                                # unit length
-ztxt = half("text")(*(inputs[key].astype("int32") for key in ("input_ids", "attention_mask")))
-config = json.load(open(DIR + "/config.json"))
-logits = config["logit_scale"] * zimg @ ztxt.T + (config["logit_bias"] or 0)
-```
-
-Needs jax (made with JAXVERSION; later ones read the programs for at least six months), flatbuffers
-and safetensors, and for the processor transformers 5, without torch; `processing_ape.py` is all the
-code there is. The programs are lowered for CPU, TPU and CUDA, with products in f32 on each. Weights
-are arguments, under their names in the two safetensors files. Batch and text length are free, up to
-`longest_text` tokens of config.json. Each new size is compiled once, so a server pads to few:
-`pad_to_multiple_of=8`. Give the processor PIL images as they are opened: it turns them as their
-EXIF says and lays transparent ones on the colour BACKGROUND.
-"""
-JAX = """\
-```python
-import ape_jax
-
-model = ape_jax.load(DIR)
-model.encode_image(["cat.png"]), model.encode_text(["a cat"])
-```
-
-Needs ape_jax; the towers are in `towers/`.
-"""
+_HUB = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@[\w./-]+)?(?::.*)?")
+_PAPERS = {
+    "APE": (
+        "rosenfeld2022ape",
+        "Rosenfeld, Elan and Nakkiran, Preetum and Pouransari, Hadi and Tuzel, Oncel and "
+        "Faghri, Fartash",
+        "APE: Aligning Pretrained Encoders to Quickly Learn Aligned Multimodal Representations",
+        "2210.03927",
+    ),
+    "LilT": (
+        "khan2023lilt",
+        "Khan, Zaid and Fu, Yun",
+        "Contrastive Alignment of Vision to Language Through Parameter-Efficient Transfer Learning",
+        "2303.11866",
+    ),
+    "LiT": (
+        "zhai2022lit",
+        "Zhai, Xiaohua and Wang, Xiao and Mustafa, Basil and Steiner, Andreas and Keysers, Daniel "
+        "and Kolesnikov, Alexander and Beyer, Lucas",
+        "LiT: Zero-Shot Transfer with Locked-image text Tuning",
+        "2111.07991",
+    ),
+    "CLIP": (
+        "radford2021clip",
+        "Radford, Alec and Kim, Jong Wook and Hallacy, Chris and others",
+        "Learning Transferable Visual Models From Natural Language Supervision",
+        "2103.00020",
+    ),
+}
 
 
 def text(aligned: AlignedModel, usage: str, library: str = "transformers") -> str:
-    """The card.
+    """The card; `card_facts.complete` adds what only the user knows.
 
     Args:
       aligned: the run.
       usage: how the directory is used: `TORCH`, `DUAL_ENCODER`, `ONNX`, `STABLEHLO` or `JAX`.
       library: what the directory is loaded with, by a hub's name for it.
     """
-    config, summary = aligned.config, aligned.summary
+    config = aligned.config
+    figures = card_figures.read(aligned)
     parts = [
-        f"---\nlibrary_name: {library}\npipeline_tag: zero-shot-image-classification\n---",
-        "# An aligned image-text model",
-        f"Taken over by ape_jax from `{aligned.source}`, with nothing trained."
+        f"---\n{_metadata(aligned, library, figures).to_yaml(line_break=chr(10))}\n---",
+        f"# {_title(aligned)}",
+        f"Taken over by ape_jax from `{_public(aligned.source)}`, with nothing trained."
         if aligned.is_imported
         else f"Made by ape_jax out of two pretrained towers: {_method(aligned)}.",
+        "## How to use it",
         _filled(usage, config.data.background),
+        card_figures.section(figures),
         "## Towers",
         _towers(aligned),
         "" if aligned.is_imported else _training(aligned),
-        _figures(summary),
+        "## Limits",
+        _limits(aligned, figures),
+        "## Citation",
+        _citation(aligned),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _metadata(
+    aligned: AlignedModel, library: str, figures: Sequence[card_figures.Figures]
+) -> ModelCardData:
+    """What the hub reads; only what is known."""
+    config = aligned.config
+    towers = [config.side(side).tower for side in ("image", "text")]
+    models = list(dict.fromkeys(m[1] for spec in towers if (m := _HUB.fullmatch(spec))))
+    data = _HUB.fullmatch(config.data.pairs)
+    return ModelCardData(
+        base_model=models or None,
+        datasets=[data[1]] if data else None,
+        library_name=library,
+        pipeline_tag="zero-shot-image-classification",
+        tags=["ape_jax", "image-text-retrieval", "dual-encoder", *_kind_tag(aligned)],
+        model_name=_title(aligned),
+        eval_results=card_figures.results(figures) or None,
+    )
+
+
+def _kind(aligned: AlignedModel) -> str:
+    """The paper whose way of training the run follows; '' for none."""
+    config = aligned.config
+    if aligned.is_imported or not config.trains:
+        return ""
+    tunes = (config.image.tune, config.text.tune)
+    if tunes == ("frozen", "frozen"):
+        return "APE"
+    if tunes == ("full", "full"):
+        return "CLIP"
+    return "LiT" if set(tunes) == {"frozen", "full"} else "LilT"
+
+
+def _kind_tag(aligned: AlignedModel) -> list[str]:
+    return [_kind(aligned).lower()] if _kind(aligned) else []
+
+
+def _title(aligned: AlignedModel) -> str:
+    """The towers' names, without their folders and revisions."""
+    if aligned.is_imported:
+        return PurePosixPath(aligned.source.partition("@")[0]).name or "An aligned model"
+    return f"{_name(aligned.config, 'image')} aligned with {_name(aligned.config, 'text')}"
+
+
+def _name(config: Config, side: SideName) -> str:
+    spec = config.side(side).tower.partition("@")[0]
+    return PurePosixPath(re.sub(r"^\w+:", "", spec)).name or spec
+
+
+def _public(spec: str) -> str:
+    """A spec for other people: of files and folders of this machine the last part of the path."""
+    return spec if re.match(r"\w+:", spec) else PurePosixPath(spec).name
 
 
 def _training(aligned: AlignedModel) -> str:
     summary = aligned.summary
     return (
-        f"## Training\n\n{summary.get('pairs', '?')} pairs of `{aligned.config.data.pairs}`, "
-        f"{aligned.step} steps; {summary.get('parameters_trained', 0):,} parameters trained and "
+        f"## Training\n\n{summary.get('pairs', 0):,} images with captions of "
+        f"`{_public(aligned.config.data.pairs)}`, {aligned.step:,} steps; "
+        f"{summary.get('parameters_trained', 0):,} parameters trained and "
         f"{summary.get('parameters_frozen', 0):,} frozen."
+    )
+
+
+def _limits(aligned: AlignedModel, figures: Sequence[card_figures.Figures]) -> str:
+    longest = aligned.model.text.tower.prepare.max_length
+    lines = [
+        f"Texts are cut after {longest} tokens." if isinstance(longest, int) else "",
+        "Languages and kinds of images that its towers do not know, it does not know either; what "
+        "they have learnt, biases included, it keeps.",
+        "A cosine is no probability: choose thresholds on data of your own.",
+    ]
+    if not figures:
+        lines.append("No figures on held-out pairs stand in this card: test it before you use it.")
+    elif not aligned.is_imported:
+        lines.append(
+            "The figures above are of pairs like those that it was made and tested with, and say "
+            "little about others."
+        )
+    return "\n".join(f"* {line}" for line in lines if line)
+
+
+def _citation(aligned: AlignedModel) -> str:
+    kind = _kind(aligned)
+    if not kind:
+        return "Made with ape_jax; cite the papers of the towers."
+    key, authors, title, arxiv = _PAPERS[kind]
+    return (
+        f"Made with ape_jax, in the way of {kind}; cite the papers of the towers, too.\n\n"
+        f"```bibtex\n@article{{{key},\n  title = {{{title}}},\n  author = {{{authors}}},\n"
+        f"  journal = {{arXiv:{arxiv}}},\n  year = {{20{arxiv[:2]}}}\n}}\n```"
     )
 
 
@@ -173,8 +197,9 @@ def _towers(aligned: AlignedModel) -> str:
     rows = []
     for name, side in (("image", aligned.model.image), ("text", aligned.model.text)):
         spec, digest = side.tower.spec, side.tower.digest[:12]
-        rows.append([name, f"`{spec}`", side.tower.config.family, digest, licence(spec)])
-    return report.markdown(["side", "tower", "family", "sha256", "licence"], rows)
+        family = side.tower.config.family
+        rows.append([name, f"`{_public(spec)}`", family, digest, licence(spec)])
+    return tables.markdown(["side", "tower", "family", "sha256", "licence"], rows)
 
 
 def licence(spec: str) -> str:
@@ -201,11 +226,3 @@ def _files(spec: str, pattern: str) -> list[Path]:
         return [file for file in sorted(sources.resolve(spec).glob(pattern)) if file.is_file()]
     except UserError:
         return []
-
-
-def _figures(summary: Mapping[str, object]) -> str:
-    found = {k: v for k, v in summary.items() if k.startswith("eval/") and isinstance(v, float)}
-    if not found:
-        return ""
-    rows = [[f"`{key}`", f"{value:.4g}"] for key, value in sorted(found.items())]
-    return "## Figures of the run\n\n" + report.markdown(["metric", "value"], rows)

@@ -15,7 +15,8 @@ from ape_jax.runs.restore import restore
 def write(aligned: AlignedModel, directory: Path) -> None:
     """Fills an empty directory."""
     portable.write(directory, aligned)
-    (directory / "README.md").write_text(card.text(aligned, card.JAX), encoding="utf-8")
+    text = card.text(aligned, card.JAX, library="ape_jax")
+    (directory / "README.md").write_text(text, encoding="utf-8")
 
 
 def _encode(

@@ -12,7 +12,7 @@ from ape_jax.config.precomputed import is_precomputed
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
-from ape_jax.exporters import verify
+from ape_jax.exporters import card_facts, verify
 from ape_jax.exporters.formats import EXPORTS, ExportFormat
 from ape_jax.runs import workdir
 from ape_jax.runs.encoder import Encoder
@@ -22,7 +22,11 @@ from ape_jax.towers import aligned
 
 
 def export(
-    source: str | os.PathLike[str], out: str | os.PathLike[str], format: str, inputs: str = ""
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    format: str,
+    inputs: str = "",
+    facts: card_facts.Facts = card_facts.NOTHING,
 ) -> Path:
     """Writes a run as a new directory, which is removed again if it does not give the same.
 
@@ -31,6 +35,7 @@ def export(
       out: the directory to write; it must not exist.
       format: a name of `EXPORTS`.
       inputs: pairs to verify it with; '' takes the run's data.eval, or data.pairs.
+      facts: what the model card says beside what is known of the run.
 
     Returns:
       The absolute path of `out`.
@@ -39,6 +44,7 @@ def export(
       UserError: for what the format cannot express, a module that is not installed, a directory
         that exists, or an export whose embeddings are not those of the run.
     """
+    facts.check()
     source = os.fspath(source)
     finished = aligned.is_model(source)
     path = None if finished else workdir.locate(source)
@@ -62,6 +68,8 @@ def export(
     chosen = verify.choose(pairs, run.model.text.tower.prepare.max_length)
     with disk.write_errors(f"--out: {target_path}"), atomic.directory(target_path) as partial:
         target.write(run, partial)
+        if (readme := partial / "README.md").exists():
+            card_facts.complete(readme, facts, target_path.name)
         written = target.encode(run, partial, chosen)
         ours = verify.ours(encoder, chosen)
         for name, theirs in written.items():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from ape_jax.evaluators.interval import wilson
 from ape_jax.evaluators.retrieval import RECALL_AT
 from ape_jax.pages import html, words
 from ape_jax.pages.queries import Searched
@@ -79,7 +80,7 @@ def _rows(searched: Searched, groups: Sequence[tuple[str, list[int]]]) -> list[l
     for name, indices in groups:
         ranks = searched.caption_ranks[indices]
         hits = int((ranks <= RECALL_AT[-1]).sum())
-        low, high = words.wilson(hits, len(ranks))
+        low, high = wilson(hits, len(ranks))
         few = " (few)" if len(ranks) < _FEW else ""
         rows.append(
             [

@@ -87,6 +87,15 @@ COMMANDS: Mapping[str, Command] = {
         ),
         group=_USE,
     ),
+    "push": Command(
+        module="ape_jax.push",
+        does="puts an exported model on the Hugging Face hub, with its model card",
+        examples=(
+            "ape-jax push --export OUT --repo USER/NAME --license cc-by-4.0 --language lv",
+            "ape-jax push --workdir DIR --repo USER/NAME --private --dry_run",
+        ),
+        group=_USE,
+    ),
     "report": Command(
         module="ape_jax.report",
         does="writes report.html: figures, curves, pictures",
