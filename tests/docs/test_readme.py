@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import tomllib
 
 import pytest
 from markdown_it import MarkdownIt
@@ -48,3 +49,10 @@ def test_the_changelog_keeps_its_form():
     assert versions[0] == "Unreleased"
     kinds = set(re.findall(r"(?m)^### (\w+)$", text))
     assert kinds and kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_every_extra_is_explained():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    page = (ROOT / "docs/how-to/install.md").read_text("utf-8")
+    rows = "".join(line for line in page.splitlines() if line.startswith("|"))
+    assert set(re.findall(r"`([\w-]+)`", rows)) == set(project["optional-dependencies"])
