@@ -153,7 +153,7 @@ class _Count:
     def __init__(self, job: Job, blocks: list[range], todo: list[range]):
         total = sum(map(len, blocks)) * job.per_item
         self._before = total - sum(map(len, todo)) * job.per_item
-        self._progress = Progress(job.what, total, job.unit, done=self._before)
+        self._progress = Progress(job.what, total, job.unit, done=self._before, compiles=bool(todo))
         self.encoded = 0
 
     def add(self, count: int) -> None:

@@ -158,7 +158,8 @@ def _write(
     """Writes the vectors; gives their entries and width, and fills `skipped`."""
     entries, rows = [entry for _, entry in changes.stays], [row for row, _ in changes.stays]
     width = old.vectors.shape[1] if old else 0
-    progress, total = Progress("encoding images", len(changes.new), "images"), len(changes.new)
+    total = len(changes.new)
+    progress = Progress("encoding images", total, "images", compiles=total > 0)
 
     def done(count: int) -> None:
         progress.update(count)

@@ -105,3 +105,8 @@ def parse(argv: Sequence[str], own: flags.FlagValues) -> list[str]:
 def absl_verbosity_is_set() -> bool:
     """Whether absl's own `--verbosity` is on the command line."""
     return bool(flags.FLAGS["verbosity"].present)
+
+
+def is_verbose() -> bool:
+    """Whether the command was asked for full tables; False where no command is running."""
+    return _SHARED.is_parsed() and VERBOSE.value

@@ -31,6 +31,7 @@ from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.checkpoint import Checkpoints
 from ape_jax.runs.embed import Embedder
 from ape_jax.runs.state import State
+from ape_jax.terminal import flags
 from ape_jax.terminal.progress import Progress
 from ape_jax.training import closed, summary
 from ape_jax.training import run as run_lib
@@ -86,7 +87,7 @@ def train_and_evaluate(
             checkpoints = Checkpoints(path, config.train.keep, clean=True)
             run = _prepared(config, sources, store or FeatureStore(), checkpoints)
         if hosts.is_first():
-            print(run_lib.parameter_table(run), file=sys.stderr)
+            print(run_lib.parameter_table(run, full=flags.is_verbose()), file=sys.stderr)
         with checkpoints.disk_errors():
             if not config.trains:
                 return closed.finish(run, path, checkpoints, digests)
@@ -127,8 +128,6 @@ class Loop:
         self._start = int(self._state.step)
         self._writer = MetricWriter(path, self._start)
         self._preemption = Preemption()
-        train = config.train
-        self._progress = Progress("training", train.steps, "pairs", train.batch, done=self._start)
         # Calls whose metrics are still on the device: their block's first step, bounds, metrics.
         self._pending: list[tuple[int, range, Mapping[str, Any]]] = []
 
@@ -137,6 +136,10 @@ class Loop:
         train, began = self._config.train, time.monotonic()
         feed = open_feed(self._run)
         blocks = feed.blocks(self._start, train.steps)
+        to_do, start = self._start < train.steps, self._start
+        self._progress = Progress(
+            "training", train.steps, "pairs", train.batch, done=start, compiles=to_do
+        )
         metrics: Mapping[str, float] = {}
         try:
             with self._preemption:

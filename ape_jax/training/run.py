@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from ape_jax.align.heads.base.batch_norm import parted
 from ape_jax.align.model import Model
 from ape_jax.align.tuning import selection
 from ape_jax.config import Config
@@ -237,15 +236,22 @@ def moments(pooled: Float[np.ndarray, "n V d"]) -> tuple[np.ndarray, np.ndarray]
     return mean.astype(np.float32), np.maximum(spread, 1e-6).astype(np.float32)
 
 
-def parameter_table(run: Run) -> str:
-    """Clu's overview of what is trained, and the share of each group of parameters."""
-    from clu import parameter_overview
+def parameter_table(run: Run, *, full: bool) -> str:
+    """How much is trained, in one line.
 
+    Args:
+      run: the run.
+      full: whether clu's overview of what is trained, and the share of each group of parameters,
+        stand above it.
+    """
     trees = run.aligned.trainable, run.aligned.frozen
-    table = parameter_overview.get_parameter_overview(parted(trees[0])[0], include_stats=False)
     trained, frozen = selection.counts(*trees)
     share = 100 * trained / (trained + frozen)
-    rows = [share.cells() for share in selection.shares(*trees)]
-    groups = report.markdown(selection.SHARE_HEAD, rows)
     total = f"trained: {trained:,} of {trained + frozen:,} parameters ({share:.2f} %)"
-    return f"{table}\n{groups}\n{total}"
+    if not full:
+        return total
+    from clu import parameter_overview
+
+    table = parameter_overview.get_parameter_overview(trees[0], include_stats=False)
+    rows = [share.cells() for share in selection.shares(*trees)]
+    return f"{table}\n{report.markdown(selection.SHARE_HEAD, rows)}\n{total}"
