@@ -147,6 +147,10 @@ class StartConfig(Section):
         string("", "a finished two-tower model, or '' for fresh heads"),
         "Finished two-tower model whose heads, scale and bias training starts from.",
     )
+    run: str = key(
+        string("", "the work directory of a run, or '' for fresh heads"),
+        "Run whose trained parameters training starts from: to prolong it, or to go on elsewhere.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,19 @@ from ape_jax.errors import UserError
 
 def check(config: Config) -> None:
     """Raises UserError naming a key that does not go with where the heads come from."""
+    _check_run(config)
     _check_model(config)
     _check_closed(config)
+
+
+def _check_run(config: Config) -> None:
+    """Parameters that come from another run come from there alone, and are trained."""
+    if config.start.run and (not config.trains or config.start.model):
+        raise UserError(
+            "config.start.run: training starts from a run or from a finished model; write "
+            f"method='train' and start.model='', found {config.method!r} and "
+            f"{config.start.model!r}"
+        )
 
 
 def _check_model(config: Config) -> None:

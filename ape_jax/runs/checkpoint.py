@@ -127,15 +127,22 @@ class Checkpoints:
         Raises:
           UserError: naming what differs.
         """
+        if other := self.differs(meta):
+            key, found, ours = other
+            raise UserError(
+                f"--workdir: the checkpoints in {self._path} were made with another {key} "
+                f"({found}), not with {ours}; use a new work directory"
+            )
+
+    def differs(self, meta: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+        """The first of `meta` that the newest checkpoint says otherwise: name, its value, ours."""
         if self.latest is None:
-            return
+            return None
         found = self.meta
         for key, value in meta.items():
             if _identity(found.get(key)) != _identity(value):
-                raise UserError(
-                    f"--workdir: the checkpoints in {self._path} were made with another {key} "
-                    f"({found.get(key)}), not with {value}; use a new work directory"
-                )
+                return key, found.get(key), value
+        return None
 
     def _restore_trees(self, items: Mapping[str, PyTree]) -> Mapping[str, Any]:
         args = {name: ocp.args.StandardRestore(_abstract(tree)) for name, tree in items.items()}

@@ -219,5 +219,11 @@ def require_same(path: pathlib.Path, config: Config, kind: Kind = "run") -> None
         if before[key] != after[key] and key not in harmless:
             raise UserError(
                 f"--workdir: {path} holds a {kind} of another config: {key} is {before[key]!r} "
-                f"there and {after[key]!r} here; use a new work directory or the old value"
+                f"there and {after[key]!r} here; use a new work directory{_fork(path, kind)} or "
+                "the old value"
             )
+
+
+def _fork(path: pathlib.Path, kind: Kind) -> str:
+    """How a new run takes up what this one has learnt, where it is a run."""
+    return f" (with --config.start.run={path} it starts from this run)" if kind == "run" else ""

@@ -100,7 +100,8 @@ def _prepared(
     """The run made ready; what was read of the towers is on the mesh, and the host lets it go."""
     towers = build.load_towers(config)
     checkpoints.check(provenance.meta(config, towers, sources.train))  # Before anything is encoded.
-    return run_lib.prepare(config, sources, towers, store, checkpoints.solved)
+    resumes = checkpoints.latest is not None
+    return run_lib.prepare(config, sources, towers, store, checkpoints.solved, resumes=resumes)
 
 
 class Loop:

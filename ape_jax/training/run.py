@@ -23,7 +23,7 @@ from ape_jax.features.dataset import Dataset
 from ape_jax.features.frontier import Sources
 from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build, imported, provenance
+from ape_jax.runs import build, forked, imported, provenance
 from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
 from ape_jax.terminal import tables as report
 from ape_jax.training import optim, solve
@@ -139,6 +139,8 @@ def prepare(
     towers: build.Towers,
     store: FeatureStore,
     solved: Mapping[str, Any] | None = None,
+    *,
+    resumes: bool = False,
 ) -> Run:
     """Makes the model, places it on the mesh and encodes what lies below the frontier.
 
@@ -151,10 +153,13 @@ def prepare(
       store: features that this process has already.
       solved: the record of a closed form that was solved before and need not be again, because the
         heads will be restored.
+      resumes: whether all that was trained will be restored; else a run with `start.run` starts
+        from that run's parameters.
 
     Raises:
       UserError: for a layer, pooling, image or caption that cannot be used, or a cache that cannot.
     """
+    fork = forked.read(config, towers) if config.start.run and not resumes else None
     aligned = assemble(config, towers, sources.train)
     model, mesh = aligned.model, aligned.mesh
     readers = frontier.make_readers(config, model, aligned.frozen, mesh, towers.params)
@@ -173,7 +178,9 @@ def prepare(
         placed = mesh_lib.place_replicated(statistics, mesh)
         aligned = dataclasses.replace(aligned, frozen={**aligned.frozen, STATISTICS: placed})
     if config.closed_form is not None:
-        aligned = _solved(aligned, towers, dataset, solved)
+        aligned = _solved(aligned, towers, dataset, fork.record if fork else solved)
+    if fork is not None:
+        aligned = fork.install(aligned)
     tasks = frontier.evaluation_parts(config, model, sources, readers)
     return Run(
         aligned=aligned,

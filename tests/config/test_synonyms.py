@@ -27,7 +27,7 @@ def test_every_target_is_a_key():
         ("image.head.hidden_dim", "did you mean 'image.head.width'?"),
         ("train.dropout", "did you mean 'text.head.dropout'?"),
         ("wd", "did you mean 'optim.weight_decay'?"),
-        ("checkpoint", "did you mean 'start.model'?"),
+        ("checkpoint", "did you mean 'start.run'?"),
         ("train.epochs", "epochs x pairs / train.batch"),
         ("loss.temperature", "loss.scale, which is 1 / temperature"),
         # By spelling, where no table knows the word.

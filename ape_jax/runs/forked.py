@@ -1,0 +1,124 @@
+"""Starting from another run (`start.run`): its trained parameters, with a fresh optimizer."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jaxtyping import PyTree
+
+from ape_jax import config as config_lib
+from ape_jax.config import Config
+from ape_jax.errors import UserError
+from ape_jax.parallel import hosts
+from ape_jax.runs import build, provenance, workdir
+from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
+from ape_jax.runs.checkpoint import Checkpoints
+
+# What the trained parameters and the features under them depend on.
+_SAME = (
+    "method",
+    "start.method",
+    "embed",
+    "image.tune",
+    "text.tune",
+    "image.layer",
+    "text.layer",
+    "image.pooling",
+    "text.pooling",
+    "image.standardize",
+    "loss.name",
+    "loss.learn_scale",
+)
+_FREE = ("dropout",)  # Of a head: it may differ.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fork:
+    """The run that another one starts from.
+
+    Attributes:
+      checkpoints: its checkpoints.
+      averaged: whether the moving average of its parameters is taken, as in its evaluation.
+      record: of the closed form that it started from, None if there is none.
+    """
+
+    checkpoints: Checkpoints
+    averaged: bool
+    record: Mapping[str, Any] | None
+
+    def install(self, aligned: AlignedModel) -> AlignedModel:
+        """The model with the run's trained parameters and feature statistics.
+
+        Args:
+          aligned: the model that is to be trained, with fresh parameters.
+        """
+
+        def like(tree: PyTree) -> PyTree:
+            return jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree
+            )
+
+        if hosts.is_first():
+            path, step = aligned.config.start.run, self.checkpoints.latest
+            print(f"starting from {path}, which was trained for {step} steps", file=sys.stderr)
+        fixed = {k: v for k, v in aligned.frozen.items() if k == STATISTICS}
+        trainable, fixed = self.checkpoints.restore_model(
+            like(aligned.trainable), like(fixed), average=self.averaged
+        )
+        self.checkpoints.close()
+        return dataclasses.replace(aligned, trainable=trainable, frozen={**aligned.frozen, **fixed})
+
+
+def read(config: Config, towers: build.Towers) -> Fork:
+    """The run of `start.run`, whose parameters fit this config's model.
+
+    Args:
+      config: the resolved config of the new run.
+      towers: its towers.
+
+    Raises:
+      UserError: where there is no such run, or it is of other towers or heads.
+    """
+    try:
+        path = workdir.locate(config.start.run)
+        before = workdir.read_config(path)
+        if not (path / "checkpoints").is_dir():
+            raise UserError(f"{path} holds no checkpoint yet; wait for the first one")
+        _check_keys(before, config)
+        checkpoints = Checkpoints(path, before.train.keep)
+        if checkpoints.latest is None:
+            raise UserError(f"{path} holds no finished checkpoint; run its training again")
+        if other := checkpoints.differs(provenance.meta(config, towers)):
+            key, found, ours = other
+            raise UserError(f"{path} was trained with another {key} ({found}), not with {ours}")
+    except UserError as error:
+        said = str(error).removeprefix("--workdir: ")
+        raise UserError(f"config.start.run: {said}") from error
+    return Fork(
+        checkpoints=checkpoints,
+        averaged=before.optim.ema > 0,
+        record=checkpoints.meta.get(SOLVED),
+    )
+
+
+def _check_keys(before: Config, after: Config) -> None:
+    was, wanted = config_lib.flatten(before), config_lib.flatten(after)
+    other = [
+        f"--config.{key}={value!r}"
+        for key, value in was.items()
+        if _shapes_the_model(key) and wanted[key] != value
+    ]
+    if other:
+        raise UserError(
+            f"{after.start.run} has other trained parameters; write {', '.join(other)}, or start "
+            "from fresh ones"
+        )
+
+
+def _shapes_the_model(key: str) -> bool:
+    group, _, name = key.rpartition(".")
+    return key in _SAME or group == "peft" or (group.endswith(".head") and name not in _FREE)
