@@ -1,7 +1,7 @@
 """The desk as a page in a browser: what is where, and which button asks what.
 
 Gradio is imported when the page is made. Nothing is sent anywhere: no analytics, no share, and what
-is served is thumbnails of what was found.
+is served is what was found, at most 1,024 pixels wide, and the run's report.
 """
 
 from __future__ import annotations
@@ -9,22 +9,27 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import pathlib
 import re
 import signal
 import socket
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
+from PIL import Image
+
 from ape_jax.data.records import printable
 from ape_jax.errors import UserError, install
-from ape_jax.pages.desk import Desk
+from ape_jax.pages.desk import Described, Desk, Seen
 from ape_jax.search.items import SUFFIXES
 
 _LARGEST = "100mb"
+_DESCRIBED = 10  # Captions.
+_SHARP = 240  # Pixels that small pictures are enlarged to, or nearly.
 _COLUMNS = ["caption", "cosine", "share, %"]
 
 
@@ -71,7 +76,8 @@ def serve(desk: Desk, host: str, port: int) -> None:
         page = _page(desk, folders=_is_own(host))
         print(f"the page is at http://{host}:{port}; Ctrl-C ends it", flush=True)
         with contextlib.redirect_stdout(sys.stderr):
-            page.launch(
+            app, *_ = page.launch(
+                prevent_thread_lock=True,
                 server_name=host,
                 server_port=port,
                 share=False,
@@ -84,6 +90,21 @@ def serve(desk: Desk, host: str, port: int) -> None:
                 max_file_size=_LARGEST,
                 footer_links=[],
             )
+            if report := desk.report:
+                _serve_report(app, report)
+            page.block_thread()
+
+
+def _serve_report(app: Any, file: pathlib.Path) -> None:
+    """Answers /report with that file: Gradio would offer it as a download."""
+    from starlette.responses import FileResponse
+    from starlette.routing import Route
+
+    def answer(_: Any) -> FileResponse:
+        return FileResponse(file, media_type="text/html")
+
+    # Before Gradio's own, the last of which takes every address.
+    app.router.routes.insert(0, Route("/report", answer))
 
 
 def _is_own(host: str) -> bool:
@@ -108,12 +129,14 @@ def _page(desk: Desk, folders: bool) -> Any:
 
     with gr.Blocks(title=desk.title, analytics_enabled=False) as page:
         gr.Markdown(f"# {printable(desk.title)}")
-        with gr.Tab("Text to images"):
+        if desk.report:
+            gr.HTML('<a href="report" target="_blank">How well it does: the report of the run</a>')
+        with gr.Tab("Find images"):
             collection = _texts(gr, desk, page)
             if folders:
                 _folders(gr, desk, collection)
-        with gr.Tab("Image to captions"):
-            _images(gr, desk)
+        with gr.Tab("Find captions"):
+            _images(gr, desk, page)
     return page
 
 
@@ -123,28 +146,58 @@ def _texts(gr: Any, desk: Desk, page: Any) -> Any:
         text = gr.Textbox(label="Text", placeholder="what to look for", scale=3)
         collection = gr.Dropdown(desk.collections, label="Among", scale=2)
         count = gr.Slider(1, 48, 12, step=1, label="How many", scale=1)
+    examples = gr.Dataset(
+        components=[text],
+        samples=[[example] for example in desk.examples],
+        label="Try",
+        visible=bool(desk.examples),
+        elem_id="examples",
+    )
     button = gr.Button("Find images", variant="primary")
+    with gr.Accordion("Search by an image", open=False), gr.Row():
+        file = gr.File(
+            label="Image", file_types=list(SUFFIXES), height=120, elem_id="query-image", scale=3
+        )
+        like = gr.Button("Find images like it", scale=1)
     message = _message(gr, "text-message")
     gallery = gr.Gallery(
-        label="Images", format="jpeg", columns=6, height=420, object_fit="contain", buttons=[]
+        label="Images",
+        show_label=False,  # It would cover the first of them.
+        format="jpeg",
+        columns=6,
+        height=480,
+        object_fit="contain",
+        buttons=["fullscreen"],
     )
+    gr.Markdown("A click opens a picture. The number is a cosine: 1 is the same, 0 unrelated.")
+
+    def found(ask: Callable[[], list[Seen]]) -> tuple[Any, ...]:
+        images, error = _answer(lambda: ([(_sharp(x.picture), x.words) for x in ask()],), ([],))
+        return images, _said(gr, error)
 
     def find(text: str, collection: str | None, count: int) -> tuple[Any, ...]:
-        def ask() -> tuple[Any, ...]:
-            seen = desk.images_for(text, collection, count)
-            return ([(one.picture, one.words) for one in seen],)
+        return found(lambda: desk.images_for(text, collection, count))
 
-        images, error = _answer(ask, ([],))
-        return images, _said(gr, error)
+    def find_like(file: str | None, collection: str | None, count: int) -> tuple[Any, ...]:
+        return found(lambda: desk.images_like(file, collection, count))
+
+    def try_one(sample: list[str], collection: str | None, count: int) -> tuple[Any, ...]:
+        return (sample[0], *find(sample[0], collection, count))
+
+    def begin() -> tuple[Any, ...]:
+        """The list of collections, folders of an earlier visit included, and a first result."""
+        first, example = next(iter(desk.collections), None), next(iter(desk.examples), "")
+        begun = find(example, first, 12) if first and example else ([], _said(gr, ""))
+        return (gr.Dropdown(desk.collections, value=first), example, *begun)
 
     for event in (button.click, text.submit):
         event(find, [text, collection, count], [gallery, message], api_visibility="private")
-    # Folders that were indexed before the page was opened again.
-    page.load(
-        lambda: gr.Dropdown(desk.collections, value=next(iter(desk.collections), None)),
-        outputs=collection,
-        api_visibility="private",
+    for event in (like.click, file.upload):
+        event(find_like, [file, collection, count], [gallery, message], api_visibility="private")
+    examples.click(
+        try_one, [examples, collection, count], [text, gallery, message], api_visibility="private"
     )
+    page.load(begin, outputs=[collection, text, gallery, message], api_visibility="private")
     return collection
 
 
@@ -172,10 +225,12 @@ def _folders(gr: Any, desk: Desk, collection: Any) -> None:
     button.click(take, folder, [collection, message], api_visibility="private")
 
 
-def _images(gr: Any, desk: Desk) -> None:
+def _images(gr: Any, desk: Desk, page: Any) -> None:
     with gr.Row():
         with gr.Column():
-            file = gr.File(label="Image", file_types=list(SUFFIXES), height=160)
+            file = gr.File(
+                label="Image", file_types=list(SUFFIXES), height=160, elem_id="described-image"
+            )
             own = gr.Textbox(
                 label="Captions or classes to choose from, one a line",
                 placeholder="empty: the captions of the run's evaluation pairs",
@@ -184,20 +239,45 @@ def _images(gr: Any, desk: Desk) -> None:
             button = gr.Button("Find captions", variant="primary")
             message = _message(gr, "image-message")
         with gr.Column():
-            shown = gr.Image(label="Seen", format="jpeg", interactive=False, height=240, buttons=[])
+            shown = gr.Image(
+                label="Image",
+                format="jpeg",
+                interactive=False,
+                height=240,
+                buttons=[],
+            )
             table = gr.Dataframe(headers=_COLUMNS, datatype="str", interactive=False)
 
     def describe(file: str | None, own: str) -> tuple[Any, ...]:
         def ask() -> tuple[Any, ...]:
-            picture, found = desk.captions_for(file, own, 10)
-            rows = [[d.caption, f"{d.cosine:.3f}", f"{100 * d.share:.1f}"] for d in found]
-            return picture, rows
+            return _described(*desk.captions_for(file, own, _DESCRIBED))
 
         picture, rows, error = _answer(ask, (None, []))
         return picture, rows, _said(gr, error)
 
     for event in (button.click, file.upload):
         event(describe, [file, own], [shown, table, message], api_visibility="private")
+
+    def begin() -> tuple[Any, ...]:
+        example = desk.example_image(_DESCRIBED)
+        return (None, []) if example is None else _described(*example)
+
+    page.load(begin, outputs=[shown, table], api_visibility="private")
+
+
+def _described(picture: Image.Image, found: Sequence[Described]) -> tuple[Any, ...]:
+    """A picture, and rows of the table of captions."""
+    rows = [[d.caption, f"{d.cosine:.3f}", f"{100 * d.share:.1f}"] for d in found]
+    return _sharp(picture), rows
+
+
+def _sharp(picture: Image.Image) -> Image.Image:
+    """A small picture by a whole multiple of its size: a browser would blur it."""
+    times = _SHARP // max(picture.size)
+    if times < 2:
+        return picture
+    size = picture.width * times, picture.height * times
+    return picture.resize(size, Image.Resampling.NEAREST)
 
 
 def _message(gr: Any, name: str) -> Any:

@@ -7,10 +7,13 @@ a `UserError` of one sentence.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+import os
 import pathlib
 import re
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from jaxtyping import Float
@@ -19,6 +22,7 @@ from PIL import Image
 from ape_jax import search
 from ape_jax.config.precomputed import is_precomputed
 from ape_jax.data.records import printable
+from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.features.cache import say
 from ape_jax.images.decode import ImageError, ImageRef, load_image
@@ -30,7 +34,10 @@ from ape_jax.storage.disk import cache_dir
 
 MOST_CHARACTERS = 2000
 MOST_CAPTIONS = 5000
-_THUMBNAIL = (320, 320)
+_EXAMPLES = 6
+_SHORT = 80  # Characters of an example; longer captions make poor buttons.
+_SAMPLE = 400  # Training images that are shown where a run has no evaluation pairs.
+_PICTURE = (1024, 1024)  # What a click opens, so that nothing larger than this is served.
 # A batch is filled up to its size: one image would cost as much as many.
 _SETTINGS = {"eval.batch": 8}
 
@@ -83,6 +90,8 @@ class Desk:
             self._collections[f"index {opened.path.name}"] = opened
         for name, spec in run.config.data.eval.items():
             self._add_evaluation(name, spec)
+        if not self._collections and run.config.data.pairs:
+            self._add_training(run.config.data.pairs)
 
     @property
     def title(self) -> str:
@@ -93,6 +102,30 @@ class Desk:
     def collections(self) -> list[str]:
         """The names of what can be searched."""
         return list(self._collections)
+
+    @property
+    def report(self) -> pathlib.Path | None:
+        """The run's report.html, None where there is none."""
+        file = pathlib.Path(self._run.source) / "report.html"
+        return file if file.is_file() else None
+
+    @property
+    def examples(self) -> list[str]:
+        """A few captions to try, evenly spaced among those that are known."""
+        short = [text for text in dict.fromkeys(self._captions) if len(text) <= _SHORT]
+        kept = np.linspace(0, len(short) - 1, min(_EXAMPLES, len(short))).astype(int)
+        return [short[i] for i in kept]
+
+    def example_image(self, count: int) -> tuple[Image.Image, list[Described]] | None:
+        """An image of the first collection and the captions that it finds; None without any."""
+        if not self._collections or not self._captions:
+            return None
+        index = next(iter(self._collections.values()))
+        try:
+            pixels = self._read(index.image(len(index) // 2))
+        except UserError:  # It was there when it was indexed.
+            return None
+        return self._described(pixels, "", count)
 
     def images_for(self, text: str, collection: str | None, count: int) -> list[Seen]:
         """The images of a collection that a text describes best.
@@ -105,12 +138,22 @@ class Desk:
         Raises:
           UserError: for a text that is empty or too long, or a collection that is not there.
         """
-        text = _checked(text)
-        if collection not in self._collections:
-            raise UserError("there is nothing to search yet; index a folder first")
-        index = self._collections[collection]
-        (hits,) = index.search(self._model.encode_text([text]), int(count))
-        return [self._seen(index, place, cosine) for place, cosine in hits]
+        return self._found(lambda: self._model.encode_text([_checked(text)]), collection, count)
+
+    def images_like(self, file: str | None, collection: str | None, count: int) -> list[Seen]:
+        """The images of a collection that are most like another image.
+
+        Args:
+          file: the image.
+          collection: one of `collections`.
+          count: how many.
+
+        Raises:
+          UserError: for a file that is no image, or a collection that is not there.
+        """
+        return self._found(
+            lambda: self._model.encode_image([self._opened(file)]), collection, count
+        )
 
     def captions_for(
         self, file: str | None, own: str, count: int
@@ -128,9 +171,26 @@ class Desk:
         Raises:
           UserError: for a file that is no image, or no captions.
         """
+        return self._described(self._opened(file), own, count)
+
+    def _found(
+        self, embed: Callable[[], np.ndarray], collection: str | None, count: int
+    ) -> list[Seen]:
+        query = embed()
+        if collection not in self._collections:
+            raise UserError("there is nothing to search yet; index a folder first")
+        index = self._collections[collection]
+        (hits,) = index.search(query, int(count))
+        return [self._seen(index, place, cosine) for place, cosine in hits]
+
+    def _opened(self, file: str | None) -> np.ndarray:
         if not file:
             raise UserError("there is no image yet; drop one")
-        pixels = self._read(ImageRef(file, printable(pathlib.Path(file).name)))
+        return self._read(ImageRef(file, printable(pathlib.Path(file).name)))
+
+    def _described(
+        self, pixels: np.ndarray, own: str, count: int
+    ) -> tuple[Image.Image, list[Described]]:
         captions = own_captions(own)
         if captions:
             ztxt = self._model.encode_text(captions)
@@ -172,6 +232,15 @@ class Desk:
         say(f"{name}: {self._add(name, source, None)}")
         self._captions += [text for item in source.items for text in item.captions]
 
+    def _add_training(self, spec: str) -> None:
+        """A sample of the training pairs, so that a run without others has something to show."""
+        source = items.open_images(spec, key="data.pairs")
+        kept = np.linspace(0, len(source.items) - 1, min(_SAMPLE, len(source.items))).astype(int)
+        some = tuple(source.items[i] for i in kept)
+        name = f"training images ({len(some)} of {len(source.items)})"
+        say(f"{name}: {self._add(name, dataclasses.replace(source, items=some), None)}")
+        self._captions += [text for item in some for text in item.captions]
+
     def _add(self, name: str, source: items.Source, tick: Tick | None) -> search.Added:
         """Indexes a source in the cache folder, once for each model."""
         key = json.dumps([source.spec, self._identity], sort_keys=True).encode()
@@ -197,12 +266,27 @@ class Desk:
 
     def _seen(self, index: search.Index, place: int, cosine: float) -> Seen:
         entry = index.entries[place]
-        words = entry.captions[0] if entry.captions else printable(pathlib.Path(entry.name).name)
+        captions = entry.captions or self._known.get(entry.name, ())
+        words = captions[0] if captions else printable(pathlib.Path(entry.name).name)
         try:
             picture = self._thumbnail(self._read(index.image(place)))
         except UserError:  # It was there when it was indexed.
             picture, words = Image.new("RGB", (8, 8), "white"), f"{words} (no longer readable)"
         return Seen(picture, f"{cosine:.2f} {words}")
+
+    @functools.cached_property
+    def _known(self) -> Mapping[str, tuple[str, ...]]:
+        """Captions of the run's own pairs by image file, for indexes of bare folders."""
+        known: dict[str, tuple[str, ...]] = {}
+        for spec in (*self._run.config.data.eval.values(), self._run.config.data.pairs):
+            try:
+                pairs = open_pairs(spec) if spec and not is_precomputed(spec) else ()
+            except UserError:  # They are elsewhere by now: file names it is.
+                continue
+            for pair in pairs:
+                if isinstance(source := pair.image.source, str):
+                    known.setdefault(os.path.abspath(source), pair.captions)
+        return known
 
     def _read(self, image: ImageRef) -> np.ndarray:
         try:
@@ -212,7 +296,7 @@ class Desk:
 
     def _thumbnail(self, pixels: np.ndarray) -> Image.Image:
         small = Image.fromarray(pixels)
-        small.thumbnail(_THUMBNAIL)
+        small.thumbnail(_PICTURE)
         return small
 
 

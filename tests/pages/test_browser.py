@@ -72,7 +72,7 @@ def test_what_the_page_needs_is_named_before_a_model_is_loaded(monkeypatch, miss
 
     monkeypatch.setattr(metadata, "distributions", distributions)
     monkeypatch.setattr(metadata, "requires", requires)
-    with pytest.raises(UserError, match=f"the page needs {missing}; pip install"):
+    with pytest.raises(UserError, match=f"the page needs {missing}; run pip install"):
         browser_lib.check("127.0.0.1", 0)
 
 
@@ -142,18 +142,40 @@ def message(page, name, pattern):
     return page.locator(box).first.input_value()
 
 
+_SHOWN = "[...document.querySelectorAll('.grid-container img')]"
+
+
 def pictures(page, count):
-    """Waits for so many pictures that are really shown; gives the words under them."""
-    found = "[...document.querySelectorAll('.grid-container img')]"
-    shown = f"{found}.filter(x => x.complete && x.naturalWidth > 0).length"
-    page.wait_for_function(f"{shown} === {count} && {found}.length === {count}")
+    """Waits for so many pictures of the last question; gives the words under them."""
+    there = f"{_SHOWN}.length === {count} && {_SHOWN}.every(x => x.complete && x.naturalWidth > 0)"
+    page.wait_for_function(f"before => {there} && {_SHOWN}[0].src !== before", arg=page.before)
     return page.locator(".grid-container .caption-label").all_inner_texts()
 
 
 def search(page, text):
     """Types a text and asks for its images."""
+    page.before = page.evaluate(f"{_SHOWN}[0]?.src ?? ''")
     page.get_by_label("Text", exact=True).fill(text)
-    page.get_by_role("button", name="Find images").click()
+    page.get_by_role("button", name="Find images", exact=True).click()
+
+
+def test_the_page_begins_with_a_result_and_examples(page, artifacts):
+    page.before = ""
+    words = pictures(page, 12)
+    example = page.get_by_label("Text", exact=True).input_value()
+    assert re.fullmatch(r"0\.\d\d a \w+ \w+", words[0].strip()) and example in words[0]
+    assert page.locator("#examples button, #examples .gallery-item").count() >= 4
+    assert page.evaluate(f"{_SHOWN}[0].naturalWidth") == 240  # Six times 40, so not blurred.
+    page.screenshot(path=artifacts / "page-begin.png", full_page=True)
+
+
+def test_an_example_is_searched_with_a_click(page):
+    page.before = page.evaluate(f"{_SHOWN}[0].src")
+    chosen = page.locator("#examples button, #examples .gallery-item").nth(2)
+    text = chosen.inner_text().strip()
+    chosen.click()
+    pictures(page, 12)
+    assert page.get_by_label("Text", exact=True).input_value() == text
 
 
 def test_a_text_finds_its_images(page, artifacts):
@@ -161,6 +183,28 @@ def test_a_text_finds_its_images(page, artifacts):
     words = pictures(page, 12)
     assert any(re.fullmatch(r"0\.\d\d a red bar", w.strip()) for w in words[:3]), words
     page.screenshot(path=artifacts / "page-text.png", full_page=True)
+
+
+def test_an_image_finds_images_like_it(page, tiny, artifacts):
+    page.before = page.evaluate(f"{_SHOWN}[0].src")
+    page.get_by_role("button", name="Search by an image").click()
+    page.locator("#query-image input[type=file]").set_input_files(tiny / "blue-circle.png")
+    assert re.fullmatch(r"1\.00 a blue circle", pictures(page, 12)[0].strip())
+    page.screenshot(path=artifacts / "page-like.png", full_page=True)
+
+
+def test_a_picture_opens(page):
+    page.locator(".grid-container button, .grid-container .thumbnail-item").first.click()
+    page.locator(".preview img").first.wait_for()
+    page.keyboard.press("Escape")
+    page.locator(".grid-container img").first.wait_for()
+
+
+def test_the_report_is_a_link_away(page, app):
+    assert page.locator("a[href=report]").is_visible()
+    with urllib.request.urlopen(f"{app[0]}report") as answer:
+        assert answer.headers.get_content_type() == "text/html"
+        assert b"of 100 captions" in answer.read()
 
 
 def test_a_text_that_is_too_long_is_one_sentence_and_the_page_goes_on(page):
@@ -199,13 +243,18 @@ def test_a_folder_is_indexed_and_searched(page, tiny, tmp_path, artifacts):
 
 
 def test_an_image_finds_its_captions(page, tiny, artifacts):
-    page.get_by_role("tab", name="Image to captions").click()
+    page.get_by_role("tab", name="Find captions").click()
+    page.wait_for_function("document.querySelector('.image-frame img')?.naturalWidth > 0")
+    page.screenshot(path=artifacts / "page-captions.png", full_page=True)
     page.get_by_label("Captions or classes").fill("a red bar\na blue circle\na green square")
-    page.locator("input[type=file][accept*=png]").set_input_files(tiny / "blue-circle.png")
+    page.locator("#described-image input[type=file]").set_input_files(tiny / "blue-circle.png")
+    page.wait_for_function(
+        "document.querySelectorAll('[data-testid^=cell-][data-testid$=\"-0\"]').length === 3"
+    )
     assert page.get_by_test_id("cell-0-0").inner_text().strip() == "a blue circle"
     seen = page.locator(".image-frame img")
     seen.wait_for()
-    assert seen.evaluate("x => x.naturalWidth") == 40
+    assert seen.evaluate("x => x.naturalWidth") == 240
     page.screenshot(path=artifacts / "page-image.png", full_page=True)
 
 
@@ -218,8 +267,9 @@ def test_an_image_that_cannot_be_is_one_sentence(page, tiny, tmp_path, name, wor
         Image.new("1", (20_000, 20_000)).save(tmp_path / name)
     else:
         (tmp_path / name).write_bytes(b"PK\x03\x04 no image")
-    page.get_by_label("Remove").or_(page.get_by_label("Clear")).first.click()
-    page.locator("input[type=file][accept*=png]").set_input_files(tmp_path / name)
+    box = page.locator("#described-image")
+    box.get_by_label("Remove").or_(box.get_by_label("Clear")).first.click()
+    box.locator("input[type=file]").set_input_files(tmp_path / name)
     said = message(page, "image-message", words)
     assert said.startswith(name) and "\n" not in said
 

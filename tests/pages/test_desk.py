@@ -1,6 +1,8 @@
 """What the page is given: the same as the model gives, and one sentence for what it cannot."""
 
+import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -28,6 +30,32 @@ def test_images_are_those_that_the_model_finds(desk, tiny_run, tiny):
     assert len(seen) == 4
     assert seen[0].words == f"{cosine:.2f} a {paths[best].stem.replace('-', ' ')}"
     np.testing.assert_array_equal(seen[0].picture, Image.open(paths[best]).convert("RGB"))
+
+
+def test_images_like_an_image_begin_with_itself(desk, tiny):
+    seen = desk.images_like(str(tiny / "blue-circle.png"), "shapes", 3)
+    assert seen[0].words == "1.00 a blue circle" and len(seen) == 3
+
+
+def test_examples_are_captions_of_the_run_and_an_image_has_its_own(desk):
+    assert len(desk.examples) == 6 and set(desk.examples) <= set(desk._captions)
+    picture, found = desk.example_image(4)
+    assert picture.size == (40, 36) and len(found) == 4
+    assert desk.report is not None and desk.report.name == "report.html"
+
+
+def test_captions_stand_under_images_of_a_bare_folder(desk, tiny):
+    name, _ = desk.take_folder(str(tiny))
+    assert desk.images_for("a red bar", name, 2)[0].words.endswith(" a red bar")
+
+
+def test_a_run_without_evaluation_pairs_shows_training_images(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("APE_JAX_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(tiny_run, tmp_path / "run")
+    record = tmp_path / "run/config.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "data.eval": {}}))
+    alone = desk_lib.Desk(str(tmp_path / "run"))
+    assert alone.collections == ["training images (24 of 24)"] and alone.examples
 
 
 def test_captions_are_those_that_classify_chooses(desk, tiny_run, tiny):
@@ -67,6 +95,8 @@ def test_a_folder_becomes_a_collection_and_is_encoded_once(desk, tiny, tmp_path)
         (lambda d, p: d.images_for("x" * 10_000, "shapes", 3), "10000 characters; write at most"),
         (lambda d, p: d.images_for("a", None, 3), "index a folder first"),
         (lambda d, p: d.captions_for(None, "", 3), "no image yet"),
+        (lambda d, p: d.images_like(None, "shapes", 3), "no image yet"),
+        (lambda d, p: d.images_like(str(p / "zip.png"), "shapes", 3), "not an image"),
         (lambda d, p: d.captions_for(str(p / "zip.png"), "", 3), "zip.png: this is not an image"),
         (lambda d, p: d.captions_for(str(p / "zip.png"), "a\n" + "x" * 10_000, 3), "not an image"),
         (lambda d, p: d.take_folder(str(p / "nowhere")), "there is no folder"),
