@@ -1,4 +1,4 @@
-"""What is trained: heads, the two-tower model with its frozen frontier, losses, closed forms."""
+"""The trained part: heads, the two-tower model with its frozen frontier, losses, closed forms."""
 
 from ape_jax.align import closed_form, heads, losses
 from ape_jax.align.model import ImageFeatures, Model, Side, TextFeatures

@@ -22,7 +22,7 @@ _FEATURES, _MIXUP = 101, 102
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Latent:
-    """What is done to features in a training step.
+    """Augmentation of features in a training step.
 
     Mixup is FuseMix: the pairs 2k and 2k + 1 of a batch become one new pair,
 

@@ -36,7 +36,7 @@ Batch = Mapping[str, Array]
 
 
 class ImageFeatures(Tree):
-    """What the frontier hands on for images: exactly one of the fields.
+    """Features of images at the frontier: exactly one of the fields.
 
     Attributes:
       pooled: f32 [B, d] of a frozen tower, standardised if the model says so; all tokens
@@ -51,7 +51,7 @@ class ImageFeatures(Tree):
 
 
 class TextFeatures(Tree):
-    """What the frontier hands on for captions: `packed`, or the mask and one of the others.
+    """Features of captions at the frontier: `packed`, or the mask and one of the others.
 
     Attributes:
       mask: bool [B, T], true at real tokens.
@@ -207,12 +207,12 @@ class Model:
         """From `ids` (raw) or `tokens` (encoded before) to what `align` takes.
 
         With `tokens` [B, T, d] and with `ids` comes `mask`; packed `tokens` [G, S, d] come with
-        `lengths` (see `align.packing`). Beside tokens, `ids` and `places` may come.
+        `lengths` (see `align.packing`). Beside tokens, `ids` and `token_index` may come.
         """
         if self.text.frontier == "input":
             return TextFeatures(mask=batch["mask"], ids=batch["ids"])
         if "lengths" in batch:
-            beside = (batch.get(name) for name in ("ids", "places"))
+            beside = (batch.get(name) for name in ("ids", "token_index"))
             features = TextFeatures(packed=Packed(batch["tokens"], batch["lengths"], *beside))
             return jax.lax.stop_gradient(features)
         if "tokens" in batch:
@@ -266,7 +266,7 @@ class Model:
         return z, {head: updated[STATS]} if STATS in updated else {}
 
     def _image_input(self, trainable: PyTree, frozen: PyTree, features: ImageFeatures) -> Array:
-        """What the image head takes: the part of the tower above the frontier runs here."""
+        """Runs the part of the tower above the frontier; returns the input of the head."""
         tuned, pooled = self.image.tuned, features.pooled
         parts = trainable.get("image_tower", {}), frozen.get("image_tower", {})
         if features.image is not None:
@@ -312,5 +312,5 @@ def _keys(seed: int) -> Array:
 
 
 def _read(out: Encoded) -> Array:
-    """What is kept of an image: one vector, or all tokens where nothing is pooled."""
+    """The output for an image: one vector, or all tokens where nothing is pooled."""
     return out.tokens if out.pooled is None else out.pooled

@@ -29,14 +29,14 @@ class Packed(Tree):
       tokens: token encodings, f32 or bf16 [G, S, d], zero in the padding.
       lengths: number of tokens of each caption, i32 [G, b]; their sum is at most S.
       ids: vocabulary index of each token, i32 [G, S]; only for lookup heads.
-      places: index in its group of each token of each caption, i32 [G, b, T], S or more after the
-        last token; only for heads in which tokens attend to each other.
+      token_index: index in its group of each token of each caption, i32 [G, b, T], S or more after
+        the last token; only for heads in which tokens attend to each other.
     """
 
     tokens: Float[Array, "G S d"]
     lengths: Int[Array, "G b"]
     ids: Int[Array, "G S"] | None = None
-    places: Int[Array, "G b T"] | None = None
+    token_index: Int[Array, "G b T"] | None = None
 
     def segments(self) -> Int[Array, "G S"]:
         """Index in its group of the caption of each token; b in the padding."""
@@ -44,13 +44,15 @@ class Packed(Tree):
 
     def padded(self) -> Float[Array, "B T d"]:
         """Returns the tokens padded to T, zero after the last token of each caption."""
-        groups, captions, length = self._places().shape
-        rows = _rows(self.tokens, self._places().reshape(groups, -1), "fill")
+        groups, captions, length = self._token_index().shape
+        rows = _rows(self.tokens, self._token_index().reshape(groups, -1), "fill")
         return rows.reshape(groups * captions, length, -1)
 
     def padded_mask(self) -> Bool[Array, "B T"]:
         """Mask of the real tokens of `padded`."""
-        return (self._places() < self.tokens.shape[1]).reshape(-1, self._places().shape[2])
+        return (self._token_index() < self.tokens.shape[1]).reshape(
+            -1, self._token_index().shape[2]
+        )
 
     def pack(self, x: Float[Array, "B T w"]) -> Float[Array, "G S w"]:
         """Inverse of `padded`: packs `x` as `tokens` are packed, with zeros in the padding.
@@ -58,18 +60,18 @@ class Packed(Tree):
         Args:
           x: one vector per padded token.
         """
-        groups, captions, length = self._places().shape
+        groups, captions, length = self._token_index().shape
         segments = self.segments()
         starts = jnp.cumsum(self.lengths, axis=1) - self.lengths
         start = jnp.take_along_axis(starts, jnp.minimum(segments, captions - 1), axis=1)
-        places = segments * length + jnp.arange(segments.shape[1]) - start
-        places = jnp.where(segments < captions, places, captions * length)
-        return _rows(x.reshape(groups, captions * length, -1), places, "fill")
+        index = segments * length + jnp.arange(segments.shape[1]) - start
+        index = jnp.where(segments < captions, index, captions * length)
+        return _rows(x.reshape(groups, captions * length, -1), index, "fill")
 
-    def _places(self) -> Int[Array, "G b T"]:
-        if self.places is None:
-            raise ValueError("a head that attends needs the places of the captions' tokens")
-        return self.places
+    def _token_index(self) -> Int[Array, "G b T"]:
+        if self.token_index is None:
+            raise ValueError("a head that attends needs the token_index of the captions")
+        return self.token_index
 
     def pool(self, pooling: str) -> Float[Array, "B d"]:
         """Pools the tokens of each caption to one f32 vector, as `towers.tower.pool` does.
@@ -88,8 +90,8 @@ class Packed(Tree):
         if pooling == "mean":
             pooled = segment_mean(self.tokens.astype(jnp.float32), self.lengths)
         else:
-            places = ends - self.lengths if pooling == "cls" else ends - 1
-            pooled = _rows(self.tokens, jnp.where(self.lengths > 0, places, -1), "fill")
+            index = ends - self.lengths if pooling == "cls" else ends - 1
+            pooled = _rows(self.tokens, jnp.where(self.lengths > 0, index, -1), "fill")
         return pooled.astype(jnp.float32).reshape(-1, pooled.shape[-1])
 
 
@@ -144,6 +146,6 @@ def _segments(lengths: Int[Array, "G b"], size: int) -> Int[Array, "G S"]:
     return jax.vmap(of_group)(lengths)
 
 
-def _rows(x: Float[Array, "G n d"], places: Int[Array, "G m"], mode: str) -> Float[Array, "G m d"]:
-    """`x[g, places[g]]`; a place out of range gives zeros with mode "fill"."""
-    return jax.vmap(lambda x, i: x.at[i].get(mode=mode, fill_value=0))(x, places)
+def _rows(x: Float[Array, "G n d"], index: Int[Array, "G m"], mode: str) -> Float[Array, "G m d"]:
+    """`x[g, index[g]]`; an index out of range gives zeros with mode "fill"."""
+    return jax.vmap(lambda x, i: x.at[i].get(mode=mode, fill_value=0))(x, index)

@@ -15,7 +15,7 @@ from ape_jax.config.fields import Field
 from ape_jax.config.registry import Registry
 
 SideName = Literal["image", "text"]
-Need = Literal["ids", "places"]
+Need = Literal["ids", "token_index"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,8 @@ class HeadSpec:
       pooled: makes the head on one vector an image or a caption, None for a head on tokens.
       image: makes the head on all tokens of an image, None where there is none.
       text: makes the head on the tokens of a caption, None where there is none.
-      needs: what it needs of packed captions beside their tokens: vocabulary `ids`, or the `places`
-        of each caption's tokens.
+      needs: what it needs of packed captions beside their tokens: vocabulary `ids`, or the
+        `token_index` of each caption's tokens.
       keeps_width: whether the joint width is that of its input.
       starts_at_zero: whether it can add nothing at first, as later parts of a sum do.
     """

@@ -1,4 +1,4 @@
-"""Where pairs come from, and the path to a device-ready batch."""
+"""Pairs of images and captions, from their files to a device-ready batch."""
 
 from ape_jax.data.labelled import Labelled, open_labelled
 from ape_jax.data.pairs import Pair, Pairs

@@ -65,7 +65,7 @@ class WithImage(Protocol):
 
     @property
     def image(self) -> ImageRef:
-        """Where the image is."""
+        """Location of the image, for messages."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What a tower that was trained still knows: Khan and Fu's "conservation of knowledge", measured.
+"""Knowledge that training leaves in a tower: Khan and Fu's "conservation of knowledge", measured.
 
 * how far each group of parameters moved from where pretraining left it;
 * how alike the tower's features are before and after, on the same inputs: linear CKA (Kornblith et
@@ -81,7 +81,7 @@ def judgements(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n e"]) -> floa
 def movement(
     before: Mapping[str, PyTree], after: Mapping[str, PyTree]
 ) -> dict[tuple[str, str], float]:
-    """How far each trained group of a tower moved, relative to its norm, by (side, group).
+    """Distance that each trained group of a tower moved, relative to its norm, by (side, group).
 
     Args:
       before: the trained parameters of a model at its start, `image_tower` and `text_tower`.

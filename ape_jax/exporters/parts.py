@@ -47,7 +47,7 @@ def embed(model: Model) -> int:
 
 
 def settings(aligned: AlignedModel) -> dict[str, Any]:
-    """What a program without our code must know beside the two halves of the model."""
+    """Settings that a program without our code needs beside the two halves of the model."""
     model = aligned.model
     scale, bias = model.logit_scale(aligned.trainable, aligned.frozen)
     return {

@@ -1,4 +1,4 @@
-"""What comes before the towers, in transformers' files: the image processor and the tokenizer."""
+"""Image processor and tokenizer of an export, in transformers' files."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def _write_texts(aligned: AlignedModel, directory: Path, configs: dict[str, Any]
 
 
 def _pooler(name: str, side: Side, tower: Exported) -> PoolerOutput:
-    """How the tower's class pools; UserError for a tower that is not read by that output."""
+    """The pooling of the tower's class; UserError for a tower that is not read by that output."""
     kind = tower.config["model_type"]
     pooler = torch_classes()[kind].pooler
     if pooler is None:
@@ -107,7 +107,7 @@ def _unwrapped(head: nn.Module) -> nn.Module:
 
 
 def _is_pooler(head: nn.Module) -> bool:
-    """Whether a head is a dense layer of the tower's width, tanh and a projection."""
+    """Tests whether a head is a dense layer of the tower's width, tanh and a projection."""
     head = _unwrapped(head)
     mlp = isinstance(head, flax_heads.PooledMLP)
     pooler = (2, 0, "tanh", "none")

@@ -99,7 +99,7 @@ def _text_half(model: Model) -> Callable[..., Array]:
 
 
 def _weights(aligned: AlignedModel, name: str) -> dict[str, np.ndarray]:
-    """What one half reads, as it is kept: int8 stays int8."""
+    """Weights of one half, as they are kept: int8 stays int8."""
     weights = {}
     for kind, tree in zip(_TREES, (batch_norm.joined(aligned.trainable), aligned.frozen)):
         own = {key: part for key, part in tree.items() if key.startswith(f"{name}_")}

@@ -74,7 +74,7 @@ def export(side: Side, params: PyTree, *, keep_positions: bool = False) -> Expor
 
 
 def torch_class(config: TowerConfig) -> TorchClass:
-    """How a tower is written for transformers.
+    """A tower as it is written for transformers.
 
     Raises:
       UserError: where its family says that it is not.

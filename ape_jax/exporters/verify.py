@@ -41,7 +41,7 @@ Embeddings = tuple[Float[np.ndarray, "n e"], Float[np.ndarray, "m e"]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What is encoded twice.
+    """Inputs that are encoded twice.
 
     Attributes:
       images: references, as a pairs file names them.
@@ -71,12 +71,12 @@ def choose(pairs: Pairs, longest: int) -> Inputs:
 
 
 def ours(encoder: Encoder, inputs: Inputs) -> Embeddings:
-    """What the run's own model gives."""
+    """Embeddings by the run's own model."""
     return encoder.encode_image(inputs.images), encoder.encode_text(inputs.texts)
 
 
 def torchs(directory: Path, inputs: Inputs, model_class: str, background: Any = None) -> Embeddings:
-    """What the directory gives in a process of its own, in which neither jax nor we are imported.
+    """Embeddings by the directory, in a process that imports neither jax nor ape_jax.
 
     Args:
       directory: an exported one.
@@ -94,7 +94,7 @@ def torchs(directory: Path, inputs: Inputs, model_class: str, background: Any = 
 
 
 def onnx(directory: Path, inputs: Inputs) -> dict[int, Embeddings]:
-    """What ONNX Runtime gives on the CPU, in a process of its own without torch.
+    """Embeddings by ONNX Runtime on the CPU, in a process of its own without torch.
 
     Args:
       directory: an exported one.
@@ -111,7 +111,7 @@ def onnx(directory: Path, inputs: Inputs) -> dict[int, Embeddings]:
 
 
 def stablehlo(directory: Path, inputs: Inputs) -> dict[int, Embeddings]:
-    """What jax gives on the CPU, in a process of its own that has none of our code; as `onnx`."""
+    """Embeddings by jax on the CPU, in a process that does not import ape_jax; as `onnx`."""
     return _by_rows(directory, inputs, "stablehlo", STABLEHLO_BATCHES, "jax")
 
 

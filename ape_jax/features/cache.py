@@ -66,7 +66,7 @@ class Cache:
 
     @functools.cached_property
     def shards(self) -> list[Shard]:
-        """What is on record of a finished cache's shards.
+        """Records of a finished cache's shards.
 
         Raises:
           UserError: where the records are damaged or those of another cache.
@@ -81,7 +81,7 @@ class Cache:
         return found
 
     def is_complete(self) -> bool:
-        """Whether all of it is there, by its records.
+        """Tests by the records whether the cache is complete.
 
         Raises:
           UserError: where `cache.json` is not this cache's.
@@ -94,7 +94,7 @@ class Cache:
         return True
 
     def finished(self) -> dict[int, Shard]:
-        """What is on record of the finished shards of an unfinished cache."""
+        """Records of the finished shards of an unfinished cache."""
         found: dict[int, Shard] = {}
         for k, block in enumerate(self.blocks):
             with contextlib.suppress(FileNotFoundError):
@@ -197,7 +197,7 @@ class Cache:
         return self.path / f"shard-{k:05d}.json"
 
     def _is_begun(self) -> bool:
-        """Whether there is a directory with this cache's fingerprint."""
+        """Tests whether there is a directory with this cache's fingerprint."""
         record = self.path / "cache.json"
         try:
             found = sealed.read(record)

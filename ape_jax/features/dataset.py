@@ -20,21 +20,21 @@ class Captions:
 
     Attributes:
       texts: the distinct captions.
-      rows: i64 [m], the place in `texts` of each caption, record after record.
-      offsets: i64 [n + 1]; record i has `rows[offsets[i]:offsets[i + 1]]`.
+      text_index: i64 [m], index in `texts` of each caption, record after record.
+      offsets: i64 [n + 1]; record i has `text_index[offsets[i]:offsets[i + 1]]`.
     """
 
     texts: tuple[str, ...]
-    rows: Int[np.ndarray, "m"]
+    text_index: Int[np.ndarray, "m"]
     offsets: Int[np.ndarray, " bounds"]
 
     @functools.cached_property
     def counts(self) -> Int[np.ndarray, "n"]:
-        """How many captions each record has."""
+        """Number of captions of each record."""
         return np.diff(self.offsets)
 
     @property
-    def owner(self) -> Int[np.ndarray, "m"]:
+    def image_index(self) -> Int[np.ndarray, "m"]:
         """The record of each caption."""
         return np.repeat(np.arange(len(self.offsets) - 1), self.counts)
 
@@ -69,7 +69,7 @@ class Dataset:
     tokens: RaggedTokens | None
 
     def sample(self, count: int, seed: int) -> Dataset:
-        """So many of the records, drawn by `seed`; in their old order.
+        """A random sample of `count` records, in their original order.
 
         Raises:
           UserError: where there are fewer.
@@ -84,7 +84,7 @@ class Dataset:
         pairs = [self.pairs[int(i)] for i in chosen]
         kept, rows = np.unique(
             np.concatenate(
-                [self.captions.rows[slice(*self.captions.offsets[i : i + 2])] for i in chosen]
+                [self.captions.text_index[slice(*self.captions.offsets[i : i + 2])] for i in chosen]
             ),
             return_inverse=True,
         )

@@ -57,7 +57,7 @@ class FrozenTower:
 
     @property
     def is_sliced(self) -> bool:
-        """Whether images are encoded in the CPU's own way, which rounds otherwise in bf16."""
+        """True if images are encoded in the CPU's own way, which rounds otherwise in bf16."""
         # Elsewhere products are fast in their own dtype, and slices would leave units idle.
         return self._on_one_cpu and self.tower.config.kind == "image"
 
@@ -135,7 +135,7 @@ def stream_texts(
       what: for the lines that say how far tokenising is and how many texts are cut.
 
     Yields:
-      (places in `texts` i64 [k], their k encodings f32 [t, d]).
+      (indices in `texts` i64 [k], their k encodings f32 [t, d]).
     """
     if not len(texts):
         return
@@ -143,12 +143,12 @@ def stream_texts(
     batches = text_batches(frozen, np.array([len(body) for body in bodies]))
 
     def start(batch: TextBatch) -> tuple[Int[np.ndarray, "k"], Encoded]:
-        chosen = [bodies[i] for i in batch.places]
-        return batch.places, frozen(frozen.tower.prepare.pad(chosen, batch.length), batch.rows)
+        chosen = [bodies[i] for i in batch.index]
+        return batch.index, frozen(frozen.tower.prepare.pad(chosen, batch.length), batch.rows)
 
-    for places, out in _ahead(map(start, batches)):
+    for index, out in _ahead(map(start, batches)):
         tokens, mask = np.asarray(out.tokens, np.float32), np.asarray(out.mask)
-        yield places, [row[kept] for row, kept, _ in zip(tokens, mask, places)]
+        yield index, [row[kept] for row, kept, _ in zip(tokens, mask, index)]
 
 
 def _ahead(started: Iterator[T]) -> Iterator[T]:
@@ -163,9 +163,9 @@ def _ahead(started: Iterator[T]) -> Iterator[T]:
 
 @dataclasses.dataclass(frozen=True)
 class TextBatch:
-    """Which texts are encoded together, padded to how many tokens, and filled to how many rows."""
+    """A batch of texts: their indices, its padded length and its number of rows."""
 
-    places: Int[np.ndarray, "k"]
+    index: Int[np.ndarray, "k"]
     length: int
     rows: int
 

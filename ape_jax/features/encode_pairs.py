@@ -35,7 +35,7 @@ def encode_pairs(
     words: tuple[int, float] | tuple[()] = (),
     dtype: str | None = None,
 ) -> Dataset:
-    """What lies below the frontier: read from the cache, encoded where it is not there.
+    """Features below the frontier: read from the cache, encoded where it lacks them.
 
     Args:
       pairs: the source.
@@ -71,7 +71,7 @@ def encode_pairs(
             key = ("ids", texts.fingerprint.digest)
             ids = store.get(key, lambda: encode.ids_of(text.tower, texts.texts, found.lengths))
             tokens = dataclasses.replace(tokens, ids=ids)
-    if tokens is not None and "places" in text_needs(config.text.head.name):
+    if tokens is not None and "token_index" in text_needs(config.text.head.name):
         tokens = tokens.with_padded_length()
     return Dataset(pairs, captions, pooled, tokens)
 
@@ -109,7 +109,7 @@ def fill_pairs(
 
 
 def cache_place(config: Config) -> extract.Place:
-    """Where the config keeps features."""
+    """The directory in which the config keeps features."""
     chosen = config.cache.dir
     if chosen == "none":
         return extract.Place(root=None, missing=config.cache.missing)

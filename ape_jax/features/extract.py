@@ -27,7 +27,7 @@ Images = tuple[Float[np.ndarray, "m V ..."], Bool[np.ndarray, "n"]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where features are kept.
+    """The place where features are kept.
 
     Attributes:
       root: the directory of all caches, None for memory only.
@@ -56,7 +56,7 @@ class Filled:
 
     @property
     def seen(self) -> Bool[np.ndarray, "n"]:
-        """Which items have features."""
+        """Mask of the items that have features."""
         seen = np.ones(self.cache.count, bool)
         for block, shard in zip(self.cache.blocks, self.cache.shards):
             seen[np.asarray(shard.empty, int) + block.start] = False

@@ -1,4 +1,4 @@
-"""What features depend on, part by part and in words, so that a difference can be named."""
+"""Fingerprints of features: all that they depend on, in parts that messages can name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PROBES = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """All that one set of features depends on.
+    """Record of everything that one set of features depends on.
 
     Attributes:
       kind: "images" or "captions".
@@ -51,7 +51,7 @@ class Fingerprint:
         return f"{self.kind}-{_slug(self.pairs)}-{_slug(self.tower)}-{self.digest[:12]}"
 
     def differences(self, other: Mapping[str, str]) -> list[str]:
-        """What is different in the parts of another, `layer: 9 -> -1`, other's value first."""
+        """Names the parts in which another differs, `layer: 9 -> -1`, other's value first."""
         names = sorted(self.parts.keys() | other.keys())
         return [
             f"{name}: {_short(other.get(name))} -> {_short(self.parts.get(name))}"

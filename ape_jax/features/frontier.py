@@ -1,4 +1,4 @@
-"""What a run has encoded beforehand: which pairs, by which of its frozen towers."""
+"""Pairs and frozen encoders of a run: what is encoded beforehand, and by which tower."""
 
 from __future__ import annotations
 

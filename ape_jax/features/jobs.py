@@ -1,4 +1,4 @@
-"""What is encoded: all views of images, or distinct captions, a shard at a time.
+"""Encoding jobs: all views of images, or distinct captions, a shard at a time.
 
 A job has `count` items of `per_item` units, `per_shard` items a shard, and a `fingerprint` of the
 features that come of it. Each shard is encoded by itself, with batches of its own: what else is
@@ -199,10 +199,10 @@ class CaptionJob:
         """Each caption's tokens; `report` is told of progress."""
         rows: Rows = [None] * len(block)
         texts = [self.texts[i] for i in block]
-        for places, encoded in encode.stream_texts(self.frozen, texts, self.what):
-            for i, row in zip(places, encoded):
+        for index, encoded in encode.stream_texts(self.frozen, texts, self.what):
+            for i, row in zip(index, encoded):
                 rows[i] = row.astype(self.dtype)
-            report(len(places))
+            report(len(index))
         return rows
 
 

@@ -116,7 +116,7 @@ class RaggedTokens:
 
         Returns:
           `tokens` and `lengths`, `ids` i32 [G, S] where they are known, and with a `padded_length`
-          T `places` i32 [G, B / G, T].
+          T `token_index` i32 [G, B / G, T].
         """
         tokens, lengths = self.packed(rows, groups, size)
         batch = {"tokens": tokens, "lengths": lengths}
@@ -127,11 +127,11 @@ class RaggedTokens:
             starts = np.cumsum(lengths, axis=1) - lengths
             place = np.arange(self.padded_length)
             real = place < lengths[..., None]
-            batch["places"] = np.where(real, starts[..., None] + place, size).astype(np.int32)
+            batch["token_index"] = np.where(real, starts[..., None] + place, size).astype(np.int32)
         return batch
 
     def padded_batch(self, rows: Int[np.ndarray, "b"], length: int) -> dict[str, np.ndarray]:
-        """As `batch`, padded: `tokens`, `mask` and, where they are known, `ids` i32 [b, T]."""
+        """Makes a padded batch: `tokens`, `mask` and, where they are known, `ids` i32 [b, T]."""
         tokens, mask = self.padded(rows, length)
         batch = {"tokens": tokens, "mask": mask}
         if self.ids is not None:

@@ -19,7 +19,7 @@ _READ_TOGETHER = 2**22  # Bytes of records in memory besides the features.
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shard:
-    """What is on record of a finished shard.
+    """Record of a finished shard.
 
     Attributes:
       records: how many.
@@ -36,12 +36,12 @@ class Shard:
     sha256: str
 
     def to_json(self) -> dict[str, Any]:
-        """As `from_json` takes it."""
+        """JSON object for `from_json`."""
         return {**dataclasses.asdict(self), "empty": list(self.empty)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Shard:
-        """What `to_json` gave."""
+        """Reads the object that `to_json` made."""
         return cls(**{**value, "empty": tuple(value["empty"])})
 
 

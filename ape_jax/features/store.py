@@ -18,7 +18,7 @@ class FeatureStore:
         self._kept: dict[Hashable, Any] = {}
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make` gave for this key the first time."""
+        """Returns the features of a key, made on first use."""
         if key not in self._kept:
             self._kept[key] = make()
         return self._kept[key]

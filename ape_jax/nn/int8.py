@@ -38,7 +38,7 @@ def quantized(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def restored(params: Mapping[str, Any]) -> dict[str, Any]:
-    """What `quantized` parameters stand for, in f32 and without scales; others as they are."""
+    """Inverse of `quantized`: parameters in f32 without scales; others as they are."""
     flat: dict[tuple[str, ...], Any] = flax.traverse_util.flatten_dict(dict(params))
     for path in [path for path in flat if path[-1] == SCALE]:
         kernel = (*path[:-1], "kernel")

@@ -34,7 +34,7 @@ _WORTHWHILE = 1 << 28
 
 
 def takes(n: int, k: int, m: int) -> bool:
-    """Whether the product of an [n, k] and a [k, m] matrix goes to MKL here.
+    """Tests whether the product of an [n, k] and a [k, m] matrix goes to MKL here.
 
     Raises:
       UserError: where MKL is there and its products are wrong.
@@ -136,7 +136,7 @@ class _Extension(ct.Structure):
 
 
 class _Sized(ct.Structure):
-    """How the structures begin that can be extended."""
+    """First fields of the structures that can be extended."""
 
     _fields_ = [("struct_size", ct.c_size_t), ("extension_start", ct.POINTER(_Extension))]
 

@@ -23,7 +23,7 @@ REMAT: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
         policy=jax.checkpoint_policies.save_only_these_names(PRODUCT),
     ),
 }
-"""What is kept of a block for its gradient: everything, its input, or its products with kernels."""
+"""Keeps everything of a block for its gradient, its input, or its products with kernels."""
 
 
 def run_stack(

@@ -1,1 +1,1 @@
-"""What a configuration costs on a machine that is not here: compiled for it, and measured off."""
+"""Cost of a configuration on other hardware: compiled for it, and read off the program."""

@@ -29,7 +29,7 @@ MATRIX_SHARE, MEMORY_SHARE, LINK_SHARE = 0.5, 0.8, 0.5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What one run of a program costs.
+    """Cost of one run of a program.
 
     Attributes:
       fits: whether it fits into a device's memory.
@@ -172,7 +172,7 @@ def _placed(tree: PyTree, shardings: PyTree) -> PyTree:
 
 
 def _block(train: Any, batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
-    """As many batches as lie on the device together."""
+    """The batches that lie on the device together."""
     one_device = sum(x.size * x.dtype.itemsize for x in batch.values()) // mesh.size
     encoded = "pooled" in batch and "tokens" in batch
     steps = blocks.block_steps(train, one_device) if encoded else 1

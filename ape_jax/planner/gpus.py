@@ -159,11 +159,11 @@ class Gpus(Target):
 
     @property
     def chips(self) -> int:
-        """How many."""
+        """Number of GPUs."""
         return self.machines * self.each
 
     def mesh(self, fsdp: int = 1) -> Mesh:
-        """As `Target.mesh`."""
+        """Makes the mesh, see `Target.mesh`."""
         from jax.experimental import topologies
 
         _tell_where_the_assembler_is()

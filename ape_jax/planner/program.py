@@ -1,4 +1,4 @@
-"""What a compiled program says of itself in its text: what it sends, and its largest arrays."""
+"""Reader of a compiled program's text: what it sends, and its largest arrays."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Instruction:
 
     @property
     def source(self) -> str:
-        """Where in the traced program it comes from, or its own name."""
+        """Its origin in the traced program, or its own name."""
         found = re.search(r'op_name="([^"]*)"', self.rest)
         return found[1] if found else self.name
 
@@ -132,7 +132,7 @@ class Program:
         return total
 
     def _unwritten(self, lines: list[Instruction]) -> int:
-        """What a fused computation leaves of arrays into which it writes a part."""
+        """Bytes that a fused computation writes of arrays that it updates in part."""
         inside, total = {x.name: x for x in lines}, 0
         for line in lines:
             if line.kind == "dynamic-update-slice" and line.operands[1] in inside:
@@ -172,7 +172,7 @@ class Program:
         return self.computations.get(_CALLED.findall(line.rest)[0], [])
 
     def _trips(self, line: Instruction) -> int:
-        """How often a loop runs that counts up to a constant; 1 where it cannot be told."""
+        """Trip count of a loop that counts up to a constant; 1 where it is unknown."""
         if line.kind != "while":
             return 1
         if known := re.search(r'known_trip_count"?:\{"n":"(\d+)"', line.rest):

@@ -31,7 +31,7 @@ from ape_jax.training import blocks
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Captions:
-    """How long captions are, for want of any.
+    """Assumed lengths of captions.
 
     Attributes:
       mean: tokens a caption.
@@ -73,7 +73,7 @@ def _tower(config: Config, kind: Kind) -> tuple[Tower, PyTree]:
 
 
 def _description(spec: str) -> Any:
-    """What `towers.build` takes: a known config, or where a config.json lies."""
+    """Input of `towers.build`: a known config, or the directory of a config.json."""
     known = spec.partition("@")[0]
     if known in KNOWN:
         return KNOWN[known]
@@ -159,6 +159,6 @@ def _packed(
     wanted = text_needs(config.text.head.name)
     if "ids" in wanted:
         made["ids"] = ((groups, size), jnp.int32)
-    if "places" in wanted:
-        made["places"] = ((groups, share, length), jnp.int32)
+    if "token_index" in wanted:
+        made["token_index"] = ((groups, share, length), jnp.int32)
     return made

@@ -76,7 +76,7 @@ class Slice(Target):
 
     @property
     def compiler_options(self) -> dict[str, float]:
-        """What the compiler is told."""
+        """Options of the compiler."""
         return {} if self.thorough else {"exec_time_optimization_effort": -1.0}
 
     @property
@@ -86,11 +86,11 @@ class Slice(Target):
 
     @property
     def chips(self) -> int:
-        """How many."""
+        """Number of chips."""
         return math.prod(self.shape)
 
     def mesh(self, fsdp: int = 1) -> Mesh:
-        """As `Target.mesh`."""
+        """Makes the mesh, see `Target.mesh`."""
         from jax.experimental import topologies
 
         for key, value in _NO_MACHINE.items():

@@ -1,4 +1,4 @@
-"""What a plan is made for: devices that only the compiler knows, and what they can do."""
+"""Targets of a plan: devices that only the compiler knows, and their rates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chip:
-    """What a chip is said to do by its maker.
+    """Figures of a chip, by its maker.
 
     Attributes:
       flops: multiply-adds in bf16, times two, a second.
@@ -55,12 +55,12 @@ class Target(abc.ABC):
     @property
     @abc.abstractmethod
     def chips(self) -> int:
-        """How many."""
+        """Number of chips."""
 
     @property
     @abc.abstractmethod
     def compiler_options(self) -> Mapping[str, Any]:
-        """What the compiler is told."""
+        """Options of the compiler."""
 
     @abc.abstractmethod
     def mesh(self, fsdp: int = 1) -> Mesh:

@@ -1,4 +1,4 @@
-"""What is traced of a program: its products, loops as often as they run, and its largest arrays.
+"""Reader of a traced program: its products, loops as often as they run, and its largest arrays.
 
 The compiler's own count has the body of a loop once, however often it runs; a tower whose blocks
 are scanned would seem to have one.

@@ -136,7 +136,7 @@ class Encoder:
             raise UserError("encode_text: expected at least one item, found an empty list")
         if isinstance(self.prepare, VectorPrepare):
             tokens = ragged.from_rows(self.prepare(texts))
-            if "places" in text_needs(self.config.text.head.name):
+            if "token_index" in text_needs(self.config.text.head.name):
                 tokens = tokens.with_padded_length()
             batches = embed.token_batches(tokens, embedder.rows, embedder.groups)
         else:

@@ -30,7 +30,7 @@ Projection = tuple[Float32[np.ndarray, "d E"], Float32[np.ndarray, " E"] | None]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Top:
-    """What stands on one tower.
+    """Projection and pooler on one tower.
 
     Attributes:
       pooling: how the tower's output becomes one vector, by `tower.pool`.
@@ -64,7 +64,7 @@ class Aligned:
 
 
 def is_model(spec: str) -> bool:
-    """Whether a spec names a finished model, or a half-written one, and not a work directory."""
+    """Tests whether a spec names a finished model (also a half-written one), no work directory."""
     if str(spec).startswith("hf:"):
         return True
     path = Path(spec).expanduser()
@@ -80,7 +80,7 @@ def is_model(spec: str) -> bool:
 
 
 def read(spec: str) -> Aligned:
-    """What stands on the towers of a finished model.
+    """Reads the projections and the scale of a finished model.
 
     Args:
       spec: a directory, `hf:org/name[@revision]` or an .npz.

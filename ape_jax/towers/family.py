@@ -33,7 +33,7 @@ def _as_it_is(params: dict[str, Any], old: Any, new: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class PoolerOutput:
-    """How transformers' class of a tower makes its `pooler_output`.
+    """The `pooler_output` of transformers' class of a tower.
 
     Attributes:
       pooling: of the tower's tokens, see `tower.pool`.
@@ -49,7 +49,7 @@ class PoolerOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class TorchClass:
-    """How a tower is written for its class in transformers.
+    """Export of a tower for its class in transformers.
 
     Attributes:
       describe: (config, pooling) -> the content of its config.json; UserError where the class
@@ -139,7 +139,7 @@ class Fields:
         self.parent = parent if parent is not None else values
         """The whole config.json; differs from `values` in a two-tower file."""
         self.directory = directory
-        """Where the config.json lies, if it lies anywhere."""
+        """The directory of the config.json, None where it has none."""
 
     def _get(self, key: str, default: Any, types: tuple[type, ...], wanted: str) -> Any:
         value = self.values.get(key)
@@ -233,7 +233,7 @@ def find(
 
 
 def torch_classes() -> dict[str, TorchClass]:
-    """How towers are written for transformers' classes, by their model_type; where they can be."""
+    """Exports for transformers' classes by model_type, of the families that have one."""
     return {
         model_type: family.torch
         for family in FAMILIES.values()

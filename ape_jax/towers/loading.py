@@ -207,7 +207,7 @@ class _Found:
 
 
 def _found(path: Path, kind: Kind | None) -> _Found:
-    """What a directory or an .npz holds, of two towers the one of this kind."""
+    """Finds the tower in a directory or an .npz; of two, the one of this kind."""
     if not path.is_dir():
         return _found_in_npz(path, kind)
     label = path / "config.json"

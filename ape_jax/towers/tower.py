@@ -36,7 +36,7 @@ POOLINGS = ("cls", "mean", "cls+mean", "last", "map", "none")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TowerConfig:
-    """What every family's config has; hashable, so that modules can hold it.
+    """Common fields of the families' configs; hashable, so that modules can hold it.
 
     Attributes:
       kind: "image" or "text".
@@ -80,7 +80,7 @@ class TowerConfig:
 
 
 class Encoded(Tree):
-    """What a tower gives for a batch.
+    """Output of a tower for a batch.
 
     Attributes:
       tokens: f32 [B, T, d], CLS and registers included.
@@ -127,7 +127,7 @@ def pool_tokens(
         # argmax finds the first maximum: of the flipped mask that is the last real token.
         last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
         return jnp.take_along_axis(tokens, last[:, None, None], axis=1)[:, 0]
-    raise ValueError(f"pooling {pooling!r} is the module's own affair")
+    raise ValueError(f"pooling {pooling!r} must be computed by the module itself")
 
 
 def check_pooling(pooling: str, config: TowerConfig) -> None:
@@ -240,7 +240,7 @@ class Tower:
         return nn.apply(run, module)({"params": params}, jnp.asarray(tokens), jnp.asarray(mask))
 
     def resolve(self, layer: int, pooling: str | None) -> tuple[int, bool, str]:
-        """What `apply` makes of a layer and a pooling.
+        """Resolves a layer and a pooling for `apply`.
 
         Returns:
           The blocks to run, whether that gives the final output, and the pooling.

@@ -53,7 +53,7 @@ class RetrievalTask:
             texts = embed.token_batches(data.tokens, rows, embedder.groups)
         zimg = embedder.images(trainable, frozen, images, len(data.pairs))
         ztxt = embedder.texts(trainable, frozen, texts, len(data.captions.texts))
-        return zimg, ztxt[data.captions.rows], data.captions.owner
+        return zimg, ztxt[data.captions.text_index], data.captions.image_index
 
     def evaluate(
         self, embedder: embed.Embedder, trainable: PyTree, frozen: PyTree

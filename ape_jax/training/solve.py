@@ -73,8 +73,8 @@ def _paired(config: Config, dataset: Dataset, statistics: Mapping[str, Any] | No
     return Paired(
         text=_pooled(dataset, config.text.pooling),
         image=dataset.pooled,
-        text_index=dataset.captions.rows,
-        image_index=dataset.captions.owner,
+        text_index=dataset.captions.text_index,
+        image_index=dataset.captions.image_index,
         mean=None if statistics is None else np.asarray(statistics["center"]),
         std=None if statistics is None else np.asarray(statistics["spread"]),
     )

@@ -186,7 +186,7 @@ def test_any_captions_are_the_same_packed(name, lengths):
 
 def test_framing_is_undone():
     packed, (tokens, mask, _) = both_forms(LENGTHS, 2)
-    longest = packed.places.shape[2]
+    longest = packed.token_index.shape[2]
     np.testing.assert_array_equal(packed.padded(), tokens[:, :longest])
     np.testing.assert_array_equal(packed.padded_mask(), mask[:, :longest])
     np.testing.assert_array_equal(packed.pack(packed.padded()), packed.tokens)
@@ -196,7 +196,7 @@ def test_framing_is_undone():
 def test_what_a_head_wants_beside_tokens_is_not_guessed(name):
     packed, _ = both_forms(LENGTHS)
     with pytest.raises(ValueError, match="needs the"):
-        text = heads.TextInput(packed=packed.replace(ids=None, places=None))
+        text = heads.TextInput(packed=packed.replace(ids=None, token_index=None))
         HEADS[name].apply(parameters(name), text)
 
 

@@ -148,7 +148,7 @@ def test_a_smaller_sample_is_a_part_of_a_larger_one(rng):
     for place, pair in enumerate(large.pairs):
         old = int(pair.id)
         assert large.pooled[place] == old
-        ours = large.captions.rows[slice(*large.captions.offsets[place : place + 2])]
+        ours = large.captions.text_index[slice(*large.captions.offsets[place : place + 2])]
         theirs = rows[slice(*offsets[old : old + 2])]
         assert [large.captions.texts[i] for i in ours] == [str(i) for i in theirs]
         np.testing.assert_array_equal(large.tokens.mean()[ours], tokens.mean()[theirs])

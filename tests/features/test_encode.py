@@ -154,10 +154,10 @@ def test_later_batches_are_started_before_an_earlier_one_is_handed_out():
 def test_texts_of_one_length_share_a_shape_and_short_ones_a_batch(load):
     lengths = np.random.default_rng(0).permutation(np.repeat([2, 6, 14], [700, 300, 100]))
     batches = list(encode.text_batches(frozen(load("text"), batch=16), lengths))
-    assert sorted(np.concatenate([batch.places for batch in batches])) == list(range(1100))
+    assert sorted(np.concatenate([batch.index for batch in batches])) == list(range(1100))
     for batch in batches:
-        assert len(batch.places) <= batch.rows
-        assert lengths[batch.places].max() + 2 <= batch.length
+        assert len(batch.index) <= batch.rows
+        assert lengths[batch.index].max() + 2 <= batch.length
     shapes = [(batch.rows, batch.length) for batch in batches]
     assert set(shapes[:-1]) == {(32, 16), (64, 8), (128, 4)}
     assert shapes[-1] in {(16, 4), (32, 4), (64, 4), (128, 4)}

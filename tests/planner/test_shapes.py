@@ -28,7 +28,7 @@ CASES = {
     "adapters": {"text.tune": "adapter", "image.tune": "bitfit", "image.standardize": False},
     "several captions": {"loss.positives": 2, "loss.name": "sigmoid"},
     "ids beside tokens": {"text.head.name": "lookup"},
-    "places beside tokens": {"text.head.name": "transformer", "text.head.depth": 1},
+    "token_index beside tokens": {"text.head.name": "transformer", "text.head.depth": 1},
     "images as all tokens": {
         "image.pooling": "none",
         "image.head.name": "token_pool_mlp",
@@ -97,4 +97,4 @@ def test_an_unknown_model_is_refused_by_key(tiny_config):
 def test_heads_that_want_something_beside_tokens_are_covered():
     """A new wish needs a case above."""
     wishes = {need for head in HEADS.values() for need in head.needs}
-    assert wishes == {"ids", "places"}
+    assert wishes == {"ids", "token_index"}

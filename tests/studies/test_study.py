@@ -111,7 +111,7 @@ def test_ridge_is_scikit_learns_on_the_same_features(config, tmp_path):
     flat = data.pooled[:, 0]
     zimg = (flat - flat.mean(0)) / np.maximum(flat.std(0), 1e-6)
     zimg /= np.linalg.norm(zimg, axis=1, keepdims=True)
-    rows, owner = data.captions.rows, data.captions.owner
+    rows, owner = data.captions.text_index, data.captions.image_index
     text = data.tokens.mean()
     l2 = closed_form.ridge_cv(text[rows], zimg[owner], groups=owner).l2
     fit = Ridge(alpha=l2).fit(text[rows].astype(np.float64), zimg[owner])

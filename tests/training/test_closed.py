@@ -101,11 +101,14 @@ def test_cca_is_the_closed_forms_own(tiny_config, tmp_path):
     )
     images, texts, captions = features(config)
     pairs = closed_form.Paired(
-        text=texts, image=images[:, None], text_index=captions.rows, image_index=captions.owner
+        text=texts,
+        image=images[:, None],
+        text_index=captions.text_index,
+        image_index=captions.image_index,
     )
     fit = closed_form.cca(pairs, 0.1, dim=8, power=1.0)
     zimg, ztxt = unit(fit.image(images)), unit(fit.text(texts))
-    expected = retrieval_metrics(zimg, ztxt[captions.rows], captions.owner)
+    expected = retrieval_metrics(zimg, ztxt[captions.text_index], captions.image_index)
     assert metrics_of(loop.train_and_evaluate(config, tmp_path)) == pytest.approx(expected)
     model = ape_jax.load(tmp_path)
     np.testing.assert_allclose(model.encode_text(list(captions.texts)), ztxt, atol=1e-4)
@@ -114,11 +117,11 @@ def test_cca_is_the_closed_forms_own(tiny_config, tmp_path):
 def test_ridge_towards_texts_is_scikit_learns(tiny_config, tmp_path):
     config = resolved(tiny_config, method="ridge_text", closed__l2=0.5, cache__dtype="float32")
     images, texts, captions = features(config)
-    targets = texts[captions.rows]
-    fit = Ridge(0.5).fit(images[captions.owner], targets)
+    targets = texts[captions.text_index]
+    fit = Ridge(0.5).fit(images[captions.image_index], targets)
     mean = targets.mean(axis=0)
     zimg, ztxt = unit(fit.predict(images) - mean), unit(texts - mean)
-    expected = retrieval_metrics(zimg, ztxt[captions.rows], captions.owner)
+    expected = retrieval_metrics(zimg, ztxt[captions.text_index], captions.image_index)
     assert metrics_of(loop.train_and_evaluate(config, tmp_path)) == pytest.approx(expected)
     model = ape_jax.load(tmp_path)
     np.testing.assert_allclose(model.encode_text(list(captions.texts)), ztxt, atol=1e-4)
@@ -130,7 +133,10 @@ def test_asif_is_the_closed_forms_own(tiny_config, tmp_path):
     )
     images, texts, captions = features(config)
     pairs = closed_form.Paired(
-        text=texts, image=images[:, None], text_index=captions.rows, image_index=captions.owner
+        text=texts,
+        image=images[:, None],
+        text_index=captions.text_index,
+        image_index=captions.image_index,
     )
     fit = closed_form.asif(pairs, 5, 4.0)
     loop.train_and_evaluate(config, tmp_path)

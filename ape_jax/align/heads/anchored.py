@@ -31,7 +31,7 @@ class Anchored(Head):
 
     @property
     def mixes_input(self) -> bool:
-        """As `Head`: the head is not linear."""
+        """True: the head is not linear."""
         return True
 
     @nn.compact

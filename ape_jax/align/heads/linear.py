@@ -21,7 +21,7 @@ class Identity(Head):
 
     @nn.nowrap
     def to_torch(self, width: int, embed: int) -> TorchLayer:
-        """As `Head`."""
+        """Names the torch layer, see `Head`."""
         return "identity", {}
 
 
@@ -47,7 +47,7 @@ class Linear(Head):
 
     @nn.nowrap
     def to_torch(self, width: int, embed: int) -> TorchLayer:
-        """As `Head`."""
+        """Names the torch layer, see `Head`."""
         return "linear", {"width": width, "embed": embed}
 
 

@@ -42,7 +42,7 @@ class Lookup(Head):
 
     @nn.nowrap
     def to_torch(self, width: int, embed: int) -> TorchLayer:
-        """As `Head`."""
+        """Names the torch layer, see `Head`."""
         return "lookup", {"embed": embed, "vocabulary": self.vocabulary}
 
 

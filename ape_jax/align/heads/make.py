@@ -105,18 +105,18 @@ class OnPooledText(Head):
 
     @property
     def mixes_input(self) -> bool:
-        """As the head's."""
+        """True where the head is not linear."""
         return self.head.mixes_input
 
     @nn.nowrap
     def to_torch(self, width: int, embed: int) -> TorchLayer:
-        """As the head, which pools as well."""
+        """Names the torch layer of the head, which pools as well."""
         name, settings = self.head.to_torch(width, embed)
         return name, {**settings, "pooling": self.pooling}
 
     @nn.nowrap
     def torch_params(self, params: PyTree) -> PyTree:
-        """As the head's."""
+        """Parameters of the torch layer of the head."""
         return self.head.torch_params(params)
 
     def setup(self) -> None:

@@ -47,7 +47,7 @@ class PooledMLP(Head):
 
     @property
     def mixes_input(self) -> bool:
-        """As `Head`: the head is not linear."""
+        """True: the head is not linear."""
         return True
 
     @nn.compact
@@ -76,7 +76,7 @@ class PooledMLP(Head):
 
     @nn.nowrap
     def to_torch(self, width: int, embed: int) -> TorchLayer:
-        """As `Head`; outside of training a batch norm is part of the layer before it."""
+        """Names the torch layer; batch norms are folded into the layers before them."""
         sizes = {"depth": self.depth, "hidden": self.width or width, "activation": self.activation}
         return "pooled_mlp", {"width": width, "embed": embed, **sizes}
 

@@ -46,7 +46,7 @@ class ResidualMLP(Head):
 
     @property
     def mixes_input(self) -> bool:
-        """As `Head`: the head is not linear."""
+        """True: the head is not linear."""
         return True
 
     @nn.compact
@@ -66,7 +66,7 @@ class ResidualMLP(Head):
 
     @nn.nowrap
     def to_torch(self, width: int, embed: int) -> TorchLayer:
-        """As `Head`."""
+        """Names the torch layer, see `Head`."""
         hidden = (self.expansion or _EXPANSION) * width
         sizes = {"depth": self.depth, "hidden": hidden, "activation": self.activation}
         return "residual_mlp", {"width": width, "embed": embed, **sizes}

@@ -40,7 +40,7 @@ class StarMLP(Head):
 
     @property
     def mixes_input(self) -> bool:
-        """As `Head`: the head is not linear."""
+        """True: the head is not linear."""
         return True
 
     @nn.compact
@@ -57,7 +57,7 @@ class StarMLP(Head):
 
     @nn.nowrap
     def to_torch(self, width: int, embed: int) -> TorchLayer:
-        """As `Head`."""
+        """Names the torch layer, see `Head`."""
         hidden = (self.expansion or _EXPANSION) * width
         return "star_mlp", {"width": width, "embed": embed, "hidden": hidden}
 

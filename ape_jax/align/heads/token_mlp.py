@@ -60,7 +60,7 @@ class TokenMLP(Head):
 
     @nn.nowrap
     def to_torch(self, width: int, embed: int) -> TorchLayer:
-        """As `Head`."""
+        """Names the torch layer, see `Head`."""
         sizes = {"depth": self.depth, "hidden": self.width or width, "activation": self.activation}
         return "token_mlp", {"width": width, "embed": embed, **sizes}
 

@@ -93,7 +93,7 @@ class TextTokenPool(Head):
 
     @nn.nowrap
     def to_torch(self, width: int, embed: int) -> TorchLayer:
-        """As `Head`."""
+        """Names the torch layer, see `Head`."""
         return "token_pool_mlp", {"width": width, "embed": embed, "gate": self.zero}
 
 
@@ -132,7 +132,7 @@ class ImageTokenPool(Head):
 
     @nn.nowrap
     def to_torch(self, width: int, embed: int) -> TorchLayer:
-        """As `Head`."""
+        """Names the torch layer, see `Head`."""
         settings = {"width": width, "embed": embed, "prefix_tokens": self.prefix_tokens}
         return "image_token_pool_mlp", settings
 

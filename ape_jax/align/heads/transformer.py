@@ -94,7 +94,7 @@ class Transformer(Head):
 
     @nn.nowrap
     def to_torch(self, width: int, embed: int) -> TorchLayer:
-        """As `Head`."""
+        """Names the torch layer, see `Head`."""
         hidden = (self.expansion or _EXPANSION) * width
         sizes = {"depth": self.depth, "hidden": hidden, "activation": self.activation}
         layer = {"heads": self.tower.heads, "eps": self.tower.norm_eps}
@@ -110,7 +110,7 @@ TRANSFORMER = HeadSpec(
     title="transformer layers on tokens, then their mean",
     text=_transformer,
     keys={"depth": DEPTH, "expansion": EXPANSION, "activation": ACTIVATION, "dropout": DROPOUT},
-    needs=frozenset({"places"}),
+    needs=frozenset({"token_index"}),
 )
 
 

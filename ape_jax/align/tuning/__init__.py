@@ -1,1 +1,1 @@
-"""What is trained of a tower: tuning modes, adapters, the trainable part."""
+"""Training of towers: tuning modes, adapters, the trainable part."""

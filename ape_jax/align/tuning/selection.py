@@ -1,4 +1,4 @@
-"""Which parameters of a tower are trained: every leaf in a group, every mode a set of groups.
+"""Selection of a tower's trained parameters: every leaf in a group, every mode a set of groups.
 
 The table of groups is explicit; families add rules for parameters of their own (`Family.groups`). A
 leaf that no rule covers is a group of its own, and an error in the modes that train by group: a new
@@ -82,7 +82,7 @@ def _declared(name: str, revision: int) -> str | None:
 
 
 def is_trained(name: str, tune: Tune, shared: Collection[str] = ()) -> bool:
-    """Whether a mode trains a leaf of the part of a tower that it reaches.
+    """Tests whether a mode trains a leaf of the part of a tower that it reaches.
 
     Args:
       name: path of the leaf.
@@ -131,13 +131,13 @@ def used(tower: Tower, params: PyTree, layer: int, pooling: str) -> dict[str, An
 
 
 def blocks_read(tower: Tower, layer: int) -> int:
-    """How many blocks lie at or below a layer (`Tower.apply`)."""
+    """Number of blocks at or below a layer (`Tower.apply`)."""
     depth = tower.config.depth
     return depth if layer == -1 else layer % (depth + 1)
 
 
 def is_dead(name: str, tower: Tower, pooling: str) -> bool:
-    """Whether a leaf that the forward pass names changes nothing in what is read of it.
+    """Tests whether a leaf that the forward pass names changes nothing in what is read of it.
 
     The last norm of CLIP's image tower is for the pooled vector and not for the tokens.
     """
@@ -180,7 +180,7 @@ def merge(*trees: PyTree) -> PyTree:
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """How much of a group of parameters is trained."""
+    """Number of parameters of a group, and of those that are trained."""
 
     side: str
     group: str
@@ -208,7 +208,7 @@ def shares(trainable: Mapping[str, PyTree], frozen: Mapping[str, PyTree]) -> lis
 
 
 def counts(trainable: Mapping[str, PyTree], frozen: Mapping[str, PyTree]) -> tuple[int, int]:
-    """How many parameters of a model are trained, and how many are not."""
+    """Numbers of trained and of frozen parameters of a model."""
     found = shares(trainable, frozen)
     trained = sum(share.trained for share in found)
     return trained, sum(share.parameters for share in found) - trained

@@ -56,12 +56,12 @@ class Tuned:
 
     @property
     def frontier(self) -> Frontier:
-        """What the trained part takes."""
+        """The deepest activation that depends on no trained parameter."""
         return self._mode.frontier
 
     @property
     def depth(self) -> int:
-        """How many of the tower's blocks are read."""
+        """Number of the tower's blocks that are read."""
         return selection.blocks_read(self.tower, self.layer)
 
     @property
@@ -197,7 +197,7 @@ class Tuned:
 
     @property
     def _grown(self) -> Tower:
-        """What is on top of the blocks that are read: a tower of one block."""
+        """The tower of one block that stands on top of the blocks that are read."""
         config = dataclasses.replace(self.tower.config, depth=1)
         module = self.tower.module.clone(config=config)
         return dataclasses.replace(self.tower, config=config, module=module)

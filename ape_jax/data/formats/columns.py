@@ -11,12 +11,12 @@ IMAGE_NAMES = (
     *("image", "images", "img", "picture", "photo", "image_path", "img_path", "image_file"),
     *("file_name", "filename", "filepath", "file_path", "path", "file", "jpg", "png"),
 )
-"""What people call the column of images, the best name first."""
+"""Usual names of the column of images, the best first."""
 CAPTION_NAMES = (
     *("captions", "caption", "text", "texts", "sentence", "sentences", "title", "txt"),
     *("alt_text", "alt", "description", "descriptions"),
 )
-"""What people call the column of captions, the best name first."""
+"""Usual names of the column of captions, the best first."""
 
 
 def find_column(found: Sequence[str], names: Sequence[str]) -> str | None:

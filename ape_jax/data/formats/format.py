@@ -1,4 +1,4 @@
-"""What a format of pairs declares."""
+"""Declaration of a format of pairs."""
 
 from __future__ import annotations
 

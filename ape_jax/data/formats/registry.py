@@ -42,11 +42,11 @@ def find(spec: str, *, key: str) -> PairsFormat:
 
 
 def is_named(spec: str) -> bool:
-    """Whether a spec begins with the prefix of a format, so that it is no path."""
+    """Tests whether a spec begins with the prefix of a format, so that it is no path."""
     return any(format.prefix and spec.startswith(format.prefix) for format in FORMATS.values())
 
 
 def supported() -> str:
-    """How specs are written: "*.jsonl, *.csv, ... or features:FILES"."""
+    """Lists the forms of specs: "*.jsonl, *.csv, ... or features:FILES"."""
     *most, last = [format.spec for format in FORMATS.values()]
     return f"{', '.join(most)} or {last}"

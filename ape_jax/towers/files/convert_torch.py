@@ -32,7 +32,7 @@ _HEAD_WIDTH, _LONGEST = 64, 30
 
 
 class Refused(Exception):
-    """What cannot be converted, in one sentence."""
+    """One sentence that says what cannot be converted."""
 
 
 def convert(source: Path, out: Path) -> list[str]:

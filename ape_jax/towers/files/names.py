@@ -31,7 +31,7 @@ class Tensors(Protocol):
 
     @property
     def label(self) -> str:
-        """Where they are from, for messages."""
+        """Their file, for messages."""
         ...
 
     @property
@@ -46,7 +46,7 @@ class Tensors(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """How one tensor lies in the file, both ways.
+    """Layout of one tensor in the file, both ways.
 
     Attributes:
       name: for the reader.
@@ -117,7 +117,7 @@ def norm(file: str, path: str) -> tuple[Rule, Rule]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NameTable:
-    """How a family's tensors are named in one kind of file.
+    """Names of a family's tensors in one kind of file.
 
     Attributes:
       rules: the tensors that the tower is made of.
@@ -142,7 +142,7 @@ class NameTable:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Which file tensor goes where: `wanted` maps the file name (with prefix) to (rule, layer)."""
+    """Assignment of file tensors: `wanted` maps the file name (with prefix) to (rule, layer)."""
 
     table: NameTable
     prefix: str

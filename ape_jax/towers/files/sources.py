@@ -1,4 +1,4 @@
-"""Where towers come from: a spec -> a directory or .npz -> named arrays. Nothing is unpickled.
+"""Sources of towers: a spec -> a directory or .npz -> named arrays. Nothing is unpickled.
 
 Shapes are read from headers; a tensor's bytes are read only after its name and shape have been
 found right, so what a file can make us allocate is bounded by the config it came with and by its

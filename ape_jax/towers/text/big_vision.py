@@ -177,7 +177,7 @@ def _read_transformer(label: str, shapes: Mapping[str, Shape]) -> TextConfig:
 
 
 def beside(path: Path) -> dict[str, Path]:
-    """Where the tokenizer of an .npz may lie, by its kind; it need not be there."""
+    """Paths at which the tokenizer of an .npz may lie, by its kind; it need not exist."""
     return {
         "tokenizer": path.with_suffix(".tokenizer.json"),
         "vocabulary": path.with_suffix(".txt"),

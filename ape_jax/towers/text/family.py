@@ -1,4 +1,4 @@
-"""What text families share in declaring themselves: config keys, load options, the tokenizer."""
+"""Common parts of text families: config keys, load options, the tokenizer."""
 
 from __future__ import annotations
 

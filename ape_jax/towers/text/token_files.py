@@ -1,4 +1,4 @@
-"""What a text tower's directory says of its tokenizer, lengths, prompts and pooling."""
+"""Settings in a text tower's directory: tokenizer, lengths, prompts and pooling."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class TextPrepare:
 
     @property
     def special(self) -> int:
-        """How many special tokens a text gets."""
+        """Number of special tokens a text gets."""
         return len(self.before) + len(self.after)
 
     def lengths(self, texts: Sequence[str]) -> Int64[np.ndarray, "B"]:
@@ -172,7 +172,7 @@ def load_prepare(
 def make_prepare(
     backend: tokenizers.Tokenizer, label: str, *, vocab_size: int, **options: Any
 ) -> TextPrepare:
-    """What a tokenizer makes of texts for a tower.
+    """Makes the tokenizer of a tower.
 
     Args:
       backend: the tokenizer.

@@ -1,4 +1,4 @@
-"""What vision families share in declaring themselves: config keys, names, load options."""
+"""Common parts of vision families: config keys, names, load options."""
 
 from __future__ import annotations
 

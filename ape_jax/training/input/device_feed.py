@@ -117,13 +117,13 @@ def gather(
       features: the dataset.
       samples: which of them.
       groups: groups of packed captions in a batch, G; those of a device follow each other.
-      padded_length: T of `places`, 0 where the head does not want them.
+      padded_length: T of `token_index`, 0 where the head does not want them.
       size: packed tokens of a group, S.
 
     Returns:
       `index` i32 [K, B], `text` i32 [K, B], `pooled` [K, B, d], `tokens` [K, G, S, d] and `lengths`
-      i32 [K, G, B / G], with `ids` and `places` beside them if wanted; with several captions an
-      image, `text` and `lengths` as in `HostFeed.batches`.
+      i32 [K, G, B / G], with `ids` and `token_index` beside them if wanted; with several captions
+      an image, `text` and `lengths` as in `HostFeed.batches`.
     """
     texts = samples.text.reshape(len(samples.text), groups, -1)
     starts = features.offsets[texts]
@@ -140,7 +140,7 @@ def gather(
     if padded_length:
         first, place = jnp.cumsum(lengths, axis=2) - lengths, jnp.arange(padded_length)
         real = place < lengths[..., None]
-        block["places"] = jnp.where(real, first[..., None] + place, size)
+        block["token_index"] = jnp.where(real, first[..., None] + place, size)
     return block
 
 

@@ -82,8 +82,8 @@ class HostFeed:
           texts; `pooled` [b, d] ([b, T, d] of hidden states) or `image` f32 [b, H, W, 3];
           `tokens` [g, S, d] with `lengths` i32 [g, b / g], or `mask` bool [b, T] with `tokens`
           [b, T, d] or `ids` i32 [b, T]. Where the text head wants them, `ids` [g, S] or [b, T] and
-          `places` [g, b / g, T] come beside the tokens. Features come as they are stored. With P
-          captions an image `text` is [b, P], and whatever has a caption a row has b * P of them,
+          `token_index` [g, b / g, T] come beside the tokens. Features come as they are stored. With
+          P captions an image `text` is [b, P], and whatever has a caption a row has b * P of them,
           those of an image after each other.
         """
         raw = self._raw_images(start_step) if self._raw else None

@@ -101,7 +101,7 @@ class Sampler:
         counts = self._captions.counts
         # A record is sampled first and one of its captions then.
         weights = np.repeat(1 / (len(counts) * counts), counts)
-        lengths = self._lengths[self._captions.rows]
+        lengths = self._lengths[self._captions.text_index]
         mean = float(weights @ lengths)
         variance = max(float(weights @ lengths**2) - mean**2, 0.0)
         share = self.batch * self._positives // self.groups
@@ -142,5 +142,5 @@ def sample_captions(
         for _ in chosen:
             another = free + enough * sum(other <= another for other in chosen)
         chosen.append(another)
-    texts = [captions.rows[first + caption] for caption in chosen]
+    texts = [captions.text_index[first + caption] for caption in chosen]
     return texts[0] if positives == 1 else np.stack(texts, axis=-1)

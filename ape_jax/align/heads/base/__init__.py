@@ -1,1 +1,1 @@
-"""What heads are made of: their base class, input, hidden layers, batch norm and shared keys."""
+"""Parts of heads: their base class, input, hidden layers, batch norm and shared keys."""

@@ -1,4 +1,4 @@
-"""What all heads share: their base class, how they are applied, unit length, layers at zero."""
+"""Common parts of heads: base class, input, application, unit length, layers at zero."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TorchLayer = tuple[str, dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Site:
-    """Where a head stands: what its maker (`config.components.HeadSpec`) builds it from.
+    """Place of a head in a model, from which its maker (`config.components.HeadSpec`) builds it.
 
     Attributes:
       features: the joint width E.
@@ -48,7 +48,7 @@ class Head(nn.Module):
 
     @property
     def mixes_input(self) -> bool:
-        """Whether mixup acts on the one vector that the head takes, and not on its output.
+        """True if mixup acts on the one vector that the head takes, and not on its output.
 
         It must where a head on one vector is not linear; a text head then takes `mix` as well.
         """
@@ -129,7 +129,7 @@ class TextInput(Tree):
       tokens: f32 or bf16 [B, T, d], padded.
       mask: bool [B, T], true at real tokens.
       ids: i32 [B, T], vocabulary indices of padded tokens; None where they are unknown.
-      packed: captions without padding, with ids and places of their own.
+      packed: captions without padding, with ids and token indices of their own.
     """
 
     tokens: Float[Array, "B T d"] | None = None
