@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from jax.sharding import Mesh
 
@@ -50,80 +51,28 @@ class Gpu(Chip):
     clock: float
 
 
-_HOPPER = {"capability": (9, 0), "shared": 228 << 10, "multiprocessors": 132, "cache": 50 << 20}
+def _gpu(
+    title: str, bf16: float, f32: float, hbm: int, rate: float, link: float, **more: Any
+) -> Gpu:
+    """A GPU: TFLOP/s of bf16 and of f32, bytes of memory, and GB/s from memory and between GPUs."""
+    rates = {"flops": bf16 * 1e12, "hbm_rate": rate * 1e9, "link_rate": link * 1e9}
+    return Gpu(title=f"NVIDIA {title}", exact=bf16 / f32, hbm=hbm, **rates, **more)
+
+
+_AMPERE = {"capability": (8, 0), "multiprocessors": 108, "shared": 164 << 10, "cache": 40 << 20}
 _ADA = {"capability": (8, 9), "shared": 100 << 10, "threads": 1536}
+_HOPPER = {"capability": (9, 0), "multiprocessors": 132, "shared": 228 << 10, "cache": 50 << 20}
+_HOPPER |= {"clock": 1.98}
+_BLACKWELL = {"capability": (10, 0), "multiprocessors": 148, "cache": 126 << 20, "clock": 1.96}
+_L4 = {"multiprocessors": 58, "cache": 48 << 20, "clock": 2.04}
+_L40S = {"multiprocessors": 142, "cache": 96 << 20, "clock": 2.52}
 GPUS: Mapping[str, Gpu] = {
-    "a100": Gpu(
-        title="NVIDIA A100-SXM4-80GB",
-        flops=312e12,
-        hbm=80 * GIB,
-        hbm_rate=2039e9,
-        link_rate=600e9,
-        exact=312 / 19.5,
-        capability=(8, 0),
-        multiprocessors=108,
-        shared=164 << 10,
-        lanes=64,
-        cache=40 << 20,
-        clock=1.41,
-    ),
-    "l4": Gpu(
-        title="NVIDIA L4",
-        flops=121e12,
-        hbm=24 * GIB,
-        hbm_rate=300e9,
-        link_rate=64e9,
-        exact=121 / 30.3,
-        multiprocessors=58,
-        cache=48 << 20,
-        clock=2.04,
-        **_ADA,
-    ),
-    "l40s": Gpu(
-        title="NVIDIA L40S",
-        flops=362e12,
-        hbm=48 * GIB,
-        hbm_rate=864e9,
-        link_rate=64e9,
-        exact=362 / 91.6,
-        multiprocessors=142,
-        cache=96 << 20,
-        clock=2.52,
-        **_ADA,
-    ),
-    "h100": Gpu(
-        title="NVIDIA H100 80GB HBM3",
-        flops=989e12,
-        hbm=80 * GIB,
-        hbm_rate=3352e9,
-        link_rate=900e9,
-        exact=989 / 67,
-        clock=1.98,
-        **_HOPPER,
-    ),
-    "h200": Gpu(
-        title="NVIDIA H200",
-        flops=989e12,
-        hbm=141 * 10**9,
-        hbm_rate=4800e9,
-        link_rate=900e9,
-        exact=989 / 67,
-        clock=1.98,
-        **_HOPPER,
-    ),
-    "b200": Gpu(
-        title="NVIDIA B200",
-        flops=2250e12,
-        hbm=180 * 10**9,
-        hbm_rate=8000e9,
-        link_rate=1800e9,
-        exact=2250 / 75,
-        capability=(10, 0),
-        multiprocessors=148,
-        shared=228 << 10,
-        cache=126 << 20,
-        clock=1.96,
-    ),
+    "a100": _gpu("A100-SXM4-80GB", 312, 19.5, 80 * GIB, 2039, 600, lanes=64, clock=1.41, **_AMPERE),
+    "l4": _gpu("L4", 121, 30.3, 24 * GIB, 300, 64, **_ADA, **_L4),
+    "l40s": _gpu("L40S", 362, 91.6, 48 * GIB, 864, 64, **_ADA, **_L40S),
+    "h100": _gpu("H100 80GB HBM3", 989, 67, 80 * GIB, 3352, 900, **_HOPPER),
+    "h200": _gpu("H200", 989, 67, 141 * 10**9, 4800, 900, **_HOPPER),
+    "b200": _gpu("B200", 2250, 75, 180 * 10**9, 8000, 1800, shared=228 << 10, **_BLACKWELL),
 }
 
 

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.base.head import DType, Head, Site, TorchLayer, last_kernel
+from ape_jax.align.heads.base.head import DType, Head, TorchLayer, last_kernel, maker
 from ape_jax.config.components import HeadSpec
 from ape_jax.nn.layers import Dense
 
@@ -51,10 +51,6 @@ class Linear(Head):
         return "linear", {"width": width, "embed": embed}
 
 
-def _linear(site: Site) -> Linear:
-    return Linear(site.features, site.dtype, site.zero)
-
-
 IDENTITY = HeadSpec(
     name="identity",
     title="no head",
@@ -62,4 +58,4 @@ IDENTITY = HeadSpec(
     keeps_width=True,
     starts_at_zero=False,
 )
-LINEAR = HeadSpec(name="linear", title="linear", pooled=_linear)
+LINEAR = HeadSpec(name="linear", title="linear", pooled=maker(Linear))

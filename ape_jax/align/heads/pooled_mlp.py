@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ape_jax.align.heads.base.batch_norm import BatchNorm, folded
-from ape_jax.align.heads.base.head import DType, Head, Site, TorchLayer, last_kernel
+from ape_jax.align.heads.base.head import DType, Head, TorchLayer, last_kernel, maker
 from ape_jax.align.heads.base.hidden import hidden_layers
 from ape_jax.align.heads.base.keys import ACTIVATION, DEPTH, DROPOUT, WIDTH
 from ape_jax.config.components import HeadSpec
@@ -86,14 +84,10 @@ class PooledMLP(Head):
         return folded(params)
 
 
-def _pooled_mlp(site: Site, **options: Any) -> PooledMLP:
-    return PooledMLP(site.features, dtype=site.dtype, zero=site.zero, **options)
-
-
 POOLED_MLP = HeadSpec(
     name="pooled_mlp",
     title="MLP on one vector (ShareLock)",
-    pooled=_pooled_mlp,
+    pooled=maker(PooledMLP),
     keys={
         "depth": DEPTH,
         "width": WIDTH,

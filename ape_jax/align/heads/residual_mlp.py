@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.base.head import DType, Head, Site, TorchLayer, last_kernel
+from ape_jax.align.heads.base.head import DType, Head, TorchLayer, last_kernel, maker
 from ape_jax.align.heads.base.hidden import Hidden
 from ape_jax.align.heads.base.keys import ACTIVATION, DEPTH, DROPOUT, EXPANSION
 from ape_jax.config.components import HeadSpec
@@ -72,13 +70,9 @@ class ResidualMLP(Head):
         return "residual_mlp", {"width": width, "embed": embed, **sizes}
 
 
-def _residual_mlp(site: Site, **options: Any) -> ResidualMLP:
-    return ResidualMLP(site.features, dtype=site.dtype, zero=site.zero, **options)
-
-
 RESIDUAL_MLP = HeadSpec(
     name="residual_mlp",
     title="residual MLP on one vector (FuseMix)",
-    pooled=_residual_mlp,
+    pooled=maker(ResidualMLP),
     keys={"depth": DEPTH, "expansion": EXPANSION, "activation": ACTIVATION, "dropout": DROPOUT},
 )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.base.head import DType, Head, Site, TorchLayer, last_kernel
+from ape_jax.align.heads.base.head import DType, Head, TorchLayer, last_kernel, maker
 from ape_jax.align.heads.base.keys import EXPANSION
 from ape_jax.config.components import HeadSpec
 from ape_jax.nn.layers import Dense, LayerNorm
@@ -62,13 +60,9 @@ class StarMLP(Head):
         return "star_mlp", {"width": width, "embed": embed, "hidden": hidden}
 
 
-def _star_mlp(site: Site, **options: Any) -> StarMLP:
-    return StarMLP(site.features, dtype=site.dtype, zero=site.zero, **options)
-
-
 STAR_MLP = HeadSpec(
     name="star_mlp",
     title="gated MLP on one vector (SAIL)",
-    pooled=_star_mlp,
+    pooled=maker(StarMLP),
     keys={"expansion": EXPANSION},
 )

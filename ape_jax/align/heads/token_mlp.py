@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.base.head import DType, Head, Site, TextInput, TorchLayer, last_kernel
+from ape_jax.align.heads.base.head import DType, Head, TextInput, TorchLayer, last_kernel, maker
 from ape_jax.align.heads.base.hidden import hidden_layers
 from ape_jax.align.heads.base.keys import ACTIVATION, DEPTH, DROPOUT, WIDTH
 from ape_jax.config.components import HeadSpec
@@ -65,13 +64,9 @@ class TokenMLP(Head):
         return "token_mlp", {"width": width, "embed": embed, **sizes}
 
 
-def _token_mlp(site: Site, **options: Any) -> TokenMLP:
-    return TokenMLP(site.features, site.tower, dtype=site.dtype, zero=site.zero, **options)
-
-
 TOKEN_MLP = HeadSpec(
     name="token_mlp",
     title="MLP on tokens, then their mean (APE)",
-    text=_token_mlp,
+    text=maker(TokenMLP, tower=True),
     keys={"depth": DEPTH, "width": WIDTH, "activation": ACTIVATION, "dropout": DROPOUT},
 )

@@ -8,7 +8,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.base.head import DType, Head, Site, TextInput, TorchLayer, last_kernel
+from ape_jax.align.heads.base.head import (
+    DType,
+    Head,
+    Site,
+    TextInput,
+    TorchLayer,
+    last_kernel,
+    maker,
+)
 from ape_jax.align.heads.base.hidden import Hidden
 from ape_jax.align.heads.base.keys import DROPOUT
 from ape_jax.config.components import HeadSpec
@@ -141,14 +149,10 @@ def _image(site: Site, *, dropout: float) -> ImageTokenPool:
     return ImageTokenPool(site.features, site.tower.prefix_tokens, dropout, site.dtype)
 
 
-def _text(site: Site, *, dropout: float) -> TextTokenPool:
-    return TextTokenPool(site.features, site.tower, dropout, site.dtype, site.zero)
-
-
 TOKEN_POOL_MLP = HeadSpec(
     name="token_pool_mlp",
     title="token projectors (Freeze-Align)",
     image=_image,
-    text=_text,
+    text=maker(TextTokenPool, tower=True),
     keys={"dropout": DROPOUT},
 )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ape_jax.align.heads.base.head import DType, Head, Site, TextInput, TorchLayer, last_kernel
+from ape_jax.align.heads.base.head import DType, Head, TextInput, TorchLayer, last_kernel, maker
 from ape_jax.align.heads.base.hidden import Hidden
 from ape_jax.align.heads.base.keys import ACTIVATION, DEPTH, DROPOUT, EXPANSION
 from ape_jax.config.components import HeadSpec
@@ -101,14 +100,10 @@ class Transformer(Head):
         return "transformer", {"width": width, "embed": embed, **sizes, **layer}
 
 
-def _transformer(site: Site, **options: Any) -> Transformer:
-    return Transformer(site.features, site.tower, dtype=site.dtype, zero=site.zero, **options)
-
-
 TRANSFORMER = HeadSpec(
     name="transformer",
     title="transformer layers on tokens, then their mean",
-    text=_transformer,
+    text=maker(Transformer, tower=True),
     keys={"depth": DEPTH, "expansion": EXPANSION, "activation": ACTIVATION, "dropout": DROPOUT},
     needs=frozenset({"token_index"}),
 )

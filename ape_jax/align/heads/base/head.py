@@ -39,6 +39,22 @@ class Site:
     zero: bool = False
 
 
+def maker(head: Callable[..., Head], *, tower: bool = False) -> Callable[..., Head]:
+    """The maker of a head that has the fields `features`, `dtype`, `zero` and those of its options.
+
+    Args:
+      head: its class.
+      tower: whether the tower's config is a field, too.
+    """
+
+    def make(site: Site, **options: Any) -> Head:
+        if tower:
+            options["tower"] = site.tower
+        return head(features=site.features, dtype=site.dtype, zero=site.zero, **options)
+
+    return make
+
+
 class Head(nn.Module):
     """Maps what a tower gives to the joint space, not yet at unit length.
 
