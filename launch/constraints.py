@@ -24,11 +24,13 @@ APART = re.compile(r"(torch|triton|nvidia-.*|cuda-.*)==")
 PARTS = {
     "base": ["--extra=demo", "setuptools"],
     "cpu": ["--extra=cpu"],
-    "test": ["--extra=dev", "clip-benchmark", "open-clip-torch"],
+    "test": ["--extra=dev"],
     "judges": ["--extra=judges"],
     "plan-tpu": ["--extra=plan-tpu"],
     "plan-gpu": ["--extra=plan-gpu"],
 }
+# Of the judges, what the tests need; what these ask for is in `judges`.
+ALONE = ("clip-benchmark", "open-clip-torch")
 WHAT = {
     "base": "ape_jax itself and its demo.",
     "cpu": "For x86 processors.",
@@ -93,10 +95,10 @@ def write(lane: str, upgrade: bool) -> None:
     for part, words in PARTS.items():
         if part == "test":
             lines += ["", "# [torch]", f"# {WHAT['torch']}", torch]
-        # What the two ask for stays away, but for what is no part of PyTorch's own.
         found = resolved(lane, words, everything)
         if part == "test":
-            found.pop("torchvision", None)
+            judges = resolved(lane, PARTS["judges"], everything)
+            found = dict(sorted((found | {name: judges[name] for name in ALONE}).items()))
         new = {n: entry for n, entry in found.items() if n not in seen and not APART.match(entry)}
         if part == "plan-gpu":
             new |= {n: e for n, e in found.items() if n.startswith("nvidia-cuda-nvcc")}

@@ -1,9 +1,16 @@
 """What is installed: the project's metadata, and the extras that messages name."""
 
 import importlib.metadata
+import os
 import pathlib
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
+
+import pytest
 
 import ape_jax
 from ape_jax.exporters.formats import EXPORTS
@@ -44,3 +51,64 @@ def test_the_command_is_declared():
     (entry,) = PROJECT["scripts"].values()
     point = importlib.metadata.EntryPoint("ape-jax", entry, "console_scripts")
     assert callable(point.load())
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel of this checkout, built from a copy."""
+    folder = tmp_path_factory.mktemp("wheel")
+    copied = folder / "copy"
+    copied.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
+        shutil.copy(ROOT / name, copied)
+    shutil.copytree(
+        ROOT / "ape_jax", copied / "ape_jax", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", folder, copied], check=True, timeout=240)
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_has_every_file_of_the_package_and_no_other(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        (entry,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
+        assert "ape-jax = ape_jax.cli:main" in archive.read(entry).decode()
+    here = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "ape_jax").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert names == here
+    assert {"ape_jax/py.typed", "ape_jax/recipes/few_pairs.py"} < names
+    assert any(name.startswith("ape_jax/exporters/shipped/") for name in names)
+
+
+def test_an_installed_wheel_trains_from_an_empty_directory(wheel, tiny, tmp_path, quick_compile):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    (tmp_path / "empty").mkdir()
+    arguments = f"few_pairs:image={tiny}/image,text={tiny}/text,pairs={tiny}/pairs.jsonl"
+    command = ["--config", f"{arguments},runlocal", "--workdir=run", "--config.train.batch=8"]
+    settings = [
+        "--config.image.size=0",
+        "--config.text.head.width=64",
+        "--config.train.steps=4",
+        "--report=false",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "ape_jax.main", *command, *settings],
+        cwd=tmp_path / "empty",
+        env={
+            **os.environ,
+            "PYTHONPATH": str(tmp_path / "installed"),
+            "XLA_FLAGS": "",
+            "APE_JAX_CACHE": str(tmp_path / "cache"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "empty/run/summary.json").exists()

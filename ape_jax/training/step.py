@@ -120,8 +120,8 @@ def make_step(
         trainable = {**model.clamp_scale(optax.apply_updates(params, updates)), **stats}
         metrics = {
             "loss": value,
-            "grad_norm": optax.global_norm(grads),
-            "update_norm": optax.global_norm(updates),
+            "grad_norm": optax.tree.norm(grads),
+            "update_norm": optax.tree.norm(updates),
             "scale": model.logit_scale(state.trainable, frozen)[0],
         }
         if schedule is not None:
