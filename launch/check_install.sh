@@ -3,6 +3,7 @@
 # of their versions and works there from an empty directory; and how large it is with all that it needs.
 # Usage: launch/check_install.sh [--no-torch] [WHEEL]       PYTHON chooses a Python, by default python3.12
 set -euo pipefail
+unset PYTHONPATH
 
 fail() { echo "error: $*" >&2; exit 1; }
 
@@ -38,7 +39,7 @@ echo "none of $(wc -l <before.txt) packages was changed"
 echo "== from an empty directory"
 pip old install --quiet "${wheel}[demo]"  # Draws the pairs of the demo where they are not there yet.
 mkdir empty && cd empty
-env -u PYTHONPATH "$folder/old/bin/ape-jax" train --config few_pairs:runlocal --workdir run
+"$folder/old/bin/ape-jax" train --config few_pairs:runlocal --workdir run
 [ -s run/summary.json ] || fail "there is no summary.json"
 cd ..
 
@@ -49,7 +50,7 @@ pip new uninstall --quiet --yes pip
 size=$(du -sm new/lib*/python*/site-packages | cut -f1 | sort -n | tail -1)
 echo "with all that it needs: $size MB"
 [ "$size" -le 1000 ] || fail "more than 1,000 MB"
-env -u PYTHONPATH new/bin/python - <<'END'
+new/bin/python - <<'END'
 import subprocess, sys, time
 
 def seconds(code):

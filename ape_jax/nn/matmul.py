@@ -102,9 +102,8 @@ def _mixed_backward(dtype: Any, kept: tuple[Array, ...], g: Array) -> tuple[Arra
         rows, g = a.reshape(-1, a.shape[-1]), g.reshape(-1, g.shape[-1])
         da, db = product_gradients(rows, b, g, dtype)
         return da.reshape(a.shape).astype(like_a.dtype), db.astype(like_b.dtype)
-    wide = {"preferred_element_type": jnp.float32}
-    da = jnp.matmul(g, b.swapaxes(-1, -2), **wide)
-    db = jnp.matmul(a.swapaxes(-1, -2), g, **wide)
+    da = jnp.matmul(g, b.swapaxes(-1, -2), preferred_element_type=jnp.float32)
+    db = jnp.matmul(a.swapaxes(-1, -2), g, preferred_element_type=jnp.float32)
     return da.astype(like_a.dtype), db.astype(like_b.dtype)
 
 

@@ -119,7 +119,7 @@ def pool_tokens(
     if pooling == "mean":
         skip = config.prefix_tokens if config.kind == "image" else 0
         kept = mask[:, skip:, None].astype(jnp.float32)
-        return (tokens[:, skip:] * kept).sum(1) / jnp.maximum(kept.sum(1), 1.0)
+        return jnp.asarray((tokens[:, skip:] * kept).sum(1) / jnp.maximum(kept.sum(1), 1.0))
     if pooling == "cls+mean":
         parts = [pool_tokens(tokens, mask, p, config) for p in ("cls", "mean")]
         return jnp.concatenate(parts, axis=-1)
