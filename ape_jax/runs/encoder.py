@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Any, Literal
 
 import numpy as np
@@ -224,5 +224,5 @@ def _items(items: Iterable[Any], what: str) -> tuple[Iterable[Any], int | None]:
     """
     if isinstance(items, str | bytes) or not hasattr(items, "__iter__"):
         raise UserError(f"{what}: expected a list, found one {type(items).__name__}; write [x]")
-    total = len(items) if hasattr(items, "__len__") else None
+    total = len(items) if isinstance(items, Sized) else None
     return items, total
