@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from ape_jax.config import Config
+from ape_jax import config as config_lib
+from ape_jax.config import Config, automatic
 from ape_jax.errors import UserError
 from ape_jax.planner import estimate, report, targets
 from ape_jax.planner.shapes import Captions
@@ -12,6 +13,8 @@ from ape_jax.planner.targets import leave_this_machine
 from ape_jax.terminal import command
 
 __all__ = ["leave_this_machine", "plan"]
+
+_PAIRS = 50_000  # Where nobody says how many there are.
 
 
 def plan(
@@ -37,6 +40,10 @@ def plan(
       UserError: for a topology that there is none of, or a run that does not fit.
     """
     where = targets.parse(topology, thorough=thorough)
+    if automatic.is_open(config):
+        values, line = automatic.settled(config, pairs or _PAIRS)
+        command.say(f"as with {line}")
+        config = config_lib.resolve({**config_lib.flatten(config), **values})
     mean, longest = tokens
     captions = Captions(mean=min(mean, longest), longest=longest)
     if search:

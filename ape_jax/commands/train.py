@@ -25,7 +25,9 @@ def train(config: Config, workdir: str, *, report: bool) -> None:
     summary = loop.train_and_evaluate(config, workdir)
     if not hosts.is_first():
         return
-    table = [tables.retrieval_table(summary)] if config.data.eval else []
+    table = (
+        [tables.retrieval_table(summary)] if any(key.startswith("eval/") for key in summary) else []
+    )
     where = f"step {summary['step']}; results are in {workdir}/summary.json"
     command.output(summary, "\n".join([*table, where]))
     # A page is made by one process alone, and a model that is spread over several takes all.

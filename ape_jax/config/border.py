@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import ml_collections
 
-from ape_jax.config import arguments, rules, schema
+from ape_jax.config import arguments, automatic, rules, schema
 from ape_jax.config.experiment import Config, flatten, unflatten
 from ape_jax.config.fields import Field
 from ape_jax.errors import UserError
@@ -148,6 +148,8 @@ def _parse(what: str, written: str, field: Field) -> Any:
     """`written` as a value of the type of the field's default; its range is checked later."""
     if isinstance(field.default, str):
         return written
+    if written == "auto" and field.check(automatic.AUTO):
+        return automatic.AUTO
     try:
         return ast.literal_eval(written)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):

@@ -51,6 +51,20 @@ def integer(default: int, low: int, high: int = 2**31 - 1) -> Field:
     return Field(default, f"an integer from {low} to {high}", check)
 
 
+def automatic(field: Field, follows: str) -> Field:
+    """A field that may also be left open, as -1: see `config.automatic`.
+
+    Args:
+      field: the kind of value.
+      follows: what an open value follows from, for messages.
+    """
+    return dataclasses.replace(
+        field,
+        expects=f"{field.words}, or 'auto' for what follows from {follows}",
+        check=lambda v: field.check(v) or (type(v) is int and v == -1),
+    )
+
+
 def number(default: float, low: float, high: float = math.inf) -> Field:
     """A finite number between two bounds."""
     bounds = f"from {low:g} to {high:g}" if high < math.inf else f">= {low:g}"

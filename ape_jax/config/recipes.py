@@ -7,6 +7,7 @@ from typing import Any
 import ml_collections
 
 from ape_jax import config as config_lib
+from ape_jax.config.automatic import AUTO
 
 
 def start(
@@ -15,7 +16,8 @@ def start(
     """Starts a recipe: a config on the user's towers and pairs, and the recipe's arguments.
 
     Every recipe takes `image=TOWER,text=TOWER,pairs=PAIRS,eval=PAIRS,batch=N,steps=N,seed=N` and
-    `runlocal`.
+    `runlocal`. Where neither the user nor the recipe says them, batch and steps follow from the
+    number of pairs (`config.automatic`).
 
     Args:
       arg: the text after the colon of `--config NAME:`, or arguments by name.
@@ -28,7 +30,8 @@ def start(
     Raises:
       UserError: for an argument that the recipe does not take.
     """
-    usual = {"image": "", "text": "", "pairs": "", "eval": "", "batch": 512, "steps": 2000}
+    usual = {"image": "", "text": "", "pairs": "", "eval": ""}
+    usual |= {"batch": AUTO, "steps": AUTO}
     args = config_lib.parse_arg(arg, **{**usual, "seed": 0, "runlocal": False, **defaults})
     config = config_lib.default()
     config.seed = args.seed
@@ -36,13 +39,50 @@ def start(
     config.data.pairs = args.pairs
     config.data.eval = {"eval": args.eval} if args.eval else {}
     config.train.batch, config.train.steps = args.batch, args.steps
-    config.train.checkpoint_every = max(args.steps // 10, 1)
-    config.train.log_every = max(args.steps // 100, 1)
+    config.train.checkpoint_every = share(args.steps, 10) or 1
+    config.train.log_every = share(args.steps, 100) or 1
     return config, args
 
 
+def share(steps: int, parts: int) -> int:
+    """A part of the steps; `AUTO` where they are left open.
+
+    Example:
+      >>> share(2000, 10), share(AUTO, 10)
+      (200, -1)
+    """
+    return AUTO if steps == AUTO else steps // parts
+
+
+def augmented(config: ml_collections.ConfigDict, args: ml_collections.ConfigDict) -> None:
+    """Encodes each image in several augmented views once, of a size that follows from the images.
+
+    Vectors that are brought (`image=features:WIDTH`) have the views that they have.
+
+    Args:
+      config: changed in place.
+      args: with `views`: their number, 0 for a fresh one in every step, or `AUTO`.
+    """
+    if args.image.startswith("features:"):
+        return
+    few = 2 if args.views == AUTO else min(args.views, 2)
+    config.cache.views = few if args.runlocal else args.views
+    config.image.size = AUTO
+    if args.views != 1:
+        config.augment.crop = (0.4, 1.0)
+        config.augment.flip = True
+        config.augment.randaugment = (2, 5)
+
+
 def large(config: ml_collections.ConfigDict, args: ml_collections.ConfigDict) -> None:
-    """Sets ViT-L/16 and BERT-large, unless the user names others, and 16,384 pairs a step."""
+    """Sets ViT-L/16 and BERT-large, unless the user names others, and 16,384 pairs a step.
+
+    What would follow from the number of pairs is set as well: 2,000 steps, ten views.
+    """
+    args.steps = 2000 if args.steps == AUTO else args.steps
+    args.views = 10 if args.views == AUTO else args.views
+    config.train.steps = args.steps
+    config.train.checkpoint_every, config.train.log_every = args.steps // 10, args.steps // 100
     config.image.tower = args.image or "hf:google/vit-large-patch16-224-in21k"
     config.text.tower = args.text or "hf:google-bert/bert-large-uncased"
     config.train.batch = 16_384
@@ -60,7 +100,7 @@ def finish(
     config.image.size = 42  # Of nine patches: a step of both towers takes half a second.
     config.train.batch, config.train.steps = 32, 20
     config.train.log_every, config.train.checkpoint_every = 1, 10
-    config.optim.warmup = min(config.optim.warmup, 2)
+    config.optim.warmup = 2 if config.optim.warmup == AUTO else min(config.optim.warmup, 2)
     return config
 
 

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ape_jax.config import start_rules, tune
+from ape_jax.config.automatic import AUTO
 from ape_jax.config.components import HEADS, LOSSES, declared_keys, heads_of, text_parts
 from ape_jax.config.experiment import Config
 from ape_jax.config.precomputed import is_precomputed
 from ape_jax.errors import UserError
+
+HELD_OUT = "held-out"
+"""Name of the evaluation on what `data.split` holds out."""
 
 
 def check(config: Config, defaults: Mapping[str, Any]) -> None:
@@ -23,6 +27,7 @@ def check(config: Config, defaults: Mapping[str, Any]) -> None:
       UserError: naming a key that does not go with another.
     """
     _check_required(config)
+    _check_kept(config)
     _check_vectors(config)
     start_rules.check(config)
     _check_model(config)
@@ -37,6 +42,24 @@ def _check_required(config: Config) -> None:
             raise UserError(f"config.{side}.tower: expected a tower such as 'demo:NAME', found ''")
     if not config.data.pairs:
         raise UserError("config.data.pairs: expected a pairs file, found ''")
+
+
+def _check_kept(config: Config) -> None:
+    if config.data.split and HELD_OUT in config.data.eval:
+        raise UserError(
+            f"config.data.eval: {HELD_OUT!r} is what data.split calls the images that it holds "
+            "out; write another name"
+        )
+    if config.data.split and is_precomputed(config.data.pairs):
+        raise UserError(
+            "config.data.split: precomputed vectors are not held out; write 0 and name a second "
+            "file in data.eval"
+        )
+    if config.eval.keep == "best" and not (config.data.split or config.data.eval):
+        raise UserError(
+            "config.eval.keep: 'best' needs pairs that it is chosen by; write data.split=0.1 to "
+            "hold some out, or name them in data.eval"
+        )
 
 
 def _check_vectors(config: Config) -> None:
@@ -196,7 +219,7 @@ def _check_training(config: Config) -> None:
             "config.optim.weight_decay: adam has none; write 0 or use optim.name='adamw'"
         )
     micro = config.train.micro_batch
-    if micro and config.train.batch % micro:
+    if micro and config.train.batch % micro and config.train.batch != AUTO:
         raise UserError(
             f"config.train.micro_batch: {micro} does not divide train.batch "
             f"({config.train.batch}); write a divisor, or 0 for the whole batch"
@@ -208,7 +231,7 @@ def _check_training(config: Config) -> None:
                     f"config.{side}.head.norm: 'batch' is over a whole batch, and "
                     f"train.micro_batch cuts it; write train.micro_batch=0 or norm='none'"
                 )
-    if config.optim.warmup >= config.train.steps:
+    if config.optim.warmup >= config.train.steps != AUTO:
         raise UserError(
             f"config.optim.warmup: expected less than train.steps ({config.train.steps}), "
             f"found {config.optim.warmup}"
@@ -236,6 +259,8 @@ def _check_no_effect(config: Config, defaults: Mapping[str, Any]) -> None:
         unused["loss.local_groups"] = (config.loss.local_groups, "loss.negatives='global'")
     if tune.parse(config.text.tune).frontier == "input":
         unused["cache.text"] = (config.cache.text, f"text.tune={config.text.tune!r}")
+    if not config.trains:
+        unused["eval.keep"] = (config.eval.keep, f"method={config.method!r}")
     form = config.closed_form
     why = f"method={config.method!r} and start.method={config.start.method!r}"
     for key in sorted(set(config.closed.declared) - set(form.keys if form else ())):

@@ -14,6 +14,7 @@ from ape_jax.config import placement, tune
 from ape_jax.config.components import CLOSED_FORMS, LOSSES, component, declared_keys, heads_of
 from ape_jax.config.fields import (
     Field,
+    automatic,
     choice,
     flag,
     integer,
@@ -109,7 +110,8 @@ class ImageConfig(SideConfig):
         "How an image becomes one vector; 'none' keeps all tokens, for a head that pools.",
     )
     size: int = key(
-        integer(0, 0, 4096), "Side of the square that images are resized to; 0 is the tower's own."
+        automatic(integer(0, 0, 4096), "the images"),
+        "Side of the square that images are resized to; 0 is the tower's own.",
     )
     standardize: bool = key(
         flag(True),
@@ -198,6 +200,10 @@ class DataConfig(Section):
         integer(0, 0),
         "So many of the pairs, a random sample keyed by seed that grows with the number; 0 is all.",
     )
+    split: float = key(
+        number(0.0, 0.0, 0.5),
+        "Share of the images of `pairs` that is held out, as the evaluation 'held-out'; 0 is none.",
+    )
     eval: Mapping[str, str] = key(
         Field({}, "a mapping from names to pairs, {'test': 'pairs.jsonl'}", is_specs),
         "What is evaluated on, by name.",
@@ -239,7 +245,7 @@ class CacheConfig(Section):
     """Features of frozen towers: what is encoded once, and where it is kept."""
 
     views: int = key(
-        integer(1, 0, 1000),
+        automatic(integer(1, 0, 1000), "the number of pairs"),
         "How often a frozen image is encoded: 0 anew in every step, 1 clean, K augmented views.",
     )
     seed: int = key(
@@ -285,7 +291,8 @@ class TrainConfig(Section):
     """The length of training, its batches, and what is written when."""
 
     batch: int = key(
-        integer(512, 2, 2**26), "Pairs a step, over all devices; each is a negative of all others."
+        automatic(integer(512, 2, 2**26), "the number of pairs"),
+        "Pairs a step, over all devices; each is a negative of all others.",
     )
     micro_batch: int = key(
         integer(0, 0, 2**26),
@@ -295,15 +302,27 @@ class TrainConfig(Section):
         choice(*get_args(Remat)),
         "What of a trained tower is computed again in the backward pass, to save memory.",
     )
-    steps: int = key(integer(1000, 1), "Number of steps; epochs are steps x batch / pairs.")
-    log_every: int = key(integer(50, 1), "Steps between lines of metrics.jsonl.", harmless=True)
+    steps: int = key(
+        automatic(integer(1000, 1), "the number of pairs"),
+        "Number of steps; epochs are steps x batch / pairs.",
+    )
+    log_every: int = key(
+        automatic(integer(50, 1), "train.steps"),
+        "Steps between lines of metrics.jsonl.",
+        harmless=True,
+    )
     steps_per_call: int = key(
         integer(0, 0, 10_000),
         "Steps that one call of the device makes; 0 is as many as serve.",
         harmless=True,
     )
-    eval_every: int = key(integer(0, 0), "Steps between evaluations; 0 is at the end only.")
-    checkpoint_every: int = key(integer(0, 0), "Steps between checkpoints; 0 is at the end only.")
+    eval_every: int = key(
+        automatic(integer(0, 0), "train.steps"),
+        "Steps between evaluations; 0 is at the end only, and a tenth with eval.keep='best'.",
+    )
+    checkpoint_every: int = key(
+        automatic(integer(0, 0), "train.steps"), "Steps between checkpoints; 0 is at the end only."
+    )
     keep: int = key(integer(2, 1), "Newest checkpoints that are kept.", harmless=True)
 
 
@@ -311,6 +330,10 @@ class TrainConfig(Section):
 class EvalConfig(Section):
     """Evaluation and encoding."""
 
+    keep: Literal["last", "best"] = key(
+        choice("last", "best"),
+        "The state that is used afterwards: the last, or the one that did best when evaluated.",
+    )
     batch: int = key(integer(64, 1, 2**16), "Images or captions that are encoded at a time.")
 
 
@@ -360,7 +383,9 @@ class OptimConfig(Section):
         choice("cosine", "constant", "linear", "rsqrt"),
         "How the learning rate falls after the warm-up.",
     )
-    warmup: int = key(integer(0, 0), "Steps in which the learning rate rises from 0.")
+    warmup: int = key(
+        automatic(integer(0, 0), "train.steps"), "Steps in which the learning rate rises from 0."
+    )
     b1: float = key(number(0.9, 0.0, 0.9999), "Decay of the mean of gradients.")
     b2: float = key(number(0.999, 0.0, 0.999999), "Decay of the mean of squared gradients.")
     weight_decay: float = key(

@@ -63,6 +63,23 @@ class Pairs(Sequence[Pair]):
         return f"Pairs({self.spec!r}, images={len(self)}, captions={self.num_captions})"
 
     @functools.cached_property
+    def _sizes(self) -> list[int]:
+        return [_nbytes(p.image) for p in self._pairs]
+
+    @property
+    def _by_content(self) -> bool:
+        return sum(self._sizes) <= _CONTENT_BYTES and len(self) <= _CONTENT_IMAGES
+
+    @functools.cached_property
+    def image_hashes(self) -> list[bytes]:
+        """The sha256 of each image's bytes; in a larger set, as for `digest`, of its id."""
+        if not self._by_content:
+            ids = (pair.id.encode("utf-8", "surrogatepass") for pair in self._pairs)
+            return [hashlib.sha256(name).digest() for name in ids]
+        tracked = track(self._pairs, "hashing images", len(self), "images")
+        return [_image_hash(pair.image) for pair in tracked]
+
+    @functools.cached_property
     def digest(self) -> str:
         """The sha256 of ids, captions and images, in order; the same on every machine.
 
@@ -70,8 +87,7 @@ class Pairs(Sequence[Pair]):
         each by its size only, beside its id: an image replaced by one of the same size in bytes
         goes unnoticed there.
         """
-        sizes = [_nbytes(p.image) for p in self._pairs]
-        by_content = sum(sizes) <= _CONTENT_BYTES and len(self) <= _CONTENT_IMAGES
+        sizes, by_content = self._sizes, self._by_content
         total = hashlib.sha256(
             b"ape_jax pairs 1 content" if by_content else b"ape_jax pairs 1 size"
         )

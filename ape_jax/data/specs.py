@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
+from ape_jax.data import split
 from ape_jax.data.formats import registry
 from ape_jax.data.formats.format import Reader
 from ape_jax.data.pairs import Pair, Pairs
@@ -34,8 +35,8 @@ def open_pairs(spec: str | os.PathLike, *, key: str = "data.pairs") -> Pairs:
 
     Args:
       spec: `*.jsonl`, `*.csv`, `*.tsv`, `*.parquet`, `*.tar`, a brace pattern of one of these,
-        `tfds:NAME[/CONFIG]:SPLIT`, `demo:NAME[/LANGUAGE]:SPLIT`, `features:FILES`, or of a format
-        that a plug-in has registered.
+        `tfds:NAME[/CONFIG]:SPLIT`, `demo:NAME[/LANGUAGE]:SPLIT`, `features:FILES`, `part:...`
+        (`data.split`), or of a format that a plug-in has registered.
       key: the config key to name in messages.
 
     Returns:
@@ -44,7 +45,11 @@ def open_pairs(spec: str | os.PathLike, *, key: str = "data.pairs") -> Pairs:
     Raises:
       UserError: whatever a spec or a record can have wrong; names the file and line.
     """
-    found = registry.find(_checked(spec, key), key=key)
+    written = _checked(spec, key)
+    if written.startswith(split.PREFIX):
+        part = split.parse(written, key)
+        return split.take(part, open_pairs(part.spec, key=key), key)
+    found = registry.find(written, key=key)
     if found.open is not None:
         return found.open(os.fspath(spec), key)
     records = read_records(spec, wanted=("captions", "caption"), key=key)

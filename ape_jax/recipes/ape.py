@@ -13,10 +13,11 @@ import ml_collections
 
 from ape_jax import config as config_lib
 from ape_jax.config import recipes
+from ape_jax.config.automatic import AUTO
 
 
 def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
-    config, args = recipes.start(arg, views=10, paper=False)
+    config, args = recipes.start(arg, views=AUTO, paper=False)
     config.text.head.depth = 4
     config.text.head.dropout = 0.1
     if args.paper:
@@ -25,16 +26,10 @@ def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
 
     # Image augmentation helps sizeably, text augmentation hardly (the paper). With few images,
     # encode each in several views once; views=0 draws a fresh one in every step instead.
-    # Vectors that are given (image=features:WIDTH) have the views that they have.
-    views = 1 if args.image.startswith("features:") else args.views
-    config.cache.views = min(views, 2) if args.runlocal else views
-    if views != 1:
-        config.augment.crop = (0.4, 1.0)
-        config.augment.flip = True
-        config.augment.randaugment = (2, 5)
+    recipes.augmented(config, args)
 
     config.optim.lr = 1e-3
-    config.optim.warmup = args.steps // 10
+    config.optim.warmup = recipes.share(args.steps, 10)
     config.optim.weight_decay = 0.1
     config.optim.lr_mults = ((".*log_scale", 5.0),)
     return recipes.finish(config, args)

@@ -12,7 +12,7 @@ from ape_jax.config import recipes
 
 
 def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
-    config, args = recipes.start(arg, batch=256, embed=256)
+    config, args = recipes.start(arg, embed=256)
     config.image.tune = config.text.tune = "full"
     config.image.standardize = False  # There are no fixed features to take statistics of.
     config.image.head.name = config.text.head.name = "linear"
@@ -26,6 +26,6 @@ def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
     # What is new can go faster than what was pretrained.
     config.optim.lr = 5e-5
     config.optim.lr_mults = ((".*_head/.*", 10.0), (".*log_scale", 10.0))
-    config.optim.warmup = args.steps // 10
+    config.optim.warmup = recipes.share(args.steps, 10)
     config.optim.weight_decay = 0.1
     return recipes.finish(config, args)

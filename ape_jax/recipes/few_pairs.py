@@ -10,10 +10,11 @@ import ml_collections
 
 from ape_jax import config as config_lib
 from ape_jax.config import recipes
+from ape_jax.config.automatic import AUTO
 
 
 def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
-    config, args = recipes.start(arg, batch=256, steps=90, views=10)
+    config, args = recipes.start(arg, views=AUTO)
     config.image.head.name = "linear"
     config.text.head.name = "linear+token_mlp"
     config.text.head.depth, config.text.head.width = 2, 1024
@@ -22,16 +23,9 @@ def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
     config.closed.l2, config.closed.power = 1.0, 1.0
     config.latent.dropout = 0.3
 
-    # With few images each is encoded in several views once. Vectors that are given
-    # (image=features:WIDTH) have the views that they have.
-    views = 1 if args.image.startswith("features:") else args.views
-    config.cache.views = min(views, 2) if args.runlocal else views
-    if views != 1:
-        config.augment.crop = (0.4, 1.0)
-        config.augment.flip = True
-        config.augment.randaugment = (2, 5)
+    recipes.augmented(config, args)
 
     config.optim.lr = 3e-4
-    config.optim.warmup = args.steps // 10
+    config.optim.warmup = recipes.share(args.steps, 10)
     config.optim.weight_decay = 0.1
     return recipes.finish(config, args)

@@ -18,7 +18,7 @@ from ape_jax.config import recipes
 
 
 def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
-    config, args = recipes.start(arg)
+    config, args = recipes.start(arg, steps=2000)
     config.image.pooling = "none"
     config.image.standardize = False
     config.image.head.name = config.text.head.name = "token_pool_mlp"

@@ -37,6 +37,6 @@ def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
     # The map on top is new and can go faster than what was pretrained.
     config.optim.lr = 5e-5
     config.optim.lr_mults = (("text_head/.*", 10.0), (".*log_scale", 10.0))
-    config.optim.warmup = args.steps // 10
+    config.optim.warmup = recipes.share(args.steps, 10)
     config.optim.weight_decay = 0.1
     return recipes.finish(config, args)

@@ -30,7 +30,7 @@ def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
     config.loss.scale, config.loss.bias = 20.0, -10.0
     config.loss.positives = 2
     config.optim.name, config.optim.lr, config.optim.b2 = "lion", 1e-5, 0.99
-    config.optim.warmup = args.steps // 10
+    config.optim.warmup = recipes.share(args.steps, 10)
     config.optim.weight_decay = 1e-4
     config.optim.clip = 0.0
 

@@ -26,6 +26,9 @@ from ape_jax.runs.state import State
 _STATE, _OPT, _FIXED, _META = "trainable", "opt_state", "fixed", "meta"
 _AVERAGE = "average"  # Of the trained parameters; there only where one is kept.
 
+BEST = "best"
+"""Folder of the state that did best (`eval.keep`), beside `checkpoints`."""
+
 
 class Checkpoints:
     """The checkpoints of one work directory.
@@ -34,13 +37,20 @@ class Checkpoints:
       workdir: the run's directory; checkpoints live in `workdir/checkpoints`.
       keep: how many of the newest are kept.
       clean: remove what saves that were killed have left; for whoever writes here.
+      folder: `checkpoints`, or `BEST` for the state that did best.
 
     Raises:
       UserError: where there is a file in the place of the directory.
     """
 
-    def __init__(self, workdir: pathlib.Path, keep: int = 2, clean: bool = False):
-        self._path = workdir.absolute() / "checkpoints"
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        keep: int = 2,
+        clean: bool = False,
+        folder: str = "checkpoints",
+    ):
+        self._path = workdir.absolute() / folder
         if self._path.exists() and not self._path.is_dir():
             raise UserError(f"--workdir: {self._path} is no directory; use a new work directory")
         options = ocp.CheckpointManagerOptions(

@@ -17,7 +17,7 @@ from ape_jax.errors import UserError
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build, imported, provenance, workdir
 from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
-from ape_jax.runs.checkpoint import Checkpoints
+from ape_jax.runs.checkpoint import BEST, Checkpoints
 from ape_jax.towers import aligned
 
 
@@ -25,6 +25,8 @@ def restore(
     directory: str | os.PathLike[str], settings: Mapping[str, Any] | None = None
 ) -> AlignedModel:
     """A run's newest checkpoint on the towers that it was trained on, or a finished model.
+
+    With `eval.keep='best'` it is the run's best state.
 
     Args:
       directory: a work directory, or one exported as `jax`; or a finished two-tower model, as a
@@ -45,7 +47,9 @@ def restore(
     # Opening would create the folder; a directory that is only read stays as it is.
     if not (path / "checkpoints").is_dir():
         raise UserError(f"{path} holds no checkpoint yet; train first, or wait for the first one")
-    checkpoints = Checkpoints(path, config.train.keep)
+    # A run that was exported brings only the state that is used.
+    kept = {"folder": BEST} if config.eval.keep == "best" and (path / BEST).is_dir() else {}
+    checkpoints = Checkpoints(path, config.train.keep, **kept)
     if checkpoints.latest is None:
         raise UserError(f"{path} holds no finished checkpoint yet; run the training again")
     towers = build.load_towers(config, path / build.TOWERS)

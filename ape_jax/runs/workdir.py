@@ -131,16 +131,14 @@ def _recorded(path: pathlib.Path, flat: Mapping[str, Any]) -> dict[str, Any]:
     So the directory may be moved or copied with them.
     """
     inside = f"{path}{os.sep}"
-    return _with_pairs(
-        flat, lambda spec: _INSIDE + spec[len(inside) :] if spec.startswith(inside) else spec
-    )
+    return _with_pairs(flat, lambda spec: spec.replace(inside, _INSIDE))
 
 
 def _found(path: pathlib.Path, flat: Mapping[str, Any]) -> dict[str, Any]:
     """Recorded values with the paths of pairs where the directory is now."""
     return _with_pairs(
         flat,
-        lambda spec: str(path / spec[len(_INSIDE) :]) if spec.startswith(_INSIDE) else spec,
+        lambda spec: spec.replace(_INSIDE, f"{path}{os.sep}"),
     )
 
 

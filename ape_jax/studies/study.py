@@ -54,7 +54,7 @@ def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[st
     """
     path = workdir.locate(directory, "study")
     _check(config)
-    sources = run_lib.open_sources(config)
+    config, sources = run_lib.open_settled(config)
     _check_sizes(config, len(sources.train))
     digests = sources.digests()
     done = workdir.read_summary(path, config, "study")

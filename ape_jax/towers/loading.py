@@ -113,6 +113,19 @@ def build(
     return plan.module(plan.config, unroll), plan.config
 
 
+def input_size(spec: str | Path) -> tuple[int, int]:
+    """Pixels a side that an image tower takes by its files, and those of a patch; reads no weights.
+
+    Args:
+      spec: as for `read`.
+
+    Raises:
+      UserError: as `read`, as far as the config is concerned.
+    """
+    found = _found(sources.resolve(str(spec)), "image")
+    return found.prepare(found.config, {}).transform.size, found.config.patch_size
+
+
 def load(spec: str | Path, **options: Any) -> BoundTower:
     """Load a pretrained tower, bound to its weights; spec and options as for `read`.
 

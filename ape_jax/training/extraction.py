@@ -41,7 +41,7 @@ def extract(config: Config, directory: str | os.PathLike[str]) -> dict[str, Any]
         raise UserError(
             "config.cache.dir: 'none' keeps features in memory only; extract needs a directory"
         )
-    sources = run.open_sources(config)
+    config, sources = run.open_settled(config)
     sources.digests()
     towers = build.load_towers(config)
     made = run.assemble(config, towers)

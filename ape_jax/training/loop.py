@@ -19,6 +19,7 @@ from jaxtyping import PyTree
 from ape_jax.align import latent
 from ape_jax.align.losses import objective
 from ape_jax.config import Config
+from ape_jax.config.automatic import AUTO
 from ape_jax.errors import Preempted, UserError
 from ape_jax.features.frontier import Sources
 from ape_jax.features.store import FeatureStore
@@ -36,6 +37,7 @@ from ape_jax.terminal.progress import Progress
 from ape_jax.training import closed, summary
 from ape_jax.training import run as run_lib
 from ape_jax.training import step as step_lib
+from ape_jax.training.best import Best
 from ape_jax.training.blocks import Span, next_boundary
 from ape_jax.training.evaluation import evaluate_all
 from ape_jax.training.input.feed import open_feed
@@ -68,13 +70,10 @@ def train_and_evaluate(
       Preempted: where SIGTERM asked for the end; the state is saved.
     """
     path = workdir.locate(directory)
-    if config.trains:
-        mixed = latent.from_config(config.latent)
-        latent.check_batch(mixed, config.train, mesh_lib.make_mesh().size)
-        pairs = config.train.batch // (2 if config.latent.mixup else 1)
-        objective.check_batch(objective.from_config(config.loss), pairs)
+    _check_batch(config)  # Before pairs are read.
     if sources is None:
-        sources = run_lib.open_sources(config)
+        config, sources = run_lib.open_settled(config)
+        _check_batch(config)
     else:
         run_lib.check_sources(config, sources)
     digests = sources.digests()
@@ -92,6 +91,16 @@ def train_and_evaluate(
             if not config.trains:
                 return closed.finish(run, path, checkpoints, digests)
             return Loop(run, path, checkpoints, digests).train()
+
+
+def _check_batch(config: Config) -> None:
+    """Raises UserError for a batch that the loss or the mixup cannot take."""
+    if not config.trains or config.train.batch == AUTO:
+        return
+    mixed = latent.from_config(config.latent)
+    latent.check_batch(mixed, config.train, mesh_lib.make_mesh().size)
+    pairs = config.train.batch // (2 if config.latent.mixup else 1)
+    objective.check_batch(objective.from_config(config.loss), pairs)
 
 
 def _prepared(
@@ -128,6 +137,7 @@ class Loop:
         self._frozen = {**aligned.frozen, **self._fixed}
         self._start = int(self._state.step)
         self._writer = MetricWriter(path, self._start)
+        self._best = Best(path, config)
         self._preemption = Preemption()
         # Calls whose metrics are still on the device: their block's first step, bounds, metrics.
         self._pending: list[tuple[int, range, Mapping[str, Any]]] = []
@@ -147,16 +157,26 @@ class Loop:
                 for span, block in blocks:
                     metrics = self.take(span, block) or metrics
             # The end of the last start may have been cut off between checkpoint and summary.
-            metrics = metrics or self._evaluate(None)
+            metrics = self._best.metrics or metrics or self._evaluate(None)
         finally:
             with contextlib.ExitStack() as closing:  # The last first, and each whatever fails.
                 closing.callback(self._writer.close)
                 closing.callback(self._checkpoints.close)
+                closing.callback(self._best.close)
                 closing.callback(blocks.close)
         report_skipped(feed.skipped, len(self._run.dataset.pairs), "training")
         skipped = len(feed.skipped)
         seconds, step = time.monotonic() - began, int(self._state.step)
-        return summary.write(self._run, self._path, step, self._digests, metrics, seconds, skipped)
+        return summary.write(
+            self._run,
+            self._path,
+            step,
+            self._digests,
+            metrics,
+            seconds,
+            skipped,
+            **self._best.record,
+        )
 
     def take(self, span: Span, block: Mapping[str, Any]) -> Mapping[str, float]:
         """Trains on a block, in as many calls as there is to evaluate or save in between.
@@ -184,6 +204,8 @@ class Loop:
             if evaluate or save:  # Nothing is evaluated or saved unchecked.
                 self.flush()
             metrics = self._evaluate(step) if evaluate else {}
+            if metrics:
+                self._best.offer(metrics, self._state, self._fixed, self._meta)
             if save:
                 self._checkpoints.save(self._state, self._fixed, self._meta)
             if not last and self._preemption.requested():

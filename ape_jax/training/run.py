@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
 from ape_jax.align.model import Model
 from ape_jax.align.tuning import selection
-from ape_jax.config import Config
+from ape_jax.config import Config, automatic
 from ape_jax.config.precomputed import PREFIX, is_precomputed
 from ape_jax.data import sampling
 from ape_jax.data.pairs import Pairs
@@ -26,8 +26,10 @@ from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build, forked, imported, provenance
 from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
 from ape_jax.terminal import tables as report
-from ape_jax.training import optim, solve
+from ape_jax.training import defaults, optim, solve
 from ape_jax.training.evaluation import RetrievalTask
+
+C = TypeVar("C", bound=Config)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,19 @@ def open_sources(config: Config) -> Sources:
     return sources
 
 
+def open_settled(config: C) -> tuple[C, Sources]:
+    """Opens the pairs and settles what the config leaves to them (`training.defaults`).
+
+    Raises:
+      UserError: as `open_sources`; where the settled values do not go with the others.
+    """
+    config = defaults.with_split(config)
+    sources = open_sources(config)
+    config = defaults.settled(config, sources.train)
+    check_sources(config, sources)
+    return config, sources
+
+
 def check_sources(config: Config, sources: Sources) -> None:
     """Raises UserError for fewer training pairs than the config needs."""
     train = sources.train
@@ -73,7 +88,7 @@ def check_sources(config: Config, sources: Sources) -> None:
             f"config.data.sample: {config.data.pairs} holds {len(train)} pairs; write at most that "
             f"(0 takes all), found {config.data.sample}"
         )
-    if config.trains:
+    if config.trains and config.train.batch != automatic.AUTO:
         sampling.check_batch(config.data.sample or len(train), config.train.batch)
 
 

@@ -19,6 +19,7 @@ def write(
     metrics: Mapping[str, float],
     seconds: float,
     skipped: int = 0,
+    best_step: int | None = None,
 ) -> dict[str, Any]:
     """Writes `summary.json` and returns what stands in it.
 
@@ -30,11 +31,13 @@ def write(
       metrics: of the last evaluation.
       seconds: that this start took.
       skipped: images that could not be read in a step.
+      best_step: of the state that is used, None for the last.
     """
     trained, frozen = selection.counts(run.aligned.trainable, run.aligned.frozen)
     solved = run.aligned.solved
     summary = {
         "step": step,
+        **({} if best_step is None else {"best_step": best_step}),
         "pairs": len(run.dataset.pairs),
         "images_skipped_in_step": skipped,
         "digests": dict(digests),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ape_jax.config.registry import Registry
+from ape_jax.data import split
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.errors import UserError
 
@@ -43,7 +44,9 @@ def find(spec: str, *, key: str) -> PairsFormat:
 
 def is_named(spec: str) -> bool:
     """Tests whether a spec begins with the prefix of a format, so that it is no path."""
-    return any(format.prefix and spec.startswith(format.prefix) for format in FORMATS.values())
+    return spec.startswith(split.PREFIX) or any(
+        format.prefix and spec.startswith(format.prefix) for format in FORMATS.values()
+    )
 
 
 def supported() -> str:
