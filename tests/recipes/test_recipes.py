@@ -149,7 +149,9 @@ def test_demo_on_real_towers_and_pairs_is_far_above_chance(tmp_path):
         assert ape > factor * chance
 
 
-@pytest.mark.parametrize("bench", sorted(p.parent.name for p in (ROOT / "docs/results").glob("*/summary.json")))
+@pytest.mark.parametrize(
+    "bench", sorted(p.parent.name for p in (ROOT / "docs/results").glob("*/summary.json"))
+)
 def test_a_kept_result_is_of_the_config_as_it_is(bench):
     kept = json.loads((ROOT / "docs/results" / bench / "summary.json").read_text())
     config = read("study", RESULTS[bench], StudyConfig)
