@@ -29,7 +29,7 @@ def anchors(path):
     return {re.sub(r"\s+", "-", heading) for heading in plain}
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"])
 def test_what_it_links_to_is_there(name):
     for address in links(ROOT / name):
         target, _, anchor = address.partition("#")
