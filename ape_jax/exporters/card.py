@@ -22,6 +22,7 @@ from ape_jax.towers.files import sources
 __all__ = ["DUAL_ENCODER", "JAX", "ONNX", "STABLEHLO", "TORCH", "copy_notices", "text"]
 
 _HUB = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@[\w./-]+)?(?::.*)?")
+_ELSEWHERE = ("hf:", "demo:", "tfds:")  # Specs that mean the same on every machine.
 _PAPERS = {
     "APE": (
         "rosenfeld2022ape",
@@ -132,7 +133,9 @@ def _name(config: Config, side: SideName) -> str:
 
 def _public(spec: str) -> str:
     """A spec for other people: of files and folders of this machine the last part of the path."""
-    return spec if re.match(r"\w+:", spec) else PurePosixPath(spec).name
+    if any(kind in spec for kind in _ELSEWHERE):
+        return spec
+    return re.sub(r"[^:,]*/(?=[^/])", "", spec)
 
 
 def _training(aligned: AlignedModel) -> str:

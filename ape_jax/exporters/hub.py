@@ -133,8 +133,15 @@ def push(upload: Upload, repo: str, private: bool, endpoint: str | None = None) 
     try:
         # Private or not is settled when a repository is made; one that is there stays as it is.
         api.create_repo(repo, private=private or None, exist_ok=True)
+        if private and not api.model_info(repo).private:
+            raise UserError(
+                f"--private: {repo} is there already, and public; make it private on the hub "
+                "first, or leave --private out"
+            )
         message = "Upload by ape_jax"
         return api.create_commit(repo, _operations(upload), commit_message=message).commit_url
+    except UserError:
+        raise
     except HfHubHTTPError as error:
         reason = error.server_message or f"status {error.response.status_code}"
         hint = "check --repo and what your token may do (it needs `write`)"

@@ -45,7 +45,8 @@ def section(encoder: tasks.Encoder, labelled: Labelled, templates: Sequence[str]
     counts = confusion(labels, (zimg @ classes.T).argmax(axis=1), len(names))
     words = html.paragraph(
         f"{labelled.spec}: {len(labelled)} images of {len(names)} classes, top-1 "
-        f"{100 * metrics['top1']:.1f} %, top-5 {100 * metrics['top5']:.1f} %."
+        f"{100 * metrics['top1']:.1f} %, top-5 {100 * metrics['top5']:.1f} % (chance "
+        f"{100 / len(names):.1f} % and {100 * min(1, 5 / len(names)):.1f} %)."
     )
     body = _matrix(counts, names) if len(names) <= _WHOLE else _most_confused(counts, names)
     return html.Section("Zero-shot", words + body)

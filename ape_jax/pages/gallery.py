@@ -15,6 +15,7 @@ _SHOWN = 6  # Answers of a query.
 _EXAMPLES = 12
 _ALL = 150  # Queries a direction, the worst of them where there are more.
 _WORST = 8
+_LONGEST = 160  # Characters of a caption beside a picture; a page of long ones stays bounded.
 
 
 class Gallery:
@@ -118,7 +119,7 @@ class Gallery:
         return _row(ask, f"<ol>{''.join(items)}</ol>", anchor)
 
     def _answer(self, caption: int, image: int, place: int) -> str:
-        words = html.escape(self._found.captions[caption])
+        words = html.escape(html.shortened(self._found.captions[caption], _LONGEST))
         right = self._found.image_index[caption] == image
         kind, mark = (' class="right"', " ✓") if right else ("", "")
         cosine = f"<small>{self._cosine(caption, image)}</small>"
@@ -134,7 +135,8 @@ class Gallery:
         key, pair = f"p-{self._name}-{image}", self._found.pairs[image]
         if key not in self._pictures:
             self._pictures.add(key, load_image(pair.image, background=self._background))
-        return self._pictures.thumb(key, pair.captions[0], note, kind)
+        title = html.shortened(pair.captions[0], _LONGEST)
+        return self._pictures.thumb(key, title, note, kind)
 
 
 def _all_title(count: int, what: str) -> str:
@@ -144,7 +146,8 @@ def _all_title(count: int, what: str) -> str:
 
 
 def _ask(text: str, note: str) -> str:
-    return f"<b>{html.escape(text)}</b><small>{html.escape(note)}</small>"
+    shown = html.escape(html.shortened(text, 2 * _LONGEST))
+    return f"<b>{shown}</b><small>{html.escape(note)}</small>"
 
 
 def _row(ask: str, hits: str, anchor: str = "", kind: str = "ask") -> str:

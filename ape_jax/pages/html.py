@@ -51,6 +51,11 @@ def escape(text: str) -> str:
     return html.escape(text, quote=True)
 
 
+def shortened(text: str, most: int) -> str:
+    """A text of at most so many characters, with dots where it was cut."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def slug(text: str) -> str:
     """A name for links to a part of the page.
 

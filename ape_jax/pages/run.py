@@ -137,6 +137,8 @@ def _overview(config: Config, summary: Mapping[str, Any]) -> html.Section:
         ["trained parameters", f"{summary['parameters_trained']:,}"],
         ["seconds, last start", f"{summary['seconds_last_start']:.1f}"],
     ]
+    if "best_step" in summary:
+        rows.append(["state that is used", f"of step {summary['best_step']:,}, which did best"])
     return html.Section("The run", html.table([], rows, "words"))
 
 

@@ -60,6 +60,21 @@ def test_towers_and_pairs_on_the_hub_are_named(run):
     assert (data.base_model, data.datasets) == (["org/vit"], ["me/photos"])
 
 
+@pytest.mark.parametrize(
+    ("spec", "shown"),
+    [
+        ("/home/me/photos/pairs.jsonl", "pairs.jsonl"),
+        ("/home/me/my tower/", "my tower/"),
+        ("part:rest:0.1:0:/home/me/pairs.csv", "part:rest:0.1:0:pairs.csv"),
+        ("features:/data/i.npy,/data/t.npy", "features:i.npy,t.npy"),
+        ("hf:org/name@main", "hf:org/name@main"),
+        ("part:rest:0.1:0:hf:me/photos:train", "part:rest:0.1:0:hf:me/photos:train"),
+    ],
+)
+def test_paths_of_this_machine_stay_here(spec, shown):
+    assert card._public(spec) == shown
+
+
 def test_figures_stand_beside_their_number_and_chance(content):
     table = " ".join(content.split())
     assert "| shapes (24 images, 48 captions) |" in table

@@ -35,7 +35,7 @@ class StandIn(http.server.BaseHTTPRequestHandler):
         """Creates, validates, prepares and commits."""
         body, hub = self._body(), self.server.hub
         hub["asked"].append((self.path, self.headers.get("authorization")))
-        if hub["refuses"] and "create" in self.path:
+        if hub["refuses"] and "commit" in self.path:
             self._answer({"error": "You don't have the rights"}, 403)
         elif self.path == "/api/repos/create":
             hub["repo"] = json.loads(body)
@@ -66,6 +66,11 @@ class StandIn(http.server.BaseHTTPRequestHandler):
             url = f"{self.server.url}/me/shapes/commit/{'a' * 40}"
             self._answer({"commitUrl": url, "commitOid": "a" * 40, "pullRequestUrl": None})
 
+    def do_GET(self):
+        """Describes the repository."""
+        private = self.server.hub["is_private"]
+        self._answer({"id": "me/shapes", "private": private, "siblings": [], "tags": []})
+
     def do_PUT(self):
         """Takes a large file."""
         content = self._body()
@@ -88,7 +93,7 @@ class StandIn(http.server.BaseHTTPRequestHandler):
 def stand_in(monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
     server.url = f"http://127.0.0.1:{server.server_port}"
-    server.hub = {"asked": [], "refuses": False, "files": {}, "lfs": {}}
+    server.hub = {"asked": [], "refuses": False, "is_private": True, "files": {}, "lfs": {}}
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
     monkeypatch.setattr("huggingface_hub._commit_api.is_xet_available", lambda: False)
@@ -122,6 +127,13 @@ def test_what_was_listed_arrives_and_nothing_else(stand_in, export):
     assert all(
         token == "Bearer hf_of_a_test" for path, token in found["asked"] if "lfs" not in path
     )
+
+
+def test_nothing_private_goes_to_a_public_repository(stand_in, export):
+    stand_in.hub["is_private"] = False
+    with pytest.raises(UserError, match="--private: me/shapes is there already, and public"):
+        hub.push(hub.gather(export, "me/shapes", FACTS), "me/shapes", True, stand_in.url)
+    assert not stand_in.hub["files"] and not stand_in.hub["lfs"]
 
 
 def test_files_are_listed_with_their_sizes(export):
