@@ -21,6 +21,7 @@ from ape_jax.errors import UserError
 from ape_jax.evaluators import prompts, tasks, zeroshot
 from ape_jax.exporters import verified
 from ape_jax.pages import run as report_page
+from ape_jax.parallel import programs
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.restore import restore
@@ -48,6 +49,7 @@ def load(directory: str | os.PathLike[str], dtype: str | None = None) -> Aligner
     """
     if dtype not in (None, *_DTYPES):
         raise UserError(f"load: dtype: expected None, 'bfloat16' or 'float32', found {dtype!r}")
+    programs.keep()
     settings = None if dtype is None else {"image.dtype": dtype, "text.dtype": dtype}
     return Aligner(restore(directory, settings))
 

@@ -18,6 +18,7 @@ from ape_jax.config import Config, schema, synonyms
 from ape_jax.data import in_memory
 from ape_jax.data.formats.columns import CAPTION_NAMES, IMAGE_NAMES, find_column
 from ape_jax.errors import UserError
+from ape_jax.parallel import programs
 from ape_jax.runs import workdir as workdir_lib
 from ape_jax.runs.restore import restore
 from ape_jax.training import loop
@@ -69,6 +70,7 @@ def fit(
       UserError: for anything that the user can put right, before anything is compiled where it can
         be known by then.
     """
+    programs.keep()
     arguments, settings = _split(keys)
     temporary = None
     if workdir is None:

@@ -1,4 +1,4 @@
-"""The part of a command that needs JAX: the cluster, kept programs, what an exception means."""
+"""The part of a command that needs JAX: the cluster, and what an exception means."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import jax
 from absl import logging
 
 from ape_jax.errors import Preempted, UserError
-from ape_jax.parallel import hosts
-from ape_jax.storage import disk
+from ape_jax.parallel import hosts, programs
 from ape_jax.terminal import flags
 
 _AGAIN = "started again, the same command goes on from the last checkpoint"
@@ -31,7 +30,7 @@ def run(main: Callable[[], None], alone: bool) -> None:
         # besides raising.
         if not (flags.VERBOSE.value or flags.absl_verbosity_is_set()):
             logging.set_verbosity(logging.FATAL)
-        _keep_compiled_programs()
+        programs.keep()
         with hosts.cluster():
             try:
                 main()
@@ -61,15 +60,3 @@ def _end(message: str, code: int, alone: bool) -> NoReturn:
     if alone:
         os._exit(code)
     sys.exit(code)
-
-
-def _keep_compiled_programs() -> None:
-    """Compiled programs are kept between processes, unless the user keeps them elsewhere."""
-    if jax.config.jax_compilation_cache_dir is None:
-        try:
-            directory = disk.cache_dir() / "xla"
-            directory.mkdir(parents=True, exist_ok=True)
-        except (UserError, OSError):
-            return  # It only saves time.
-        jax.config.update("jax_compilation_cache_dir", str(directory))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
