@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ape_jax.align.model import ImageFeatures, TextFeatures
+from ape_jax.align.packing import ImageFeatures, TextFeatures
 from ape_jax.config.sections import LatentConfig, TrainConfig
 from ape_jax.errors import UserError
 

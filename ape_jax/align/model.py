@@ -21,52 +21,17 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from ape_jax.align import heads
 from ape_jax.align.heads.base.batch_norm import STATS
-from ape_jax.align.packing import Packed
+from ape_jax.align.packing import ImageFeatures, Packed, TextFeatures
 from ape_jax.align.tuning import peft
 from ape_jax.align.tuning.tuned import Tuned
 from ape_jax.config.tune import Frontier
-from ape_jax.nn.tree import Tree
 from ape_jax.towers.tower import Encoded, Tower
 
 Batch = Mapping[str, Array]
-
-
-class ImageFeatures(Tree):
-    """Features of images at the frontier: exactly one of the fields.
-
-    Attributes:
-      pooled: f32 [B, d] of a frozen tower, standardised if the model says so; all tokens
-        [B, T, d] where nothing is pooled.
-      image: f32 [B, H, W, 3] for a tower that is trained from the bottom on.
-      hidden: f32 or bf16 [B, T, d], the hidden state under the first trained block.
-    """
-
-    pooled: Float[Array, "B d"] | Float[Array, "B T d"] | None = None
-    image: Float[Array, "B H W 3"] | None = None
-    hidden: Float[Array, "B T d"] | None = None
-
-
-class TextFeatures(Tree):
-    """Features of captions at the frontier: `packed`, or the mask and one of the others.
-
-    Attributes:
-      mask: bool [B, T], true at real tokens.
-      tokens: f32 or bf16 [B, T, d] of a frozen tower.
-      ids: i32 [B, T] for a tower that is trained from the bottom on; beside tokens where they are
-        known.
-      packed: tokens of a frozen tower, without padding.
-      hidden: f32 or bf16 [B, T, d], the hidden state under the first trained block.
-    """
-
-    mask: Bool[Array, "B T"] | None = None
-    tokens: Float[Array, "B T d"] | None = None
-    ids: Int[Array, "B T"] | None = None
-    packed: Packed | None = None
-    hidden: Float[Array, "B T d"] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Packed batches of captions: token encodings concatenated without padding, and their pooling."""
+"""Features at the frontier: of images, of captions, and packed captions with their pooling."""
 
 from __future__ import annotations
 
@@ -93,6 +93,40 @@ class Packed(Tree):
             index = ends - self.lengths if pooling == "cls" else ends - 1
             pooled = _rows(self.tokens, jnp.where(self.lengths > 0, index, -1), "fill")
         return pooled.astype(jnp.float32).reshape(-1, pooled.shape[-1])
+
+
+class ImageFeatures(Tree):
+    """Features of images at the frontier: exactly one of the fields.
+
+    Attributes:
+      pooled: f32 [B, d] of a frozen tower, standardised if the model says so; all tokens
+        [B, T, d] where nothing is pooled.
+      image: f32 [B, H, W, 3] for a tower that is trained from the bottom on.
+      hidden: f32 or bf16 [B, T, d], the hidden state under the first trained block.
+    """
+
+    pooled: Float[Array, "B d"] | Float[Array, "B T d"] | None = None
+    image: Float[Array, "B H W 3"] | None = None
+    hidden: Float[Array, "B T d"] | None = None
+
+
+class TextFeatures(Tree):
+    """Features of captions at the frontier: `packed`, or the mask and one of the others.
+
+    Attributes:
+      mask: bool [B, T], true at real tokens.
+      tokens: f32 or bf16 [B, T, d] of a frozen tower.
+      ids: i32 [B, T] for a tower that is trained from the bottom on; beside tokens where they are
+        known.
+      packed: tokens of a frozen tower, without padding.
+      hidden: f32 or bf16 [B, T, d], the hidden state under the first trained block.
+    """
+
+    mask: Bool[Array, "B T"] | None = None
+    tokens: Float[Array, "B T d"] | None = None
+    ids: Int[Array, "B T"] | None = None
+    packed: Packed | None = None
+    hidden: Float[Array, "B T d"] | None = None
 
 
 @jax.custom_vjp

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -54,9 +55,6 @@ class Skipped:
     def reasons(self) -> tuple[str, ...]:
         """One sentence for each record, with the name of its image, in the order of `indices`."""
         return tuple(self._reasons[i] for i in self.indices)
-
-    def __repr__(self) -> str:
-        return f"Skipped({len(self)} images: {'; '.join(self.reasons[:3])})"
 
 
 @runtime_checkable
@@ -254,17 +252,14 @@ def _image_batches(
     elements = iter(dataset.to_iter_dataset(_threads(workers, ahead)))
     produced = False
     try:
-        while rows := _take(elements, batch):
+        while rows := list(itertools.islice(elements, batch)):
             produced = True
             yield _pad(rows, batch)
     finally:
         elements.close()
     if len(indices) and not produced:
-        raise UserError(f"data.pairs: none of the images can be read ({prepare.skipped!r})")
-
-
-def _take(elements: Iterator[Any], count: int) -> list[Any]:
-    return [row for _, row in zip(range(count), elements)]
+        reasons = "; ".join(prepare.skipped.reasons[:3])
+        raise UserError(f"data.pairs: none of the images can be read ({reasons})")
 
 
 def _pad(rows: Sequence[tuple[np.ndarray, int, int]], batch: int) -> dict[str, np.ndarray]:

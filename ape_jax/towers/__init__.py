@@ -5,9 +5,9 @@ out = tower(tower.prepare([pil_image, "cat.png"]))   # .tokens .mask .pooled
 tower, params = towers.read("hf:facebook/dinov2-small")      # the description, and host arrays
 """
 
-from ape_jax.towers.loading import build, load, read
-from ape_jax.towers.shapes import abstract_params
-from ape_jax.towers.tower import BoundTower, Encoded, Tower, TowerConfig, take_blocks
+from ape_jax.towers.bound import BoundTower, load
+from ape_jax.towers.loading import abstract_params, build, read
+from ape_jax.towers.tower import Encoded, Tower, TowerConfig, take_blocks
 
 __all__ = [
     "BoundTower",

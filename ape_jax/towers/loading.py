@@ -1,10 +1,10 @@
-"""`towers.read`, `towers.load` and `towers.build`: from a spec or a config.json to a tower."""
+"""`towers.read` and `towers.build`: from a spec or a config.json to a tower."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,8 @@ from ape_jax.nn import int8
 from ape_jax.towers import precomputed
 from ape_jax.towers.family import FAMILIES, Family, find
 from ape_jax.towers.files import names, sections, sources
-from ape_jax.towers.shapes import abstract_params
 from ape_jax.towers.text import big_vision as big_vision_text
-from ape_jax.towers.tower import BoundTower, Kind, Tower, TowerConfig
+from ape_jax.towers.tower import Kind, Tower, TowerConfig
 from ape_jax.towers.vision import big_vision
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -126,20 +125,6 @@ def input_size(spec: str | Path) -> tuple[int, int]:
     return found.prepare(found.config, {}).transform.size, found.config.patch_size
 
 
-def load(spec: str | Path, **options: Any) -> BoundTower:
-    """Load a pretrained tower, bound to its weights; spec and options as for `read`.
-
-    Example:
-      tower = towers.load("hf:facebook/dinov2-small", dtype="float32")
-      out = tower(tower.prepare(["cat.png"]))
-
-    Raises:
-      UserError: as `read`.
-    """
-    tower, params = read(spec, **options)
-    return BoundTower(tower, jax.tree.map(jnp.asarray, params))
-
-
 def read(
     spec: str | Path,
     *,
@@ -232,7 +217,7 @@ def _found(path: Path, kind: Kind | None) -> _Found:
         config=family.parse(fields),
         tables=family.tables,
         tensors=section.within(tensors),
-        prepare=functools.partial(family.prepare, path),
+        prepare=partial(family.prepare, path),
         excluded=section.left_out(tensors),
     )
 
@@ -246,7 +231,7 @@ def _found_in_npz(path: Path, kind: Kind | None) -> _Found:
             config=config,
             tables=tables,
             tensors=big_vision_text.Positions(tensors),
-            prepare=functools.partial(big_vision_text.prepare, path),
+            prepare=partial(big_vision_text.prepare, path),
         )
     family = FAMILIES["vit"]
     return _Found(
@@ -254,7 +239,7 @@ def _found_in_npz(path: Path, kind: Kind | None) -> _Found:
         config=big_vision.read_config(tensors),
         tables=big_vision.TABLES,
         tensors=tensors,
-        prepare=functools.partial(family.prepare, None),
+        prepare=partial(family.prepare, None),
     )
 
 
@@ -275,7 +260,25 @@ def _read(
     return plan.family.resize(params, plan.file_config, plan.config), digest.hexdigest()
 
 
-@functools.lru_cache(maxsize=32)  # tracing `init` takes longer than reading a small tower
+@lru_cache(maxsize=32)  # tracing `init` takes longer than reading a small tower
 def _expected(module: nn.Module) -> Mapping[str, names.Shape]:
     """The shapes of a module's parameters, by path."""
     return names.flat_shapes(abstract_params(module))
+
+
+def example_batch(config: TowerConfig) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a batch of one, enough to shape the parameters."""
+    if config.kind == "image":
+        size: int = vars(config)["image_size"]  # Of every image tower's config.
+        shape = (1, size, size, 3)
+        return {"image": jax.ShapeDtypeStruct(shape, jnp.float32)}
+    return {
+        "ids": jax.ShapeDtypeStruct((1, 8), jnp.int32),
+        "mask": jax.ShapeDtypeStruct((1, 8), jnp.bool_),
+    }
+
+
+def abstract_params(module: nn.Module) -> dict[str, Any]:
+    """The parameter tree of a module as `jax.ShapeDtypeStruct`s; nothing is allocated."""
+    init = partial(module.init, pooling=module.config.pooling)
+    return jax.eval_shape(init, jax.random.key(0), example_batch(module.config))["params"]

@@ -209,7 +209,7 @@ class Tower:
         Raises:
           UserError: a layer or pooling the tower does not have.
         """
-        return _forward(self.module, *self.resolve(layer, pooling), params, batch)
+        return forward(self.module, *self.resolve(layer, pooling), params, batch)
 
     def resume(
         self,
@@ -264,42 +264,6 @@ class Tower:
         return (depth if final else layer % (depth + 1)), final, pooling
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class BoundTower:
-    """A tower bound to its weights: what `towers.load` gives to people at a prompt.
-
-    Example:
-      tower = towers.load("demo:vit_s14")
-      out = tower(tower.prepare(["cat.png"]))      # out.tokens, out.mask, out.pooled
-
-    Attributes:
-      tower: the description.
-      params: nested dict of arrays; blocks stacked [L, ...] under "blocks".
-    """
-
-    tower: Tower
-    params: Params = dataclasses.field(repr=False)
-
-    @property
-    def config(self) -> Any:
-        """The family's TowerConfig."""
-        return self.tower.config
-
-    @property
-    def prepare(self) -> Any:
-        """Raw images or texts -> batch of numpy arrays."""
-        return self.tower.prepare
-
-    def __call__(
-        self, batch: Mapping[str, Any], layer: int = -1, pooling: str | None = None
-    ) -> Encoded:
-        """Encode one batch (compiled once a shape); layer and pooling as for `Tower.apply`."""
-        depth, final, pooling = self.tower.resolve(layer, pooling)
-        # Only blocks that run are handed over, and the compiled function is shared by all towers
-        # of the same module.
-        return _encode(self.tower.module, depth, final, pooling, self.params, dict(batch))
-
-
 def _with_depth(module: nn.Module, depth: int) -> nn.Module:
     return module.clone(config=dataclasses.replace(module.config, depth=depth))
 
@@ -317,7 +281,7 @@ def _blocks_and_finish(
     return Encoded(tokens=x, mask=mask, pooled=pool(x, mask, pooling, module.config))
 
 
-def _forward(
+def forward(
     module: nn.Module,
     depth: int,
     final: bool,
@@ -325,6 +289,7 @@ def _forward(
     params: Mapping[str, Any],
     batch: Mapping[str, Any],
 ) -> Encoded:
+    """Encodes a batch with `depth` blocks, as `Tower.resolve` gives them."""
     if depth != module.config.depth:
         params = take_blocks(params, 0, depth)
         module = _with_depth(module, depth)
@@ -333,6 +298,3 @@ def _forward(
         return _blocks_and_finish(module, *module.embed(batch), final=final, pooling=pooling)
 
     return nn.apply(run, module)({"params": params}, batch)
-
-
-_encode = jax.jit(_forward, static_argnums=(0, 1, 2, 3))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ape_jax import towers
-from ape_jax.towers.tower import BoundTower, Tower
+from ape_jax.towers.bound import BoundTower
+from ape_jax.towers.tower import Tower
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 TEXT = {"intermediate_size": 64, "vocab_size": 60, "max_position_embeddings": 16}

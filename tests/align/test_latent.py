@@ -10,8 +10,8 @@ from scipy import stats
 
 from ape_jax.align import heads, latent, losses
 from ape_jax.align.latent import Latent
-from ape_jax.align.model import ImageFeatures, Model, Side, TextFeatures
-from ape_jax.align.packing import Packed
+from ape_jax.align.model import Model, Side
+from ape_jax.align.packing import ImageFeatures, Packed, TextFeatures
 from ape_jax.config.sections import LatentConfig, TrainConfig
 from ape_jax.errors import UserError
 from ape_jax.towers.tower import Tower, TowerConfig

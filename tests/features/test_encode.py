@@ -13,7 +13,8 @@ from ape_jax.features import encode, extract
 from ape_jax.features.jobs import CaptionJob, ImageJob
 from ape_jax.nn import inference
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.towers.tower import BoundTower, Tower
+from ape_jax.towers.bound import BoundTower
+from ape_jax.towers.tower import Tower
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import transformers
 
 from ape_jax import towers
 from ape_jax.demo.towers import assets
-from ape_jax.towers.tower import BoundTower
+from ape_jax.towers.bound import BoundTower
 
 CAPTIONS = [
     "a cat",

@@ -8,7 +8,8 @@ import pytest
 
 from ape_jax import towers
 from ape_jax.errors import UserError
-from ape_jax.towers.tower import BoundTower, Tower, check_pooling, pool
+from ape_jax.towers.bound import BoundTower
+from ape_jax.towers.tower import Tower, check_pooling, pool
 
 CONFIG = {
     "model_type": "dinov2",

@@ -266,12 +266,8 @@ def _solved(paired: Paired, *, width: int, neighbours: int, power: float) -> Sol
             f"{len(paired)} numbers an embedding; it goes up to {MOST_ANCHORS}: write fewer, such "
             f"as data.sample={MOST_ANCHORS}, or method='cca'"
         )
-    grids: dict[str, Any] = {}
-    if neighbours:
-        grids["neighbours"] = [neighbours]
-    if power >= 0:
-        grids["powers"] = [power]
-    fit = asif_cv(paired, **grids)
+    grids: dict[str, Any] = {"neighbours": [neighbours]} if neighbours else {}
+    fit = asif_cv(paired, **grids, **({"powers": [power]} if power >= 0 else {}))
     heads = {
         "image_head": {"anchors": fit.image, "mean": fit.image_mean},
         "text_head": {"anchors": fit.text, "mean": fit.text_mean},
@@ -282,11 +278,8 @@ def _solved(paired: Paired, *, width: int, neighbours: int, power: float) -> Sol
 
 def _settings(record: Mapping[str, Any] | None) -> dict[str, Any]:
     record = record or {"width": 1, "neighbours": 1, "power": 1.0}
-    return {
-        "anchors": record["width"],
-        "neighbours": record["neighbours"],
-        "power": float(record["power"]),
-    }
+    sizes = {"anchors": record["width"], "neighbours": record["neighbours"]}
+    return {**sizes, "power": float(record["power"])}
 
 
 ASIF = ClosedFormSpec(

@@ -11,7 +11,8 @@ import pytest
 from ape_jax.align.tuning import selection
 from ape_jax.align.tuning.tuned import Tuned
 from ape_jax.errors import UserError
-from ape_jax.towers.tower import BoundTower, slice_blocks
+from ape_jax.towers.bound import BoundTower
+from ape_jax.towers.tower import slice_blocks
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

@@ -8,7 +8,7 @@ import transformers
 
 from ape_jax import towers
 from ape_jax.errors import UserError
-from ape_jax.towers.shapes import abstract_params
+from ape_jax.towers.loading import abstract_params
 
 SIZES = {
     "vocab_size": 60,
