@@ -197,8 +197,12 @@ def _dtype(home: Side, guest: Side) -> Any:
 
 
 def ring_of(
-    batch: int, ids: Ids | None, text_ids: Ids | None, groups: int, mesh: Mesh | None
-) -> tuple[Ring, tuple[Ids, Ids] | None]:
+    batch: int,
+    ids: contrastive.Ids | None,
+    text_ids: contrastive.Ids | None,
+    groups: int,
+    mesh: Mesh | None,
+) -> tuple[Ring, tuple[contrastive.Ids, contrastive.Ids] | None]:
     """Makes the ring, and the ids of images and texts as integer [B, c]."""
     group = batch // groups if groups > 1 else 0
     ring = Ring(mesh=mesh, own_texts=text_ids is not None, group=group)
