@@ -11,8 +11,8 @@ case "${1:-}" in "" | /*) ;; *) workdir=$caller/$1 ;; esac
 say "fetching towers and pairs (kept in ${APE_JAX_CACHE:-\$HOME/.cache/ape_jax})"
 python -m ape_jax.demo --only vit_s14 --only minilm --only emoji
 
-say "aligning a ViT-S/14 with MiniLM on emoji, three seeds, beside four baselines"
+say "aligning a ViT-S/14 with MiniLM on emoji in three ways, three seeds each, beside three baselines"
 python -m ape_jax.study --config demo --workdir "$workdir"
 
-say "using the result from Python"
-python launch/demo_search.py "$workdir/ape/seed0"
+say "using the best of them from Python"
+python launch/demo_search.py "$workdir"

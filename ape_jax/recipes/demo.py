@@ -18,7 +18,7 @@ def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
     config.train.checkpoint_every = 45
     config.optim.lr = 5e-4
 
-    config.study.methods = ("chance", "pixels", "ridge", "linear", "ape")
+    config.study.methods = ("chance", "pixels", "ridge", "linear", "ape", "few_pairs")
     config.study.seeds = 3
     config.study.lrs = (("linear", 2e-3),)  # 1e-3 and 3e-3 did alike on held-out folds.
 
