@@ -25,7 +25,9 @@ Metrics = dict[str, dict[str, float]]
 def chance(run: Run) -> Metrics:
     """Expected metrics of a random ranking, by evaluation set."""
     return {
-        task.name: retrieval.chance_metrics(len(task.dataset.pairs), task.dataset.captions.owner)
+        task.name: retrieval.chance_metrics(
+            len(task.dataset.pairs), task.dataset.captions.image_index
+        )
         for task in run.tasks
     }
 
@@ -41,23 +43,23 @@ def pixels(run: Run, store: FeatureStore) -> Metrics:
     data = run.dataset
     center = data.tokens.mean()[data.captions.rows].mean(axis=0)
     means = _unit(data.tokens.mean() - center)[data.captions.rows]
-    owner = data.captions.owner
-    fit = _fit(small("training", data.pairs)[owner], means, owner)
+    image_index = data.captions.image_index
+    fit = _fit(small("training", data.pairs)[image_index], means, image_index)
 
     def evaluate(name: str, test: Dataset) -> dict[str, float]:
         # Predictions shrink towards the mean; what is left of it says nothing about the image.
         zimg = _unit(fit(small(name, test.pairs)) - means.mean(axis=0))
         ztxt = _unit(test.tokens.mean() - center)[test.captions.rows]
-        return retrieval.retrieval_metrics(zimg, ztxt, test.captions.owner)
+        return retrieval.retrieval_metrics(zimg, ztxt, test.captions.image_index)
 
     return {task.name: evaluate(task.name, task.dataset) for task in run.tasks}
 
 
 def _fit(
-    x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n k"], owner: Int[np.ndarray, "n"]
+    x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n k"], image_index: Int[np.ndarray, "n"]
 ) -> closed_form.Ridge:
     """Cross-validated ridge, all captions of an image on one side of a fold."""
-    return closed_form.ridge_cv(x, y, folds=min(5, int(owner[-1]) + 1), groups=owner)
+    return closed_form.ridge_cv(x, y, folds=min(5, int(image_index[-1]) + 1), groups=image_index)
 
 
 def _pixels(
