@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from ape_jax.errors import UserError
 from ape_jax.terminal import command
 from ape_jax.terminal.flags import flag_values
 
@@ -12,6 +13,10 @@ FLAGS = flag_values()
 
 def main() -> None:
     """Hands the command line to clip_benchmark, which prints and writes the result."""
+    if not sys.argv[1:]:
+        raise UserError(
+            "expected `eval --model DIR --dataset NAME`; ape-jax judge --help says more"
+        )
     from ape_jax.judges import in_clip_benchmark
 
     in_clip_benchmark.run(sys.argv[1:])

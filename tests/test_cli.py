@@ -100,3 +100,8 @@ def test_config_keys_bring_the_names_that_they_take(monkeypatch, capsys):
 def test_rest_of_the_line_is_the_commands_own(monkeypatch, capsys):
     assert called(monkeypatch, "page", "--config=x") == 1
     assert "this command takes the config of --workdir" in capsys.readouterr().err
+
+
+def test_judge_without_words_is_one_sentence(monkeypatch, capsys):
+    assert called(monkeypatch, "judge") == 1
+    assert capsys.readouterr().err.startswith("error: expected `eval --model DIR")
