@@ -21,7 +21,7 @@ _WHAT = (
 )
 _NONE = (
     "This run was given no held-out pairs, so nothing says how it does on what it has not seen; "
-    "name some in data.eval."
+    "name some in data.eval, or write data.split=0.1, which holds a tenth of the images out."
 )
 
 
