@@ -41,15 +41,15 @@ def pixels(run: Run, store: FeatureStore) -> Metrics:
         return store.get(key, lambda: _pixels(pairs, background, name))
 
     data = run.dataset
-    center = data.tokens.mean()[data.captions.rows].mean(axis=0)
-    means = _unit(data.tokens.mean() - center)[data.captions.rows]
+    center = data.tokens.mean()[data.captions.text_index].mean(axis=0)
+    means = _unit(data.tokens.mean() - center)[data.captions.text_index]
     image_index = data.captions.image_index
     fit = _fit(small("training", data.pairs)[image_index], means, image_index)
 
     def evaluate(name: str, test: Dataset) -> dict[str, float]:
         # Predictions shrink towards the mean; what is left of it says nothing about the image.
         zimg = _unit(fit(small(name, test.pairs)) - means.mean(axis=0))
-        ztxt = _unit(test.tokens.mean() - center)[test.captions.rows]
+        ztxt = _unit(test.tokens.mean() - center)[test.captions.text_index]
         return retrieval.retrieval_metrics(zimg, ztxt, test.captions.image_index)
 
     return {task.name: evaluate(task.name, task.dataset) for task in run.tasks}
