@@ -172,7 +172,7 @@ def test_the_evaluate_command_takes_a_finished_model(finished, tiny, tmp_path, c
     ):
         flags = [f"--workdir={path}", f"--task={task}", f"--data={data}", "--templates=none"]
         with pytest.raises(SystemExit) as stop:
-            command.run(evaluate.main, ["ape_jax", *flags])
+            command.run(evaluate.main, ["ape_jax", "--json", *flags])
         said = capsys.readouterr()
         assert not stop.value.code, said.err
         assert 0 <= json.loads(said.out.splitlines()[-1])[key] <= 1

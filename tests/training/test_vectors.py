@@ -117,7 +117,7 @@ def test_the_evaluate_command_takes_vectors(trained, vectors):
     import subprocess
     import sys
 
-    command = [sys.executable, "-m", "ape_jax.evaluate", "--workdir", str(trained[0])]
+    command = [sys.executable, "-m", "ape_jax.evaluate", "--json", "--workdir", str(trained[0])]
     done = subprocess.run(
         [*command, "--data", vectors],
         capture_output=True,
