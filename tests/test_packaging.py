@@ -11,6 +11,8 @@ import tomllib
 import zipfile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import ape_jax
 from ape_jax.exporters.formats import EXPORTS
@@ -40,6 +42,22 @@ def test_no_requirement_is_capped():
     """A cap keeps a package out of environments that are newer than it; one needs a reason."""
     listed = [*PROJECT["dependencies"], *(line for lines in EXTRAS.values() for line in lines)]
     assert not [line for line in listed if re.search(r"<|==|~=", line.partition(";")[0])]
+
+
+@pytest.mark.parametrize("lane", ["3.11", "3.12"])
+def test_exact_versions_are_of_what_is_asked_for(lane):
+    """Each lane has every package of the default install and of the tests, by hash; no address."""
+    text = (ROOT / f"constraints/py{lane.replace('.', '')}.txt").read_text()
+    entries = re.findall(r"^([\w.-]+)==([^\s\\]+)((?: \\\n    --hash=\S+)*)$", text, re.MULTILINE)
+    versions = {canonicalize_name(name): version for name, version, _ in entries}
+    assert [name for name, _, hashes in entries if not hashes] == ["torch"]
+    for line in [*PROJECT["dependencies"], *EXTRAS["dev"], *EXTRAS["demo"], *EXTRAS["judges"]]:
+        asked = Requirement(line)
+        if asked.name != "ape_jax" and (
+            asked.marker is None or asked.marker.evaluate({"python_version": lane})
+        ):
+            assert versions[canonicalize_name(asked.name)] in asked.specifier, line
+    assert "://" not in text
 
 
 def test_the_version_is_in_one_place():
