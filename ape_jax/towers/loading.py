@@ -122,7 +122,9 @@ def input_size(spec: str | Path) -> tuple[int, int]:
       UserError: as `read`, as far as the config is concerned.
     """
     found = _found(sources.resolve(str(spec)), "image")
-    return found.prepare(found.config, {}).transform.size, found.config.patch_size
+    config: Any = found.config
+    prepare: Any = found.prepare(config, {})
+    return prepare.transform.size, config.patch_size
 
 
 def read(

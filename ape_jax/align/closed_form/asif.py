@@ -267,7 +267,8 @@ def _solved(paired: Paired, *, width: int, neighbours: int, power: float) -> Sol
             f"as data.sample={MOST_ANCHORS}, or method='cca'"
         )
     grids: dict[str, Any] = {"neighbours": [neighbours]} if neighbours else {}
-    fit = asif_cv(paired, **grids, **({"powers": [power]} if power >= 0 else {}))
+    grids |= {"powers": [power]} if power >= 0 else {}
+    fit = asif_cv(paired, **grids)
     heads = {
         "image_head": {"anchors": fit.image, "mean": fit.image_mean},
         "text_head": {"anchors": fit.text, "mean": fit.text_mean},
