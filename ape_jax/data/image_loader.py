@@ -242,14 +242,15 @@ def _image_batches(
         index, view = int(indices[i // views]), i % views
         image = decode(index)
         if image is None:
-            return None  # Grain drops it.
+            return None
         rng = functools.partial(generator, seed, "view", index, view)
         return prepare.view(image, rng), index, view
 
     size = prepare.transform.size
     ahead = min(256, max(2 * workers, _AHEAD_BYTES // (12 * size * size)))
     dataset = grain.MapDataset.range(len(indices) * views).map(element)
-    elements = iter(dataset.to_iter_dataset(_threads(workers, ahead)))
+    # Grain's types do not say that it drops None.
+    elements: Any = iter(dataset.to_iter_dataset(_threads(workers, ahead)))
     produced = False
     try:
         while rows := list(itertools.islice(elements, batch)):

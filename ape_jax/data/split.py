@@ -50,14 +50,15 @@ def parse(spec: str, key: str) -> Part:
     Raises:
       UserError: for a text that names none.
     """
+    which, *numbers, rest = (spec.removeprefix(PREFIX).split(":", 3) + [""] * 3)[:4]
+    named: Which | None = next((name for name in get_args(Which) if name == which), None)
     try:
-        which, share, seed, rest = spec.removeprefix(PREFIX).split(":", 3)
-        part = Part(which=which, share=float(share), seed=int(seed), spec=rest)
-    except (ValueError, TypeError):
-        part = None
-    if part is None or part.which not in get_args(Which) or not 0 < part.share < 1:
+        share, seed = float(numbers[0]), int(numbers[1])
+    except ValueError:
+        share, seed = 0.0, 0
+    if named is None or not 0 < share < 1:
         raise UserError(f"{key}: found {spec!r}; write part:held-out:SHARE:SEED:SPEC")
-    return part
+    return Part(which=named, share=share, seed=seed, spec=rest)
 
 
 def take(part: Part, pairs: Pairs, key: str) -> Pairs:

@@ -48,8 +48,8 @@ def restore(
     if not (path / "checkpoints").is_dir():
         raise UserError(f"{path} holds no checkpoint yet; train first, or wait for the first one")
     # A run that was exported brings only the state that is used.
-    kept = {"folder": BEST} if config.eval.keep == "best" and (path / BEST).is_dir() else {}
-    checkpoints = Checkpoints(path, config.train.keep, **kept)
+    best = config.eval.keep == "best" and (path / BEST).is_dir()
+    checkpoints = Checkpoints(path, config.train.keep, folder=BEST if best else "checkpoints")
     if checkpoints.latest is None:
         raise UserError(f"{path} holds no finished checkpoint yet; run the training again")
     towers = build.load_towers(config, path / build.TOWERS)
