@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md says what is there: the rooms in their order, and files that exist."""
+"""CONTRIBUTING.md says what is there: the rooms in their order, their size, files that exist."""
 
 import configparser
 import itertools
@@ -31,3 +31,13 @@ NAMED = sorted(set(re.findall(r"`([\w./]+\.(?:py|sh|toml))`", TEXT)))
 @pytest.mark.parametrize("path", [path for path in NAMED if "NAME" not in path])
 def test_files_it_names_exist(path):
     assert (ROOT / path).exists() or (ROOT / "ape_jax" / path).exists()
+
+
+FOLDERS = sorted({path.parent for path in (ROOT / "ape_jax").rglob("*.py")})
+
+
+@pytest.mark.parametrize(
+    "folder", [path for path in FOLDERS if path != ROOT / "ape_jax"], ids=lambda path: path.name
+)
+def test_a_folder_holds_at_most_fourteen_files(folder):
+    assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= 14

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 
-from ape_jax.exporters import card_facts, verified
+from ape_jax.exporters import verified
+from ape_jax.exporters.publish import facts as card_facts
 
 
 def export(

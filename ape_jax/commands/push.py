@@ -10,7 +10,9 @@ from pathlib import Path
 
 from ape_jax.commands.export import say_missing
 from ape_jax.errors import UserError
-from ape_jax.exporters import card_facts, hub, verified
+from ape_jax.exporters import verified
+from ape_jax.exporters.publish import facts as card_facts
+from ape_jax.exporters.publish import hub
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

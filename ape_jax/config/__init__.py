@@ -3,8 +3,7 @@
 Users write an `ml_collections.ConfigDict` (`border`); the code reads a typed `Config`.
 """
 
-from ape_jax.config.arguments import UnknownArgument
-from ape_jax.config.border import Argument, default, override, parse_arg, resolve
+from ape_jax.config.border import Argument, UnknownArgument, default, override, parse_arg, resolve
 from ape_jax.config.experiment import Config, digest, flatten, unflatten
 from ape_jax.config.schema import harmless
 

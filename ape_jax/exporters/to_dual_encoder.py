@@ -22,9 +22,10 @@ from jaxtyping import Float
 from ape_jax.align import heads as flax_heads
 from ape_jax.align.model import Side
 from ape_jax.errors import UserError
-from ape_jax.exporters import card, parts, processors, towers, verify
+from ape_jax.exporters import parts, processors, towers, verify
 from ape_jax.exporters.files import write_json, write_tensors
 from ape_jax.exporters.formats import TORCH_MODULES, ExportFormat
+from ape_jax.exporters.publish import card
 from ape_jax.exporters.towers import Exported
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.towers.family import PoolerOutput, torch_classes

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ape_jax.exporters import card, verify
+from ape_jax.exporters import verify
 from ape_jax.exporters.formats import ExportFormat
+from ape_jax.exporters.publish import card
 from ape_jax.runs import portable
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.encoder import Encoder

@@ -6,9 +6,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from ape_jax.exporters import card, parts, processors, subprocesses, to_torch, verify
+from ape_jax.exporters import parts, processors, subprocesses, to_torch, verify
 from ape_jax.exporters.files import write_json
 from ape_jax.exporters.formats import TORCH_MODULES, ExportFormat, by_rows
+from ape_jax.exporters.publish import card
 from ape_jax.runs.aligned import AlignedModel
 
 

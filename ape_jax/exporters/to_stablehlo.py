@@ -21,9 +21,10 @@ from jaxtyping import Array, Float
 from ape_jax.align.heads.base import batch_norm
 from ape_jax.align.model import Model
 from ape_jax.align.tuning.selection import flatten
-from ape_jax.exporters import card, parts, processors, verify
+from ape_jax.exporters import parts, processors, verify
 from ape_jax.exporters.files import write_json, write_tensors
 from ape_jax.exporters.formats import ExportFormat, by_rows
+from ape_jax.exporters.publish import card
 from ape_jax.nn import matmul
 from ape_jax.runs.aligned import AlignedModel
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ape_jax.exporters import card, heads, parts, processors, towers, verify
+from ape_jax.exporters import heads, parts, processors, towers, verify
 from ape_jax.exporters.files import write_json, write_tensors
 from ape_jax.exporters.formats import TORCH_MODULES, ExportFormat
+from ape_jax.exporters.publish import card
 from ape_jax.exporters.towers import Exported, Tensors
 from ape_jax.runs.aligned import AlignedModel
 

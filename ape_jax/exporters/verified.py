@@ -12,8 +12,9 @@ from ape_jax.config.precomputed import is_precomputed
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
-from ape_jax.exporters import card_facts, verify
+from ape_jax.exporters import verify
 from ape_jax.exporters.formats import EXPORTS, ExportFormat
+from ape_jax.exporters.publish import facts as card_facts
 from ape_jax.runs import workdir
 from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.restore import restore

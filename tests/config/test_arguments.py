@@ -3,7 +3,7 @@
 import pytest
 
 from ape_jax import config as config_lib
-from ape_jax.config import arguments
+from ape_jax.config.border import arguments
 from ape_jax.errors import UserError
 
 DEFAULTS = {"image": "", "pairs": "", "eval": "", "steps": 1, "runlocal": False, "paper": False}

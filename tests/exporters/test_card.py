@@ -9,8 +9,9 @@ import yaml
 from huggingface_hub import ModelCard
 
 from ape_jax.errors import UserError
-from ape_jax.exporters import card, card_facts
-from ape_jax.exporters.card_facts import Facts
+from ape_jax.exporters.publish import card
+from ape_jax.exporters.publish import facts as card_facts
+from ape_jax.exporters.publish.facts import Facts
 from ape_jax.runs.restore import restore
 
 

@@ -11,7 +11,8 @@ import yaml
 
 from ape_jax import push as push_command
 from ape_jax.errors import UserError
-from ape_jax.exporters import card_facts, hub
+from ape_jax.exporters.publish import facts as card_facts
+from ape_jax.exporters.publish import hub
 from ape_jax.terminal import command
 
 FACTS = card_facts.Facts(license="mit", languages=("lv",))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ape_jax.config import start_rules, tune
+from ape_jax.config import tune
 from ape_jax.config.automatic import AUTO
 from ape_jax.config.components import HEADS, LOSSES, declared_keys, heads_of, text_parts
 from ape_jax.config.experiment import Config
 from ape_jax.config.precomputed import is_precomputed
+from ape_jax.config.rules import start
 from ape_jax.errors import UserError
 
 HELD_OUT = "held-out"
@@ -29,7 +30,7 @@ def check(config: Config, defaults: Mapping[str, Any]) -> None:
     _check_required(config)
     _check_kept(config)
     _check_vectors(config)
-    start_rules.check(config)
+    start.check(config)
     _check_model(config)
     _check_features(config)
     _check_training(config)

@@ -13,8 +13,8 @@ from huggingface_hub import ModelCardData
 from ape_jax.config import Config
 from ape_jax.config.components import SideName
 from ape_jax.errors import UserError
-from ape_jax.exporters import card_figures
-from ape_jax.exporters.usage import DUAL_ENCODER, JAX, ONNX, STABLEHLO, TORCH
+from ape_jax.exporters.publish import figures as card_figures
+from ape_jax.exporters.publish.usage import DUAL_ENCODER, JAX, ONNX, STABLEHLO, TORCH
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.terminal import tables
 from ape_jax.towers.files import sources

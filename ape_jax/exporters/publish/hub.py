@@ -16,7 +16,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from ape_jax.errors import UserError
-from ape_jax.exporters import card_facts
+from ape_jax.exporters.publish import facts as card_facts
 
 _WRITTEN = (
     *("README.md", "config.json", "preprocessor_config.json", "processor_config.json"),

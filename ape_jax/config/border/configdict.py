@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import ml_collections
 
-from ape_jax.config import arguments, automatic, rules, schema
+from ape_jax.config import automatic, rules, schema
+from ape_jax.config.border import arguments
 from ape_jax.config.experiment import Config, flatten, unflatten
 from ape_jax.config.fields import Field
 from ape_jax.errors import UserError
