@@ -1,6 +1,7 @@
 """The `ape-jax` script: its list of commands, their pages, and wrong names."""
 
 import importlib
+import os
 import subprocess
 import sys
 
@@ -105,3 +106,21 @@ def test_rest_of_the_line_is_the_commands_own(monkeypatch, capsys):
 def test_judge_without_words_is_one_sentence(monkeypatch, capsys):
     assert called(monkeypatch, "judge") == 1
     assert capsys.readouterr().err.startswith("error: expected `eval --model DIR")
+
+
+def test_a_reader_that_has_gone_gets_no_traceback():
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, "-m", "ape_jax", "--help-config"]
+    ended = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(write)
+    assert ended.stderr == ""
+
+
+def test_interrupted_while_a_command_is_imported(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.runpy, "run_module", interrupted)
+    assert called(monkeypatch, "plan") == 130
+    assert capsys.readouterr().err == "interrupted\n"
