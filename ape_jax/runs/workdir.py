@@ -77,12 +77,18 @@ def claim(path: pathlib.Path, config: Config, kind: Kind = "run") -> bool:
 
 @contextlib.contextmanager
 def given_back(path: pathlib.Path, fresh: bool, kind: Kind = "run") -> Iterator[None]:
-    """Removes the config of a new directory if the block, which prepares a run, refuses it."""
+    """Makes a new directory free again if the block, which prepares a run, refuses it.
+
+    Its config goes, and the folder of checkpoints while nothing is in it: without a config it would
+    be taken for the checkpoints of an unknown run.
+    """
     try:
         yield
     except UserError:
         if fresh and hosts.is_first():
             (path / _RECORDS[kind]).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # There is none, or it holds something.
+                (path / "checkpoints").rmdir()
         raise
 
 

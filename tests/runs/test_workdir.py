@@ -77,6 +77,25 @@ def test_checkpoints_without_a_config_are_not_taken_over(tmp_path, config):
         workdir.claim(tmp_path, config)
 
 
+def test_a_directory_whose_run_is_refused_takes_the_next_one(tmp_path, config):
+    def refused():
+        with workdir.given_back(tmp_path, workdir.claim(tmp_path, config)):
+            (tmp_path / "checkpoints").mkdir()
+            raise UserError("a picture cannot be read")
+
+    for _ in range(2):
+        with pytest.raises(UserError, match="a picture"):
+            refused()
+    assert workdir.claim(tmp_path, changed(config, **{"train.steps": 7}))
+
+
+def test_checkpoints_of_a_refused_run_stay(tmp_path, config):
+    with pytest.raises(UserError), workdir.given_back(tmp_path, workdir.claim(tmp_path, config)):
+        (tmp_path / "checkpoints/3").mkdir(parents=True)
+        raise UserError("")
+    assert (tmp_path / "checkpoints/3").is_dir()
+
+
 def test_two_processes_do_not_work_in_one_directory(tmp_path):
     with workdir.held(tmp_path):
         with pytest.raises(UserError, match="another process"), workdir.held(tmp_path):
