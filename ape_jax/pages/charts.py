@@ -127,13 +127,14 @@ def _apart(wanted: Mapping[str, float], least: float = 13) -> list[tuple[str, fl
 def _ticks(values: Sequence[float], count: int = 5, least: float = 0.0) -> list[float]:
     """Round values that cover all of `values`, about `count`, at least `least` apart."""
     low, high = min(values), max(values)
-    if high <= low:
+    # Closer than a double can tell them apart, or nearly.
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-300):
         low, high = low - (abs(low) or 1.0) * 0.5, high + (abs(high) or 1.0) * 0.5
     rough = max((high - low) / (count - 1), least)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
 
 
 def _thinned(points: Points) -> Points:

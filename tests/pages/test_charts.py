@@ -26,6 +26,15 @@ def test_what_is_not_finite_is_left_out_and_nothing_gives_nothing():
     assert charts.chart("x", {"a": [(0, float("inf"))], "b": []}) == ""
 
 
+@pytest.mark.parametrize(
+    "ys",
+    [(0.0, 3e-14, 1e-15), (5e-324, 0.0, 0.0), (1.0, 1.0 + 2e-16, 1.0), (1e30, 1e30, 2e30)],
+    ids=["tiny", "least", "nearly equal", "huge"],
+)
+def test_values_of_any_size_are_drawn_inside(ys):
+    ((_, _, _),) = drawn(charts.chart("gradient", {"a": [(i, y) for i, y in enumerate(ys)]}))
+
+
 def test_long_lines_are_thinned_and_keep_their_ends():
     points = [(i, float(i)) for i in range(10_000)]
     (line,) = drawn(charts.chart("x", {"a": points}))
