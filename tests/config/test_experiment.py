@@ -79,8 +79,8 @@ def test_bad_override_is_one_sentence(config, key, value, words):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"image.tower": ""}, ["image.tower", "demo:NAME"]),
-        ({"data.pairs": ""}, ["data.pairs"]),
+        ({"image.tower": ""}, ["image.tower", "hf:org/name", "demo:NAME", "found none"]),
+        ({"data.pairs": ""}, ["data.pairs", "found none"]),
         ({"image.tune": "full"}, ["image.standardize", "False"]),
         ({"embed": 64}, ["embed", "identity"]),
         ({"augment.flip": True}, ["cache.views"]),

@@ -40,9 +40,11 @@ def check(config: Config, defaults: Mapping[str, Any]) -> None:
 def _check_required(config: Config) -> None:
     for side in ("image", "text"):
         if not config.side(side).tower:
-            raise UserError(f"config.{side}.tower: expected a tower such as 'demo:NAME', found ''")
+            raise UserError(
+                f"config.{side}.tower: expected hf:org/name, demo:NAME or a directory, found none"
+            )
     if not config.data.pairs:
-        raise UserError("config.data.pairs: expected a pairs file, found ''")
+        raise UserError("config.data.pairs: expected a pairs file, found none")
 
 
 def _check_kept(config: Config) -> None:
