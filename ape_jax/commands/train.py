@@ -28,7 +28,9 @@ def train(config: Config, workdir: str, *, report: bool) -> None:
     table = (
         [tables.retrieval_table(summary)] if any(key.startswith("eval/") for key in summary) else []
     )
-    where = f"step {summary['step']}; results are in {workdir}/summary.json"
+    best = summary.get("best_step")
+    kept = "" if best is None else f", the state of step {best} did best and is used"
+    where = f"step {summary['step']}{kept}; results are in {workdir}/summary.json"
     command.output(summary, "\n".join([*table, where]))
     # A page is made by one process alone, and a model that is spread over several takes all.
     if report and jax.process_count() == 1:
