@@ -21,7 +21,9 @@ def evaluated(capsys, *arguments):
 def test_saved_run_has_the_figures_of_its_summary(tiny_run, capsys):
     summary = json.loads((tiny_run / "summary.json").read_text())
     got = evaluated(capsys, f"--workdir={tiny_run}")
-    assert got == pytest.approx({k: v for k, v in summary.items() if k.startswith("eval/")})
+    kinds = ("eval/", "chance/")
+    assert got == pytest.approx({k: v for k, v in summary.items() if k.startswith(kinds)})
+    assert {key.partition("/")[0] for key in got} == {"eval", "chance"}
 
 
 def test_people_get_a_table_and_no_json(tiny_run, capsys):
@@ -29,6 +31,19 @@ def test_people_get_a_table_and_no_json(tiny_run, capsys):
         command.run(evaluate.main, ["ape_jax", f"--workdir={tiny_run}"])
     out = capsys.readouterr().out
     assert not stop.value.code and out.startswith("| retrieval") and "{" not in out
+    assert out.splitlines()[-1].startswith("| chance")
+
+
+def test_zero_shot_stands_beside_chance(tiny_run, tiny, tmp_path, capsys):
+    (tmp_path / "names.txt").write_text("square\ncircle\ntriangle\nbar\n")
+    one = next(iter(tiny.glob("*-square*.png")))
+    (tmp_path / "labels.csv").write_text(f"image,label\n{one},square\n")
+    arguments = [f"--data={tmp_path}/labels.csv", f"--classnames={tmp_path}/names.txt"]
+    with pytest.raises(SystemExit):
+        arguments += [f"--workdir={tiny_run}", "--task=zeroshot", "--templates=none"]
+        command.run(evaluate.main, ["ape_jax", *arguments])
+    chance = capsys.readouterr().out.splitlines()[-1]
+    assert chance.startswith("| chance") and chance.endswith("25.0 | 100.0 |")
 
 
 def test_zero_shot_counts_labels_against_class_names(tiny_run, tiny, tmp_path, capsys):

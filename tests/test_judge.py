@@ -73,7 +73,7 @@ def ours(capsys, *arguments):
         command.run(evaluate.main, ["ape_jax", "--json", *arguments])
     assert not stop.value.code
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return {key.split("/")[-1]: value for key, value in found.items()}
+    return {key.split("/")[-1]: value for key, value in found.items() if key.startswith("eval/")}
 
 
 @pytest.mark.slow

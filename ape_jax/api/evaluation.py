@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ape_jax.data.pairs import Pairs
-from ape_jax.evaluators import retrieval
+from ape_jax.evaluators import tasks
 from ape_jax.terminal import tables
 
 
@@ -21,8 +19,7 @@ class Evaluation(dict[str, float]):
     def __init__(self, figures: dict[str, float], pairs: Pairs):
         super().__init__(figures)
         self.images, self.captions = len(pairs), pairs.num_captions
-        image_index = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])
-        self.chance = retrieval.chance_metrics(len(pairs), image_index)
+        self.chance = tasks.chance(pairs)
 
     def __repr__(self) -> str:
         head = [f"{self.images} images, {self.captions} captions, %"]

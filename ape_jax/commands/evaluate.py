@@ -32,9 +32,13 @@ def retrieval(workdir: str, data: str) -> Found:
     if model.config.data.on_error == "skip":
         sets = {name: model.leave_out_unreadable(pairs, name) for name, pairs in sets.items()}
     metrics = {
-        f"eval/{name}/{key}": value
+        f"{kind}/{name}/{key}": value
         for name, pairs in sets.items()
-        for key, value in tasks.evaluate_retrieval(model, pairs).items()
+        for kind, found in (
+            ("eval", tasks.evaluate_retrieval(model, pairs)),
+            ("chance", tasks.chance(pairs)),
+        )
+        for key, value in found.items()
     }
     return metrics, tables.retrieval_table(metrics)
 
@@ -59,9 +63,10 @@ def zeroshot(workdir: str, data: str, classnames: str, templates: str) -> Found:
     head = ["zero-shot", "classes", "images", "top-1", "top-5"]
     counts = [str(len(labelled.classnames)), str(len(labelled))]
     row = ["data", *counts, *(tables.cell(key, metrics[key]) for key in ("top1", "top5"))]
-    return {f"eval/zeroshot/{key}": value for key, value in metrics.items()}, tables.markdown(
-        head, [row]
-    )
+    of = len(labelled.classnames)
+    chance = ["chance", *counts, *(tables.cell(f"top{k}", min(1.0, k / of)) for k in (1, 5))]
+    found = {f"eval/zeroshot/{key}": value for key, value in metrics.items()}
+    return found, tables.markdown(head, [row, chance])
 
 
 def conservation(workdir: str, data: str) -> Found:

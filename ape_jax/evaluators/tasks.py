@@ -44,6 +44,19 @@ def evaluate_retrieval(encoder: Encoder, pairs: Pairs) -> dict[str, float]:
     return retrieval.retrieval_metrics(zimg, ztxt, image_index)
 
 
+def chance(pairs: Pairs) -> dict[str, float]:
+    """The retrieval metrics that a random order would have.
+
+    Args:
+      pairs: images and captions.
+
+    Returns:
+      The metrics of `retrieval.chance_metrics`.
+    """
+    image_index = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])
+    return retrieval.chance_metrics(len(pairs), image_index)
+
+
 def evaluate_zeroshot(
     encoder: Encoder, labelled: Labelled, templates: Sequence[str]
 ) -> dict[str, float]:

@@ -24,12 +24,7 @@ Metrics = dict[str, dict[str, float]]
 
 def chance(run: Run) -> Metrics:
     """Expected metrics of a random ranking, by evaluation set."""
-    return {
-        task.name: retrieval.chance_metrics(
-            len(task.dataset.pairs), task.dataset.captions.image_index
-        )
-        for task in run.tasks
-    }
+    return {task.name: task.chance for task in run.tasks}
 
 
 def pixels(run: Run, store: FeatureStore) -> Metrics:

@@ -9,17 +9,21 @@ RETRIEVAL = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10", "medi
 
 
 def retrieval_table(summary: Mapping[str, Any]) -> str:
-    """Makes a table with one row per evaluation set: recalls in percent, and the median rank.
+    """Makes a table of evaluation sets: recalls in percent, and the median rank.
+
+    Below each set stands what a random order would have, where that is known.
 
     Args:
-      summary: metrics `eval/<name>/i2t_r1` and so on; other keys are ignored.
+      summary: metrics `eval/<name>/i2t_r1` and `chance/<name>/i2t_r1` and so on; other keys are
+        ignored.
     """
     names = sorted({key.split("/")[1] for key in summary if key.startswith("eval/")})
     rows = []
     for name in names:
-        values = [summary.get(f"eval/{name}/{metric}") for metric in RETRIEVAL]
-        if None not in values:
-            rows.append([name, *(cell(m, v) for m, v in zip(RETRIEVAL, values))])
+        for kind, title in (("eval", name), ("chance", "chance")):
+            values = [summary.get(f"{kind}/{name}/{metric}") for metric in RETRIEVAL]
+            if None not in values:
+                rows.append([title, *(cell(m, v) for m, v in zip(RETRIEVAL, values))])
     return markdown(["retrieval", *(metric_title(m) for m in RETRIEVAL)], rows)
 
 

@@ -62,6 +62,11 @@ class RetrievalTask:
         metrics = retrieval.retrieval_metrics(*self.embed(embedder, trainable, frozen))
         return {f"eval/{self.name}/{key}": float(value) for key, value in metrics.items()}
 
+    @property
+    def chance(self) -> dict[str, float]:
+        """What a random order would have, named as `retrieval.retrieval_metrics` does."""
+        return retrieval.chance_metrics(len(self.dataset.pairs), self.dataset.captions.image_index)
+
     def _raw_images(self, rows: int) -> embed.Batches:
         batches = image_loader.image_batches(
             self.dataset.pairs,

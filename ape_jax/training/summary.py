@@ -46,6 +46,7 @@ def write(
         "seconds_last_start": round(seconds, 3),
         **({} if solved is None else {"closed_form": dict(solved)}),
         **metrics,
+        **{f"chance/{t.name}/{key}": value for t in run.tasks for key, value in t.chance.items()},
     }
     workdir.write_summary(path, summary)
     return summary
