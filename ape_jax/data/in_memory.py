@@ -40,10 +40,10 @@ def as_spec(pairs: Any, folder: Path, *, key: str) -> str:
     """The spec of pairs: their own, or that of a Parquet file which they are written to.
 
     Args:
-      pairs: a spec or path; or pairs in memory: a list of (image, caption or captions), a pandas
-        DataFrame, a Hugging Face `Dataset`, an Arrow table, or a dictionary of columns. An image is
-        a path, a PIL image, encoded bytes, a uint8 array [H, W, 3 or 4], or a dictionary of `bytes`
-        and `path`.
+      pairs: a spec or path; or pairs in memory: a list of (image, caption or captions) or of rows
+        by the names of columns, a pandas DataFrame, a Hugging Face `Dataset`, an Arrow table, or a
+        dictionary of columns. An image is a path, a PIL image, encoded bytes, a uint8 array
+        [H, W, 3 or 4], or a dictionary of `bytes` and `path`.
       folder: where the file is written; made if it is needed.
       key: the argument to name in messages.
 
@@ -85,7 +85,13 @@ def _rows(pairs: Any, key: str) -> Iterator[Row]:
 
 
 def _of_list(pairs: Iterable[Any], key: str) -> Iterator[Row]:
+    names = None
     for i, item in enumerate(pairs):
+        if isinstance(item, Mapping):  # A row, as csv.DictReader and JSON lines give it.
+            names = names or _find(list(item), key)
+            if missing := [name for name in names if name not in item]:
+                raise UserError(f"{key}[{i}]: there is no {missing[0]!r}, which other rows have")
+            item = [item[name] for name in names]
         if isinstance(item, str | bytes) or not isinstance(item, Sequence) or len(item) != 2:
             raise UserError(
                 f"{key}[{i}]: expected (image, caption), found {shorten(item)}; write such as "

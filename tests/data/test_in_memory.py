@@ -70,10 +70,14 @@ def test_several_captions_of_an_image_stay_together(tmp_path):
     assert pair.captions == ("a", "b")
 
 
-@pytest.mark.parametrize("kind", ["pandas", "arrow", "columns"])
+def rows_of(columns):
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+@pytest.mark.parametrize("kind", ["pandas", "arrow", "columns", "rows"])
 def test_tables_are_read_by_the_names_that_people_use(kind, tmp_path, file, capsys):
     columns = {"id": [1, 2], "File_Name": [str(file), str(file)], "Text": ["a", "b"]}
-    make = {"pandas": pd.DataFrame, "arrow": pa.table, "columns": dict}[kind]
+    make = {"pandas": pd.DataFrame, "arrow": pa.table, "columns": dict, "rows": rows_of}[kind]
     (pair,) = opened(make(columns), tmp_path / "out")
     assert pair.captions == ("a", "b")
     said = capsys.readouterr().err
@@ -126,6 +130,8 @@ def test_a_spec_stays_itself_with_an_absolute_path(tmp_path, monkeypatch):
         ([(np.zeros((2, 2)), "a")], r"pairs\[0\]: an image array must be uint8"),
         ({"image": ["x"], "label": [1]}, "found the columns 'image', 'label'"),
         ({"image": ["x"], "caption": []}, "1 and 0 rows"),
+        ([{"image": drawn(), "label": "a"}], "found the columns 'image', 'label'"),
+        ([{"image": drawn(), "caption": "a"}, {"image": drawn()}], r"pairs\[1\]: .* 'caption'"),
     ],
 )
 def test_what_is_no_pair_is_one_sentence(pairs, words, tmp_path):
