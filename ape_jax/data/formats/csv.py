@@ -33,6 +33,7 @@ def read_csv(path: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
         rows = _rows(path, csv.reader(f, delimiter=delimiter, strict=True))
         line, header = next(rows, (1, []))
         header = [name.strip() for name in header]
+        _check_separator(header, f"{path}:{line}")
         check_columns(header, wanted, f"{path}:{line}")
         for line, row in rows:
             where = f"{path}:{line}"
@@ -44,6 +45,15 @@ def read_csv(path: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
             fields = {k: v for k, v in zip(header, row, strict=True) if k in (*wanted, "id")}
             image = row[header.index("image")]
             yield file_record(image, fields, where=where, base=os.path.dirname(path))
+
+
+def _check_separator(header: Sequence[str], where: str) -> None:
+    """Raises UserError for a header that another separator divides, as some spreadsheets write."""
+    if len(header) == 1 and any(separator in header[0] for separator in ";,\t|"):
+        raise UserError(
+            f"{where}: the header {header[0]!r} is one cell; separate cells by commas, or by tabs "
+            "in a .tsv file"
+        )
 
 
 def _rows(path: str, reader: Any) -> Iterator[tuple[int, list[str]]]:
