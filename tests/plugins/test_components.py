@@ -49,7 +49,10 @@ def ours(config):
     return {**config, **heads, "embed": 24, "loss.name": "margin", "loss.margin": 0.5}
 
 
-def test_they_train_evaluate_restore_and_say_why_they_are_not_exported(ours, tmp_path, capsys):
+def test_they_train_evaluate_restore_and_say_why_they_are_not_exported(
+    ours, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(loop.flags, "is_verbose", lambda: True)
     summary = loop.train_and_evaluate(config_lib.resolve(ours), tmp_path / "run")
     assert "eval/train/i2t_r1" in summary and np.isfinite(summary["eval/train/i2t_r1"])
     assert "text_head/gain" in capsys.readouterr().err  # The parameter table.

@@ -76,8 +76,9 @@ def test_a_tower_of_it_loads_and_encodes(gated, directory):
 
 @pytest.mark.parametrize("tune", ["frozen", "layernorm+lora+adapter"])
 def test_it_trains_evaluates_restores_and_says_why_it_is_not_exported(
-    gated, config, tmp_path, capsys, tune
+    gated, config, tmp_path, capsys, monkeypatch, tune
 ):
+    monkeypatch.setattr(loop.flags, "is_verbose", lambda: True)
     config.text.tune = tune
     if "lora" in tune:
         config.peft.lora_targets = ".*/mix"
