@@ -188,10 +188,17 @@ def require(name: str, needs: Mapping[str, Sequence[str]]) -> None:
       name: of the format.
       needs: names of modules by the extra of ape_jax that has them.
     """
-    for extra, modules in needs.items():
-        for module in modules:
-            if importlib.util.find_spec(module) is None:
-                raise UserError(
-                    f"--format: {module} is not installed, without which no export for {name} is "
-                    f"checked; run {install(extra)}"
-                )
+    missing = {
+        extra: module
+        for extra, modules in needs.items()
+        for module in reversed(modules)  # The first that is missing stays.
+        if importlib.util.find_spec(module) is None
+    }
+    if (
+        missing
+    ):  # All extras at once: a second refusal after an install of gigabytes is one too many.
+        listed = f"{' and '.join(missing.values())} {'are' if len(missing) > 1 else 'is'}"
+        raise UserError(
+            f"--format: {listed} not installed, without which no export for {name} is checked; "
+            f"run {install(','.join(missing))}"
+        )
