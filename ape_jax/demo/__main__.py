@@ -1,4 +1,4 @@
-"""`python -m ape_jax.demo [--only NAME]`: fetches the demo assets, or says that they are there.
+"""`ape-jax demo [--only NAME]`: fetches the demo assets, or says that they are there.
 
 The icons are large and take minutes to draw, so they are made when asked for by name.
 """
@@ -28,7 +28,7 @@ _ON_REQUEST = ("icons",)
 
 def main(arguments: list[str] | None = None) -> int:
     """Makes what is asked for and prints a line on each; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m ape_jax.demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="ape-jax demo", description=__doc__)
     parser.add_argument(
         "--only", choices=_ASSETS, action="append", help="fetch this alone (may be repeated)"
     )

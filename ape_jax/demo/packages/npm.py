@@ -46,7 +46,7 @@ def fetch_package(name: str, into: Path) -> Path:
     if shutil.which("npm") is None:
         raise UserError(
             f"{name} cannot be fetched because there is no npm; install Node.js, which brings it, "
-            "and run `python -m ape_jax.demo --only icons` again"
+            "and run `ape-jax demo --only icons` again"
         )
     tarball, output = fetch.download(
         *(package, into / "npm", "npm", _npm_command, "*.tgz"),
@@ -57,7 +57,7 @@ def fetch_package(name: str, into: Path) -> Path:
         raise UserError(
             f"npm could not download {name}@{package.version}: {_reason(output)}; check the "
             "network or npm's registry setting (`npm config get registry`) and run "
-            "`python -m ape_jax.demo --only icons`"
+            "`ape-jax demo --only icons`"
         )
     return tarball
 

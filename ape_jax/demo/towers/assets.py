@@ -126,7 +126,7 @@ def _build(name: str, work: Path) -> None:
     if found != tower.digest:
         raise UserError(
             f"The demo tower {name} came out with digest {found} instead of {tower.digest}; "
-            "its disk or memory may be faulty: run `python -m ape_jax.demo` again"
+            "its disk or memory may be faulty: run `ape-jax demo` again"
         )
     # safetensors makes files that only their owner can read.
     (work / "model.safetensors").chmod((work / "NOTICE").stat().st_mode)
