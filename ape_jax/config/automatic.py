@@ -19,6 +19,7 @@ SMALL_IMAGE = 112
 _EPOCHS = 20
 _LEAST_STEPS = 90
 _ENCODED = 4000
+_FEW = 50
 _MOST_VIEWS = 10
 _KEYS = (
     *("train.batch", "train.steps", "train.log_every", "train.eval_every"),
@@ -89,7 +90,8 @@ def settled(
     settle("train.checkpoint_every", max(steps // 10, 1))
     settle("train.eval_every", max(steps // 10, 1))
     settle("optim.warmup", steps // 10)
-    return values, f"{pairs:,} pairs: {', '.join(said)}" if said else ""
+    warning = "; so few are learned by heart, a few hundred are a start" if pairs < _FEW else ""
+    return values, f"{pairs:,} pairs: {', '.join(said)}{warning}" if said else ""
 
 
 def _batch(pairs: int, devices: int) -> int:

@@ -16,10 +16,13 @@ def settled(spec, pairs, **options):
     return config_lib.resolve({**config_lib.flatten(config), **values}), line
 
 
+FEW = "; so few are learned by heart, a few hundred are a start"
+
+
 @pytest.mark.parametrize(
     ("pairs", "line"),
     [
-        (30, "30 pairs: batch 16, 90 steps, 10 views at 112 px"),
+        (30, f"30 pairs: batch 16, 90 steps, 10 views at 112 px{FEW}"),
         (370, "370 pairs: batch 256, 90 steps, 10 views at 112 px"),
         (1000, "1,000 pairs: batch 256, 90 steps, 4 views at 112 px"),
         (60_000, "60,000 pairs: batch 1024, 1171 steps, 1 view at 112 px"),
