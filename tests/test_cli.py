@@ -124,3 +124,8 @@ def test_interrupted_while_a_command_is_imported(monkeypatch, capsys):
     monkeypatch.setattr(cli.runpy, "run_module", interrupted)
     assert called(monkeypatch, "plan") == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_choices_of_a_flag_are_said_once(monkeypatch, capsys):
+    assert called(monkeypatch, "evaluate", "--help") == 0
+    assert capsys.readouterr().out.count("retrieval|zeroshot") == 1

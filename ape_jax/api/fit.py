@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -85,11 +86,14 @@ def fit(
         config = _config(recipe, arguments, {**settings, "data.eval": specs})
         with _quiet():
             loop.train_and_evaluate(config, path)
-            return Aligner(restore(path), temporary)
+            model = Aligner(restore(path), temporary)
     except BaseException:
         if temporary is not None:
             temporary.cleanup()
         raise
+    if temporary is not None:
+        print("the model is in a temporary folder; model.save(DIR) keeps it", file=sys.stderr)
+    return model
 
 
 def _split(keys: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

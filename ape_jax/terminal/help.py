@@ -94,7 +94,8 @@ def _flag(flag: flags.Flag) -> str:
     default = "" if flag.default in ("", None, [], False, True) else f" (default {flag.default})"
     lead = f"  {'-' if len(flag.name) == 1 else '--'}{negated}{flag.name}{value}"
     gap = "\n" + " " * 22 if len(lead) > 20 else " " * (22 - len(lead))
-    said = flag.help.partition(";\n")[0]  # absl adds a sentence to flags that may be repeated.
+    # absl writes choices before the help, and a sentence after that of flags that may be repeated.
+    said = flag.help.partition(";\n")[0].removeprefix(f"<{_value(flag)}>: ")
     text = textwrap.fill(f"{said}{default}", _WIDTH - 22).replace("\n", "\n" + " " * 22)
     return f"{lead}{gap}{text}"
 

@@ -48,8 +48,9 @@ def test_a_data_frame_becomes_a_model_that_classifies_and_retrieves(model, table
     assert "eval/eval/i2t_r1" in model.summary and model.summary["pairs"] == 24
 
 
-def test_save_keeps_the_temporary_run_for_the_commands(towers, table, tmp_path):
+def test_save_keeps_the_temporary_run_for_the_commands(towers, table, tmp_path, capsys):
     model = ape_jax.fit(pairs=table, **towers, **QUICK)
+    assert "model.save(DIR) keeps it" in capsys.readouterr().err
     before, texts = Path(model.directory), ["a red square"]
     z = model.encode_text(texts)
     model.save(tmp_path / "kept")
