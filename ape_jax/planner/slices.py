@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 
+import jax
 from jax.sharding import Mesh
 
 from ape_jax.errors import UserError, install
@@ -75,9 +76,14 @@ class Slice(Target):
     platform = "tpu"
 
     @property
-    def compiler_options(self) -> dict[str, float]:
+    def compiler_options(self) -> dict[str, float | str]:
         """Options of the compiler."""
-        return {} if self.thorough else {"exec_time_optimization_effort": -1.0}
+        if self.thorough:
+            return {}
+        # jax 0.12 has levels in the place of a number.
+        if hasattr(jax.config, "jax_exec_time_optimization_effort"):
+            return {"exec_time_optimization_effort": -1.0}
+        return {"optimization_level": "O1"}
 
     @property
     def chip(self) -> TpuChip:
