@@ -184,17 +184,17 @@ class Fields:
 FAMILIES: Registry[Family] = Registry(
     "tower family",
     {
-        "vit": "ape_jax.towers.vision.vit:VIT",
-        "deit": "ape_jax.towers.vision.deit:DEIT",
-        "dinov2": "ape_jax.towers.vision.dinov2:DINOV2",
-        "clip": "ape_jax.towers.vision.clip:CLIP",
-        "siglip": "ape_jax.towers.vision.siglip:SIGLIP",
-        "bert": "ape_jax.towers.text.bert:BERT",
-        "roberta": "ape_jax.towers.text.roberta:ROBERTA",
-        "distilbert": "ape_jax.towers.text.distilbert:DISTILBERT",
-        "mpnet": "ape_jax.towers.text.mpnet:MPNET",
-        "clip_text": "ape_jax.towers.text.clip_text:CLIP_TEXT",
-        "siglip_text": "ape_jax.towers.text.siglip_text:SIGLIP_TEXT",
+        "vit": "ape_jax.towers.vision.vit.vit:VIT",
+        "deit": "ape_jax.towers.vision.vit.deit:DEIT",
+        "dinov2": "ape_jax.towers.vision.vit.dinov2:DINOV2",
+        "clip": "ape_jax.towers.vision.clip.clip:CLIP",
+        "siglip": "ape_jax.towers.vision.clip.siglip:SIGLIP",
+        "bert": "ape_jax.towers.text.bert.bert:BERT",
+        "roberta": "ape_jax.towers.text.bert.roberta:ROBERTA",
+        "distilbert": "ape_jax.towers.text.bert.distilbert:DISTILBERT",
+        "mpnet": "ape_jax.towers.text.bert.mpnet:MPNET",
+        "clip_text": "ape_jax.towers.text.clip.clip_text:CLIP_TEXT",
+        "siglip_text": "ape_jax.towers.text.clip.siglip_text:SIGLIP_TEXT",
     },
 )
 

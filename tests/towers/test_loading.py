@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from ape_jax import towers
 from ape_jax.errors import UserError
 from ape_jax.towers.files import names, sources
-from ape_jax.towers.vision import vit
+from ape_jax.towers.vision.vit import vit
 
 CONFIG = {
     "model_type": "vit",

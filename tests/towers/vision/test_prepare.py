@@ -10,7 +10,7 @@ from ape_jax import towers
 from ape_jax.errors import UserError
 from ape_jax.images.transforms import ImageTransform
 from ape_jax.towers.family import FAMILIES
-from ape_jax.towers.vision.dinov2 import DINOV2
+from ape_jax.towers.vision.vit.dinov2 import DINOV2
 
 DINO = towers.build({"model_type": "dinov2", "image_size": 518})[1]
 SETTINGS = {

@@ -8,7 +8,7 @@ from ape_jax.nn.layers import ACTIVATIONS
 from ape_jax.towers.family import DENSE, Family, Fields, TorchClass
 from ape_jax.towers.files.names import NameTable, linear, norm
 from ape_jax.towers.text import family
-from ape_jax.towers.text.bert import EMBEDDINGS, IGNORE, RENAMES
+from ape_jax.towers.text.bert.bert import EMBEDDINGS, IGNORE, RENAMES
 from ape_jax.towers.text.transformer import TextConfig, TextTower
 
 _LAYER = "transformer.layer.{i}"

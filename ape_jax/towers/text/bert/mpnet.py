@@ -13,7 +13,7 @@ from ape_jax.nn.positions import BUCKETS
 from ape_jax.towers.family import DENSE, Family, Fields, PoolerOutput, TorchClass
 from ape_jax.towers.files.names import NameTable, Rule, linear, norm
 from ape_jax.towers.text import family
-from ape_jax.towers.text.bert import EMBEDDINGS, IGNORE, RENAMES
+from ape_jax.towers.text.bert.bert import EMBEDDINGS, IGNORE, RENAMES
 from ape_jax.towers.text.transformer import TextConfig, TextTower
 
 _PADDING_IDX = 1  # Fixed in transformers' modeling_mpnet.py, whatever the config says.

@@ -22,7 +22,8 @@ from ape_jax.towers.files.names import (
     linear,
     norm,
 )
-from ape_jax.towers.vision import family, siglip
+from ape_jax.towers.vision import family
+from ape_jax.towers.vision.clip import siglip
 from ape_jax.towers.vision.family import BLOCK
 from ape_jax.towers.vision.prepare import HALF, image_prepare, squashed
 from ape_jax.towers.vision.transformer import ViTConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ape_jax.towers.family import DENSE, Family, Fields, PoolerOutput, TorchClass
 from ape_jax.towers.text import family
-from ape_jax.towers.text.bert import NAMES
+from ape_jax.towers.text.bert.bert import NAMES
 from ape_jax.towers.text.transformer import TextConfig, TextTower
 
 

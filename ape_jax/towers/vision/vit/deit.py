@@ -9,9 +9,10 @@ import dataclasses
 from functools import partial
 
 from ape_jax.towers.family import Fields, PoolerOutput, TorchClass
-from ape_jax.towers.vision import family, vit
+from ape_jax.towers.vision import family
 from ape_jax.towers.vision.prepare import IMAGENET, cropped, image_prepare
 from ape_jax.towers.vision.transformer import ViTConfig
+from ape_jax.towers.vision.vit import vit
 
 
 def _parse(fields: Fields) -> ViTConfig:

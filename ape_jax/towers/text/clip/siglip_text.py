@@ -12,7 +12,8 @@ from functools import partial
 from ape_jax.nn.layers import ACTIVATIONS
 from ape_jax.towers.family import NORMS, Family, Fields
 from ape_jax.towers.files.names import NameTable
-from ape_jax.towers.text import clip_text, family
+from ape_jax.towers.text import family
+from ape_jax.towers.text.clip import clip_text
 from ape_jax.towers.text.transformer import TextConfig, TextTower
 
 

@@ -1,0 +1,1 @@
+"""Vision transformers that were trained alone, a family a file."""
