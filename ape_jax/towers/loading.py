@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ape_jax.nn import int8
 from ape_jax.towers import precomputed
 from ape_jax.towers.family import FAMILIES, Family, find
 from ape_jax.towers.files import names, sections, sources
+from ape_jax.towers.layout import Found, Layout
 from ape_jax.towers.text import big_vision as big_vision_text
 from ape_jax.towers.tower import Kind, Tower, TowerConfig
 from ape_jax.towers.vision import big_vision
@@ -191,30 +192,46 @@ def read(
     return tower, params
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Found:
-    """A tower in its files: `prepare` takes its config and the options of `read`.
-
-    `excluded` is as for `Tower`.
-    """
-
-    family: Family
-    config: TowerConfig
-    tables: tuple[names.NameTable, ...]
-    tensors: names.Tensors
-    prepare: Callable[[Any, Mapping[str, Any]], Callable[..., Any]]
-    excluded: tuple[str, ...] = ()
+def _found(path: Path, kind: Kind | None) -> Found:
+    """The tower at a path, by the first layout that fits it."""
+    return next(layout for layout in LAYOUTS if layout.fits(path, kind)).find(path, kind)
 
 
-def _found(path: Path, kind: Kind | None) -> _Found:
-    """Finds the tower in a directory or an .npz; of two, the one of this kind."""
-    if not path.is_dir():
-        return _found_in_npz(path, kind)
+def _is_npz(path: Path, kind: Kind | None) -> bool:
+    return not path.is_dir()
+
+
+def _find_in_npz(path: Path, kind: Kind | None) -> Found:
+    tensors = sources.NpzTensors(path)
+    if kind == "text":
+        config, tables = big_vision_text.read_config(tensors)
+        return Found(
+            family=FAMILIES[config.family],
+            config=config,
+            tables=tables,
+            tensors=big_vision_text.Positions(tensors),
+            prepare=partial(big_vision_text.prepare, path),
+        )
+    family = FAMILIES["vit"]
+    return Found(
+        family=family,
+        config=big_vision.read_config(tensors),
+        tables=big_vision.TABLES,
+        tensors=tensors,
+        prepare=partial(family.prepare, None),
+    )
+
+
+def _is_directory(path: Path, kind: Kind | None) -> bool:
+    return path.is_dir()
+
+
+def _find_in_directory(path: Path, kind: Kind | None) -> Found:
     label = path / "config.json"
     section = sections.find(sources.read_json(label), str(label), kind)
     family, fields = find(section.config, section.label, kind, path)
     tensors = sources.SafeTensors(path)
-    return _Found(
+    return Found(
         family=family,
         config=family.parse(fields),
         tables=family.tables,
@@ -224,25 +241,11 @@ def _found(path: Path, kind: Kind | None) -> _Found:
     )
 
 
-def _found_in_npz(path: Path, kind: Kind | None) -> _Found:
-    tensors = sources.NpzTensors(path)
-    if kind == "text":
-        config, tables = big_vision_text.read_config(tensors)
-        return _Found(
-            family=FAMILIES[config.family],
-            config=config,
-            tables=tables,
-            tensors=big_vision_text.Positions(tensors),
-            prepare=partial(big_vision_text.prepare, path),
-        )
-    family = FAMILIES["vit"]
-    return _Found(
-        family=family,
-        config=big_vision.read_config(tensors),
-        tables=big_vision.TABLES,
-        tensors=tensors,
-        prepare=partial(family.prepare, None),
-    )
+LAYOUTS = (
+    Layout(name="big_vision's .npz", fits=_is_npz, find=_find_in_npz),
+    Layout(name="transformers' directory", fits=_is_directory, find=_find_in_directory),
+)
+"""The first that fits is read; the last fits every directory, and says what it lacks."""
 
 
 def _read(
