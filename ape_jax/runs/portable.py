@@ -18,12 +18,12 @@ from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.checkpoint import Checkpoints
 from ape_jax.runs.state import State
 from ape_jax.storage import atomic
-from ape_jax.towers.files import sources
+from ape_jax.towers.files import hub, sources
 from ape_jax.towers.text import big_vision as big_vision_text
 
 # Beside weights, configs and tokenizers: sentence-transformers' pooling, and what must stay with
 # the weights.
-_FILES = (*sources.HUB_FILES, "*_Pooling/config.json", "NOTICE*", "LICENSE*", "LICENCE*")
+_FILES = (*hub.FILES, "*_Pooling/config.json", "NOTICE*", "LICENSE*", "LICENCE*")
 
 
 def write(directory: Path, aligned: AlignedModel) -> None:

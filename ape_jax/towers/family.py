@@ -8,6 +8,7 @@ outside the package, `FAMILIES.register(FAMILY)`.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +19,23 @@ import numpy as np
 
 from ape_jax.config.registry import Registry
 from ape_jax.errors import UserError
+from ape_jax.towers.files import sections
 from ape_jax.towers.files.names import NameTable
-from ape_jax.towers.files.sections import SECTIONS
+from ape_jax.towers.files.reading import Asked
 from ape_jax.towers.tower import Kind, TowerConfig
 
 Arrays = dict[str, np.ndarray]
 NORMS, DENSE = ("norm1", "norm2"), ("attention/out", "mlp/fc2")
 """`Family.adapters` of blocks that norm first, and of those that norm last (LilT)."""
+
+
+_TOO_LARGE = 2**31  # No size of a tower has as much; a damaged file must not be believed.
+
+
+def _shown(value: Any) -> str:
+    """A value of a file, for a message."""
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**20 else "a huge number"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _as_it_is(params: dict[str, Any], old: Any, new: Any) -> dict[str, Any]:
@@ -134,7 +145,8 @@ class Fields:
         parent: Mapping[str, Any] | None = None,
         directory: Path | None = None,
     ):
-        self.values = values
+        self.values = values if isinstance(values, Asked) else Asked(values)
+        """The section, which remembers what is asked of it (see `files.reading`)."""
         self.label = label
         self.parent = parent if parent is not None else values
         """The whole config.json; differs from `values` in a two-tower file."""
@@ -148,20 +160,24 @@ class Fields:
         if value is None:
             raise UserError(f"{self.label}: {key!r} is missing; write {wanted}")
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            raise UserError(f"{self.label}: {key!r} is {value!r}; write {wanted}")
+            raise UserError(f"{self.label}: {key!r} is {_shown(value)}; write {wanted}")
         return value
 
     def integer(self, key: str, default: int | None = None, *, minimum: int = 1) -> int:
         """A whole number >= `minimum`."""
         wanted = f"a whole number, {minimum} or more"
         value = self._get(key, default, (int,), wanted)
-        if value < minimum:
-            raise UserError(f"{self.label}: {key!r} is {value!r}; write {wanted}")
+        if not minimum <= value < _TOO_LARGE:
+            wanted = wanted if value < minimum else f"a whole number below {_TOO_LARGE}"
+            raise UserError(f"{self.label}: {key!r} is {_shown(value)}; write {wanted}")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        """A number."""
-        return float(self._get(key, default, (int, float), "a number"))
+        """A finite number."""
+        value = self._get(key, default, (int, float), "a number")
+        if not abs(value) < _TOO_LARGE:  # Not a number is no smaller, either.
+            raise UserError(f"{self.label}: {key!r} is {_shown(value)}; write a finite number")
+        return float(value)
 
     def flag(self, key: str, default: bool | None = None) -> bool:
         """True or false."""
@@ -173,7 +189,7 @@ class Fields:
         wanted = f"one of {', '.join(names)}"
         value = self._get(key, default, (str,), wanted)
         if value not in names:
-            raise UserError(f"{self.label}: {key!r} is {value!r}; write {wanted}")
+            raise UserError(f"{self.label}: {key!r} is {_shown(value)}; write {wanted}")
         return value
 
     def error(self, sentence: str) -> UserError:
@@ -210,19 +226,15 @@ def find(
     model_type: Any = config.get("model_type")
     fits = [f for f in FAMILIES.values() if model_type in f.model_types]
     if not fits:
-        known = sorted({*SECTIONS, *(t for f in FAMILIES.values() for t in f.model_types)})
-        raise UserError(f"{label}: model_type is {model_type!r}; supported are {', '.join(known)}")
+        raise UserError(f"{label}: {_unknown(model_type, kind)}")
     of_kind = [f for f in fits if kind in (None, f.kind)]
     if not of_kind:
         raise UserError(
-            f"{label}: model_type {model_type!r} is a tower of kind {fits[0].kind!r}, "
-            f"not {kind!r}; write kind={fits[0].kind!r} or name another tower"
+            f"{label}: model_type {model_type!r} is a tower of kind {fits[0].kind!r}, not "
+            f"{kind!r}; name it in {fits[0].kind}.tower, and another in {kind}.tower"
         )
     if len(of_kind) > 1:
-        raise UserError(
-            f"{label}: model_type {model_type!r} holds an image and a text tower; "
-            "write kind='image' or kind='text'"
-        )
+        raise UserError(f"{label}: model_type {model_type!r} {sections.TWO_TOWERS}")
     family = of_kind[0]
     section = family.model_types[model_type]
     values = config if section is None else config.get(section, {})
@@ -230,6 +242,38 @@ def find(
         raise UserError(f"{label}: {section!r} is {type(values).__name__}; write an object")
     name = label if section is None else f"{label}, section {section!r}"
     return family, Fields(values, name, parent=config, directory=directory)
+
+
+def model_types(kind: Kind) -> list[str]:
+    """The values of `model_type` in config.json that towers of a kind have.
+
+    >>> "dinov2" in model_types("image"), "dinov2" in model_types("text")
+    (True, False)
+
+    Args:
+      kind: of tower.
+    """
+    own = {t for f in FAMILIES.values() if f.kind == kind for t in f.model_types}
+    return sorted(own | sections.SECTIONS.keys())
+
+
+def _unknown(model_type: Any, kind: Kind | None) -> str:
+    """A sentence on a `model_type` that no family has."""
+    if not isinstance(model_type, str):
+        return (
+            f"'model_type' is {_shown(model_type)}, so this is no config.json that transformers "
+            "wrote; write the type of the tower there, such as 'dinov2' or 'bert'"
+        )
+    kinds: tuple[Kind, ...] = ("image", "text") if kind is None else (kind,)
+    known = {k: model_types(k) for k in kinds}
+    close = difflib.get_close_matches(model_type, [t for ts in known.values() for t in ts], n=1)
+    meant = f", did you mean {close[0]!r}?" if close else ""
+    listed = "; ".join(f"{k} towers have {', '.join(types)}" for k, types in known.items())
+    key = f"{kind}.tower" if kind else "the tower's key"
+    return (
+        f"model_type is {_shown(model_type)}, which no family here has{meant} ({listed}); for a "
+        f"frozen tower that transformers can run, write torch:hf:NAME_OR_DIR in {key}"
+    )
 
 
 def torch_classes() -> dict[str, TorchClass]:

@@ -18,7 +18,7 @@ from ape_jax.errors import UserError
 from ape_jax.nn import int8
 from ape_jax.towers import precomputed
 from ape_jax.towers.family import FAMILIES, Family, find
-from ape_jax.towers.files import names, sections, sources
+from ape_jax.towers.files import names, reading, sections, sources
 from ape_jax.towers.layout import Found, Layout
 from ape_jax.towers.text import big_vision as big_vision_text
 from ape_jax.towers.tower import Kind, Tower, TowerConfig
@@ -166,29 +166,31 @@ def read(
     """
     if is_precomputed(spec):
         return precomputed.read(str(spec), kind), {}
-    found = _found(sources.resolve(str(spec)), kind)
-    family = found.family
-    plan = _blueprint(
-        family,
-        found.config,
-        dtype=dtype,
-        param_dtype=param_dtype,
-        options={"image_size": image_size, "max_length": max_length, "prefix": prefix},
-    )
-    params, digest = _read(plan, found.tables, found.tensors)
-    options = plan.options
-    if plan.int8:  # Among the options, since the module has no part in it.
-        params, options = int8.quantized(params), {**options, "weights": INT8}
-    tower = Tower(
-        kind=family.kind,
-        module=plan.module(plan.config, unroll),
-        config=plan.config,
-        prepare=found.prepare(plan.config, plan.options),
-        spec=str(spec),
-        digest=digest,
-        options=options,
-        excluded=found.excluded,
-    )
+    with reading.tower(str(spec)) as said:
+        found = _found(sources.resolve(str(spec)), kind)
+        family = found.family
+        plan = _blueprint(
+            family,
+            found.config,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            options={"image_size": image_size, "max_length": max_length, "prefix": prefix},
+        )
+        params, digest = _read(plan, found.tables, found.tensors)
+        options = plan.options
+        if plan.int8:  # Among the options, since the module has no part in it.
+            params, options = int8.quantized(params), {**options, "weights": INT8}
+        tower = Tower(
+            kind=family.kind,
+            module=plan.module(plan.config, unroll),
+            config=plan.config,
+            prepare=found.prepare(plan.config, plan.options),
+            spec=str(spec),
+            digest=digest,
+            options=options,
+            excluded=found.excluded,
+            notes=said.lines(),
+        )
     return tower, params
 
 

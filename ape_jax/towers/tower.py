@@ -176,6 +176,7 @@ class Tower:
       digest: sha256 over names, types, shapes and bytes of the tensors as they lie in the file.
       options: the load options that changed the tower, for whoever records it.
       excluded: tensors that lie among the tower's and are not its own: LilT's adapters.
+      notes: what was said when it was read: settings that were not read, and what was assumed.
     """
 
     kind: Kind
@@ -186,6 +187,7 @@ class Tower:
     digest: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     excluded: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def apply(
         self,

@@ -21,6 +21,10 @@ from ape_jax.towers.tower import Kind
 
 DUAL_ENCODER = "vision-text-dual-encoder"
 LILT = "lilt"
+TWO_TOWERS = (
+    "holds an image and a text tower; write kind='image' or kind='text' in Python, name it in "
+    "image.tower or text.tower in a run's config"
+)
 
 # By model_type and kind: the section of config.json, and what stands before the tensors' names.
 SECTIONS: Mapping[str, Mapping[Kind, tuple[str, str]]] = {
@@ -81,10 +85,7 @@ def find(config: Mapping[str, Any], label: str, kind: Kind | None) -> Section:
     if sections is None:
         return Section(config, label)
     if kind is None:
-        raise UserError(
-            f"{label}: model_type {model_type!r} holds an image and a text tower; "
-            "write kind='image' or kind='text'"
-        )
+        raise UserError(f"{label}: model_type {model_type!r} {TWO_TOWERS}")
     section, prefix = sections[kind]
     values = config.get(section)
     if not isinstance(values, Mapping):

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,11 +21,16 @@ import ml_dtypes  # also registers "bfloat16" with numpy, which safetensors reli
 import numpy as np
 
 from ape_jax.errors import UserError
+from ape_jax.towers.files import hub, reading
 
 MAX_JSON_BYTES = 64 << 20
-HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
-HUB_NOT = ("*/*.safetensors", "onnx/*", "openvino/*", "coreml/*")
-_HUB = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
+QUANTISED = (
+    "which is quantised; take the model's original weights, or where transformers can dequantize "
+    "them, save those: model.dequantize(), then model.save_pretrained(NEW_DIR)"
+)
+# By safetensors' names. Weights of other types, 8 bits or packed, mean nothing without a scale.
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_PACKED = re.compile(r"(.+\.)?(weight|qweight|weight_packed|kernel)")
 
 
 def resolve(spec: str) -> Path:
@@ -38,7 +45,7 @@ def resolve(spec: str) -> Path:
     if not isinstance(spec, str) or not spec:
         raise UserError(f"tower {spec!r}: write hf:org/name, demo:NAME, a directory or an .npz")
     if spec.startswith("hf:"):
-        return _snapshot(spec)
+        return hub.snapshot(spec)
     if spec.startswith("demo:"):
         from ape_jax.demo.towers import assets
 
@@ -53,45 +60,58 @@ def resolve(spec: str) -> Path:
     )
 
 
-def _snapshot(spec: str) -> Path:
-    parts = _HUB.fullmatch(spec)
-    if parts is None:
-        raise UserError(f"tower {spec!r}: write hf:org/name or hf:org/name@revision")
-    import huggingface_hub
-
-    try:
-        path = huggingface_hub.snapshot_download(
-            parts[1],
-            revision=parts[2],
-            allow_patterns=list(HUB_FILES),
-            ignore_patterns=list(HUB_NOT),
-        )
-    except Exception as e:  # the hub raises its own, httpx's, OSError and ValueError
-        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-        raise UserError(
-            f"tower {spec!r} could not be fetched from the Hugging Face hub ({reason}); check the "
-            "name and the network, or write the path of a downloaded directory"
-        ) from e
-    return Path(path)
-
-
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+    """A JSON object from a file, which remembers what is asked of it (`reading.Asked`).
 
     Raises:
       UserError: no such file, too large, not JSON, or not an object.
     """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; the directory of a tower needs it")
+    value = read_json_value(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds a {type(value).__name__}; it must hold an object")
+    return reading.asked(path, value)
+
+
+def read_json_value(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+      UserError: no such file, too large, or not JSON.
+    """
+    check_file(path)
     if path.stat().st_size > MAX_JSON_BYTES:
         raise UserError(f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB; it is no config")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, object_pairs_hook=partial(_object, path))
     except (ValueError, RecursionError) as e:
-        raise UserError(f"{path} is not JSON ({e}); fetch the file again") from e
-    if not isinstance(value, dict):
-        raise UserError(f"{path} holds a {type(value).__name__}; it must hold an object")
-    return value
+        reason = "too deeply nested" if isinstance(e, RecursionError) else e
+        raise UserError(f"{path} is not JSON ({reason}); fetch the file again") from e
+    except OSError as e:
+        raise UserError(f"{path} cannot be read ({e.strerror}); correct its permissions") from e
+
+
+def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = sorted(key for key in values if keys.count(key) > 1)
+        reading.assumed(f"{path.name} has {', '.join(twice)} twice; the last is taken")
+    return values
+
+
+def check_file(path: Path) -> None:
+    """Raises UserError where a path is no regular file; to open a pipe would wait for ever."""
+    try:
+        if path.is_file():
+            return
+        found = os.path.lexists(path)
+    except OSError as e:
+        raise UserError(f"{path} cannot be read ({e.strerror}); correct the path") from e
+    if not found:
+        raise UserError(f"{path} does not exist; the directory of a tower needs it")
+    kind = "a directory" if path.is_dir() else "a broken link" if path.is_symlink() else "a pipe"
+    raise UserError(f"{path} is {kind} and no file; put the file itself there")
 
 
 class SafeTensors:
@@ -102,9 +122,11 @@ class SafeTensors:
         self._files: dict[str, Path] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         for path in _weight_files(directory):
-            for name, shape in _safetensors_shapes(path).items():
+            for name, (shape, dtype) in safetensors_header(path).items():
                 if name in self._files:
                     raise UserError(f"{path}: tensor {name!r} is also in {self._files[name]}")
+                if dtype not in _FLOATS and (dtype[0] == "F" or _PACKED.fullmatch(name)):
+                    raise UserError(f"{path}: tensor {name!r} is {dtype}, {QUANTISED}")
                 self._files[name], self.shapes[name] = path, shape
 
     def read(self, name: str) -> np.ndarray:
@@ -126,7 +148,9 @@ def _weight_files(directory: Path) -> list[Path]:
         return [single]
     if index.is_file():
         return _shards(index)
-    others = sorted(directory.glob("*.safetensors"))
+    if os.path.lexists(single):  # As a directory, a pipe or a broken link.
+        check_file(single)
+    others = sorted(p for p in directory.glob("*.safetensors") if p.is_file())
     if len(others) == 1:
         return others
     if others:
@@ -134,13 +158,9 @@ def _weight_files(directory: Path) -> list[Path]:
             f"{directory} holds {len(others)} .safetensors files and no {index.name} that says "
             "how they belong together; add it, or keep one and call it model.safetensors"
         )
-    pickled = sorted(p.name for p in directory.glob("*") if p.suffix in (".bin", ".pt", ".h5"))
+    pickled = sorted(p.name for p in directory.glob("*") if p.suffix in hub.PICKLED)
     if pickled:
-        raise UserError(
-            f"{directory} holds its weights in {pickled[0]}, a format that can run code when it "
-            "is read; convert it once where you trust it: transformers.AutoModel."
-            "from_pretrained(DIR).save_pretrained(NEW_DIR) writes model.safetensors"
-        )
+        raise UserError(f"{directory} holds its weights in {pickled[0]}, {hub.CONVERT}")
     raise UserError(f"{directory} holds no model.safetensors; a tower needs one")
 
 
@@ -159,14 +179,23 @@ def _shards(index: Path) -> list[Path]:
     return files
 
 
-def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+def safetensors_header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """The shape and type of each tensor of a file, by safetensors' names ("F32").
+
+    Raises:
+      UserError: it is no whole safetensors file.
+    """
     from safetensors import SafetensorError, safe_open
 
+    found = {}
     try:
         with safe_open(path, "np") as f:
-            return {name: tuple(f.get_slice(name).get_shape()) for name in f.keys()}
+            for name in f.keys():
+                tensor = f.get_slice(name)
+                found[name] = tuple(tensor.get_shape()), tensor.get_dtype()
     except (SafetensorError, OSError, ValueError) as e:
         raise UserError(f"{path} is no whole safetensors file ({e}); fetch it again") from e
+    return found
 
 
 class NpzTensors:
