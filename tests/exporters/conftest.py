@@ -41,6 +41,8 @@ def _classes():
         "clip_text": (t.CLIPTextModel, t.CLIPTextConfig(**TEXT, eos_token_id=3)),
         "roberta": (t.RobertaModel, t.RobertaConfig(**TEXT, pad_token_id=1)),
         "mpnet": (t.MPNetModel, t.MPNetConfig(**TEXT)),
+        "electra": (t.ElectraModel, t.ElectraConfig(**TEXT, embedding_size=24)),
+        "megatron": (t.MegatronBertModel, t.MegatronBertConfig(**TEXT)),
         "distilbert": (
             t.DistilBertModel,
             t.DistilBertConfig(

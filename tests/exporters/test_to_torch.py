@@ -82,6 +82,8 @@ MORE = {  # Other families, and what differs little from the cases above.
         tuned("append", "append", **{"image.pooling": "mean"}),
         {"image": "registers", "text": "mpnet"},
     ),
+    "electra": (tuned("adapter", "adapter"), {"text": "electra"}),
+    "megatron": ({**tuned("adapter", "adapter"), "text.layer": 1}, {"text": "megatron"}),
     "clip towers": (
         {**tuned("adapter", "adapter"), "text.pooling": "last"},
         {"image": "clip", "text": "clip_text"},

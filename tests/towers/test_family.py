@@ -21,7 +21,7 @@ def test_the_readme_names_every_family(name):
 def test_an_exported_family_names_its_class_and_how_that_pools(name):
     torch = FAMILIES[name].torch
     if isinstance(torch, str):
-        assert torch.startswith("attends to padding")
+        assert torch and not torch.endswith(".")
         return
     assert isinstance(torch, TorchClass)
     # A class that pools by a dense layer needs no bias to move a constant to, and others do.

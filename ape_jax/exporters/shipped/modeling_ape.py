@@ -25,7 +25,14 @@ from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
 from transformers.utils import ModelOutput
 
-_LAST_NORMS = ("layernorm", "post_layernorm", "final_layer_norm")
+_LAST_NORMS = (
+    "layernorm",
+    "post_layernorm",
+    "final_layer_norm",
+    "LayerNorm",
+    "encoder.LayerNorm",
+    "encoder.ln",
+)
 _NORM_EPS = 1e-5  # Of the norms in heads, but for the transformer's.
 
 
@@ -344,9 +351,10 @@ def _tower(config: PreTrainedConfig, settings: dict[str, Any]) -> PreTrainedMode
     tower = AutoModel.from_config(config)
     if hasattr(tower, "pooler"):
         tower.pooler = None
+    modules = dict(tower.named_modules())
     for name in _LAST_NORMS if not settings["last_norm"] else ():
-        if hasattr(tower, name):
-            setattr(tower, name, nn.Identity())
+        if name in modules:
+            tower.set_submodule(name, nn.Identity())
     if settings["adapters"]:
         _put_adapters(tower, **settings["adapters"])
     return tower

@@ -17,21 +17,33 @@ from ape_jax.towers.text.transformer import TextConfig
 _LEAST_LENGTH = 3
 
 
-def encoder_fields(fields: Fields, *, vocab_size: int = 30522) -> dict[str, Any]:
-    """The keys that BERT, RoBERTa and MPNet share, with transformers' defaults."""
+_BERT = {
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-12,
+}
+
+
+def encoder_fields(fields: Fields, **defaults: Any) -> dict[str, Any]:
+    """The keys that BERT and its kin share; their defaults are BERT's where none are given."""
+    default = _BERT | defaults
     if fields.values.get("position_embedding_type", "absolute") != "absolute":
         found = fields.values["position_embedding_type"]
         raise fields.error(f"position_embedding_type is {found!r}; only 'absolute' is supported")
     if fields.flag("is_decoder", False):
         raise fields.error("is_decoder is true; only encoders are supported")
     return {
-        "vocab_size": fields.integer("vocab_size", vocab_size),
-        "width": fields.integer("hidden_size", 768),
-        "depth": fields.integer("num_hidden_layers", 12),
-        "heads": fields.integer("num_attention_heads", 12),
-        "mlp_width": fields.integer("intermediate_size", 3072),
-        "activation": fields.choice("hidden_act", ACTIVATIONS, "gelu"),
-        "norm_eps": fields.number("layer_norm_eps", 1e-12),
+        "vocab_size": fields.integer("vocab_size", default["vocab_size"]),
+        "width": fields.integer("hidden_size", default["hidden_size"]),
+        "depth": fields.integer("num_hidden_layers", default["num_hidden_layers"]),
+        "heads": fields.integer("num_attention_heads", default["num_attention_heads"]),
+        "mlp_width": fields.integer("intermediate_size", default["intermediate_size"]),
+        "activation": fields.choice("hidden_act", ACTIVATIONS, default["hidden_act"]),
+        "norm_eps": fields.number("layer_norm_eps", default["layer_norm_eps"]),
     }
 
 

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32
 
-from ape_jax.nn.layers import LayerNorm, PostNormBlock, PreNormBlock, key_bias
+from ape_jax.nn.layers import Dense, LayerNorm, PostNormBlock, PreNormBlock, key_bias
 from ape_jax.nn.positions import relative_buckets
 from ape_jax.nn.stack import run_stack
 from ape_jax.towers.tower import Encoded, Kind, TowerConfig, pool
@@ -31,6 +31,9 @@ class TextConfig(TowerConfig):
       vocab_size: rows of the token table.
       positions: rows of the position table.
       types: rows of the token type table, of which only row 0 is used; 0 is no table.
+      task_types: likewise of ERNIE's table of tasks.
+      embed_width: width of these tables, where a dense layer leads from there to `width`; None is
+        `width` without such a layer.
       padding_idx: None: token t has position t. Else, RoBERTa's way, the n-th real token (from 1)
         has position `padding_idx + n`.
       embed_norm: a norm after the sum of embeddings.
@@ -43,6 +46,8 @@ class TextConfig(TowerConfig):
     vocab_size: int
     positions: int
     types: int = 0
+    task_types: int = 0
+    embed_width: int | None = None
     padding_idx: int | None = None
     embed_norm: bool = True
     max_length: int
@@ -55,20 +60,22 @@ class TextConfig(TowerConfig):
 
 
 class TextEmbed(nn.Module):
-    """Token ids -> the sum of token, position and type embeddings, normed if the config says so."""
+    """Token ids -> the sum of their embeddings, normed and projected if the config says so."""
 
     config: TextConfig
+    dtype: Any = jnp.bfloat16
     param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, ids: Int32[Array, "b t"], mask: Bool[Array, "b t"]) -> Float[Array, "b t d"]:
         """Embed; an id or position beyond its table gives NaN."""
         config = self.config
+        width = config.width if config.embed_width is None else config.embed_width
 
         def table(name: str, rows: int) -> Array:
             init = nn.initializers.normal(0.02)
             # Parameters that were just read lie on the host.
-            return jnp.asarray(self.param(name, init, (rows, config.width), self.param_dtype))
+            return jnp.asarray(self.param(name, init, (rows, width), self.param_dtype))
 
         # Gathered before the cast: the table may be 250,000 rows.
         x = jnp.take(table("token", config.vocab_size), ids, axis=0).astype(jnp.float32)
@@ -76,8 +83,13 @@ class TextEmbed(nn.Module):
         x = x + jnp.take(table("position", config.positions), where, axis=0).astype(jnp.float32)
         if config.types:
             x = x + table("type", config.types)[0].astype(jnp.float32)
+        if config.task_types:
+            x = x + table("task", config.task_types)[0].astype(jnp.float32)
         if config.embed_norm:
             x = LayerNorm(config.norm_eps, self.param_dtype, name="norm")(x)
+        if config.embed_width is not None:
+            types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+            x = Dense(config.width, **types, name="projection")(x)
         return x
 
 
@@ -128,7 +140,7 @@ class TextTower(nn.Module):
     def setup(self) -> None:
         """Name the parts."""
         config = self.config
-        self.tokens = TextEmbed(config, self.param_dtype, name="embed")
+        self.tokens = TextEmbed(config, self.dtype, self.param_dtype, name="embed")
         self.blocks = (PreNormBlock if self.norms_first else PostNormBlock)(
             heads=config.heads,
             mlp_width=config.mlp_width,

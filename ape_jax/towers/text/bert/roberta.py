@@ -1,4 +1,7 @@
-"""RoBERTa (arXiv 1907.11692) and XLM-R: BERT whose positions count from the padding id on."""
+"""RoBERTa (arXiv 1907.11692) and XLM-R: BERT whose positions count from the padding id on.
+
+CamemBERT and data2vec's text model (arXiv 2202.03555) are RoBERTas of other weights.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ from ape_jax.towers.text.transformer import TextConfig, TextTower
 
 def _parse(fields: Fields) -> TextConfig:
     # RoBERTa's <s> saw no sentence task in pretraining, so its mean is the better default.
+    vocab_size = 50265 if fields.values.get("model_type") == "roberta" else 30522
     return TextConfig(
         family="roberta",
         types=fields.integer("type_vocab_size", 2),
-        **family.encoder_fields(fields, vocab_size=50265),
+        **family.encoder_fields(fields, vocab_size=vocab_size),
         **family.text_fields(
             fields,
             positions=fields.integer("max_position_embeddings", 512),
@@ -27,8 +31,8 @@ ROBERTA = Family(
     name="roberta",
     kind="text",
     title="RoBERTa and XLM-R",
-    models="multilingual E5, CamemBERT",
-    model_types={"roberta": None, "xlm-roberta": None, "camembert": None},
+    models="multilingual E5, BGE-M3, CamemBERT, data2vec-text",
+    model_types={"roberta": None, "xlm-roberta": None, "camembert": None, "data2vec-text": None},
     parse=_parse,
     module=TextTower,
     tables=(NAMES,),
