@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ape_jax.config import poolings
 from ape_jax.nn.tree import Tree
-
-POOLINGS = ("mean", "cls", "last")
 
 
 class Packed(Tree):
@@ -73,26 +72,41 @@ class Packed(Tree):
             raise ValueError("a head that attends needs the token_index of the captions")
         return self.token_index
 
-    def pool(self, pooling: str) -> Float[Array, "B d"]:
+    def pool(self, pooling: str) -> Float[Array, "B e"]:
         """Pools the tokens of each caption to one f32 vector, as `towers.tower.pool` does.
 
         Args:
-          pooling: "mean", "cls" (first token), "last", or "cls+mean" (both concatenated).
+          pooling: a mode, or several joined by "+" (`config.poolings`).
 
         Raises:
           ValueError: for another pooling.
         """
-        if pooling == "cls+mean":
-            return jnp.concatenate([self.pool("cls"), self.pool("mean")], axis=-1)
-        if pooling not in POOLINGS:
+        parts = poolings.parts(pooling)
+        if not parts:
             raise ValueError(f"captions are not pooled by {pooling!r}")
+        pooled = [self._pooled(part).astype(jnp.float32) for part in parts]
+        pooled = [part.reshape(-1, part.shape[-1]) for part in pooled]
+        return pooled[0] if len(pooled) == 1 else jnp.concatenate(pooled, axis=-1)
+
+    def _pooled(self, mode: str) -> Float[Array, "G b d"]:
+        """One mode."""
         ends = jnp.cumsum(self.lengths, axis=1)
-        if pooling == "mean":
-            pooled = segment_mean(self.tokens.astype(jnp.float32), self.lengths)
-        else:
-            index = ends - self.lengths if pooling == "cls" else ends - 1
-            pooled = _rows(self.tokens, jnp.where(self.lengths > 0, index, -1), "fill")
-        return pooled.astype(jnp.float32).reshape(-1, pooled.shape[-1])
+        if mode in ("cls", "last"):
+            index = ends - self.lengths if mode == "cls" else ends - 1
+            return _rows(self.tokens, jnp.where(self.lengths > 0, index, -1), "fill")
+        tokens = self.tokens.astype(jnp.float32)
+        if mode == "max":
+            return _segment_max(tokens, self.lengths)
+        if mode == "mean":
+            return segment_mean(tokens, self.lengths)
+        count = self.lengths[..., None].astype(jnp.float32)
+        if mode == "mean_sqrt_len":
+            return segment_mean(tokens, self.lengths) * jnp.sqrt(count)
+        starts = jnp.pad(ends - self.lengths, ((0, 0), (0, 1)))
+        start = jnp.take_along_axis(starts, self.segments(), axis=1)
+        place = jnp.arange(1, tokens.shape[1] + 1) - start  # From 1 in each caption.
+        mean = segment_mean(tokens * place[..., None].astype(jnp.float32), self.lengths)
+        return mean * 2.0 / (count + 1.0)  # 1 + ... + n is n (n + 1) / 2.
 
 
 class ImageFeatures(Tree):
@@ -164,6 +178,18 @@ def _mean_backward(saved, cotangent):
 
 
 segment_mean.defvjp(_mean_forward, _mean_backward)
+
+
+def _segment_max(
+    tokens: Float[Array, "G S d"], lengths: Int[Array, "G b"]
+) -> Float[Array, "G b d"]:
+    """The largest of each number over the tokens of each caption; zero without tokens."""
+
+    def largest(tokens: Array, segments: Array) -> Array:
+        return jax.ops.segment_max(tokens, segments, lengths.shape[1], indices_are_sorted=True)
+
+    found = jax.vmap(largest)(tokens, _segments(lengths, tokens.shape[1]))
+    return jnp.where(lengths[..., None] > 0, found, 0.0)
 
 
 def _divisor(lengths: Int[Array, "G b"]) -> Float[Array, "G b 1"]:

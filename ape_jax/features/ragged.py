@@ -8,6 +8,8 @@ import functools
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
+from ape_jax.config import poolings
+
 
 @dataclasses.dataclass(frozen=True)
 class RaggedTokens:
@@ -145,12 +147,43 @@ class RaggedTokens:
 
     def mean(self) -> Float[np.ndarray, "n d"]:
         """The mean of each row, in f32: mean-pooled text."""
-        means = np.zeros((len(self), self.flat.shape[1]), np.float32)
+        return self._pooled("mean")
+
+    def pool(self, pooling: str) -> Float[np.ndarray, "n e"]:
+        """One f32 vector a row, as `align.packing.Packed` pools.
+
+        Args:
+          pooling: a mode, or several joined by "+" (`config.poolings`).
+
+        Raises:
+          ValueError: for another pooling.
+        """
+        parts = poolings.parts(pooling)
+        if not parts:
+            raise ValueError(f"captions are not pooled by {pooling!r}")
+        return np.concatenate([self._pooled(part) for part in parts], axis=1)
+
+    def _pooled(self, mode: str) -> Float[np.ndarray, "n d"]:
+        """One mode."""
+        if mode in ("cls", "last"):
+            places = self.offsets[:-1] if mode == "cls" else self.offsets[1:] - 1
+            return self.flat[places].astype(np.float32)
+        pooled = np.zeros((len(self), self.flat.shape[1]), np.float32)
         for start in range(0, len(self), 4096):  # What is stored in bf16 is never f32 as a whole.
             offsets = self.offsets[start : start + 4097]
             flat = self.flat[offsets[0] : offsets[-1]].astype(np.float32, copy=False)
-            means[start : start + 4096] = np.add.reduceat(flat, offsets[:-1] - offsets[0], axis=0)
-        return means / self.lengths[:, None].astype(np.float32)
+            starts = offsets[:-1] - offsets[0]
+            if mode == "weightedmean":
+                place = np.arange(len(flat)) - np.repeat(starts, np.diff(offsets)) + 1
+                flat = flat * place[:, None].astype(np.float32)
+            reduce = np.maximum if mode == "max" else np.add
+            pooled[start : start + 4096] = reduce.reduceat(flat, starts, axis=0)
+        count = self.lengths[:, None].astype(np.float32)
+        if mode == "max":
+            return pooled
+        if mode == "weightedmean":
+            return pooled / (count * (count + 1) / 2)
+        return pooled / (np.sqrt(count) if mode == "mean_sqrt_len" else count)
 
 
 def bucket(total: int | np.integer) -> int:

@@ -26,12 +26,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
+from ape_jax.config import poolings
 from ape_jax.errors import UserError
 from ape_jax.nn.tree import Tree
+from ape_jax.towers import pooling as pooling_lib
 
 Kind = Literal["image", "text"]
 MAX_DEPTH = 1000  # a damaged config must not keep us counting
-POOLINGS = ("cls", "mean", "cls+mean", "last", "map", "none")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,7 @@ class TowerConfig:
 
     def pooled_width(self, pooling: str | None = None) -> int:
         """The width of `Encoded.pooled`."""
-        return self.width * (2 if (pooling or self.pooling) == "cls+mean" else 1)
+        return self.width * max(len(poolings.parts(pooling or self.pooling)), 1)
 
 
 class Encoded(Tree):
@@ -111,37 +112,27 @@ def pool_tokens(
 ) -> Float[Array, "b e"]:
     """Pool tokens to one vector each; see `check_pooling` for what fits which tower.
 
-    "mean" is the mean of the patches of an image (prefix tokens left out), of all real tokens of
-    a text; "cls+mean" concatenates; "last" is the last real token. "map" belongs to the module.
+    Of an image "mean" is over the patches (prefix tokens left out), of a text over all real tokens;
+    modes joined by "+" are concatenated. What `pooling.OWN` lists belongs to the module.
     """
-    if pooling == "cls":
-        return jnp.asarray(tokens[:, 0])
-    if pooling == "mean":
-        skip = config.prefix_tokens if config.kind == "image" else 0
-        kept = mask[:, skip:, None].astype(jnp.float32)
-        return jnp.asarray((tokens[:, skip:] * kept).sum(1) / jnp.maximum(kept.sum(1), 1.0))
-    if pooling == "cls+mean":
-        parts = [pool_tokens(tokens, mask, p, config) for p in ("cls", "mean")]
-        return jnp.concatenate(parts, axis=-1)
-    if pooling == "last":
-        # argmax finds the first maximum: of the flipped mask that is the last real token.
-        last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
-        return jnp.take_along_axis(tokens, last[:, None, None], axis=1)[:, 0]
-    raise ValueError(f"pooling {pooling!r} must be computed by the module itself")
+    skip = config.prefix_tokens if config.kind == "image" else 0
+    return pooling_lib.joined(tokens, mask, pooling, skip=skip)
 
 
 def check_pooling(pooling: str, config: TowerConfig) -> None:
     """Raise a UserError if the tower cannot pool like this."""
     if config.kind == "image":
         fits = ["mean", "none"] + ["cls", "cls+mean"] * (config.prefix_tokens > 0)
+        more = ""
     else:
-        fits = ["cls", "mean", "cls+mean", "last", "none"]
-    if config.pooling not in fits:
+        fits = [*poolings.MODES, "none"]
+        more = ", or several of them joined by '+'"
+    if config.pooling not in fits and not (more and poolings.parts(config.pooling)):
         fits.append(config.pooling)
-    if pooling not in fits:
+    if pooling not in fits and not (more and poolings.parts(pooling)):
         raise UserError(
             f"pooling is {pooling!r}, which a {config.family} tower does not have; "
-            f"write one of {', '.join(sorted(fits))}"
+            f"write one of {', '.join(sorted(fits))}{more}"
         )
 
 
@@ -206,7 +197,7 @@ class Tower:
             norm where there is one); k > 0 the residual stream after block k, of which only the
             first k blocks run; 0 the embeddings; -2 the stream after the last block but one.
           pooling: see `pool`; None is the tower's own. An own pooling that is a trained head
-            ("map") exists at layer -1 only; elsewhere None then gives `pooled=None`.
+            (`pooling.OWN`) exists at layer -1 only; elsewhere None then gives `pooled=None`.
 
         Raises:
           UserError: a layer or pooling the tower does not have.
@@ -259,10 +250,12 @@ class Tower:
         final = layer == -1
         if pooling is None:
             own: str = self.config.pooling
-            pooling = "none" if own == "map" and not final else own
+            pooling = "none" if own in pooling_lib.OWN and not final else own
         check_pooling(pooling, self.config)
-        if pooling == "map" and not final:
-            raise UserError(f"pooling 'map' belongs to layer -1; write another for layer {layer}")
+        if pooling in pooling_lib.OWN and not final:
+            raise UserError(
+                f"pooling {pooling!r} belongs to layer -1; write another for layer {layer}"
+            )
         return (depth if final else layer % (depth + 1)), final, pooling
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import PyTree
 
 from ape_jax.align.closed_form import Paired, Solution
 from ape_jax.config import Config
@@ -71,19 +71,10 @@ def _width(config: Config, paired: Paired) -> int:
 
 def _paired(config: Config, dataset: Dataset, statistics: Mapping[str, Any] | None) -> Paired:
     return Paired(
-        text=_pooled(dataset, config.text.pooling),
+        text=dataset.tokens.pool(config.text.pooling),
         image=dataset.pooled,
         text_index=dataset.captions.text_index,
         image_index=dataset.captions.image_index,
         mean=None if statistics is None else np.asarray(statistics["center"]),
         std=None if statistics is None else np.asarray(statistics["spread"]),
     )
-
-
-def _pooled(dataset: Dataset, pooling: str) -> Float[np.ndarray, "m d"]:
-    """One vector a distinct caption, as the heads pool."""
-    tokens = dataset.tokens
-    if pooling == "mean":
-        return tokens.mean()
-    places = tokens.offsets[:-1] if pooling == "cls" else tokens.offsets[1:] - 1
-    return tokens.flat[places].astype(np.float32)

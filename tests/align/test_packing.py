@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ape_jax.align import heads
 from ape_jax.align.packing import Packed, segment_mean
+from ape_jax.config.poolings import MODES
 from ape_jax.features import ragged
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.towers.tower import TowerConfig, pool
@@ -67,7 +68,7 @@ def pooling_program(pooling):
     st.sampled_from([1, 7, 12]).flatmap(
         lambda n: st.lists(st.integers(1, 9), min_size=n, max_size=n)
     ),
-    st.sampled_from(["mean", "cls", "last", "cls+mean"]),
+    st.sampled_from([*MODES, "cls+mean", "weightedmean+last+max"]),
 )
 def test_every_pooling_equals_that_of_padded_captions(lengths, pooling):
     # Of the 128 places as many are spare as there happen to be.
@@ -107,6 +108,8 @@ def test_a_caption_without_tokens_pools_to_zero_and_moves_no_other():
     np.testing.assert_array_equal(packed.pool("mean")[:, 0], [0, 2, 0, 8, 0])
     np.testing.assert_array_equal(packed.pool("cls")[:, 0], [0, 1, 0, 8, 0])
     np.testing.assert_array_equal(packed.pool("last")[:, 0], [0, 3, 0, 8, 0])
+    np.testing.assert_array_equal(packed.pool("max")[:, 0], [0, 3, 0, 8, 0])
+    assert np.isfinite(packed.pool("mean_sqrt_len+weightedmean")).all()
 
 
 def test_an_unknown_pooling_is_an_error():
@@ -117,7 +120,7 @@ def test_an_unknown_pooling_is_an_error():
 def test_padding_is_not_read():
     packed, _ = both_forms(LENGTHS)
     noisy = packed.replace(tokens=packed.tokens.at[:, sum(LENGTHS) :].set(1e30))
-    for pooling in ("mean", "cls", "last"):
+    for pooling in MODES:
         np.testing.assert_array_equal(noisy.pool(pooling), packed.pool(pooling))
 
 

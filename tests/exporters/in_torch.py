@@ -5,8 +5,10 @@ python in_torch.py JOB.json
 
 import importlib.abc
 import json
+import os
 import sys
 
+os.environ["USE_JAX"] = "0"  # Where `datasets` is installed, sentence-transformers asks it for jax.
 FORBIDDEN = {"jax", "jaxlib", "flax", "ape_jax", "orbax", "optax", "ml_collections"}
 
 

@@ -69,7 +69,10 @@ MORE = {  # Other families, and what differs little from the cases above.
     "layernorm and adapter": (tuned("layernorm", "adapter"), {}),
     "append and layernorm": (tuned("append", "layernorm"), {}),
     "bitfit and lora": (tuned("bitfit", "lora"), {}),
-    "residual_mlp": (head("residual_mlp", "residual_mlp", **{"text.pooling": "last"}), {}),
+    "residual_mlp": (
+        head("residual_mlp", "residual_mlp", **{"text.pooling": "max+weightedmean+last"}),
+        {},
+    ),
     "cca": ({"method": "cca"}, {}),
     "lit": ({**OWN, **POOLED, "text.tune": "full", "text.pooling": "cls"}, {}),
     "top": (tuned("top:1", "top:1", **{"text.layer": 1}), {}),

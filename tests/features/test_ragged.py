@@ -1,9 +1,12 @@
 """Captions without padding."""
 
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 
+from ape_jax.align.packing import Packed
+from ape_jax.config.poolings import MODES
 from ape_jax.features import ragged
 
 
@@ -67,3 +70,15 @@ def test_mean_of_stored_bfloat16_is_taken_in_float32(rng):
     mean = ragged.from_rows(rows).mean()
     assert mean.dtype == np.float32
     np.testing.assert_allclose(mean, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", [*MODES, "max+weightedmean"])
+def test_rows_are_pooled_as_packed_captions_are(rng, pooling):
+    rows = ragged.from_rows([rng.normal(size=(n, 5)).astype(np.float32) for n in (3, 1, 6, 2)])
+    packed = Packed(*map(jnp.asarray, rows.packed(np.arange(4), 1, 16)))
+    np.testing.assert_allclose(rows.pool(pooling), packed.pool(pooling), atol=1e-6)
+
+
+def test_an_unknown_pooling_of_rows_is_an_error(rng):
+    with pytest.raises(ValueError, match="'head'"):
+        ragged.from_rows([np.ones((1, 2), np.float32)]).pool("head")

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ape_jax.align.heads.base.head import DType, Head, Mix, Site, TextInput, TorchLayer
+from ape_jax.config import poolings
 from ape_jax.config.components import HEADS, HeadSpec, text_parts
 from ape_jax.config.sections import HeadConfig
 from ape_jax.towers.tower import TowerConfig
@@ -96,7 +97,7 @@ class OnPooledText(Head):
     Attributes:
       head: maps [B, d] to [B, E].
       tower: the config of the tower whose tokens these are.
-      pooling: `mean`, `cls` or `last`.
+      pooling: how the tokens of a caption become one vector, see `config.poolings`.
     """
 
     head: Head
@@ -111,7 +112,7 @@ class OnPooledText(Head):
     @nn.nowrap
     def to_torch(self, width: int, embed: int) -> TorchLayer:
         """Names the torch layer of the head, which pools as well."""
-        name, settings = self.head.to_torch(width, embed)
+        name, settings = self.head.to_torch(width * len(poolings.parts(self.pooling)), embed)
         return name, {**settings, "pooling": self.pooling}
 
     @nn.nowrap

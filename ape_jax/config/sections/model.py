@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-from ape_jax.config import tune
+from ape_jax.config import poolings, tune
 from ape_jax.config.components import CLOSED_FORMS, component, declared_keys, heads_of
 from ape_jax.config.fields import (
     Field,
@@ -109,7 +109,8 @@ class TextConfig(SideConfig):
 
     head: TextHeadConfig = section(TextHeadConfig)
     pooling: str = key(
-        choice("mean", "cls", "last"), "How a caption becomes one vector, for heads on one vector."
+        Field("mean", poolings.EXPECTS, poolings.is_pooling),
+        "How a caption becomes one vector, for heads on one vector.",
     )
     max_length: int = key(
         integer(0, 0, 2**16), "Tokens that a caption is cut to; 0 is the tower's own limit."

@@ -398,20 +398,24 @@ def _same(x: Tensor) -> Tensor:
 
 def _pool(tokens: Tensor, mask: Tensor | None, pooling: str, skip: int = 0) -> Tensor:
     """Tokens [B, T, d] to one vector each; without a mask all are real."""
-    if pooling == "cls":
-        return tokens[:, 0]
-    if pooling == "cls+mean":
-        parts = [_pool(tokens, mask, name, skip) for name in ("cls", "mean")]
+    if "+" in pooling:
+        parts = [_pool(tokens, mask, name, skip) for name in pooling.split("+")]
         return torch.cat(parts, dim=-1)
-    if pooling == "last":
-        places = torch.arange(mask.shape[1], device=mask.device)
-        last = torch.where(mask, places, -1).argmax(dim=1)
-        # By shape[0] and not by len: tracing would hold the latter for a constant.
-        return tokens[torch.arange(tokens.shape[0], device=tokens.device), last]
     if mask is None:
-        return tokens[:, skip:].mean(dim=1)
+        return tokens[:, 0] if pooling == "cls" else tokens[:, skip:].mean(dim=1)
+    places = torch.arange(mask.shape[1], device=mask.device)
+    first = torch.where(mask, mask.shape[1] - places, 0).argmax(dim=1)
+    if pooling in ("cls", "last"):
+        at = first if pooling == "cls" else torch.where(mask, places, -1).argmax(dim=1)
+        # By shape[0] and not by len: tracing would hold the latter for a constant.
+        return tokens[torch.arange(tokens.shape[0], device=tokens.device), at]
+    if pooling == "max":
+        return tokens.masked_fill(~mask[..., None], float("-inf")).amax(dim=1)
     kept = mask[..., None].to(tokens.dtype)
-    return (tokens * kept).sum(dim=1) / kept.sum(dim=1).clamp(min=1.0)
+    if pooling == "weightedmean":
+        kept = kept * (places + 1 - first[:, None])[..., None]
+    total = kept.sum(dim=1).clamp(min=1.0)
+    return (tokens * kept).sum(dim=1) / (total.sqrt() if pooling == "mean_sqrt_len" else total)
 
 
 def _until_end(ids: Tensor, mask: Tensor, end: int) -> Tensor:

@@ -175,12 +175,12 @@ class TextInput(Tree):
 
     def pool(
         self, x: Float[Array, "n m w"], pooling: str, tower: TowerConfig
-    ) -> Float[Array, "B w"]:
+    ) -> Float[Array, "B _"]:
         """Pools `x`, which lies as `rows` do, to one vector a caption.
 
         Args:
           x: a value a token.
-          pooling: `mean`, `cls` or `last`.
+          pooling: how, see `config.poolings`.
           tower: config of the tower whose tokens these are; it knows which of them carry text.
         """
         if self.packed is not None:
