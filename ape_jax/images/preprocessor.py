@@ -52,24 +52,56 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "resample": 3,
         "do_center_crop": True,
     },
+    "Beit": _VIT | {"crop_size": {"height": 224, "width": 224}, "resample": 3},
     "Bit": _CLIP_DEFAULTS,
     "CLIP": _CLIP_DEFAULTS,
+    "ChineseCLIP": _CLIP_DEFAULTS,
+    "Blip": _VIT | {"size": {"height": 384, "width": 384}, "resample": 3, **_CLIP},
     "Siglip": _VIT | {"resample": 3, "square": False},
+    "Tipsv2": _VIT | {"size": {"height": 448, "width": 448}, "do_normalize": False},
+    "Pvt": _VIT | {"resample": 3, **_IMAGENET},
+    "ConvNext": _VIT
+    | {"size": {"shortest_edge": 384}, "crop_pct": 224 / 256, "resample": 3, "square": False},
+    "Levit": _CLIP_DEFAULTS | _IMAGENET,
     # Only torchvision-backed in transformers; PIL's resize differs from it by rounding.
     "DINOv3ViT": _VIT | _IMAGENET,
 }
+# What these resize the shortest edge to, of images that are cropped to less (transformers 5.23).
+_LEVIT_EDGE = 256 / 224
+_CONVNEXT_WARPS = 384
 
 
-def read_settings(config: Mapping[str, Any], size: int | None, source: str) -> dict[str, Any]:
+def has_defaults(processor: str) -> bool:
+    """Whether images are prepared as a class of transformers does it, by its name.
+
+    >>> has_defaults("CLIPImageProcessorFast"), has_defaults("YolosImageProcessor")
+    (True, False)
+
+    Args:
+      processor: name of the class, as `image_processor_type` has it.
+    """
+    return _plain(processor) in _DEFAULTS
+
+
+def _plain(processor: str) -> str:
+    for suffix in ("Fast", "Pil", "ImageProcessor", "FeatureExtractor"):
+        processor = processor.removesuffix(suffix)
+    return processor
+
+
+def read_settings(
+    config: Mapping[str, Any], size: int | None, source: str, processor: str
+) -> dict[str, Any]:
     """Reads the fields of an `ImageTransform`; see `ImageTransform.from_preprocessor_config`."""
-    read = _ConfigReader(config, source)
+    read = _ConfigReader(config, source, processor)
     crop = read.square("crop_size") if read.flag("do_center_crop") else None
-    mode, resize_size = read.resize(crop)
+    if read.processor == "ConvNext":
+        mode, resize_size, crop = read.convnext(crop)
+    else:
+        mode, resize_size = read.resize(crop)
     if crop is None and mode != "exact":
-        raise read.error(
-            f"'size' {read.get('size')!r} without a centre crop leaves images of many shapes",
-            "'size' as {'height': n, 'width': n}, or 'do_center_crop': true with 'crop_size'",
-        )
+        found = f"'size' {read.get('size')!r} without 'do_center_crop' leaves images of many shapes"
+        raise read.unsupported(found)
     own = crop or resize_size
     if size is not None and size != own:
         resize_size = round(resize_size * size / own)
@@ -88,24 +120,29 @@ def read_settings(config: Mapping[str, Any], size: int | None, source: str) -> d
 class _ConfigReader:
     """Typed access to a preprocessor_config.json, with the processor class's own defaults."""
 
-    def __init__(self, config: Mapping[str, Any], source: str):
+    def __init__(self, config: Mapping[str, Any], source: str, processor: str):
         self._source = source
         if not isinstance(config, Mapping):
             raise self.error(f"found {type(config).__name__}", "a JSON object")
         self._config = config
-        kind = config.get("image_processor_type") or config.get("feature_extractor_type")
-        name = str(kind or "ViTImageProcessor")
-        for suffix in ("Fast", "Pil", "ImageProcessor", "FeatureExtractor"):
-            name = name.removesuffix(suffix)
-        if name not in _DEFAULTS:
-            known = ", ".join(f"{n}ImageProcessor" for n in _DEFAULTS)
-            raise self.error(f"'image_processor_type' {kind!r} is unknown", f"one of {known}")
-        self._defaults = _DEFAULTS[name]
-        if config.get("do_pad"):
-            raise self.error("'do_pad' is true", "'do_pad': false, as padding is not supported")
+        named = config.get("image_processor_type") or config.get("feature_extractor_type")
+        name = str(named or processor)
+        self.processor = _plain(name)
+        if self.processor not in _DEFAULTS:
+            raise self.unsupported(f"'image_processor_type' {name[:80]!r} is not supported")
+        self._defaults = _DEFAULTS[self.processor]
+        if self.get("do_pad"):
+            raise self.unsupported("'do_pad' is true, and padding is not supported")
 
     def error(self, found: str, write: str) -> UserError:
         return UserError(f"{self._source}: {found}; write {write}")
+
+    def unsupported(self, found: str) -> UserError:
+        """For right settings, which must not be changed: they are those of the training."""
+        return UserError(
+            f"{self._source}: {found}; write torch:hf:NAME_OR_DIR in image.tower, so that "
+            "transformers prepares the images"
+        )
 
     def get(self, key: str, default: Any = None) -> Any:
         value = self._config.get(key)
@@ -119,7 +156,7 @@ class _ConfigReader:
 
     def _side(self, key: str, value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 8192:
-            raise self.error(f"{key!r} is {value!r}", "pixels as an integer from 1 to 8192")
+            raise self.error(f"{key!r} is {str(value)[:80]}", "pixels, an integer from 1 to 8192")
         return value
 
     def square(self, key: str) -> int:
@@ -128,9 +165,14 @@ class _ConfigReader:
             value = {"height": value[0], "width": value[1]}
         if not isinstance(value, Mapping):
             return self._side(key, value)
-        if set(value) != {"height", "width"} or value["height"] != value["width"]:
-            raise self.error(f"{key!r} is {dict(value)!r}", "{'height': n, 'width': n}, a square")
-        return self._side(key, value["height"])
+        if set(value) & {"shortest_edge", "longest_edge", "max_height", "max_width"}:
+            raise self.unsupported(f"{key!r} is {str(dict(value))[:80]}, and is not supported")
+        if set(value) != {"height", "width"}:
+            raise self.error(f"{key!r} is {str(dict(value))[:80]}", "{'height': n, 'width': n}")
+        height, width = (self._side(key, value[name]) for name in ("height", "width"))
+        if height != width:
+            raise self.unsupported(f"{key!r} is {dict(value)!r}, and only squares are supported")
+        return height
 
     def resize(self, crop: int | None) -> tuple[Literal["exact", "shortest", "none"], int]:
         if not self.flag("do_resize"):
@@ -139,10 +181,33 @@ class _ConfigReader:
             return "none", crop
         value = self.get("size")
         if isinstance(value, Mapping) and set(value) == {"shortest_edge"}:
-            return "shortest", self._side("size", value["shortest_edge"])
-        if isinstance(value, int) and not self._defaults["square"]:
-            return "shortest", self._side("size", value)
+            return "shortest", self._edge(value["shortest_edge"])
+        if isinstance(value, int) and not self._square():
+            return "shortest", self._edge(value)
         return "exact", self.square("size")
+
+    def _square(self) -> bool:
+        """Whether a bare integer means a square; a file may say so itself."""
+        own = self.get("default_to_square")
+        return own if isinstance(own, bool) else self._defaults["square"]
+
+    def _edge(self, value: Any) -> int:
+        edge = self._side("size", value)
+        return int(_LEVIT_EDGE * edge) if self.processor == "Levit" else edge
+
+    def convnext(self, crop: int | None) -> tuple[Literal["exact", "shortest"], int, int | None]:
+        """Small images are cropped out of larger ones, large ones are squashed."""
+        if not self.flag("do_resize") or crop is not None:
+            raise self.unsupported("ConvNextImageProcessor without resizing, or with a crop beside")
+        value = self.get("size")
+        value = value.get("shortest_edge") if isinstance(value, Mapping) else value
+        edge = self._side("size", value)
+        if edge >= _CONVNEXT_WARPS:
+            return "exact", edge, None
+        part = self._number("crop_pct", self.get("crop_pct"))
+        if not 0.1 <= part <= 1:
+            raise self.error(f"'crop_pct' is {part}", "a number from 0.1 to 1, such as 0.875")
+        return "shortest", int(edge / part), edge
 
     def _number(self, key: str, value: Any) -> float:
         if (
@@ -169,6 +234,6 @@ class _ConfigReader:
     def interpolation(self) -> str:
         value = self.get("resample")
         for name, number in INTERPOLATIONS.items():
-            if value == int(number) and not isinstance(value, bool):
+            if value in (int(number), name) and not isinstance(value, bool):
                 return name
         raise self.error(f"'resample' is {value!r}", "an integer from 0 to 5, for example 3")

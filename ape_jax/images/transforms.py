@@ -67,19 +67,21 @@ class ImageTransform:
         *,
         size: int | None = None,
         source: str = "preprocessor_config.json",
+        processor: str = "ViTImageProcessor",
     ) -> ImageTransform:
-        """Reads the settings of a ViT, DeiT, Bit (DINOv2), CLIP or SigLIP image processor.
+        """Reads the settings of an image processor of transformers.
 
         Args:
           config: the parsed `preprocessor_config.json`.
           size: another input size; the resize before the crop is scaled with it.
           source: the file to name in messages.
+          processor: transformers' class, where the file names none.
 
         Raises:
           UserError: an unknown processor class, a key of the wrong form, or settings whose output
             is not one square size for every image.
         """
-        return cls(**read_settings(config, size, source))
+        return cls(**read_settings(config, size, source, processor))
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> Float32[np.ndarray, "S S 3"]:
         """Computes the tower's input from one decoded image."""

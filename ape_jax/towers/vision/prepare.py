@@ -13,6 +13,7 @@ from jaxtyping import Float32
 from ape_jax.errors import UserError
 from ape_jax.images.decode import load_image
 from ape_jax.images.transforms import ImageTransform
+from ape_jax.towers.files import reading
 from ape_jax.towers.files.sources import read_json
 
 HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}  # big_vision: value_range(-1, 1).
@@ -21,6 +22,38 @@ CLIP_STATISTICS = {
     "image_mean": [0.48145466, 0.4578275, 0.40821073],
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
+PROCESSORS: Mapping[str, str] = {
+    "aimv2": "CLIP",
+    "aimv2_vision_model": "CLIP",
+    "altclip": "CLIP",
+    "beit": "Beit",
+    "blip": "Blip",
+    "chinese_clip": "ChineseCLIP",
+    "clip": "CLIP",
+    "convnext": "ConvNext",
+    "convnextv2": "ConvNext",
+    "data2vec-vision": "Beit",
+    "deit": "DeiT",
+    "dinov2": "Bit",
+    "dinov3_vit": "DINOv3ViT",
+    "hiera": "Bit",
+    "ijepa": "ViT",
+    "levit": "Levit",
+    "metaclip_2": "CLIP",
+    "mlcd": "CLIP",
+    "pixio": "Bit",
+    "pvt": "Pvt",
+    "pvt_v2": "Pvt",
+    "siglip": "Siglip",
+    "siglip2": "Siglip2",
+    "swin": "ViT",
+    "swinv2": "ViT",
+    "tipsv2": "Tipsv2",
+    "vit": "ViT",
+    "vit_mae": "ViT",
+    "vit_msn": "ViT",
+}
+"""Transformers' image processors by `model_type`, for settings that do not name theirs."""
 _PLAIN = {"do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True}
 
 
@@ -87,16 +120,61 @@ def image_prepare(
         the published towers of the family are used with, where the directory has none.
     """
     size = options.get("image_size")
-    source, settings = "the default preprocessing", None
-    if directory is not None:
-        for name, section in (
-            ("preprocessor_config.json", None),
-            ("processor_config.json", "image_processor"),
-        ):
-            if settings is None and (directory / name).is_file():
-                source, settings = str(directory / name), read_json(directory / name)
-                settings = settings if section is None else settings.get(section)
+    usual = default(config.image_size)
+    settings, source = _settings(directory)
     if settings is None:
-        settings = default(config.image_size)
-    transform = ImageTransform.from_preprocessor_config(settings, size=size, source=source)
+        settings, source = usual, "the default preprocessing"
+    transform = ImageTransform.from_preprocessor_config(
+        settings, size=size, source=source, processor=_processor(directory, settings, usual)
+    )
+    if settings is usual and directory is not None:
+        reading.assumed(f"no preprocessor_config.json; {_described(transform, config.family)}")
     return ImagePrepare(transform)
+
+
+def _settings(directory: Path | None) -> tuple[dict[str, Any] | None, str]:
+    """The settings in a directory and where they are from, in the order of transformers."""
+    if directory is None:
+        return None, ""
+    nested, own = directory / "processor_config.json", directory / "preprocessor_config.json"
+    if nested.is_file():
+        section = read_json(nested).get("image_processor")
+        if isinstance(section, Mapping):
+            return section, f"{nested}, section 'image_processor'"
+        reading.whole(nested)  # Of what joins images and text, which no tower needs.
+    return (read_json(own), str(own)) if own.is_file() else (None, "")
+
+
+def _processor(
+    directory: Path | None, settings: Mapping[str, Any], usual: Mapping[str, Any]
+) -> str:
+    """The image processor that the settings are for, where they name none."""
+    named = settings.get("image_processor_type") or settings.get("feature_extractor_type")
+    if named is not None or directory is None or not (directory / "config.json").is_file():
+        return str(named or usual["image_processor_type"])
+    config = read_json(directory / "config.json")
+    if isinstance(config.get("image_processor_type"), str):
+        return config["image_processor_type"]
+    for section in (config, config.get("vision_config")):
+        model_type = section.get("model_type") if isinstance(section, Mapping) else None
+        if model_type in PROCESSORS:
+            return f"{PROCESSORS[model_type]}ImageProcessor"
+    processor = str(usual["image_processor_type"])
+    reading.assumed(f"preprocessor_config.json names no image_processor_type; {processor} is taken")
+    return processor
+
+
+def _described(transform: ImageTransform, family: str) -> str:
+    """How images are prepared where no file says it."""
+    size, edge = transform.size, transform.resize_size
+    how = {
+        "exact": f"squashed to {edge} x {edge} pixels",
+        "shortest": f"resized to a shortest edge of {edge} pixels",
+        "none": "not resized",
+    }[transform.resize]
+    crop = f", cropped to {size} x {size}" if (transform.resize, edge) != ("exact", size) else ""
+    mean = ", ".join(f"{m:.3g}" for m in transform.mean)
+    return (
+        f"images are {how}{crop}, with mean {mean}, as for most {family} towers; add the file of "
+        "the published model where this one is another"
+    )
