@@ -45,7 +45,7 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
         "pad_token_id sep_token_id cls_token_id mask_token_id unk_token_id image_token_id "
         "vocab_list decoder_start_token_id",
         "derived from other keys": "num_key_value_groups _sliding_window_pattern "
-        "max_window_layers dense_act_fn is_gated_act cache_implementation",
+        "max_window_layers dense_act_fn is_gated_act cache_implementation task_type_vocab_size",
         "generation": "max_length min_length do_sample early_stopping num_beams num_beam_groups "
         "diversity_penalty temperature top_k top_p typical_p repetition_penalty length_penalty "
         "*no_repeat_ngram_size bad_words_ids num_return_sequences forced_*_token_id prefix "
@@ -93,7 +93,6 @@ _NEUTRAL: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "config.json": {
         "is_decoder": (False,),
         "position_embedding_type": ("absolute",),
-        "use_task_id": (False,),
         "attention_bias": (False,),
         "is_folding_model": (False,),
         "token_dropout": (False,),

@@ -46,8 +46,8 @@ def test_a_key_that_nobody_knows_is_named(tmp_path, model_type, kind):
 
 
 def test_a_setting_that_would_matter_is_named_but_not_where_it_changes_nothing(tmp_path):
-    for value, want in ((False, ()), (True, ("tower: not read: config.json: use_task_id",))):
-        config = {"model_type": "bert", "use_task_id": value, "hidden_dropout_prob": 0.3}
+    for value, want in ((False, ()), (True, ("tower: not read: config.json: attention_bias",))):
+        config = {"model_type": "bert", "attention_bias": value, "hidden_dropout_prob": 0.3}
         (tmp_path / "config.json").write_text(json.dumps(config))
         assert unread(tmp_path) == want
 
