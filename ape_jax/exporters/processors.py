@@ -30,7 +30,8 @@ def write(aligned: AlignedModel, directory: Path) -> None:
       UserError: as `tokenizer_settings`.
     """
     image, text = aligned.model.image.tower.prepare, aligned.model.text.tower.prepare
-    images = {**image_settings(image.transform), **_IMAGE_PROCESSOR}
+    images = {**image_settings(image.transform), **own_settings(image.transform)}
+    images |= _IMAGE_PROCESSOR
     images["background"] = list(aligned.config.data.background)
     texts = {**tokenizer_settings(text), "prefix": text.prefix, "auto_map": _TOKENIZER}
     write_json(directory / "preprocessor_config.json", images)
@@ -59,6 +60,15 @@ def image_settings(transform: ImageTransform) -> dict[str, Any]:
         "do_normalize": True,
         "image_mean": list(transform.mean),
         "image_std": list(transform.std),
+    }
+
+
+def own_settings(transform: ImageTransform) -> dict[str, Any]:
+    """What our own processor knows beside that: crops and edges of timm and open_clip."""
+    return {
+        "rounding": transform.rounding,
+        "longest": transform.resize == "longest",
+        "fill": list(transform.fill),
     }
 
 

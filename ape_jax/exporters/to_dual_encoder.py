@@ -71,6 +71,8 @@ def _write_texts(aligned: AlignedModel, directory: Path, configs: dict[str, Any]
     sizes = {"dtype": "float32", "projection_dim": parts.embed(aligned.model)}
     write_json(directory / "config.json", {**config, **sizes, **configs})
     image, text = aligned.model.image.tower.prepare, aligned.model.text.tower.prepare
+    if image.transform.rounding != "transformers":
+        raise _refusal("its images are cropped as timm and open_clip do")
     settings = {**processors.image_settings(image.transform)}
     write_json(
         directory / "preprocessor_config.json",

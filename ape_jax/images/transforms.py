@@ -2,7 +2,8 @@
 
 `ImageTransform` computes what the PIL-backed image processor of Hugging Face `transformers` does
 with the same `preprocessor_config.json`, bit for bit, without importing it. (The torchvision-backed
-"fast" processors resize differently, by up to a few levels of 255.)
+"fast" processors resize differently, by up to a few levels of 255.) With `rounding="torchvision"`
+it computes what timm's and open_clip's transforms for evaluation do with a Pillow image.
 """
 
 from __future__ import annotations
@@ -31,20 +32,26 @@ class ImageTransform:
 
     Attributes:
       size: side of the square that comes out.
-      resize_size: side (`exact`) or shortest edge (`shortest`) before the centre crop to `size`.
-      resize: `exact` (to a square, changing the aspect ratio), `shortest`, or `none`.
+      resize_size: side (`exact`), shortest edge (`shortest`) or longest edge (`longest`) before
+        the centre crop to `size`.
+      resize: `exact` (to a square, changing the aspect ratio), `shortest`, `longest`, or `none`.
       mean, std: per channel, applied after `rescale`.
       interpolation: a PIL filter; reducing filters widen with the factor (antialiased).
       rescale: what the 0-255 values are multiplied with.
+      rounding: the library whose centre crop this is: where a margin is odd, they differ by a
+        pixel.
+      fill: what an image that is smaller than the crop is padded with, a channel each.
     """
 
     size: int
     resize_size: int
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    resize: Literal["exact", "shortest", "none"] = "exact"
+    resize: Literal["exact", "shortest", "longest", "none"] = "exact"
     interpolation: str = "bilinear"
     rescale: float = 1 / 255
+    rounding: Literal["transformers", "torchvision"] = "transformers"
+    fill: tuple[int, int, int] = (0, 0, 0)
 
     def __post_init__(self):
         object.__setattr__(self, "mean", tuple(float(m) for m in self.mean))
@@ -88,7 +95,7 @@ class ImageTransform:
         return self.normalize(self.crop(image))
 
     def crop(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "S S 3"]:
-        """Resizes and crops at the centre (black where the image is smaller); values stay 0-255."""
+        """Resizes and crops at the centre (padded where it is smaller); values stay 0-255."""
         height, width = image.shape[:2]
         if self.resize == "exact":
             image = self.resize_to(image, self.resize_size, self.resize_size)
@@ -99,6 +106,11 @@ class ImageTransform:
             image = self.resize_to(
                 image, long if tall else self.resize_size, self.resize_size if tall else long
             )
+        elif self.resize == "longest":
+            ratio = max(height / self.resize_size, width / self.resize_size)
+            image = self.resize_to(image, round(height / ratio), round(width / ratio))
+        if self.rounding == "torchvision":
+            return _center_crop_of_torchvision(image, self.size, self.fill)
         return _center_crop(image, self.size)
 
     def resize_to(
@@ -141,4 +153,20 @@ def _center_crop(image: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarr
         top, left = (height - size) // 2 + top, (width - size) // 2 + left
         return big[max(0, top) : top + size, max(0, left) : left + size]
     top, left = (height - size) // 2, (width - size) // 2
+    return image[top : top + size, left : left + size]
+
+
+def _center_crop_of_torchvision(
+    image: UInt8[np.ndarray, "H W 3"], size: int, fill: tuple[int, int, int]
+) -> UInt8[np.ndarray, "S S 3"]:
+    """The crop of torchvision.transforms.functional.center_crop, and of timm's CenterCropOrPad."""
+    missing = [max(size - n, 0) for n in image.shape[:2]]
+    if any(missing):
+        (above, below), (left, right) = ((n // 2, (n + 1) // 2) for n in missing)
+        height, width = image.shape[0] + above + below, image.shape[1] + left + right
+        big = np.full((height, width, 3), fill, np.uint8)
+        big[above : height - below, left : width - right] = image
+        image = big
+    # A half is rounded to the even number.
+    top, left = (round((n - size) / 2) for n in image.shape[:2])
     return image[top : top + size, left : left + size]

@@ -205,6 +205,7 @@ FAMILIES: Registry[Family] = Registry(
         "dinov2": "ape_jax.towers.vision.vit.dinov2:DINOV2",
         "clip": "ape_jax.towers.vision.clip.clip:CLIP",
         "siglip": "ape_jax.towers.vision.clip.siglip:SIGLIP",
+        "timm": "ape_jax.towers.vision.timm.vit:TIMM",
         "bert": "ape_jax.towers.text.bert.bert:BERT",
         "roberta": "ape_jax.towers.text.bert.roberta:ROBERTA",
         "electra": "ape_jax.towers.text.bert.electra:ELECTRA",

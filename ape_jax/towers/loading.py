@@ -23,6 +23,7 @@ from ape_jax.towers.layout import Found, Layout
 from ape_jax.towers.text import big_vision as big_vision_text
 from ape_jax.towers.tower import Kind, Tower, TowerConfig
 from ape_jax.towers.vision import big_vision
+from ape_jax.towers.vision.timm import layout as timm_layout
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 INT8 = "int8"  # Of parameters only: what is no kernel of a block stays in float32.
@@ -245,6 +246,7 @@ def _find_in_directory(path: Path, kind: Kind | None) -> Found:
 
 LAYOUTS = (
     Layout(name="big_vision's .npz", fits=_is_npz, find=_find_in_npz),
+    timm_layout.LAYOUT,
     Layout(name="transformers' directory", fits=_is_directory, find=_find_in_directory),
 )
 """The first that fits is read; the last fits every directory, and says what it lacks."""

@@ -1,5 +1,9 @@
 """Small random text towers from transformers, saved as a user would have them on disk."""
 
+import os
+import pathlib
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -113,3 +117,25 @@ def text_reference():
         assert_parity=_assert_parity,
         assert_names_lead_back=_assert_names_lead_back,
     )
+
+
+@pytest.fixture(scope="session")
+def apart():
+    """Runs a script of this folder where timm, torchvision and open_clip can be imported.
+
+    They lie apart, since transformers resizes images with torchvision where that is found.
+    """
+    places = [os.environ.get("APE_JAX_TIMM", ""), str(pathlib.Path(sys.prefix) / "judges")]
+    folder = next((p for p in places if p and (pathlib.Path(p) / "timm").is_dir()), None)
+    if folder is None:
+        pytest.skip("timm is not installed; launch/test.sh installs it in .venv/judges")
+
+    def run(script, *args):
+        command = [sys.executable, str(pathlib.Path(__file__).parent / script), *map(str, args)]
+        path = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
+        done = subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return run

@@ -14,6 +14,7 @@ import PIL.Image
 import PIL.ImageOps
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 from transformers.image_processing_backends import PilBackend
+from transformers.image_utils import SizeDict
 
 
 class ApeImageProcessor(PilBackend):
@@ -26,10 +27,40 @@ class ApeImageProcessor(PilBackend):
     do_resize = do_center_crop = do_rescale = do_normalize = do_convert_rgb = True
     default_to_square = False
     background = (255, 255, 255)
+    rounding, longest, fill = "transformers", False, (0, 0, 0)
 
-    def __init__(self, background: Sequence[int] = (255, 255, 255), **kwargs: Any):
+    def __init__(
+        self,
+        background: Sequence[int] = (255, 255, 255),
+        rounding: str = "transformers",
+        longest: bool = False,
+        fill: Sequence[int] = (0, 0, 0),
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
-        self.background = tuple(background)
+        self.background, self.fill = tuple(background), tuple(fill)
+        self.rounding, self.longest = rounding, longest
+
+    def resize(self, image: np.ndarray, size: Any, **kwargs: Any) -> np.ndarray:
+        """As transformers; with `longest` the longest edge is made `size`, as timm does."""
+        if self.longest:
+            height, width = image.shape[-2:]
+            ratio = max(height, width) / size.height
+            size = SizeDict(height=round(height / ratio), width=round(width / ratio))
+        return super().resize(image, size, **kwargs)
+
+    def center_crop(self, image: np.ndarray, size: Any, **kwargs: Any) -> np.ndarray:
+        """As transformers, or with the rounding of torchvision, which timm and open_clip use."""
+        if self.rounding != "torchvision":
+            return super().center_crop(image, size, **kwargs)
+        height, width = image.shape[1:]
+        above, left = max(size.height - height, 0) // 2, max(size.width - width, 0) // 2
+        big = np.empty((3, max(height, size.height), max(width, size.width)), image.dtype)
+        big[:] = np.array(self.fill, image.dtype)[:, None, None]
+        big[:, above : above + height, left : left + width] = image
+        # A half is rounded to the even number.
+        top, start = round((big.shape[1] - size.height) / 2), round((big.shape[2] - size.width) / 2)
+        return big[:, top : top + size.height, start : start + size.width]
 
     def convert_to_rgb(self, image: Any, input_data_format: Any = None) -> np.ndarray:
         """RGB [H, W, 3] of a PIL image: turned as its EXIF says, on the background, 8 bits."""

@@ -52,6 +52,9 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
         "remove_invalid_values exponential_decay_length_penalty suppress_tokens "
         "begin_suppress_tokens max_new_tokens",
         "names": "name_or_path model_name model_type",
+        "timm: where a model is from, its classifier, other uses of it": "num_features url tag "
+        "file source hf_hub_* paper_* origin_url first_conv classifier* pool_size custom_load "
+        "label_offset label_descriptions test_* min_input_size notes do_pooling",
     },
     "preprocessor_config.json": {
         "names, and where arrays lie": "image_processor_type feature_extractor_type "

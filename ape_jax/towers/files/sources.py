@@ -12,7 +12,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -115,13 +115,19 @@ def check_file(path: Path) -> None:
 
 
 class SafeTensors:
-    """The tensors of a directory's safetensors file or shards; see names.Tensors."""
+    """The tensors of a directory's safetensors file or shards; see names.Tensors.
 
-    def __init__(self, directory: Path):
+    Args:
+      directory: the directory.
+      named: names of single files that are looked for first.
+    """
+
+    def __init__(self, directory: Path, named: Sequence[str] = ()):
         self.label = str(directory)
         self._files: dict[str, Path] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
-        for path in _weight_files(directory):
+        own = [directory / name for name in named if (directory / name).is_file()]
+        for path in own[:1] or _weight_files(directory):
             for name, (shape, dtype) in safetensors_header(path).items():
                 if name in self._files:
                     raise UserError(f"{path}: tensor {name!r} is also in {self._files[name]}")

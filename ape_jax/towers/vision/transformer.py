@@ -1,4 +1,4 @@
-"""The vision transformer: one module for ViT, DeiT, DINOv2, CLIP vision and SigLIP vision.
+"""The vision transformer: one module for ViT, DeiT, DINOv2, CLIP vision, SigLIP vision and timm.
 
 They differ in the tokens before the patches, in where norms stand and in the last pooling; all of
 that is in `ViTConfig`, which a family's `parse` fills.
@@ -31,7 +31,8 @@ class ViTConfig(TowerConfig):
       cls: has a CLS token.
       distilled: has DeiT's distillation token after CLS.
       registers: register tokens between CLS and patches (arXiv 2309.16588).
-      position_prefix: rows of the position table before those of the patches.
+      position_prefix: rows of the position table before those of the patches: for CLS, its
+        companion and the registers, in this order, as far as they go.
       antialias: how the table is resized to other image sizes, see positions.py.
       patch_bias: the patch embedding has a bias.
       qkv_bias: query, key and value have one.
@@ -40,6 +41,9 @@ class ViTConfig(TowerConfig):
       pre_norm: a norm before the first block (CLIP).
       norm_tokens: the last norm is part of the token output; if not, only `pooled` sees it (CLIP).
       map_head: has an attention-pooling head (SigLIP).
+      map_prefix: that head attends to the tokens before the patches too.
+      last_norm: a norm follows the last block.
+      norm_pooled: it follows the pooling, and no token has passed it.
     """
 
     image_size: int
@@ -56,6 +60,9 @@ class ViTConfig(TowerConfig):
     pre_norm: bool = False
     norm_tokens: bool = True
     map_head: bool = False
+    map_prefix: bool = True
+    last_norm: bool = True
+    norm_pooled: bool = False
 
     @property
     def grid(self) -> int:
@@ -98,13 +105,15 @@ class Embed(nn.Module):
         )
         x = x + table[config.position_prefix :]
         names = ["cls"] * config.cls + ["distillation"] * config.distilled
-        if names:
-            prefix = jnp.stack([param(name, (width,)) for name in names])
-            prefix = prefix + (table[: len(names)] if config.position_prefix else 0.0)
-            if config.registers:
-                registers = param("registers", (config.registers, width))
-                prefix = jnp.concatenate([prefix, registers])
-            x = jnp.concatenate([jnp.tile(prefix, (batch, 1, 1)), x], axis=1)
+        prefix = [param(name, (width,))[None] for name in names]
+        if config.registers:
+            prefix.append(param("registers", (config.registers, width)))
+        if prefix:
+            first = jnp.concatenate(prefix)
+            if config.position_prefix:
+                rest = len(first) - config.position_prefix
+                first = first + jnp.pad(table[: config.position_prefix], ((0, rest), (0, 0)))
+            x = jnp.concatenate([jnp.tile(first, (batch, 1, 1)), x], axis=1)
         return x
 
 
@@ -168,7 +177,8 @@ class ViT(nn.Module):
             inference=self.inference,
             **types,
         )
-        self.norm = norm()
+        if config.last_norm:
+            self.norm = norm()
         if config.map_head:
             self.head = MapHead(config, **types)
 
@@ -188,12 +198,17 @@ class ViT(nn.Module):
 
     def finish(self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"], pooling: str) -> Encoded:
         """The last norm and the pooling."""
-        normed = self.norm(x)
+        config = self.config
+        normed = self.norm(x) if config.last_norm and not config.norm_pooled else x
         if pooling == "map":
-            pooled = self.head(normed)
+            pooled = self.head(normed if config.map_prefix else normed[:, config.prefix_tokens :])
         else:
-            pooled = pool(normed, mask, pooling, self.config)
-        return Encoded(normed if self.config.norm_tokens else x, mask, pooled)
+            pooled = pool(normed, mask, pooling, config)
+        if config.norm_pooled and pooled is not None:
+            # Vectors of a pooling such as "cls+mean" are side by side.
+            parts = pooled.reshape(len(pooled), -1, config.width)
+            pooled = self.norm(parts).reshape(pooled.shape)
+        return Encoded(normed if config.norm_tokens else x, mask, pooled)
 
     def __call__(self, batch: Mapping[str, Any], pooling: str | None = None) -> Encoded:
         """Images to tokens and pooled vectors."""

@@ -5,6 +5,7 @@ The tanh pooler of transformers' class is a head, and no part of the tower.
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -12,20 +13,12 @@ import numpy as np
 
 from ape_jax.errors import UserError
 from ape_jax.towers.family import Arrays, Fields, PoolerOutput, TorchClass
-from ape_jax.towers.files.names import (
-    CONV,
-    LEAD1,
-    LEAD11,
-    LINEAR,
-    NameTable,
-    Rule,
-    linear,
-    norm,
-)
+from ape_jax.towers.files.names import NameTable, linear, norm
 from ape_jax.towers.vision import family
 from ape_jax.towers.vision.clip import siglip
 from ape_jax.towers.vision.family import BLOCK
 from ape_jax.towers.vision.prepare import HALF, image_prepare, squashed
+from ape_jax.towers.vision.timm import names as timm
 from ape_jax.towers.vision.transformer import ViTConfig
 
 # The classes with heads on top keep the tower under a prefix and the heads beside it.
@@ -47,30 +40,8 @@ NAMES = NameTable(
         r"decoder\..*",
     ),
 )
-_TIMM = "blocks.{i}"
-_QKV = ("query", "key", "value")
-# timm's, which DeiT's own files and LilT's have.
-_TIMM_NAMES = NameTable(
-    rules=(
-        Rule("cls_token", "embed/cls", LEAD11),
-        Rule("pos_embed", "embed/position", LEAD1),
-        Rule("patch_embed.proj.weight", "embed/kernel", CONV),
-        Rule("patch_embed.proj.bias", "embed/bias"),
-        Rule(
-            f"{_TIMM}.attn.qkv.weight",
-            tuple(f"blocks/attention/{n}/kernel" for n in _QKV),
-            LINEAR,
-        ),
-        Rule(f"{_TIMM}.attn.qkv.bias", tuple(f"blocks/attention/{n}/bias" for n in _QKV)),
-        *linear(f"{_TIMM}.attn.proj", "blocks/attention/out"),
-        *norm(f"{_TIMM}.norm1", "blocks/norm1"),
-        *norm(f"{_TIMM}.norm2", "blocks/norm2"),
-        *linear(f"{_TIMM}.mlp.fc1", "blocks/mlp/fc1"),
-        *linear(f"{_TIMM}.mlp.fc2", "blocks/mlp/fc2"),
-        *norm("norm", "norm"),
-    ),
-    ignore=(r"head\..*", r"mask_token"),
-)
+# DeiT's own files and LilT's have them; a norm behind the pooling is none of this family's.
+_TIMM_NAMES = dataclasses.replace(timm.NAMES, renames=())
 
 
 def parse(fields: Fields) -> ViTConfig:

@@ -1,0 +1,96 @@
+"""Images as `timm.data.create_transform` prepares them for evaluation, by `pretrained_cfg`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ape_jax.errors import UserError
+from ape_jax.images.preprocessor import INTERPOLATIONS
+from ape_jax.images.transforms import ImageTransform
+from ape_jax.towers.family import Fields
+from ape_jax.towers.vision.prepare import IMAGENET, ImagePrepare
+from ape_jax.towers.vision.timm.description import Description
+
+_CROP = 0.875  # timm's, of the edge, where a file says none.
+_MODES = ("center", "squash", "border")
+
+
+def input_size(description: Description) -> int:
+    """Pixels a side that images are made with, where no option says otherwise.
+
+    Raises:
+      UserError: images that are not square, or not RGB.
+    """
+    args, pretrained = description.args, description.pretrained
+    resizable = args.values.get("dynamic_img_size") or args.values.get("strict_img_size") is False
+    fixed = pretrained.flag("fixed_input_size", False) and not resizable
+    if fixed and args.values.get("img_size") is not None:
+        return _side(args, "img_size", args.values["img_size"])
+    value = pretrained.values.get("input_size", [3, 224, 224])
+    if not isinstance(value, list | tuple) or len(value) != 3 or value[0] != 3:
+        raise pretrained.error(f"'input_size' is {value!r}; write [3, height, width]")
+    return _side(pretrained, "input_size", list(value[1:]))
+
+
+def _side(fields: Fields, key: str, value: Any) -> int:
+    sides = value if isinstance(value, list | tuple) else [value, value]
+    whole = all(isinstance(n, int) and not isinstance(n, bool) and 0 < n <= 8192 for n in sides)
+    if len(sides) != 2 or not whole or sides[0] != sides[1]:
+        raise fields.error(f"{key!r} is {value!r}; only square images are supported")
+    return sides[0]
+
+
+def transform(description: Description, size: int) -> ImageTransform:
+    """The transform for evaluation.
+
+    Args:
+      description: of the model.
+      size: pixels a side.
+
+    Raises:
+      UserError: a key of the wrong form.
+    """
+    fields = description.pretrained
+    crop = fields.number("crop_pct", _CROP) or _CROP
+    if not 0.05 <= crop <= 20:
+        raise fields.error(f"'crop_pct' is {crop}; write the part of the edge that is kept")
+    mode = fields.choice("crop_mode", _MODES, "center")
+    mean = _triple(fields, "mean", IMAGENET["image_mean"])
+    std = _triple(fields, "std", IMAGENET["image_std"])
+    if min(std) <= 0:
+        raise fields.error(f"'std' is {list(std)}; write numbers above 0")
+    red, green, blue = (min(max(round(255 * value), 0), 255) for value in mean)
+    return ImageTransform(
+        size=size,
+        resize_size=max(math.floor(size / crop), 1),
+        resize={"center": "shortest", "squash": "exact", "border": "longest"}[mode],
+        mean=mean,
+        std=std,
+        interpolation=fields.choice("interpolation", INTERPOLATIONS, "bicubic"),
+        rounding="torchvision",
+        fill=(red, green, blue) if mode == "border" else (0, 0, 0),
+    )
+
+
+def _triple(fields: Fields, key: str, default: list[float]) -> tuple[float, float, float]:
+    value = fields.values.get(key)
+    value = default if value is None else value
+    value = [value] * 3 if isinstance(value, int | float) else value
+    value = list(value) * 3 if isinstance(value, list | tuple) and len(value) == 1 else value
+    numbers = isinstance(value, list | tuple) and all(
+        isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in value
+    )
+    if not numbers or len(value) != 3:
+        raise fields.error(f"{key!r} is {value!r}; write three numbers, one a channel")
+    red, green, blue = (float(n) for n in value)
+    return red, green, blue
+
+
+def prepare(description: Description, config: Any, options: Mapping[str, Any]) -> ImagePrepare:
+    """The `prepare` of a tower; `options["image_size"]` overrides the file's size."""
+    size = options.get("image_size") or input_size(description)
+    if not isinstance(size, int):
+        raise UserError(f"image_size is {size!r}; write a whole number of pixels")
+    return ImagePrepare(transform(description, size))
