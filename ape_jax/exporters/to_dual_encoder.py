@@ -28,7 +28,7 @@ from ape_jax.exporters.formats import TORCH_MODULES, ExportFormat
 from ape_jax.exporters.publish import card
 from ape_jax.exporters.towers import Exported
 from ape_jax.runs.aligned import AlignedModel
-from ape_jax.towers.family import PoolerOutput, torch_classes
+from ape_jax.towers.family import PoolerOutput
 
 _LEAST_EXACT = 1e-9  # Of `W s = c`, against the length of c.
 
@@ -88,7 +88,7 @@ def _write_texts(aligned: AlignedModel, directory: Path, configs: dict[str, Any]
 def _pooler(name: str, side: Side, tower: Exported) -> PoolerOutput:
     """The pooling of the tower's class; UserError for a tower that is not read by that output."""
     kind = tower.config["model_type"]
-    pooler = torch_classes()[kind].pooler
+    pooler = towers.torch_class(side.tower.config).pooler
     if pooler is None:
         raise _refusal(f"the {kind} class has no pooled output")
     if tower.adapters:

@@ -216,6 +216,9 @@ FAMILIES: Registry[Family] = Registry(
         "distilbert": "ape_jax.towers.text.bert.distilbert:DISTILBERT",
         "mpnet": "ape_jax.towers.text.bert.mpnet:MPNET",
         "clip_text": "ape_jax.towers.text.clip.clip_text:CLIP_TEXT",
+        "metaclip_2_text": "ape_jax.towers.text.clip.clip_text:METACLIP_2_TEXT",
+        "altclip_text": "ape_jax.towers.text.clip.altclip_text:ALTCLIP_TEXT",
+        "blip_text": "ape_jax.towers.text.clip.blip_text:BLIP_TEXT",
         "siglip_text": "ape_jax.towers.text.clip.siglip_text:SIGLIP_TEXT",
     },
 )

@@ -419,9 +419,9 @@ def _pool(tokens: Tensor, mask: Tensor | None, pooling: str, skip: int = 0) -> T
 
 
 def _until_end(ids: Tensor, mask: Tensor, end: int) -> Tensor:
-    """The mask up to and with the end-of-text token; 2 means the largest id of each text."""
+    """The mask up to and with the end-of-text token; -1 means the largest id of each text."""
     ids = ids.masked_fill(~mask, -1)
-    is_end = ids == (ids.amax(dim=1, keepdim=True) if end == 2 else end)
+    is_end = ids == (ids.amax(dim=1, keepdim=True) if end == -1 else end)
     ended_before = is_end.long().cumsum(dim=1) - is_end.long() > 0
     return mask & ~ended_before
 

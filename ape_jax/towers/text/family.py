@@ -30,12 +30,17 @@ _BERT = {
 
 def encoder_fields(fields: Fields, **defaults: Any) -> dict[str, Any]:
     """The keys that BERT and its kin share; their defaults are BERT's where none are given."""
-    default = _BERT | defaults
     if fields.values.get("position_embedding_type", "absolute") != "absolute":
         found = fields.values["position_embedding_type"]
         raise fields.error(f"position_embedding_type is {found!r}; only 'absolute' is supported")
     if fields.flag("is_decoder", False):
         raise fields.error("is_decoder is true; only encoders are supported")
+    return encoder_sizes(fields, **defaults)
+
+
+def encoder_sizes(fields: Fields, **defaults: Any) -> dict[str, Any]:
+    """`encoder_fields` without the keys that make another model of a BERT."""
+    default = _BERT | defaults
     return {
         "vocab_size": fields.integer("vocab_size", default["vocab_size"]),
         "width": fields.integer("hidden_size", default["hidden_size"]),

@@ -19,8 +19,8 @@ from ape_jax.nn.positions import relative_buckets
 from ape_jax.nn.stack import run_stack
 from ape_jax.towers.tower import Encoded, Kind, TowerConfig, pool
 
-# Configs written before transformers' pull request 24773 have this wrong end-of-text token.
-_LEGACY_END = 2
+LARGEST = -1
+"""As an end-of-text token: the largest id of each text."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,10 +115,10 @@ class TextTower(nn.Module):
       config: see TextConfig.
       norms_first: blocks norm before each branch, and a norm follows the last block (CLIP); if not,
         they norm after each branch (BERT).
+      last_norm: a norm follows the last block of those, too (AltCLIP).
       causal: a token attends to itself and those before it.
       ends_at: the end-of-text token: what lies behind it is masked out like padding, so that "last"
-        pools where transformers does; 2 is the largest id of each text, as in transformers. None:
-        a text ends where its mask does.
+        pools where transformers does, or `LARGEST`. None: a text ends where its mask does.
       buckets: rows of a table of relative positions (T5's), added to the attention logits of every
         block; 0 is no table.
       dtype: input dtype of products.
@@ -129,6 +129,7 @@ class TextTower(nn.Module):
 
     config: TextConfig
     norms_first: bool = False
+    last_norm: bool = False
     causal: bool = False
     ends_at: int | None = None
     buckets: int = 0
@@ -149,7 +150,7 @@ class TextTower(nn.Module):
             dtype=self.dtype,
             param_dtype=self.param_dtype,
         )
-        if self.norms_first:
+        if self.norms_first or self.last_norm:
             self.norm = LayerNorm(config.norm_eps, self.param_dtype)
         if self.buckets:
             init, shape = nn.initializers.normal(0.02), (self.buckets, config.heads)
@@ -175,7 +176,7 @@ class TextTower(nn.Module):
 
     def finish(self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"], pooling: str) -> Encoded:
         """The last norm, where there is one, and the pooling."""
-        if self.norms_first:
+        if self.norms_first or self.last_norm:
             x = self.norm(x)
         return Encoded(x, mask, pool(x, mask, pooling, self.config))
 
@@ -189,6 +190,6 @@ class TextTower(nn.Module):
 def _until_end(ids: Int32[Array, "b t"], mask: Bool[Array, "b t"], end: int) -> Bool[Array, "b t"]:
     """The mask up to and with the token that transformers pools at; all of it if there is none."""
     ids = jnp.where(mask, ids, -1)
-    is_end = ids == (ids.max(axis=1, keepdims=True) if end == _LEGACY_END else end)
+    is_end = ids == (ids.max(axis=1, keepdims=True) if end == LARGEST else end)
     ended_before = jnp.cumsum(is_end, axis=1) - is_end > 0
     return mask & ~ended_before

@@ -57,11 +57,11 @@ NAMES = NameTable(
 
 def _parse(fields: Fields) -> TextConfig:
     positions = fields.integer("max_position_embeddings", 512)
-    has_tasks = fields.flag("use_task_id", False)
+    tasks = fields.integer("task_type_vocab_size", 3)
     return TextConfig(
         family="bert",
         types=fields.integer("type_vocab_size", 2, minimum=0),
-        task_types=fields.integer("task_type_vocab_size", 3) if has_tasks else 0,
+        task_types=tasks if fields.flag("use_task_id", False) else 0,
         **family.encoder_fields(fields),
         **family.text_fields(fields, positions=positions, pooling="cls"),
     )

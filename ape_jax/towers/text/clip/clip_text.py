@@ -1,15 +1,19 @@
-"""The text tower of CLIP (arXiv 2103.00020): causal, pre-norm, pooled at the end-of-text token."""
+"""The text tower of CLIP (arXiv 2103.00020): causal, pre-norm, pooled at the end-of-text token.
+
+MetaCLIP 2 (arXiv 2507.22062) has it with a multilingual vocabulary.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 from ape_jax.nn.layers import ACTIVATIONS
 from ape_jax.towers.family import NORMS, Family, Fields, PoolerOutput, TorchClass
 from ape_jax.towers.files.names import NameTable, Rule, linear, norm
 from ape_jax.towers.text import family
-from ape_jax.towers.text.transformer import TextConfig, TextTower
+from ape_jax.towers.text.transformer import LARGEST, TextConfig, TextTower
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,17 +21,22 @@ class ClipTextConfig(TextConfig):
     """The config of a CLIP text tower.
 
     Attributes:
-      eos_id: the end-of-text token; 2 means the largest id of each text, as in transformers.
+      eos_id: the end-of-text token.
     """
 
     eos_id: int
     embed_norm: bool = False
 
 
-def _parse(fields: Fields) -> ClipTextConfig:
+# CLIP's configs from before transformers' pull request 24773 have this wrong end-of-text token, and
+# its class then takes the largest id of each text.
+_LEGACY_END = 2
+
+
+def _parse(fields: Fields, name: str) -> ClipTextConfig:
     positions = fields.integer("max_position_embeddings", 77)
     return ClipTextConfig(
-        family="clip_text",
+        family=name,
         vocab_size=fields.integer("vocab_size", 49408),
         width=fields.integer("hidden_size", 512),
         depth=fields.integer("num_hidden_layers", 12),
@@ -66,8 +75,13 @@ NAMES = NameTable(
 )
 
 
+def _ends_at(config: ClipTextConfig) -> int:
+    is_legacy = config.family == "clip_text" and config.eos_id == _LEGACY_END
+    return LARGEST if is_legacy else config.eos_id
+
+
 def _module(config: ClipTextConfig, **options: Any) -> TextTower:
-    ends_at = config.eos_id
+    ends_at = _ends_at(config)
     return TextTower(config, norms_first=True, causal=True, ends_at=ends_at, **options)
 
 
@@ -81,7 +95,7 @@ CLIP_TEXT = Family(
     title="CLIP",
     models="openai/clip-vit-base-patch32",
     model_types={"clip": "text_config", "clip_text_model": None},
-    parse=_parse,
+    parse=partial(_parse, name="clip_text"),
     module=_module,
     tables=(NAMES,),
     prepare=family.prepare,
@@ -91,6 +105,17 @@ CLIP_TEXT = Family(
         describe=_describe,
         table=lambda config: NAMES,
         pooler=PoolerOutput(pooling="last", last_bias="final_layer_norm.bias"),
-        end_token=lambda config: config.eos_id,
+        end_token=_ends_at,
     ),
+)
+
+METACLIP_2_TEXT = dataclasses.replace(
+    CLIP_TEXT,
+    name="metaclip_2_text",
+    title="MetaCLIP 2",
+    models="facebook/metaclip-2-worldwide-huge-quickgelu",
+    model_types={"metaclip_2": "text_config", "metaclip_2_text_model": None},
+    parse=partial(_parse, name="metaclip_2_text"),
+    # Written as CLIP's class, whose own pooling takes its end-of-text token for a legacy of CLIP's.
+    torch=TorchClass(describe=_describe, table=lambda config: NAMES, end_token=_ends_at),
 )

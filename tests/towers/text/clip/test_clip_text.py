@@ -49,6 +49,21 @@ def test_tokens_and_pooled_equal_transformers(tmp_path, text_reference, kwargs, 
     text_reference.assert_close(tower(batch).pooled, want.pooled)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_metaclip_2_ends_at_token_2_whatever_larger_ids_there_are(tmp_path, text_reference, whole):
+    sizes = {**SIZES, "eos_token_id": 2, "bos_token_id": 0}
+    if whole:
+        config = transformers.MetaClip2Config(text_config=sizes, vision_config=VISION_SIZES)
+        model = transformers.MetaClip2Model(config)
+    else:
+        model = transformers.MetaClip2TextModel(transformers.MetaClip2TextConfig(**sizes))
+    path = text_reference.save(text_reference.randomize(model), tmp_path)
+    reference = model.text_model if whole else model
+    batch = text_reference.batch(1, eos_id=2)
+    tower, want = text_reference.assert_parity(path, reference, batch)
+    text_reference.assert_close(tower(batch).pooled, want.pooled)
+
+
 def test_pools_at_the_first_end_of_text(tmp_path, text_reference):
     model = text_reference.randomize(tiny())
     tower = towers.load(str(text_reference.save(model, tmp_path)), kind="text", dtype="float32")

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 import torch
 import transformers
 
@@ -34,6 +35,20 @@ def test_tokens_and_pooled_equal_transformers(tmp_path, text_reference, quick_co
     with torch.inference_mode():
         got = model.head(torch.tensor(np.asarray(tower(batch).pooled))).numpy()
     text_reference.assert_close(got, want.pooled)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_siglip_2_equals_transformers(tmp_path, text_reference, quick_compile, whole):
+    if whole:
+        vision = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+        vision |= {"intermediate_size": 48, "num_patches": 16, "patch_size": 4}
+        config = transformers.Siglip2Config(text_config=SIZES, vision_config=vision)
+        model = transformers.Siglip2Model(config)
+    else:
+        model = transformers.Siglip2TextModel(transformers.Siglip2TextConfig(**SIZES))
+    path = text_reference.save(text_reference.randomize(model), tmp_path)
+    reference = model.text_model if whole else model
+    text_reference.assert_parity(path, reference, text_reference.batch())
 
 
 def test_every_text_is_filled_up_and_nothing_of_it_is_masked(tmp_path, text_reference):
