@@ -1,10 +1,10 @@
 """Positions: tables at other image sizes, and T5's buckets of relative positions.
 
-Tables are resized as torch's bicubic `interpolate` does.
+Tables are resized as torch's bicubic or bilinear `interpolate` does.
 
-`jax.image.resize` is not that function: torch's kernel has a = -0.75 without antialiasing and
-a = -0.5 with it, and it repeats the border instead of renormalising. Both are separable, so
-a resize is two small matrices.
+`jax.image.resize` is not that function: torch's bicubic kernel has a = -0.75 without antialiasing
+and a = -0.5 with it, and it repeats the border instead of renormalising. All are separable, so a
+resize is two small matrices.
 """
 
 from __future__ import annotations
@@ -30,41 +30,54 @@ def _cubic(x: np.ndarray, a: float) -> np.ndarray:
     return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
 
 
+def _linear(x: np.ndarray) -> np.ndarray:
+    """The triangle of bilinear interpolation."""
+    return np.maximum(1 - np.abs(x), 0.0)
+
+
 @functools.cache
-def bicubic_matrix(old: int, new: int, antialias: bool) -> np.ndarray:
-    """The matrix of a 1-d bicubic resize, align_corners=False.
+def resize_matrix(old: int, new: int, antialias: bool, bilinear: bool = False) -> np.ndarray:
+    """The matrix of a 1-d resize, align_corners=False.
 
     Args:
       old: input length.
       new: output length.
       antialias: torch's argument of this name.
+      bilinear: bilinear instead of bicubic.
 
     Returns:
       f32 [new, old].
     """
+    kernel = _linear if bilinear else functools.partial(_cubic, a=-0.5 if antialias else -0.75)
+    radius = 1 if bilinear else 2
     scale = old / new
     matrix = np.zeros((new, old))
     rows = np.arange(new)
     if not antialias:
         source = (rows + 0.5) * scale - 0.5
-        first = np.floor(source).astype(int) - 1
-        for tap in range(4):
+        first = np.floor(source).astype(int) - radius + 1
+        for tap in range(2 * radius):
             column = np.clip(first + tap, 0, old - 1)
-            np.add.at(matrix, (rows, column), _cubic(source - (first + tap), -0.75))
+            np.add.at(matrix, (rows, column), kernel(source - (first + tap)))
         return matrix.astype(np.float32)
-    # torch upsample_bicubic2d_aa: the kernel widens when shrinking, and is cut at the border.
+    # torch's antialiased upsampling: the kernel widens when shrinking, and is cut at the border.
     width = max(scale, 1.0)
     for row in rows:
         center = scale * (row + 0.5)
-        low = max(int(center - 2 * width + 0.5), 0)
-        high = min(int(center + 2 * width + 0.5), old)
-        weights = _cubic((np.arange(low, high) - center + 0.5) / width, -0.5)
+        low = max(int(center - radius * width + 0.5), 0)
+        high = min(int(center + radius * width + 0.5), old)
+        weights = kernel((np.arange(low, high) - center + 0.5) / width)
         matrix[row, low:high] = weights / weights.sum()
     return matrix.astype(np.float32)
 
 
 def resize_positions(
-    table: Float[Array | np.ndarray, "n d"], *, prefix: int, grid: tuple[int, int], antialias: bool
+    table: Float[Array | np.ndarray, "n d"],
+    *,
+    prefix: int,
+    grid: tuple[int, int],
+    antialias: bool,
+    bilinear: bool = False,
 ) -> Float[Array | np.ndarray, "m d"]:
     """A position table for another grid of patches.
 
@@ -72,7 +85,7 @@ def resize_positions(
       table: [prefix + n * n, d], rows of a square grid after `prefix` rows for other tokens.
       prefix: rows to keep as they are.
       grid: patches (down, across) wanted.
-      antialias: as the torch reference of the family does.
+      antialias, bilinear: as the torch reference of the family does, see `resize_matrix`.
 
     Returns:
       [prefix + grid[0] * grid[1], d], in float32 unless nothing had to change.
@@ -81,8 +94,8 @@ def resize_positions(
     if grid == (side, side):
         return table
     square = table[prefix:].astype(jnp.float32).reshape(side, side, -1)
-    down = bicubic_matrix(side, grid[0], antialias)
-    across = bicubic_matrix(side, grid[1], antialias)
+    down = resize_matrix(side, grid[0], antialias, bilinear)
+    across = resize_matrix(side, grid[1], antialias, bilinear)
     exact = jax.lax.Precision.HIGHEST
     square = jnp.einsum("ai,ijd->ajd", down, square, precision=exact)
     square = jnp.einsum("bj,ajd->abd", across, square, precision=exact)

@@ -202,8 +202,13 @@ FAMILIES: Registry[Family] = Registry(
     {
         "vit": "ape_jax.towers.vision.vit.vit:VIT",
         "deit": "ape_jax.towers.vision.vit.deit:DEIT",
+        "vit_mae": "ape_jax.towers.vision.vit.mae:VIT_MAE",
+        "vit_msn": "ape_jax.towers.vision.vit.msn:VIT_MSN",
+        "ijepa": "ape_jax.towers.vision.vit.ijepa:IJEPA",
         "dinov2": "ape_jax.towers.vision.vit.dinov2:DINOV2",
+        "tipsv2": "ape_jax.towers.vision.vit.tipsv2:TIPSV2",
         "clip": "ape_jax.towers.vision.clip.clip:CLIP",
+        "blip": "ape_jax.towers.vision.clip.blip:BLIP",
         "siglip": "ape_jax.towers.vision.clip.siglip:SIGLIP",
         "timm": "ape_jax.towers.vision.timm.vit:TIMM",
         "bert": "ape_jax.towers.text.bert.bert:BERT",
@@ -237,12 +242,18 @@ def find(
     if not fits:
         raise UserError(f"{label}: {_unknown(model_type, kind)}")
     of_kind = [f for f in fits if kind in (None, f.kind)]
+    section = fits[0].model_types[model_type]
+    if not of_kind and section is not None:
+        raise UserError(
+            f"{label}: of the two towers of model_type {model_type!r} only the {fits[0].kind} "
+            f"tower is supported, not the {kind} tower; name another tower"
+        )
     if not of_kind:
         raise UserError(
             f"{label}: model_type {model_type!r} is a tower of kind {fits[0].kind!r}, not "
             f"{kind!r}; name it in {fits[0].kind}.tower, and another in {kind}.tower"
         )
-    if len(of_kind) > 1:
+    if len(of_kind) > 1 or (kind is None and section is not None):
         raise UserError(f"{label}: model_type {model_type!r} {sections.TWO_TOWERS}")
     family = of_kind[0]
     section = family.model_types[model_type]

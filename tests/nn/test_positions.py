@@ -4,21 +4,23 @@ import numpy as np
 import pytest
 import torch
 
-from ape_jax.nn.positions import bicubic_matrix, resize_positions
+from ape_jax.nn.positions import resize_matrix, resize_positions
 
 
+@pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize(("old", "new"), [(37, 8), (37, 16), (14, 24), (5, 5), (2, 7), (7, 2)])
-def test_matrix_equals_torch_bicubic(old, new, antialias):
+def test_matrix_equals_torch_interpolate(old, new, antialias, mode):
     row = np.random.default_rng(0).normal(size=(old, old)).astype(np.float32)
     want = torch.nn.functional.interpolate(
         torch.tensor(row)[None, None],
         size=(new, new + 1),
-        mode="bicubic",
+        mode=mode,
         align_corners=False,
         antialias=antialias,
     )
-    got = bicubic_matrix(old, new, antialias) @ row @ bicubic_matrix(old, new + 1, antialias).T
+    down, across = (resize_matrix(old, n, antialias, mode == "bilinear") for n in (new, new + 1))
+    got = down @ row @ across.T
     np.testing.assert_allclose(got, want[0, 0].numpy(), atol=1e-5)
 
 

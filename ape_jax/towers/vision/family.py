@@ -61,7 +61,12 @@ BESIDE = (
 
 
 def sizes(
-    fields: Fields, *, patch_size: int, act: str = "gelu", eps: float = 1e-6
+    fields: Fields,
+    *,
+    patch_size: int,
+    act: str = "gelu",
+    eps: float = 1e-6,
+    image_size: int = 224,
 ) -> dict[str, Any]:
     """The keys that every transformers vision config has, with its defaults."""
     if fields.integer("num_channels", 3) != 3:
@@ -73,7 +78,7 @@ def sizes(
         "heads": fields.integer("num_attention_heads", 12),
         "activation": fields.choice("hidden_act", ACTIVATIONS, act),
         "norm_eps": fields.number("layer_norm_eps", eps),
-        "image_size": _square(fields, "image_size", 224),
+        "image_size": _square(fields, "image_size", image_size),
         "patch_size": _square(fields, "patch_size", patch_size),
     }
 
@@ -122,7 +127,11 @@ def resize(params: dict[str, Any], old: ViTConfig, new: ViTConfig) -> dict[str, 
     embed = dict(params["embed"])
     grid = (new.grid, new.grid)
     position = resize_positions(
-        embed["position"], prefix=old.position_prefix, grid=grid, antialias=old.antialias
+        embed["position"],
+        prefix=old.position_prefix,
+        grid=grid,
+        antialias=old.antialias,
+        bilinear=old.bilinear,
     )
     embed["position"] = np.asarray(position, embed["position"].dtype)
     return {**params, "embed": embed}

@@ -66,7 +66,7 @@ def squashed(processor: str, size: int, **more: Any) -> dict[str, Any]:
       **more: further keys, `resample` and the mean and std of channels.
     """
     square = {"size": {"height": size, "width": size}, "do_center_crop": False}
-    return {"image_processor_type": processor, **square, **more, **_PLAIN}
+    return {"image_processor_type": processor, **square, **_PLAIN, **more}
 
 
 def cropped(processor: str, size: int, *, edge: float, **more: Any) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def cropped(processor: str, size: int, *, edge: float, **more: Any) -> dict[str,
     """
     square = {"do_center_crop": True, "crop_size": {"height": size, "width": size}}
     shortest = {"size": {"shortest_edge": round(size * edge)}}
-    return {"image_processor_type": processor, **shortest, **square, **more, **_PLAIN}
+    return {"image_processor_type": processor, **shortest, **square, **_PLAIN, **more}
 
 
 @dataclasses.dataclass(frozen=True)

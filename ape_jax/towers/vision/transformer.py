@@ -33,7 +33,7 @@ class ViTConfig(TowerConfig):
       registers: register tokens between CLS and patches (arXiv 2309.16588).
       position_prefix: rows of the position table before those of the patches: for CLS, its
         companion and the registers, in this order, as far as they go.
-      antialias: how the table is resized to other image sizes, see positions.py.
+      antialias, bilinear: how the table is resized to other image sizes, see positions.py.
       patch_bias: the patch embedding has a bias.
       qkv_bias: query, key and value have one.
       layer_scale: LayerScale after each branch.
@@ -53,6 +53,7 @@ class ViTConfig(TowerConfig):
     registers: int = 0
     position_prefix: int = 1
     antialias: bool = False
+    bilinear: bool = False
     patch_bias: bool = True
     qkv_bias: bool = True
     layer_scale: bool = False
@@ -102,6 +103,7 @@ class Embed(nn.Module):
             prefix=config.position_prefix,
             grid=grid,
             antialias=config.antialias,
+            bilinear=config.bilinear,
         )
         x = x + table[config.position_prefix :]
         names = ["cls"] * config.cls + ["distillation"] * config.distilled

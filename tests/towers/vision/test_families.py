@@ -17,6 +17,8 @@ SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 VIT = SIZES | {"intermediate_size": 48, "image_size": 32, "patch_size": 8}
 DINO = SIZES | {"mlp_ratio": 2, "image_size": 32, "patch_size": 8}
 TEXT = SIZES | {"intermediate_size": 48, "vocab_size": 99, "max_position_embeddings": 16}
+BERT = SIZES | {"intermediate_size": 48, "vocab_size": 99}
+DECODER = {f"decoder_{key}": value for key, value in VIT.items() if key in SIZES}
 TEXT |= {"bos_token_id": 1, "eos_token_id": 2}
 
 MODELS = {
@@ -41,6 +43,24 @@ MODELS = {
     "dinov2, registers": lambda: transformers.Dinov2WithRegistersModel(
         transformers.Dinov2WithRegistersConfig(**DINO, num_register_tokens=3)
     ),
+    "vit_mae": lambda: transformers.ViTMAEModel(transformers.ViTMAEConfig(**VIT, mask_ratio=0.0)),
+    "vit_mae with decoder": lambda: transformers.ViTMAEForPreTraining(
+        transformers.ViTMAEConfig(**VIT, **DECODER)
+    ),
+    "vit_msn": lambda: transformers.ViTMSNModel(transformers.ViTMSNConfig(**VIT)),
+    "vit_msn with classifier": lambda: transformers.ViTMSNForImageClassification(
+        transformers.ViTMSNConfig(**VIT)
+    ),
+    "ijepa": lambda: transformers.IJepaModel(transformers.IJepaConfig(**VIT)),
+    "ijepa with classifier": lambda: transformers.IJepaForImageClassification(
+        transformers.IJepaConfig(**VIT)
+    ),
+    "tipsv2": lambda: transformers.Tipsv2Model(
+        transformers.Tipsv2Config(text_config=TEXT, vision_config=DINO)
+    ),
+    "tipsv2 vision, SwiGLU": lambda: transformers.Tipsv2VisionModel(
+        transformers.Tipsv2VisionConfig(**DINO, use_swiglu_ffn=True, num_register_tokens=2)
+    ),
     "clip": lambda: transformers.CLIPModel(
         transformers.CLIPConfig(text_config=TEXT, vision_config=VIT, projection_dim=16)
     ),
@@ -48,6 +68,33 @@ MODELS = {
     "clip vision with projection": lambda: transformers.CLIPVisionModelWithProjection(
         transformers.CLIPVisionConfig(**VIT, projection_dim=16)
     ),
+    "metaclip_2": lambda: transformers.MetaClip2Model(
+        transformers.MetaClip2Config(text_config=TEXT, vision_config=VIT, projection_dim=16)
+    ),
+    "metaclip_2 vision": lambda: transformers.MetaClip2VisionModel(
+        transformers.MetaClip2VisionConfig(**VIT)
+    ),
+    "chinese_clip": lambda: transformers.ChineseCLIPModel(
+        transformers.ChineseCLIPConfig(text_config=BERT, vision_config=VIT, projection_dim=16)
+    ),
+    "chinese_clip vision": lambda: transformers.ChineseCLIPVisionModel(
+        transformers.ChineseCLIPVisionConfig(**VIT)
+    ),
+    "altclip": lambda: transformers.AltCLIPModel(
+        transformers.AltCLIPConfig(
+            text_config=BERT | {"project_dim": 16}, vision_config=VIT, projection_dim=16
+        )
+    ),
+    "altclip vision": lambda: transformers.AltCLIPVisionModel(
+        transformers.AltCLIPVisionConfig(**VIT)
+    ),
+    "blip": lambda: transformers.BlipForImageTextRetrieval(
+        transformers.BlipConfig(text_config=BERT, vision_config=VIT)
+    ),
+    "blip with decoder": lambda: transformers.BlipForConditionalGeneration(
+        transformers.BlipConfig(text_config=BERT, vision_config=VIT)
+    ),
+    "blip vision": lambda: transformers.BlipVisionModel(transformers.BlipVisionConfig(**VIT)),
     "siglip": lambda: transformers.SiglipModel(
         transformers.SiglipConfig(text_config=TEXT, vision_config=VIT)
     ),
@@ -64,7 +111,16 @@ COMPARED = (
     "dinov2",
     "dinov2, SwiGLU",
     "dinov2, registers",
+    "vit_mae",
+    "vit_msn",
+    "ijepa",
+    "tipsv2",
+    "tipsv2 vision, SwiGLU",
     "clip",
+    "metaclip_2",
+    "chinese_clip",
+    "altclip",
+    "blip",
     "siglip",
 )
 
@@ -83,7 +139,7 @@ def save(name, path):
 
 
 def backbone(model):
-    for name in ("vision_model", "vit", "deit", "dinov2"):
+    for name in ("vision_model", "vit", "deit", "dinov2", "ijepa"):
         model = getattr(model, name, model)
     return model
 
@@ -91,7 +147,11 @@ def backbone(model):
 def run(model, image):
     model = backbone(model)
     # The DINOv2 classes always interpolate; the others must be asked to.
-    asks = {} if "Dinov2" in type(model).__name__ else {"interpolate_pos_encoding": True}
+    always = type(model).__name__.startswith(("Dinov2", "Tipsv2"))
+    asks = {} if always else {"interpolate_pos_encoding": True}
+    if "MAE" in type(model).__name__:  # It shuffles the patches by this noise.
+        patches = image.shape[1] * image.shape[2] // 8**2
+        asks["noise"] = torch.arange(patches).expand(len(image), -1)
     with torch.inference_mode():
         pixels = torch.tensor(image).permute(0, 3, 1, 2)
         return model(pixels, output_hidden_states=True, **asks)
@@ -130,8 +190,11 @@ def test_outputs_equal_transformers_at_native_and_other_sizes(pair, rng):
         image = rng.normal(size=(2, height, width, 3)).astype(np.float32)
         want, got = run(model, image), encode(tower, image)
         assert relative(got.tokens, want.last_hidden_state) < 2e-5
-        if tower.config.family in ("dinov2", "clip", "siglip"):
+        if tower.config.family in ("dinov2", "tipsv2", "clip", "siglip"):
             assert relative(got.pooled, want.pooler_output) < 2e-5
+        if tower.config.family in ("vit_mae", "ijepa"):
+            patches = want.last_hidden_state[:, tower.config.prefix_tokens :]
+            assert relative(got.pooled, patches.mean(1)) < 2e-5
         assert got.mask.all() and got.mask.shape == got.tokens.shape[:2]
     inner = encode(tower, image, layer=2, pooling="none")
     assert relative(inner.tokens, want.hidden_states[2]) < 2e-5
@@ -140,8 +203,9 @@ def test_outputs_equal_transformers_at_native_and_other_sizes(pair, rng):
 @pytest.mark.parametrize("pair", MODELS, indirect=True)
 def test_every_saved_form_loads_and_goes_back_to_the_same_file(pair):
     _, tower, path = pair
-    in_file = load_file(path / "model.safetensors")
     family = FAMILIES[tower.config.family]
+    spelt = family.tables[0].old_spelling
+    in_file = {spelt(name): a for name, a in load_file(path / "model.safetensors").items()}
     written = [
         names.to_file(table, tower.params, heads=tower.config.heads, prefix=prefix)
         for table in family.tables
@@ -207,7 +271,15 @@ def test_defaults_are_those_of_the_transformers_configs():
         "deit": transformers.DeiTConfig,
         "dinov2": transformers.Dinov2Config,
         "dinov2_with_registers": transformers.Dinov2WithRegistersConfig,
+        "vit_mae": transformers.ViTMAEConfig,
+        "vit_msn": transformers.ViTMSNConfig,
+        "ijepa": transformers.IJepaConfig,
+        "tipsv2_vision_model": transformers.Tipsv2VisionConfig,
         "clip_vision_model": transformers.CLIPVisionConfig,
+        "metaclip_2_vision_model": transformers.MetaClip2VisionConfig,
+        "chinese_clip_vision_model": transformers.ChineseCLIPVisionConfig,
+        "altclip_vision_model": transformers.AltCLIPVisionConfig,
+        "blip_vision_model": transformers.BlipVisionConfig,
         "siglip_vision_model": transformers.SiglipVisionConfig,
     }
     for model_type, config_class in classes.items():

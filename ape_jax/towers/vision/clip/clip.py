@@ -1,4 +1,7 @@
-"""The image tower of CLIP (arXiv 2103.00020).
+"""The image tower of CLIP (arXiv 2103.00020) and of those that differ from it by name alone.
+
+They are MetaCLIP 2 (arXiv 2507.22062), Chinese-CLIP (arXiv 2211.01335) and AltCLIP (arXiv
+2211.06679); all of them are exported as CLIPVisionModel, which computes the same.
 
 `tokens` at layer -1 are transformers' `last_hidden_state`, which has not passed `post_layernorm`;
 `pooled` has (with "cls" it equals transformers' `pooler_output`).
@@ -26,7 +29,9 @@ _NAMES = NameTable(
     ),
     prefixes=("vision_model.", ""),
     ignore=family.BESIDE,
+    renames=((r"encoder\.layer\.", "encoder.layers."),),  # AltCLIP's, as transformers 5 writes it
 )
+_KIN = ("clip", "metaclip_2", "chinese_clip", "altclip")
 
 
 def _parse(fields: Fields) -> ViTConfig:
@@ -48,9 +53,13 @@ def _describe(config: ViTConfig, pooling: str) -> dict[str, Any]:
 
 CLIP = family.declare(
     name="clip",
-    title="CLIP",
-    models="openai/clip-vit-base-patch32",
-    model_types={"clip": "vision_config", "clip_vision_model": None},
+    title="CLIP, MetaCLIP 2, Chinese-CLIP, AltCLIP",
+    models="openai/clip-vit-base-patch32, facebook/metaclip-2-worldwide-s16, "
+    "OFA-Sys/chinese-clip-vit-base-patch16, BAAI/AltCLIP",
+    model_types={
+        **dict.fromkeys(_KIN, "vision_config"),
+        **dict.fromkeys([f"{name}_vision_model" for name in _KIN]),
+    },
     parse=_parse,
     tables=(_NAMES,),
     prepare=partial(

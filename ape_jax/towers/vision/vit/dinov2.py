@@ -50,7 +50,7 @@ def _parse(fields: Fields) -> ViTConfig:
     return ViTConfig(
         **sizes,
         family="dinov2",
-        mlp_width=_mlp_width(int(sizes["width"] * fields.number("mlp_ratio", 4.0)), swiglu),
+        mlp_width=mlp_width(int(sizes["width"] * fields.number("mlp_ratio", 4.0)), swiglu),
         qkv_bias=fields.flag("qkv_bias", True),
         pooling="cls",
         prefix_tokens=1 + registers,
@@ -62,8 +62,8 @@ def _parse(fields: Fields) -> ViTConfig:
     )
 
 
-def _mlp_width(wide: int, swiglu: bool) -> int:
-    """Of a gated MLP two thirds, rounded up to a multiple of 8."""
+def mlp_width(wide: int, swiglu: bool) -> int:
+    """The width of an MLP; of a gated one two thirds, rounded up to a multiple of 8."""
     return (int(wide * 2 / 3) + 7) // 8 * 8 if swiglu else wide
 
 
@@ -82,7 +82,7 @@ def _describe(config: ViTConfig, pooling: str) -> dict[str, Any]:
 def _mlp_ratio(config: ViTConfig) -> int:
     """The whole number from which transformers computes this MLP width."""
     ratio = round(config.mlp_width * (1.5 if config.swiglu else 1) / config.width)
-    if _mlp_width(config.width * ratio, config.swiglu) != config.mlp_width:
+    if mlp_width(config.width * ratio, config.swiglu) != config.mlp_width:
         raise UserError(
             f"the image tower's MLP is {config.mlp_width} wide, which is no whole multiple of its "
             f"width {config.width}, as transformers wants it; export with --format jax"

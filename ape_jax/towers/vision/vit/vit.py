@@ -44,11 +44,11 @@ NAMES = NameTable(
 _TIMM_NAMES = dataclasses.replace(timm.NAMES, renames=())
 
 
-def parse(fields: Fields) -> ViTConfig:
-    """google/vit-*: ViTConfig of transformers."""
+def parse(fields: Fields, *, name: str = "vit", eps: float = 1e-12) -> ViTConfig:
+    """google/vit-*: ViTConfig of transformers, or that of a family that differs by its defaults."""
     return ViTConfig(
-        **family.sizes(fields, patch_size=16, eps=1e-12),
-        family="vit",
+        **family.sizes(fields, patch_size=16, eps=eps),
+        family=name,
         mlp_width=fields.integer("intermediate_size", 3072),
         qkv_bias=fields.flag("qkv_bias", True),
         pooling="cls",
