@@ -105,7 +105,7 @@ def tower_parts(frozen: FrozenTower) -> dict[str, str]:
         "attention": "float32" if frozen.is_sliced else jnp.dtype(tower.module.dtype).name,
         "layer": str(frozen.layer),
         "pooling": frozen.pooling,
-        **_flat("tower ", dataclasses.asdict(tower.config)),
+        **_flat("tower ", _set(tower.config)),
         **_flat("option ", tower.options),
     }
     # Of the texts or of the images: a directory's tensors may be the same and these not.
@@ -129,6 +129,14 @@ def preparation(prepare: Any) -> str:
     ids = prepare(list(_PROBES))["ids"]
     settings = (prepare.prefix, prepare.max_length, ids.tolist())
     return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+
+
+def _set(config: Any) -> dict[str, Any]:
+    """The fields of a config, less those that later versions add at their default."""
+    values = dataclasses.asdict(config)
+    added = {f.name for f in dataclasses.fields(config) if f.metadata.get("added")}
+    defaults = {f.name: f.default for f in dataclasses.fields(config) if f.name in added}
+    return {k: v for k, v in values.items() if k not in added or v != defaults[k]}
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, str]:

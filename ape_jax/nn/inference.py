@@ -22,8 +22,9 @@ from typing import Any
 
 import flax.linen as nn
 import flax.traverse_util
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from ape_jax.nn.matmul import product
 
@@ -48,27 +49,29 @@ def slice_rows(batch: int, length: int) -> int:
     return max(rows for rows in range(1, min(most, batch) + 1) if batch % rows == 0)
 
 
-def in_slices(
-    block: nn.Module, x: Float[Array, "b t d"], bias: Float[Array, "..."] | None
-) -> Float[Array, "b t d"]:
-    """`block(x, bias)`, one slice of the batch after the other.
+def in_slices(block: nn.Module, x: Float[Array, "b t d"], context: PyTree) -> Float[Array, "b t d"]:
+    """`block(x, context)`, one slice of the batch after the other.
 
     Args:
       block: a block whose rows do not depend on each other.
       x: the residual stream.
-      bias: the attention bias, None, [1, ...] or [B, ...].
+      context: what the block reads beside it. Its arrays of three axes or more have the batch in
+        front, or 1, and are cut with it.
     """
     batch, rows = x.shape[0], slice_rows(*x.shape[:2])
     if rows == batch:
-        return block(x, bias)
+        return block(x, context)
 
     def cut(y: Array) -> Array:
         return y.reshape(batch // rows, rows, *y.shape[1:])
 
-    own = (cut(bias),) if bias is not None and bias.shape[0] == batch else ()
+    leaves, tree = jax.tree.flatten(context)
+    own = [leaf.ndim > 2 and leaf.shape[0] == batch for leaf in leaves]
 
-    def one(block: nn.Module, carry: None, part: tuple[Array, ...]) -> tuple[None, Array]:
-        return None, block(part[0], part[1] if own else bias)
+    def one(block: nn.Module, carry: None, part: tuple[Array, list[Array]]) -> tuple[None, Array]:
+        mine = iter(part[1])
+        parts = [next(mine) if is_own else leaf for leaf, is_own in zip(leaves, own)]
+        return None, block(part[0], jax.tree.unflatten(tree, parts))
 
     mapped = nn.scan(
         one,
@@ -76,7 +79,8 @@ def in_slices(
         variable_axes={"intermediates": 0},
         split_rngs={"params": False, "dropout": True},
     )
-    return mapped(block, None, (cut(x), *own))[1].reshape(x.shape)
+    cuts = [cut(leaf) for leaf, is_own in zip(leaves, own) if is_own]
+    return mapped(block, None, (cut(x), cuts))[1].reshape(x.shape)
 
 
 def attend_by_head(query: Array, key: Array, value: Array, heads: int) -> Float[Array, "b t d"]:

@@ -1,4 +1,4 @@
-"""The pieces every tower is made of: products, dense, norm, attention, MLP, blocks.
+"""The pieces every tower is made of: activations, dense layers, norms, factors.
 
 Products take inputs of `dtype` and accumulate in float32; everything between products (residual
 stream, norms, softmax, activations) is float32. `dtype=float32` asks for full float32 precision on
@@ -8,9 +8,10 @@ every backend. Module names are the same in every family (`norm1`, `attention/qu
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -18,7 +19,6 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from ape_jax.nn.inference import MOST_HEADS, attend_by_head
 from ape_jax.nn.int8 import SCALE
 from ape_jax.nn.matmul import product
 
@@ -34,9 +34,6 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 """By the names transformers uses; "gelu" is the exact one (erf)."""
 
 PRODUCT = "product of a dense layer"  # See `stack.REMAT`.
-
-# Large enough to vanish in a softmax, small enough to stay finite in a sum.
-MASKED = -1e9
 
 
 class Dense(nn.Module):
@@ -62,22 +59,66 @@ class Dense(nn.Module):
         return y
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NormConfig:
+    """The norm that a tower has everywhere.
+
+    Attributes:
+      eps: added to the mean square.
+      kind: "layer", or "rms" (arXiv 1910.07467), which takes no mean away and has no bias.
+      bias: of a layer norm.
+      offset: added to the scale: 1 where files hold its distance from one (Gemma).
+    """
+
+    eps: float
+    kind: Literal["layer", "rms"] = "layer"
+    bias: bool = True
+    offset: float = 0.0
+
+    def module(self, param_dtype: Any, name: str | None = None) -> nn.Module:
+        """A norm of this kind; `name` as for any module that another makes."""
+        if self.kind == "rms":
+            return RmsNorm(self.eps, self.offset, param_dtype, name=name)
+        return LayerNorm(self.eps, param_dtype, self.bias, name=name)
+
+
 class LayerNorm(nn.Module):
     """Layer norm over the last axis, in float32."""
 
     eps: float
     param_dtype: Any = jnp.float32
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
         """Apply the norm."""
         width = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, width, self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, width, self.param_dtype)
         x = x.astype(jnp.float32)
         x = x - x.mean(-1, keepdims=True)
         x = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
-        return x * scale.astype(jnp.float32) + bias.astype(jnp.float32)
+        x = x * scale.astype(jnp.float32)
+        if not self.use_bias:
+            return x
+        bias = self.param("bias", nn.initializers.zeros, width, self.param_dtype)
+        return x + bias.astype(jnp.float32)
+
+
+class RmsNorm(nn.Module):
+    """Division by the root of the mean square over the last axis, in float32 (arXiv 1910.07467)."""
+
+    eps: float
+    offset: float = 0.0
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """Apply the norm."""
+        init = nn.initializers.constant(1.0 - self.offset)
+        scale = self.param("scale", init, (x.shape[-1],), self.param_dtype)
+        x = x.astype(jnp.float32)
+        x = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps)
+        return x * (self.offset + scale.astype(jnp.float32))
 
 
 class Scale(nn.Module):
@@ -90,168 +131,3 @@ class Scale(nn.Module):
         """Apply the factors."""
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), self.param_dtype)
         return x * scale.astype(jnp.float32)
-
-
-class Attention(nn.Module):
-    """Multi-head attention of `x` (queries) to `context` (keys, values; default `x`).
-
-    `bias` is added to the logits before the softmax: f32, broadcastable to [B, H, T, S]. Masks and
-    relative positions both come in this way; see `key_bias`. `inference`: see inference.py.
-    """
-
-    heads: int
-    qkv_bias: bool = True
-    out_bias: bool = True
-    dtype: Any = jnp.bfloat16
-    param_dtype: Any = jnp.float32
-    inference: bool = False
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "b t d"],
-        bias: Float[Array, "#b #h #t s"] | None = None,
-        context: Float[Array, "b s d"] | None = None,
-    ) -> Float[Array, "b t d"]:
-        """Attend."""
-        width = x.shape[-1]
-        context = x if context is None else context
-        dense = partial(Dense, width, dtype=self.dtype, param_dtype=self.param_dtype)
-
-        query = dense(use_bias=self.qkv_bias, name="query")(x)
-        key = dense(use_bias=self.qkv_bias, name="key")(context)
-        value = dense(use_bias=self.qkv_bias, name="value")(context)
-        wide = jnp.float32 if self.inference else self.dtype
-        if self.inference and bias is None and x.shape[0] * self.heads <= MOST_HEADS:
-            y = attend_by_head(query, key, value, self.heads)
-        else:
-            y = attend(query, key, value, bias, self.heads, wide)
-        return dense(use_bias=self.out_bias, name="out")(y)
-
-
-def attend(
-    query: Array, key: Array, value: Array, bias: Array | None, heads: int, dtype: Any
-) -> Float[Array, "b t d"]:
-    """Multi-head attention without its linear layers; `bias` as in `Attention`.
-
-    All heads at once: [B, H, T, Dh] products by hand, faster on CPU than jax.nn's.
-    """
-
-    def split(y: Array) -> Array:
-        y = y.astype(dtype).reshape(*y.shape[:2], heads, -1)
-        return y.transpose(0, 2, 1, 3)
-
-    shape, scale = query.shape, (query.shape[-1] // heads) ** -0.5
-    query, key, value = split(query), split(key), split(value)
-    logits = product(query, key.swapaxes(-1, -2), dtype) * scale
-    if bias is not None:
-        logits = logits + bias
-    y = product(jax.nn.softmax(logits, axis=-1), value, dtype)
-    return y.transpose(0, 2, 1, 3).reshape(shape)
-
-
-def key_bias(mask: Array, *, causal: bool = False) -> Float[Array, "b 1 t s"]:
-    """The attention bias that hides padding keys (and, if causal, later ones).
-
-    Args:
-      mask: bool [B, T], True at real tokens.
-      causal: position t sees positions <= t only.
-
-    Returns:
-      f32 [B, 1, 1, T], or [B, 1, T, T] if causal.
-    """
-    seen = mask[:, None, None, :]
-    if causal:
-        seen = seen & jnp.tril(jnp.ones((mask.shape[1], mask.shape[1]), bool))[None, None]
-    return jnp.where(seen, 0.0, MASKED).astype(jnp.float32)
-
-
-class Mlp(nn.Module):
-    """`fc2(activation(fc1(x)))`."""
-
-    width: int
-    activation: str = "gelu"
-    dtype: Any = jnp.bfloat16
-    param_dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        """Apply the MLP."""
-        dense = partial(Dense, dtype=self.dtype, param_dtype=self.param_dtype)
-        y = ACTIVATIONS[self.activation](dense(self.width, name="fc1")(x))
-        return dense(x.shape[-1], name="fc2")(y)
-
-
-class SwiGlu(nn.Module):
-    """`fc2(silu(gate) * up)` with `gate, up = split(fc1(x))` (arXiv 2002.05202, DINOv2 giant)."""
-
-    width: int
-    dtype: Any = jnp.bfloat16
-    param_dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        """Apply the MLP."""
-        dense = partial(Dense, dtype=self.dtype, param_dtype=self.param_dtype)
-        gate, up = jnp.split(dense(2 * self.width, name="fc1")(x), 2, axis=-1)
-        return dense(x.shape[-1], name="fc2")(jax.nn.silu(gate) * up)
-
-
-class PreNormBlock(nn.Module):
-    """The block of every ViT: `x + attention(norm1(x))`, then `x + mlp(norm2(x))`."""
-
-    heads: int
-    mlp_width: int
-    norm_eps: float
-    activation: str = "gelu"
-    qkv_bias: bool = True
-    layer_scale: bool = False
-    swiglu: bool = False
-    dtype: Any = jnp.bfloat16
-    param_dtype: Any = jnp.float32
-    inference: bool = False
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b t d"], bias: Float[Array, "#b #h #t t"] | None = None
-    ) -> Float[Array, "b t d"]:
-        """Run the block on the residual stream."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        norm = partial(LayerNorm, self.norm_eps, param_dtype=self.param_dtype)
-        scale = partial(Scale, param_dtype=self.param_dtype) if self.layer_scale else _identity
-        if self.swiglu:
-            mlp: nn.Module = SwiGlu(self.mlp_width, **types, name="mlp")
-        else:
-            mlp = Mlp(self.mlp_width, self.activation, **types, name="mlp")
-        attention = Attention(
-            self.heads, self.qkv_bias, **types, inference=self.inference, name="attention"
-        )
-        x = x + scale(name="scale1")(attention(norm(name="norm1")(x), bias))
-        return x + scale(name="scale2")(mlp(norm(name="norm2")(x)))
-
-
-class PostNormBlock(nn.Module):
-    """The block of BERT: `norm1(x + attention(x))`, then `norm2(x + mlp(x))`."""
-
-    heads: int
-    mlp_width: int
-    norm_eps: float
-    activation: str = "gelu"
-    dtype: Any = jnp.bfloat16
-    param_dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b t d"], bias: Float[Array, "#b #h #t t"] | None = None
-    ) -> Float[Array, "b t d"]:
-        """Run the block on the residual stream."""
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        norm = partial(LayerNorm, self.norm_eps, param_dtype=self.param_dtype)
-        attention = Attention(self.heads, **types, name="attention")
-        mlp = Mlp(self.mlp_width, self.activation, **types, name="mlp")
-        x = norm(name="norm1")(x + attention(x, bias))
-        return norm(name="norm2")(x + mlp(x))
-
-
-def _identity(name: str) -> Callable[[Array], Array]:
-    return lambda x: x

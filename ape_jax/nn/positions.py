@@ -1,4 +1,4 @@
-"""Positions: tables at other image sizes, and T5's buckets of relative positions.
+"""Positions: tables at other image sizes, T5's buckets, frequencies of rotary positions.
 
 Tables are resized as torch's bicubic or bilinear `interpolate` does.
 
@@ -15,7 +15,7 @@ from typing import SupportsInt
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, Int64
+from jaxtyping import Array, Float, Float32, Int32, Int64
 
 # Of relative positions.
 BUCKETS = 32
@@ -129,3 +129,17 @@ def _buckets(offset: Int64[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
     far = np.minimum(exact + (ratio * np.float32(half - exact)).astype(np.int32), half - 1)
     bucket = np.where(distance < exact, distance.astype(np.int32), far) + half * (offset > 0)
     return bucket.astype(np.int32)
+
+
+def rotary_frequencies(width: int, theta: float) -> Float32[np.ndarray, " r"]:
+    """The angle by which each pair of channels turns from one position to the next.
+
+    Args:
+      width: channels that are turned, two for each frequency.
+      theta: the base.
+
+    Returns:
+      f32 [width / 2], `theta ** (-2 i / width)` (RoFormer, arXiv 2104.09864, section 3.2.2).
+    """
+    powers = np.arange(0, width, 2, dtype=np.float32) / np.float32(width)
+    return (1.0 / np.float32(theta) ** powers).astype(np.float32)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
 
 from ape_jax.nn.inference import in_slices
 from ape_jax.nn.layers import PRODUCT
@@ -29,9 +30,10 @@ REMAT: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
 def run_stack(
     block: nn.Module,
     x: Float[Array, "b t d"],
-    bias: Float[Array, "..."] | None,
+    context: PyTree,
     *,
     depth: int,
+    kinds: Sequence[int] | None = None,
     unroll: bool = False,
     remat: str = "none",
     inference: bool = False,
@@ -39,26 +41,42 @@ def run_stack(
     """Run `depth` copies of `block` (a submodule of the caller) whose parameters are [depth, ...].
 
     Args:
-      block: `block(x, bias) -> x`; one module, its parameters get a leading layer axis.
+      block: `block(x, context) -> x`; one module, its parameters get a leading layer axis.
       x: the residual stream.
-      bias: the attention bias, the same for every layer.
+      context: what every block reads beside it, see `attention.Context`; with `kinds`, a list of
+        them, of one structure.
       depth: how many; 0 gives `x` back.
+      kinds: of each block, which of the contexts it reads; None where all read the same.
       unroll: unroll the scan, so that cost analysis counts every block.
       remat: what the backward pass computes again, a key of `REMAT`.
       inference: see inference.py.
     """
     if depth == 0:
         return x
+    if kinds is not None and len(set(kinds)) == 1:
+        context, kinds = context[kinds[0]], None
+    own = None
+    if kinds is not None:
+        context = jax.tree.map(lambda *a: jnp.stack(jnp.broadcast_arrays(*a)), *context)
+        own = jnp.asarray(kinds)
 
-    def body(module: nn.Module, carry: Array, bias: Array | None) -> tuple[Array, None]:
-        return (in_slices(module, carry, bias) if inference else module(carry, bias)), None
+    def body(
+        module: nn.Module, carry: Array, context: PyTree, kind: Array | None
+    ) -> tuple[Array, None]:
+        if kind is not None:
+            context = jax.tree.map(lambda a: a[kind], context)
+        return (in_slices if inference else _call)(module, carry, context), None
 
     scanned = nn.scan(
         REMAT[remat](body),
         variable_axes={"params": 0, "intermediates": 0},
         split_rngs={"params": True, "dropout": True},
-        in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]: flax says int
+        in_axes=(nn.broadcast, 0),  # pyright: ignore[reportArgumentType]: flax says int
         length=depth,
         unroll=depth if unroll else 1,
     )
-    return scanned(block, x, bias)[0]
+    return scanned(block, x, context, own)[0]
+
+
+def _call(block: nn.Module, x: Array, context: PyTree) -> Array:
+    return block(x, context)

@@ -28,11 +28,17 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from ape_jax.config import poolings
 from ape_jax.errors import UserError
+from ape_jax.nn.layers import NormConfig
 from ape_jax.nn.tree import Tree
 from ape_jax.towers import pooling as pooling_lib
 
 Kind = Literal["image", "text"]
 MAX_DEPTH = 1000  # a damaged config must not keep us counting
+
+
+def added(default: Any) -> Any:
+    """A field of a config that a later version adds: at its default it changes no fingerprint."""
+    return dataclasses.field(default=default, metadata={"added": True})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,11 +51,16 @@ class TowerConfig:
       width: d, of the residual stream.
       depth: how many blocks.
       heads: attention heads.
+      head_width: channels of a head; None: the width by the heads.
       mlp_width: hidden width of the MLP (of one half, if it is gated).
       pooling: the pooling the tower was made for.
       activation: of the MLP; see layers.ACTIVATIONS.
-      norm_eps: of every LayerNorm.
+      norm_eps: of every norm.
+      norm_kind, norm_bias, norm_offset: see `layers.NormConfig`.
       prefix_tokens: tokens before the first patch or word that carry none (CLS, registers).
+      kinds: of each block of the whole tower, which of several attentions it has (local, global);
+        a block above them is of kind 0. () where all blocks are alike.
+      first: the tower's blocks below the first one of this module, which is a part of the tower.
     """
 
     kind: Kind
@@ -61,7 +72,13 @@ class TowerConfig:
     pooling: str
     activation: str
     norm_eps: float
+    head_width: int | None = added(None)
+    norm_kind: Literal["layer", "rms"] = added("layer")
+    norm_bias: bool = added(True)
+    norm_offset: float = added(0.0)
     prefix_tokens: int = 0
+    kinds: tuple[int, ...] = added(())
+    first: int = added(0)
 
     def __post_init__(self) -> None:
         if self.depth > MAX_DEPTH:
@@ -69,11 +86,33 @@ class TowerConfig:
                 f"the {self.family} tower has {self.depth} layers; write num_hidden_layers in "
                 f"config.json, {MAX_DEPTH} or fewer"
             )
-        if self.width % self.heads:
+        if self.head_width is None and self.width % self.heads:
             raise UserError(
                 f"the {self.family} tower has width {self.width}, which its {self.heads} heads "
                 "do not divide; write another hidden_size or num_attention_heads in config.json"
             )
+
+    @property
+    def norm(self) -> NormConfig:
+        """The tower's norm."""
+        return NormConfig(
+            eps=self.norm_eps,
+            kind=self.norm_kind,
+            bias=self.norm_bias,
+            offset=self.norm_offset,
+        )
+
+    @property
+    def own_kinds(self) -> tuple[int, ...] | None:
+        """The kinds of the blocks of this module; None where all blocks are alike."""
+        if not self.kinds:
+            return None
+        blocks = range(self.first, self.first + self.depth)
+        return tuple(self.kinds[i] if i < len(self.kinds) else 0 for i in blocks)
+
+    def part(self, start: int, depth: int) -> TowerConfig:
+        """The config of `depth` blocks from block `start` on."""
+        return dataclasses.replace(self, depth=depth, first=self.first + start)
 
     def pooled_width(self, pooling: str | None = None) -> int:
         """The width of `Encoded.pooled`."""
@@ -228,7 +267,7 @@ class Tower:
             params = take_blocks(params, start, depth)
         elif start < depth:
             params = take_blocks(params, 0, depth - start)
-        module = _with_depth(self.module, depth - start)
+        module = _part(self.module, start, depth - start)
         run = partial(_blocks_and_finish, final=final, pooling=pooling)
         return nn.apply(run, module)({"params": params}, jnp.asarray(tokens), jnp.asarray(mask))
 
@@ -259,8 +298,8 @@ class Tower:
         return (depth if final else layer % (depth + 1)), final, pooling
 
 
-def _with_depth(module: nn.Module, depth: int) -> nn.Module:
-    return module.clone(config=dataclasses.replace(module.config, depth=depth))
+def _part(module: nn.Module, start: int, depth: int) -> nn.Module:
+    return module.clone(config=module.config.part(start, depth))
 
 
 def _stack_depth(params: Mapping[str, Any]) -> int:
@@ -287,7 +326,7 @@ def forward(
     """Encodes a batch with `depth` blocks, as `Tower.resolve` gives them."""
     if depth != module.config.depth:
         params = take_blocks(params, 0, depth)
-        module = _with_depth(module, depth)
+        module = _part(module, 0, depth)
 
     def run(module: nn.Module, batch: Mapping[str, Any]) -> Encoded:
         return _blocks_and_finish(module, *module.embed(batch), final=final, pooling=pooling)

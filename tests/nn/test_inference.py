@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from ape_jax.nn import inference, layers
+from ape_jax.nn.attention import Context
+from ape_jax.nn.blocks import Block, BlockConfig
+from ape_jax.nn.layers import NormConfig
 
 
 def normal(shape, seed=0):
@@ -32,13 +35,14 @@ def test_attention_by_head_survives_large_logits():
 @pytest.mark.parametrize("bias_shape", [None, (1, 1, 1, 96), (6, 1, 1, 96)])
 def test_slices_equal_the_whole_batch(bias_shape):
     x = normal((6, 96, 8))
-    bias = None if bias_shape is None else normal(bias_shape)
-    block = layers.PreNormBlock(heads=2, mlp_width=8, norm_eps=1e-6, dtype=jnp.float32)
-    shapes = jax.eval_shape(block.init, jax.random.key(0), x, bias)
+    context = Context(bias=None if bias_shape is None else normal(bias_shape))
+    config = BlockConfig(heads=2, mlp_width=8, norm=NormConfig(eps=1e-6))
+    block = Block(config, dtype=jnp.float32)
+    shapes = jax.eval_shape(block.init, jax.random.key(0), x, context)
     variables = jax.tree.map(lambda s: normal(s.shape) / 4, shapes)
-    got = block.apply(variables, x, bias, method=inference.in_slices)
+    got = block.apply(variables, x, context, method=inference.in_slices)
     assert inference.slice_rows(6, 96) == 3
-    np.testing.assert_allclose(got, block.apply(variables, x, bias), atol=1e-5)
+    np.testing.assert_allclose(got, block.apply(variables, x, context), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ape_jax.nn import layers
+from ape_jax.nn.attention import NOTHING, Attention, Context, key_bias
+from ape_jax.nn.blocks import Block, BlockConfig
+from ape_jax.nn.layers import NormConfig
 from ape_jax.nn.matmul import product
 from ape_jax.nn.stack import run_stack
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+def plain(**sizes):
+    return BlockConfig(norm=NormConfig(eps=1e-6), **sizes)
 
 
 def normal(shape):
@@ -58,15 +64,15 @@ def test_gradients_have_the_dtype_of_their_inputs():
 def test_hidden_keys_do_not_matter():
     x = normal((2, 5, 8))
     mask = jnp.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], bool)
-    attention = layers.Attention(heads=2, dtype=jnp.float32)
+    attention = Attention(heads=2, dtype=jnp.float32)
     params = random_variables(attention, x)
-    run = jax.jit(lambda x: attention.apply(params, x, layers.key_bias(mask)))
+    run = jax.jit(lambda x: attention.apply(params, x, Context(bias=key_bias(mask))))
     out, changed = run(x), run(x.at[0, 3:].set(7.0))
     np.testing.assert_array_equal(out[0, :3], changed[0, :3])
 
 
 def test_causal_bias_hides_what_comes_later():
-    bias = layers.key_bias(jnp.ones((1, 3), bool), causal=True)
+    bias = key_bias(jnp.ones((1, 3), bool), causal=True)
     np.testing.assert_array_equal(bias[0, 0] == 0, np.tril(np.ones((3, 3), bool)))
 
 
@@ -76,12 +82,12 @@ class Stacked(nn.Module):
     remat: str = "none"
 
     def setup(self):
-        block = layers.PreNormBlock(heads=2, mlp_width=8, norm_eps=1e-6, dtype=jnp.float32)
+        block = Block(plain(heads=2, mlp_width=8), dtype=jnp.float32)
         self.blocks = block
 
     def __call__(self, x):
         options = {"depth": self.depth, "unroll": self.unroll, "remat": self.remat}
-        return run_stack(self.blocks, x, None, **options)
+        return run_stack(self.blocks, x, NOTHING, **options)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +98,7 @@ def stack():
 
 def test_stack_is_its_blocks_one_after_the_other(stack):
     x, variables = stack
-    block = layers.PreNormBlock(heads=2, mlp_width=8, norm_eps=1e-6, dtype=jnp.float32)
+    block = Block(plain(heads=2, mlp_width=8), dtype=jnp.float32)
     run, want = jax.jit(block.apply), x
     for i in range(3):
         own = jax.tree.map(lambda a, i=i: a[i], variables["params"]["blocks"])
@@ -119,7 +125,7 @@ def test_more_remat_keeps_less_for_the_gradient(dtype):
 
     class Wide(Stacked):
         def setup(self):
-            block = layers.PreNormBlock(heads=2, mlp_width=128, norm_eps=1e-6, dtype=dtype)
+            block = Block(plain(heads=2, mlp_width=128), dtype=dtype)
             self.blocks = block
 
     variables = jax.eval_shape(Wide(4).init, jax.random.key(0), x)

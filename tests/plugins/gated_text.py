@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ape_jax.nn.layers import Dense, LayerNorm, key_bias
+from ape_jax.nn.attention import key_bias
+from ape_jax.nn.layers import Dense, LayerNorm
 from ape_jax.nn.stack import run_stack
 from ape_jax.towers.family import Family, Fields
 from ape_jax.towers.files.names import NameTable, Rule, linear, norm

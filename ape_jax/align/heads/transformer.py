@@ -13,7 +13,8 @@ from ape_jax.align.heads.base.head import DType, Head, TextInput, TorchLayer, la
 from ape_jax.align.heads.base.hidden import Hidden
 from ape_jax.align.heads.base.keys import ACTIVATION, DEPTH, DROPOUT, EXPANSION
 from ape_jax.config.components import HeadSpec
-from ape_jax.nn.layers import Dense, LayerNorm, attend, key_bias
+from ape_jax.nn.attention import attend, key_bias
+from ape_jax.nn.layers import Dense, LayerNorm
 from ape_jax.towers.tower import TowerConfig
 
 Attend = Callable[[Array, Array, Array], Array]

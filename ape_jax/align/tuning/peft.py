@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ape_jax.align.tuning.selection import flatten, group
 from ape_jax.errors import UserError
-from ape_jax.nn.layers import ACTIVATIONS, Dense, LayerNorm
+from ape_jax.nn.layers import ACTIVATIONS, Dense, LayerNorm, RmsNorm
 from ape_jax.nn.matmul import product
 from ape_jax.towers.family import FAMILIES
 from ape_jax.towers.tower import Tower
@@ -172,11 +172,11 @@ def _intercept(
     alpha: float,
 ) -> Any:
     module = context.module
-    if context.method_name != "__call__" or not isinstance(module, Dense | LayerNorm):
+    if context.method_name != "__call__" or not isinstance(module, Dense | LayerNorm | RmsNorm):
         return call(*args, **kwargs)
     adapter, factors = (module.get_variable("params", name) for name in ("adapter", "lora"))
     (x,) = args
-    if isinstance(module, LayerNorm):
+    if isinstance(module, LayerNorm | RmsNorm):
         return call(x if adapter is None else _adapted(x, adapter, dtype))
     y = call(x)
     if factors is not None:

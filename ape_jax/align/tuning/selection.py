@@ -24,8 +24,8 @@ from ape_jax.errors import UserError
 from ape_jax.towers.family import FAMILIES
 from ape_jax.towers.tower import Tower, slice_blocks
 
-_NORMS = "(pre_norm|norm|norm1|norm2)"
-_DENSE = "(attention/(query|key|value|out)|mlp/fc[12])"
+_NORMS = "(pre_norm|norm|(post_)?norm[12]|(query|key)_norm)"
+_DENSE = "(attention/(query|key|value|out)|mlp/(gate|fc[12]))"
 
 GROUPS: tuple[tuple[str, str], ...] = (
     (r"appended/.+", "appended block"),
@@ -36,6 +36,7 @@ GROUPS: tuple[tuple[str, str], ...] = (
     (rf"(blocks|head)/{_DENSE}/bias|embed/bias", "bias"),
     (rf"(blocks|head)/{_DENSE}/kernel(_scale)?", "kernel"),  # The scale of one in int8.
     (r"blocks/scale[12]/scale", "layer scale"),
+    (r"blocks/attention/relative", "relative position"),
     (r"embed/kernel", "patch embedding"),
     (r"embed/(token|type)", "token embedding"),
     (r"embed/position", "position embedding"),

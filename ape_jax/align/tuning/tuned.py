@@ -198,7 +198,7 @@ class Tuned:
     @property
     def _grown(self) -> Tower:
         """The tower of one block that stands on top of the blocks that are read."""
-        config = dataclasses.replace(self.tower.config, depth=1)
+        config = self.tower.config.part(self.depth, 1)
         module = self.tower.module.clone(config=config)
         return dataclasses.replace(self.tower, config=config, module=module)
 

@@ -6,8 +6,9 @@ A table is a list of rules such as
 
 `{i}` is the layer; the parameter of all layers together is stacked [L, ...]. Rules whose path the
 module does not have (no bias, no LayerScale) are inactive, so one table serves the variants of a
-family; a tensor that only an inactive rule names is an unexpected tensor. Nothing half-loads:
-whatever is missing, unexpected or misshapen is listed from both sides.
+family, and of two active rules for one tensor the later holds; a tensor that only an inactive rule
+names is an unexpected tensor. Nothing half-loads: whatever is missing, unexpected or misshapen is
+listed from both sides.
 """
 
 from __future__ import annotations
@@ -108,6 +109,21 @@ def linear(file: str, path: str) -> tuple[Rule, Rule]:
     """The two rules of a torch linear layer."""
     weight = Rule(f"{file}.weight", f"{path}/kernel", LINEAR)
     return weight, Rule(f"{file}.bias", f"{path}/bias")
+
+
+def gated(file: str, mlp: str, *, first: str = "gate") -> tuple[Rule, Rule]:
+    """The two rules of a torch linear layer that holds the gate of an MLP and its `fc1` together.
+
+    Args:
+      file: the layer's name.
+      mlp: path of the MLP.
+      first: the half that comes first, "gate" or "fc1".
+    """
+    second = "fc1" if first == "gate" else "gate"
+    weight, bias = (
+        (f"{mlp}/{first}/{leaf}", f"{mlp}/{second}/{leaf}") for leaf in ("kernel", "bias")
+    )
+    return Rule(f"{file}.weight", weight, LINEAR), Rule(f"{file}.bias", bias)
 
 
 def norm(file: str, path: str) -> tuple[Rule, Rule]:

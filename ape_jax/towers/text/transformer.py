@@ -14,10 +14,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32
 
-from ape_jax.nn.layers import Dense, LayerNorm, PostNormBlock, PreNormBlock, key_bias
+from ape_jax.nn.attention import Context, Rotation, key_bias
+from ape_jax.nn.blocks import Block, BlockConfig
+from ape_jax.nn.layers import Dense
 from ape_jax.nn.positions import relative_buckets
 from ape_jax.nn.stack import run_stack
-from ape_jax.towers.tower import Encoded, Kind, TowerConfig, pool
+from ape_jax.towers.tower import Encoded, Kind, TowerConfig, added, pool
 
 LARGEST = -1
 """As an end-of-text token: the largest id of each text."""
@@ -29,7 +31,8 @@ class TextConfig(TowerConfig):
 
     Attributes:
       vocab_size: rows of the token table.
-      positions: rows of the position table.
+      positions: rows of the position table; without one, the longest text that the tower takes.
+      position_table: whether there is one; if not, queries and keys are turned, or nothing is done.
       types: rows of the token type table, of which only row 0 is used; 0 is no table.
       task_types: likewise of ERNIE's table of tasks.
       embed_width: width of these tables, where a dense layer leads from there to `width`; None is
@@ -45,9 +48,10 @@ class TextConfig(TowerConfig):
     kind: Kind = "text"
     vocab_size: int
     positions: int
+    position_table: bool = added(True)
     types: int = 0
-    task_types: int = 0
-    embed_width: int | None = None
+    task_types: int = added(0)
+    embed_width: int | None = added(None)
     padding_idx: int | None = None
     embed_norm: bool = True
     max_length: int
@@ -55,8 +59,20 @@ class TextConfig(TowerConfig):
 
     @property
     def longest(self) -> int:
-        """The longest sequence that the position table allows."""
+        """The longest sequence that the positions allow."""
         return self.positions - (0 if self.padding_idx is None else self.padding_idx + 1)
+
+
+def block_config(config: TowerConfig, **more: Any) -> BlockConfig:
+    """The blocks of a text tower by its config, and what else is given."""
+    return BlockConfig(
+        heads=config.heads,
+        head_width=config.head_width,
+        mlp_width=config.mlp_width,
+        activation=config.activation,
+        norm=config.norm,
+        **more,
+    )
 
 
 class TextEmbed(nn.Module):
@@ -79,14 +95,15 @@ class TextEmbed(nn.Module):
 
         # Gathered before the cast: the table may be 250,000 rows.
         x = jnp.take(table("token", config.vocab_size), ids, axis=0).astype(jnp.float32)
-        where = position_ids(ids, mask, config.padding_idx)
-        x = x + jnp.take(table("position", config.positions), where, axis=0).astype(jnp.float32)
+        if config.position_table:
+            where = position_ids(ids, mask, config.padding_idx)
+            x = x + jnp.take(table("position", config.positions), where, axis=0).astype(jnp.float32)
         if config.types:
             x = x + table("type", config.types)[0].astype(jnp.float32)
         if config.task_types:
             x = x + table("task", config.task_types)[0].astype(jnp.float32)
         if config.embed_norm:
-            x = LayerNorm(config.norm_eps, self.param_dtype, name="norm")(x)
+            x = config.norm.module(self.param_dtype, name="norm")(x)
         if config.embed_width is not None:
             types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
             x = Dense(config.width, **types, name="projection")(x)
@@ -108,15 +125,42 @@ def position_ids(
     return jnp.cumsum(real, axis=1) * real + padding_idx
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Span:
+    """What a token may attend to, and by which angles positions tell themselves apart.
+
+    Attributes:
+      causal: itself and those before it only.
+      reach: tokens at this distance or nearer only; None: all.
+      frequencies: of the rotary positions, one for two channels of a head
+        (`positions.rotary_frequencies`); () turns nothing.
+      strength: a factor on the turned queries and keys (YaRN's attention factor).
+    """
+
+    causal: bool = False
+    reach: int | None = None
+    frequencies: tuple[float, ...] = ()
+    strength: float = 1.0
+
+    def context(self, mask: Bool[Array, "b t"]) -> Context:
+        """The context of blocks that attend so."""
+        bias = key_bias(mask, causal=self.causal, reach=self.reach)
+        if not self.frequencies:
+            return Context(bias=bias)
+        places = jnp.arange(mask.shape[1], dtype=jnp.float32)[None, :, None]
+        angles = places * jnp.asarray(self.frequencies, jnp.float32)
+        cos, sin = self.strength * jnp.cos(angles), self.strength * jnp.sin(angles)
+        return Context(bias=bias, rotation=Rotation(cos=cos, sin=sin))
+
+
 class TextTower(nn.Module):
     """A text transformer; see tower.py for what its methods promise.
 
     Attributes:
       config: see TextConfig.
-      norms_first: blocks norm before each branch, and a norm follows the last block (CLIP); if not,
-        they norm after each branch (BERT).
-      last_norm: a norm follows the last block of those, too (AltCLIP).
-      causal: a token attends to itself and those before it.
+      block: its blocks; None: BERT's, which norm after each branch.
+      last_norm: a norm follows the last block, as where blocks norm before each branch (CLIP).
+      spans: what a token attends to, by the kinds of blocks (`TowerConfig.kinds`).
       ends_at: the end-of-text token: what lies behind it is masked out like padding, so that "last"
         pools where transformers does, or `LARGEST`. None: a text ends where its mask does.
       buckets: rows of a table of relative positions (T5's), added to the attention logits of every
@@ -128,9 +172,9 @@ class TextTower(nn.Module):
     """
 
     config: TextConfig
-    norms_first: bool = False
+    block: BlockConfig | None = None
     last_norm: bool = False
-    causal: bool = False
+    spans: tuple[Span, ...] = (Span(),)
     ends_at: int | None = None
     buckets: int = 0
     dtype: Any = jnp.bfloat16
@@ -142,16 +186,10 @@ class TextTower(nn.Module):
         """Name the parts."""
         config = self.config
         self.tokens = TextEmbed(config, self.dtype, self.param_dtype, name="embed")
-        self.blocks = (PreNormBlock if self.norms_first else PostNormBlock)(
-            heads=config.heads,
-            mlp_width=config.mlp_width,
-            norm_eps=config.norm_eps,
-            activation=config.activation,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-        )
-        if self.norms_first or self.last_norm:
-            self.norm = LayerNorm(config.norm_eps, self.param_dtype)
+        block = self.block or block_config(config, norms="after")
+        self.blocks = Block(block, self.dtype, self.param_dtype)
+        if self.last_norm:
+            self.norm = config.norm.module(self.param_dtype)
         if self.buckets:
             init, shape = nn.initializers.normal(0.02), (self.buckets, config.heads)
             self.relative_bias = self.param("relative_bias", init, shape, self.param_dtype)
@@ -167,16 +205,22 @@ class TextTower(nn.Module):
         self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"]
     ) -> Float[Array, "b t d"]:
         """The `config.depth` blocks; what the mask leaves out is not attended to, as in torch."""
-        bias = key_bias(mask, causal=self.causal)
+        contexts = [span.context(mask) for span in self.spans]
         if self.buckets:
             relative = jnp.take(self.relative_bias, relative_buckets(mask.shape[1]), axis=0)
-            bias = bias + relative.astype(jnp.float32).transpose(2, 0, 1)[None]
+            relative = relative.astype(jnp.float32).transpose(2, 0, 1)[None]
+            contexts = [
+                context.replace(bias=jnp.asarray(context.bias) + relative) for context in contexts
+            ]
         options = {"depth": self.config.depth, "unroll": self.unroll, "remat": self.remat}
-        return run_stack(self.blocks, x, bias, **options)
+        kinds = self.config.own_kinds
+        if kinds is None:
+            return run_stack(self.blocks, x, contexts[0], **options)
+        return run_stack(self.blocks, x, contexts, kinds=kinds, **options)
 
     def finish(self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"], pooling: str) -> Encoded:
         """The last norm, where there is one, and the pooling."""
-        if self.norms_first or self.last_norm:
+        if self.last_norm:
             x = self.norm(x)
         return Encoded(x, mask, pool(x, mask, pooling, self.config))
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ape_jax.nn.layers import Attention, LayerNorm, Mlp, PreNormBlock, product
+from ape_jax.nn.attention import NOTHING, Attention
+from ape_jax.nn.blocks import DENSE, Block, BlockConfig, Mlp
+from ape_jax.nn.matmul import product
 from ape_jax.nn.positions import resize_positions
 from ape_jax.nn.stack import run_stack
-from ape_jax.towers.tower import Encoded, TowerConfig, pool
+from ape_jax.towers.tower import Encoded, TowerConfig, added, pool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,14 +62,28 @@ class ViTConfig(TowerConfig):
     pre_norm: bool = False
     norm_tokens: bool = True
     map_head: bool = False
-    map_prefix: bool = True
-    last_norm: bool = True
-    norm_pooled: bool = False
+    map_prefix: bool = added(True)
+    last_norm: bool = added(True)
+    norm_pooled: bool = added(False)
 
     @property
     def grid(self) -> int:
         """Patches a side of the position table."""
         return self.image_size // self.patch_size
+
+    @property
+    def block(self) -> BlockConfig:
+        """The description of its blocks."""
+        without = () if self.qkv_bias else ("query", "key", "value")
+        return BlockConfig(
+            heads=self.heads,
+            mlp_width=self.mlp_width,
+            norm=self.norm,
+            activation="silu" if self.swiglu else self.activation,
+            gated=self.swiglu,
+            biases=tuple(name for name in DENSE if name not in without),
+            layer_scale=self.layer_scale,
+        )
 
 
 class Embed(nn.Module):
@@ -134,8 +149,8 @@ class MapHead(nn.Module):
         init = nn.initializers.normal(0.02)
         probe = self.param("probe", init, (config.width,), self.param_dtype).astype(jnp.float32)
         probe = jnp.tile(probe, (tokens.shape[0], 1, 1))
-        x = Attention(config.heads, **types, name="attention")(probe, context=tokens)
-        y = LayerNorm(config.norm_eps, self.param_dtype, name="norm")(x)
+        x = Attention(config.heads, **types, name="attention")(probe, keys=tokens)
+        y = config.norm.module(self.param_dtype, name="norm")(x)
         x = x + Mlp(config.mlp_width, config.activation, **types, name="mlp")(y)
         return x[:, 0]
 
@@ -163,24 +178,13 @@ class ViT(nn.Module):
         """Name the parts."""
         config = self.config
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        norm = partial(LayerNorm, config.norm_eps, self.param_dtype)
         wide = jnp.float32 if self.inference else self.dtype
         self.tokens = Embed(config, wide, self.param_dtype, name="embed")
         if config.pre_norm:
-            self.pre_norm = norm()
-        self.blocks = PreNormBlock(
-            heads=config.heads,
-            mlp_width=config.mlp_width,
-            norm_eps=config.norm_eps,
-            activation=config.activation,
-            qkv_bias=config.qkv_bias,
-            layer_scale=config.layer_scale,
-            swiglu=config.swiglu,
-            inference=self.inference,
-            **types,
-        )
+            self.pre_norm = config.norm.module(self.param_dtype)
+        self.blocks = Block(config.block, **types, inference=self.inference)
         if config.last_norm:
-            self.norm = norm()
+            self.norm = config.norm.module(self.param_dtype)
         if config.map_head:
             self.head = MapHead(config, **types)
 
@@ -196,7 +200,7 @@ class ViT(nn.Module):
     ) -> Float[Array, "b t d"]:
         """The `config.depth` blocks."""
         options = {name: getattr(self, name) for name in ("unroll", "remat", "inference")}
-        return run_stack(self.blocks, x, None, depth=self.config.depth, **options)
+        return run_stack(self.blocks, x, NOTHING, depth=self.config.depth, **options)
 
     def finish(self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"], pooling: str) -> Encoded:
         """The last norm and the pooling."""

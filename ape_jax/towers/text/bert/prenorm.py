@@ -15,7 +15,7 @@ from ape_jax.towers.files.names import NameTable, linear, norm
 from ape_jax.towers.text import family
 from ape_jax.towers.text.bert.bert import EMBEDDINGS, IGNORE, RENAMES
 from ape_jax.towers.text.bert.bert import complete as with_types
-from ape_jax.towers.text.transformer import TextConfig, TextTower
+from ape_jax.towers.text.transformer import TextConfig, TextTower, block_config
 
 MEGATRON, ROBERTA, XLM_R_XL = "megatron-bert", "roberta-prelayernorm", "xlm-roberta-xl"
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -93,6 +93,10 @@ NAMES = {
 }
 
 
+def _module(config: TextConfig, **options: Any) -> TextTower:
+    return TextTower(config, block_config(config, norms="before"), last_norm=True, **options)
+
+
 def _family(model_type: str, title: str, models: str) -> Family:
     names = NAMES[model_type]
     return Family(
@@ -102,7 +106,7 @@ def _family(model_type: str, title: str, models: str) -> Family:
         models=models,
         model_types={model_type: None},
         parse=partial(_parse, model_type=model_type),
-        module=partial(TextTower, norms_first=True),
+        module=_module,
         tables=(names,),
         prepare=family.prepare,
         adapt=family.adapt,

@@ -13,7 +13,7 @@ from ape_jax.nn.layers import ACTIVATIONS
 from ape_jax.towers.family import NORMS, Family, Fields, PoolerOutput, TorchClass
 from ape_jax.towers.files.names import NameTable, Rule, linear, norm
 from ape_jax.towers.text import family
-from ape_jax.towers.text.transformer import LARGEST, TextConfig, TextTower
+from ape_jax.towers.text.transformer import LARGEST, Span, TextConfig, TextTower, block_config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,8 +81,14 @@ def _ends_at(config: ClipTextConfig) -> int:
 
 
 def _module(config: ClipTextConfig, **options: Any) -> TextTower:
-    ends_at = _ends_at(config)
-    return TextTower(config, norms_first=True, causal=True, ends_at=ends_at, **options)
+    return TextTower(
+        config,
+        block_config(config, norms="before"),
+        last_norm=True,
+        spans=(Span(causal=True),),
+        ends_at=_ends_at(config),
+        **options,
+    )
 
 
 def _describe(config: ClipTextConfig, pooling: str) -> dict[str, Any]:

@@ -7,14 +7,14 @@ part of the text: every sequence is filled up to `max_length` and all of it is a
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
 
 from ape_jax.nn.layers import ACTIVATIONS
 from ape_jax.towers.family import NORMS, Family, Fields
 from ape_jax.towers.files.names import NameTable
 from ape_jax.towers.text import family
 from ape_jax.towers.text.clip import clip_text
-from ape_jax.towers.text.transformer import TextConfig, TextTower
+from ape_jax.towers.text.transformer import TextConfig, TextTower, block_config
 
 
 def _parse(fields: Fields) -> TextConfig:
@@ -45,6 +45,12 @@ NAMES = NameTable(
     ),
 )
 
+
+def _module(config: TextConfig, **options: Any) -> TextTower:
+    block = block_config(config, norms="before")
+    return TextTower(config, block, last_norm=True, **options)
+
+
 SIGLIP_TEXT = Family(
     name="siglip_text",
     kind="text",
@@ -57,7 +63,7 @@ SIGLIP_TEXT = Family(
         "siglip2_text_model": None,
     },
     parse=_parse,
-    module=partial(TextTower, norms_first=True),
+    module=_module,
     tables=(NAMES,),
     prepare=family.prepare,
     adapt=family.adapt,

@@ -12,6 +12,7 @@ from ape_jax.towers.files.names import (
     LINEAR,
     NameTable,
     Rule,
+    gated,
     linear,
     norm,
 )
@@ -39,6 +40,7 @@ NAMES = NameTable(
         *norm(f"{_BLOCK}.norm1", "blocks/norm1"),
         *norm(f"{_BLOCK}.norm2", "blocks/norm2"),
         *linear(f"{_BLOCK}.mlp.fc1", "blocks/mlp/fc1"),
+        *gated(f"{_BLOCK}.mlp.fc1", "blocks/mlp"),  # Holds where there is a gate.
         *linear(f"{_BLOCK}.mlp.fc2", "blocks/mlp/fc2"),
         *norm("norm", "norm"),
         Rule("attn_pool.latent", "head/probe", LEAD11),

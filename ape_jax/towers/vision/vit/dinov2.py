@@ -8,7 +8,7 @@ from typing import Any
 
 from ape_jax.errors import UserError
 from ape_jax.towers.family import Fields, PoolerOutput, TorchClass
-from ape_jax.towers.files.names import NameTable, Rule, linear, norm
+from ape_jax.towers.files.names import NameTable, Rule, gated, linear, norm
 from ape_jax.towers.vision import family
 from ape_jax.towers.vision.family import BLOCK
 from ape_jax.towers.vision.prepare import IMAGENET, cropped, image_prepare
@@ -36,7 +36,7 @@ _SWIGLU_NAMES = dataclasses.replace(
     _NAMES,
     rules=(
         *(r for r in _NAMES.rules if ".mlp." not in r.file),
-        *linear(f"{BLOCK}.mlp.weights_in", "blocks/mlp/fc1"),
+        *gated(f"{BLOCK}.mlp.weights_in", "blocks/mlp"),
         *linear(f"{BLOCK}.mlp.weights_out", "blocks/mlp/fc2"),
     ),
 )
