@@ -7,7 +7,17 @@ from functools import partial
 from typing import Any
 
 from ape_jax.towers.family import Fields, PoolerOutput, TorchClass
-from ape_jax.towers.files.names import CONV, LEAD1, LEAD11, LINEAR, NameTable, Rule, linear, norm
+from ape_jax.towers.files.names import (
+    CONV,
+    LEAD1,
+    LEAD11,
+    LINEAR,
+    NameTable,
+    Rule,
+    gated,
+    linear,
+    norm,
+)
 from ape_jax.towers.vision import family
 from ape_jax.towers.vision.prepare import image_prepare, squashed
 from ape_jax.towers.vision.transformer import ViTConfig
@@ -46,7 +56,7 @@ _GATED_NAMES = dataclasses.replace(
     _NAMES,
     rules=(
         *(rule for rule in _NAMES.rules if ".mlp." not in rule.file),
-        *linear(f"{_BLOCK}.mlp.w12", "blocks/mlp/fc1"),
+        *gated(f"{_BLOCK}.mlp.w12", "blocks/mlp"),
         *linear(f"{_BLOCK}.mlp.w3", "blocks/mlp/fc2"),
     ),
 )
