@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Float32, Int32, Int64
 
 # Of relative positions.
 BUCKETS = 32
-_MAX_DISTANCE = 128
+MAX_DISTANCE = 128
 
 
 def _cubic(x: np.ndarray, a: float) -> np.ndarray:
@@ -103,28 +103,35 @@ def resize_positions(
     return jnp.concatenate([rest, square.reshape(grid[0] * grid[1], -1)])
 
 
-def relative_buckets(length: SupportsInt) -> Int32[Array, "t t"]:
+def relative_buckets(
+    length: SupportsInt, *, buckets: int = BUCKETS, distance: int = MAX_DISTANCE
+) -> Int32[Array, "t t"]:
     """The bucket of key s seen from query t (T5, arXiv 1910.10683, section 2.1).
 
-    The length is an integer, or a symbol of `jax.export`.
-
     Half of the buckets is for keys before the query, half for those after it; in each, the nearer
-    half is exact and the rest grows with the logarithm of the distance, up to 128. From there on it
-    is the last one, so that a table of these distances does for any length, known or not.
+    half is exact and the rest grows with the logarithm of the distance. From `distance` on it is
+    the last one, so that a table of these distances does for any length, known or not.
+
+    Args:
+      length: an integer, or a symbol of `jax.export`.
+      buckets: how many there are.
+      distance: from which on a key is in the last bucket.
     """
-    table = _buckets(np.arange(-_MAX_DISTANCE, _MAX_DISTANCE + 1))
+    table = _buckets(np.arange(-distance, distance + 1), buckets, distance)
     position = jnp.arange(length)
-    offset = jnp.clip(position[None] - position[:, None], -_MAX_DISTANCE, _MAX_DISTANCE)
-    return jnp.asarray(table)[offset + _MAX_DISTANCE]
+    offset = jnp.clip(position[None] - position[:, None], -distance, distance)
+    return jnp.asarray(table)[offset + distance]
 
 
-def _buckets(offset: Int64[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
-    half = BUCKETS // 2
+def _buckets(
+    offset: Int64[np.ndarray, " n"], buckets: int, furthest: int
+) -> Int32[np.ndarray, " n"]:
+    half = buckets // 2
     exact = half // 2
     distance = np.abs(offset).astype(np.float32)
     # float32 throughout, as torch: a distance on the edge of a bucket must round the same way.
     ratio = np.log(np.maximum(distance, 1) / np.float32(exact)) / np.float32(
-        np.log(_MAX_DISTANCE / exact)
+        np.log(furthest / exact)
     )
     far = np.minimum(exact + (ratio * np.float32(half - exact)).astype(np.int32), half - 1)
     bucket = np.where(distance < exact, distance.astype(np.int32), far) + half * (offset > 0)

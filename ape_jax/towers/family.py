@@ -221,6 +221,7 @@ FAMILIES: Registry[Family] = Registry(
         "distilbert": "ape_jax.towers.text.bert.distilbert:DISTILBERT",
         "mpnet": "ape_jax.towers.text.bert.mpnet:MPNET",
         "clip_text": "ape_jax.towers.text.clip.clip_text:CLIP_TEXT",
+        "t5": "ape_jax.towers.text.t5.t5:T5",
         "metaclip_2_text": "ape_jax.towers.text.clip.clip_text:METACLIP_2_TEXT",
         "altclip_text": "ape_jax.towers.text.clip.altclip_text:ALTCLIP_TEXT",
         "blip_text": "ape_jax.towers.text.clip.blip_text:BLIP_TEXT",

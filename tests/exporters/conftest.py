@@ -47,6 +47,13 @@ def _classes():
         "roberta": (t.RobertaModel, t.RobertaConfig(**TEXT, pad_token_id=1)),
         "mpnet": (t.MPNetModel, t.MPNetConfig(**TEXT)),
         "electra": (t.ElectraModel, t.ElectraConfig(**TEXT, embedding_size=24)),
+        "t5": (
+            t.T5EncoderModel,
+            t.T5Config(
+                d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=3, vocab_size=18,
+                n_positions=16, feed_forward_proj="gated-gelu",
+            ),
+        ),
         "megatron": (t.MegatronBertModel, t.MegatronBertConfig(**TEXT)),
         "distilbert": (
             t.DistilBertModel,

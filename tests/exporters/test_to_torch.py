@@ -87,6 +87,7 @@ MORE = {  # Other families, and what differs little from the cases above.
     ),
     "electra": (tuned("adapter", "adapter"), {"text": "electra"}),
     "megatron": ({**tuned("adapter", "adapter"), "text.layer": 1}, {"text": "megatron"}),
+    "t5": ({**tuned("adapter", "adapter"), "text.layer": 1}, {"text": "t5"}),
     "clip towers": (
         {**tuned("adapter", "adapter"), "text.pooling": "last"},
         {"image": "clip", "text": "clip_text"},

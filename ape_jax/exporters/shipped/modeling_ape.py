@@ -20,7 +20,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForTextEncoding,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
 from transformers.utils import ModelOutput
@@ -32,7 +38,10 @@ _LAST_NORMS = (
     "LayerNorm",
     "encoder.LayerNorm",
     "encoder.ln",
+    "encoder.final_layer_norm",
 )
+# Of these AutoModel makes a class that has the decoder, too.
+_ENCODERS = ("t5", "umt5")
 _NORM_EPS = 1e-5  # Of the norms in heads, but for the transformer's.
 
 
@@ -348,7 +357,8 @@ class ApeModel(PreTrainedModel):
 
 def _tower(config: PreTrainedConfig, settings: dict[str, Any]) -> PreTrainedModel:
     """Transformers' own tower without what is not read of it, with adapters put in."""
-    tower = AutoModel.from_config(config)
+    auto = AutoModelForTextEncoding if config.model_type in _ENCODERS else AutoModel
+    tower = auto.from_config(config)
     if hasattr(tower, "pooler"):
         tower.pooler = None
     modules = dict(tower.named_modules())

@@ -164,7 +164,8 @@ class TextTower(nn.Module):
       ends_at: the end-of-text token: what lies behind it is masked out like padding, so that "last"
         pools where transformers does, or `LARGEST`. None: a text ends where its mask does.
       buckets: rows of a table of relative positions (T5's), added to the attention logits of every
-        block; 0 is no table.
+        block; 0 is no table. Blocks that have one each say so themselves (`BlockConfig.relative`).
+      bucketing: options of `positions.relative_buckets` for these tables.
       dtype: input dtype of products.
       param_dtype: dtype of the parameters.
       unroll: unroll the scan over blocks.
@@ -177,6 +178,7 @@ class TextTower(nn.Module):
     spans: tuple[Span, ...] = (Span(),)
     ends_at: int | None = None
     buckets: int = 0
+    bucketing: tuple[tuple[str, int], ...] = ()
     dtype: Any = jnp.bfloat16
     param_dtype: Any = jnp.float32
     unroll: bool = False
@@ -206,17 +208,22 @@ class TextTower(nn.Module):
     ) -> Float[Array, "b t d"]:
         """The `config.depth` blocks; what the mask leaves out is not attended to, as in torch."""
         contexts = [span.context(mask) for span in self.spans]
-        if self.buckets:
-            relative = jnp.take(self.relative_bias, relative_buckets(mask.shape[1]), axis=0)
-            relative = relative.astype(jnp.float32).transpose(2, 0, 1)[None]
-            contexts = [
-                context.replace(bias=jnp.asarray(context.bias) + relative) for context in contexts
-            ]
+        if self.buckets or (self.block and self.block.relative):
+            rows = relative_buckets(mask.shape[1], **dict(self.bucketing))
+            contexts = [self._with_relative(context, rows) for context in contexts]
         options = {"depth": self.config.depth, "unroll": self.unroll, "remat": self.remat}
         kinds = self.config.own_kinds
         if kinds is None:
             return run_stack(self.blocks, x, contexts[0], **options)
         return run_stack(self.blocks, x, contexts, kinds=kinds, **options)
+
+    def _with_relative(self, context: Context, rows: Int32[Array, "t t"]) -> Context:
+        """A context with relative positions, or with their rows in a table of each block's own."""
+        if not self.buckets:
+            return context.replace(relative=rows)
+        relative = jnp.take(self.relative_bias, rows, axis=0)
+        relative = relative.astype(jnp.float32).transpose(2, 0, 1)[None]
+        return context.replace(bias=jnp.asarray(context.bias) + relative)
 
     def finish(self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"], pooling: str) -> Encoded:
         """The last norm, where there is one, and the pooling."""

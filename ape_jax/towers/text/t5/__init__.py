@@ -1,0 +1,1 @@
+"""Encoders of models that have a decoder, too, a family a file."""
