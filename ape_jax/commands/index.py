@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ape_jax import search
-from ape_jax.config.precomputed import is_precomputed
+from ape_jax.config.outside import is_precomputed
 from ape_jax.data.records import printable
 from ape_jax.errors import UserError
 from ape_jax.runs.aligned import AlignedModel

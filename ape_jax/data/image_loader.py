@@ -21,7 +21,7 @@ from ape_jax.data.sampling import Order, check_batch, generator, positions
 from ape_jax.errors import UserError
 from ape_jax.images.augment import Augment
 from ape_jax.images.decode import ImageError, ImageRef, load_image
-from ape_jax.images.transforms import ImageTransform
+from ape_jax.images.transforms import AsDecoded, Transform
 
 OnError = Literal["error", "skip"]
 _WHITE = (255, 255, 255)
@@ -72,7 +72,7 @@ class _Prepare:
     """Decodes and transforms single records, for both loaders and all their threads."""
 
     pairs: Sequence[WithImage]
-    transform: ImageTransform
+    transform: Transform
     augment: Augment | None
     on_error: OnError
     skipped: Skipped
@@ -102,7 +102,7 @@ class _Prepare:
 def train_batches(
     pairs: Sequence[WithImage],
     *,
-    transform: ImageTransform,
+    transform: Transform,
     augment: Augment | None,
     batch: int,
     seed: int,
@@ -187,7 +187,7 @@ def _first_readable(prepare: _Prepare, index: int) -> tuple[int, np.ndarray]:
 def image_batches(
     pairs: Sequence[WithImage],
     *,
-    transform: ImageTransform,
+    transform: Transform,
     augment: Augment | None = None,
     views: int = 1,
     seed: int = 0,
@@ -197,7 +197,7 @@ def image_batches(
     indices: Sequence[int] | Integer[np.ndarray, " k"] | None = None,
     workers: int | None = None,
     skipped: Skipped | None = None,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Iterator[dict[str, Any]]:
     """Yields every (record, view) once, record by record; the last batch is padded with zeros.
 
     View v of record i depends on (seed, i, v) alone: not on the batch, the other records or the
@@ -218,6 +218,7 @@ def image_batches(
 
     Yields:
       `image` f32 [batch, H, W, 3], `index` i32 [batch], `view` i32 [batch], `valid` bool [batch].
+      Images that are left as they were decoded (`AsDecoded`) are a list without padding.
 
     Raises:
       UserError: at once for arguments that do not fit; while iterating for an unreadable image, or
@@ -233,7 +234,7 @@ def image_batches(
 
 def _image_batches(
     prepare: _Prepare, indices: np.ndarray, views: int, seed: int, batch: int, workers: int
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Iterator[dict[str, Any]]:
     import grain
 
     decode = _recent(prepare.decode, keep=2 * workers) if views > 1 else prepare.decode
@@ -255,7 +256,7 @@ def _image_batches(
     try:
         while rows := list(itertools.islice(elements, batch)):
             produced = True
-            yield _pad(rows, batch)
+            yield _pad(rows, batch, stacked=not isinstance(prepare.transform, AsDecoded))
     finally:
         elements.close()
     if len(indices) and not produced:
@@ -263,11 +264,15 @@ def _image_batches(
         raise UserError(f"data.pairs: none of the images can be read ({reasons})")
 
 
-def _pad(rows: Sequence[tuple[np.ndarray, int, int]], batch: int) -> dict[str, np.ndarray]:
-    image = np.zeros((batch, *rows[0][0].shape), np.float32)
+def _pad(rows: Sequence[tuple[np.ndarray, int, int]], batch: int, stacked: bool) -> dict[str, Any]:
+    image: Any = [row[0] for row in rows]
+    if stacked:
+        image = np.zeros((batch, *rows[0][0].shape), np.float32)
     index, view = np.zeros(batch, np.int32), np.zeros(batch, np.int32)
     for i, row in enumerate(rows):
-        image[i], index[i], view[i] = row
+        index[i], view[i] = row[1:]
+        if stacked:
+            image[i] = row[0]
     return {"image": image, "index": index, "view": view, "valid": np.arange(batch) < len(rows)}
 
 

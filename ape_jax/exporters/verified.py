@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ape_jax.config import Config
-from ape_jax.config.precomputed import is_precomputed
+from ape_jax.config.outside import is_precomputed
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError

@@ -1,21 +1,21 @@
-"""Running frozen towers over all images or all captions, once."""
+"""Running frozen towers that JAX runs over all images or all captions, once."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
 import functools
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, Int32, PyTree
+from jaxtyping import Array, Int, Int32, PyTree
 
+from ape_jax.features.encoder import ImageRows, TextRows, report_cut
 from ape_jax.nn import inference
-from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.terminal.progress import track
 from ape_jax.towers.tower import Encoded, Tower
@@ -32,7 +32,7 @@ _AHEAD = 2
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FrozenTower:
-    """A frozen tower at work: what to read from it, and its parameters on the mesh.
+    """A `FeatureEncoder` in JAX: a tower, what to read from it, and its parameters on the mesh.
 
     Attributes:
       tower: the encoder.
@@ -93,62 +93,73 @@ class FrozenTower:
             tower = dataclasses.replace(tower, module=tower.module.clone(inference=True))
         return tower, params
 
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of an image's features, [d] or [T, d]."""
+        size = self.tower.prepare.transform.size
+        image = jax.ShapeDtypeStruct((self.rows, size, size, 3), jnp.float32)
+        out = self._abstract({"image": image})
+        return (out.tokens if out.pooled is None else out.pooled).shape[1:]
 
-def stream_images(
-    frozen: FrozenTower, batches: Iterable[Mapping[str, Any]]
-) -> Iterator[tuple[Int[np.ndarray, "k"], Int[np.ndarray, "k"], Float[np.ndarray, "k ..."]]]:
-    """Features of images, batch by batch, in the order in which they come.
+    def token_width(self) -> int:
+        """Width of a token's encoding."""
+        ids = jax.ShapeDtypeStruct((self.rows, 8), jnp.int32)
+        mask = jax.ShapeDtypeStruct(ids.shape, bool)
+        return self._abstract({"ids": ids, "mask": mask}).tokens.shape[-1]
 
-    The next batches are at work while the reader has one in hand.
+    def _abstract(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> Encoded:
+        """The shapes of what the tower gives."""
+        read = functools.partial(self.tower.apply, layer=self.layer, pooling=self.pooling)
+        return jax.eval_shape(read, self.params, dict(batch))
 
-    Args:
-      frozen: the tower.
-      batches: of `data.image_loader.image_batches`, with `frozen.rows` rows each.
+    def stream_images(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[ImageRows]:
+        """Features of images; see `FeatureEncoder`."""
 
-    Yields:
-      (record i32 [k], view i32 [k], f32 [k, d]) of the valid rows; with pooling "none" the features
-      are those of all tokens, [k, T, d].
-    """
+        def start(batch: Mapping[str, Any]) -> tuple[Mapping[str, Any], Array]:
+            out = self({"image": batch["image"]})
+            kept = {name: batch[name] for name in ("index", "view", "valid")}
+            return kept, out.tokens if out.pooled is None else out.pooled
 
-    def start(batch: Mapping[str, Any]) -> tuple[Mapping[str, Any], Array]:
-        out = frozen({"image": batch["image"]})
-        kept = {name: batch[name] for name in ("index", "view", "valid")}
-        return kept, out.tokens if out.pooled is None else out.pooled
+        for batch, out in _ahead(map(start, batches)):
+            valid = batch["valid"]
+            yield batch["index"][valid], batch["view"][valid], np.asarray(out, np.float32)[valid]
 
-    for batch, out in _ahead(map(start, batches)):
-        valid = batch["valid"]
-        yield batch["index"][valid], batch["view"][valid], np.asarray(out, np.float32)[valid]
+    def stream_texts(self, texts: Sequence[str], what: str = "captions") -> Iterator[TextRows]:
+        """Token encodings of texts without padding, longest first; see `FeatureEncoder`.
 
+        Texts are encoded together with others of like length, so that little padding is computed
+        and few programs are compiled; short ones more at a time. Which texts are encoded together
+        is a function of `texts` and `rows` alone.
+        """
+        if not len(texts):
+            return
+        bodies = _tokenise(self.tower, texts, what)
+        batches = text_batches(self, np.array([len(body) for body in bodies]))
 
-def stream_texts(
-    frozen: FrozenTower, texts: Sequence[str], what: str = "captions"
-) -> Iterator[tuple[Int[np.ndarray, "k"], list[Float[np.ndarray, "t d"]]]]:
-    """Token encodings of texts without padding, longest texts first.
+        def start(batch: TextBatch) -> tuple[Int[np.ndarray, "k"], Encoded]:
+            chosen = [bodies[i] for i in batch.index]
+            return batch.index, self(self.tower.prepare.pad(chosen, batch.length), batch.rows)
 
-    Texts are encoded together with others of like length, so that little padding is computed and
-    few programs are compiled; short ones more at a time. Which texts are encoded together is a
-    function of `texts` and `frozen.rows` alone.
+        for index, out in _ahead(map(start, batches)):
+            tokens, mask = np.asarray(out.tokens, np.float32), np.asarray(out.mask)
+            yield index, [row[kept] for row, kept, _ in zip(tokens, mask, index)]
 
-    Args:
-      frozen: the tower.
-      texts: n captions.
-      what: for the lines that say how far tokenising is and how many texts are cut.
+    def token_counts(self, texts: Sequence[str], what: str) -> Int[np.ndarray, "n"]:
+        """Tokens of each text that are encoded; see `FeatureEncoder`."""
+        return np.minimum(measure(self.tower, texts, what), self.tower.prepare.max_length)
 
-    Yields:
-      (indices in `texts` i64 [k], their k encodings f32 [t, d]).
-    """
-    if not len(texts):
-        return
-    bodies = _tokenise(frozen.tower, texts, what)
-    batches = text_batches(frozen, np.array([len(body) for body in bodies]))
-
-    def start(batch: TextBatch) -> tuple[Int[np.ndarray, "k"], Encoded]:
-        chosen = [bodies[i] for i in batch.index]
-        return batch.index, frozen(frozen.tower.prepare.pad(chosen, batch.length), batch.rows)
-
-    for index, out in _ahead(map(start, batches)):
-        tokens, mask = np.asarray(out.tokens, np.float32), np.asarray(out.mask)
-        yield index, [row[kept] for row, kept, _ in zip(tokens, mask, index)]
+    def ids_of(self, texts: Sequence[str], lengths: Int[np.ndarray, "n"]) -> Int32[np.ndarray, "S"]:
+        """The ids of all texts end to end; see `FeatureEncoder`."""
+        flat, done = np.zeros(int(lengths.sum()), np.int32), 0
+        starts = range(0, len(texts), _TOKENISED_TOGETHER)
+        for start, block in zip(starts, _blocks_of(texts, "ids of captions")):
+            batch, wanted = self.tower.prepare(block), lengths[start : start + len(block)]
+            kept = np.arange(batch["ids"].shape[1]) < wanted[:, None]
+            if (kept & ~batch["mask"]).any() or (kept.sum(axis=1) != wanted).any():
+                raise ValueError("there are more encoded tokens than ids")
+            count = int(wanted.sum())
+            flat[done : done + count] = batch["ids"][kept]
+            done += count
+        return flat
 
 
 def _ahead(started: Iterator[T]) -> Iterator[T]:
@@ -209,7 +220,7 @@ def _tokenise(tower: Tower, texts: Sequence[str], what: str) -> list[Int[np.ndar
             cut += len(body) > room
             # A list of Python integers takes ten times the memory.
             bodies.append(np.array(body[:room], np.int32))
-    _report_cut(tower, what, cut, len(texts))
+    report_cut(what, cut, len(texts), tower.prepare.max_length)
     return bodies
 
 
@@ -222,40 +233,12 @@ def measure(tower: Tower, texts: Sequence[str], what: str) -> Int[np.ndarray, "n
       what: for the progress line.
     """
     lengths = np.concatenate([tower.prepare.lengths(block) for block in _blocks_of(texts, what)])
-    _report_cut(tower, what, int((lengths > tower.prepare.max_length).sum()), len(texts))
+    longest = tower.prepare.max_length
+    report_cut(what, int((lengths > longest).sum()), len(texts), longest)
     return lengths
-
-
-def ids_of(
-    tower: Tower, texts: Sequence[str], lengths: Int[np.ndarray, "n"]
-) -> Int32[np.ndarray, "S"]:
-    """The ids of all texts end to end, special ones included: of the tokens that were encoded.
-
-    Args:
-      tower: the tower that encoded the texts.
-      texts: n captions.
-      lengths: how many tokens each of them has; CLIP's end where the tower's own mask does.
-    """
-    flat, done = np.zeros(int(lengths.sum()), np.int32), 0
-    starts = range(0, len(texts), _TOKENISED_TOGETHER)
-    for start, block in zip(starts, _blocks_of(texts, "ids of captions")):
-        batch, wanted = tower.prepare(block), lengths[start : start + len(block)]
-        kept = np.arange(batch["ids"].shape[1]) < wanted[:, None]
-        if (kept & ~batch["mask"]).any() or (kept.sum(axis=1) != wanted).any():
-            raise ValueError("there are more encoded tokens than ids")
-        count = int(wanted.sum())
-        flat[done : done + count] = batch["ids"][kept]
-        done += count
-    return flat
 
 
 def _blocks_of(texts: Sequence[str], what: str) -> Iterator[Sequence[str]]:
     starts = range(0, len(texts), _TOKENISED_TOGETHER)
     for start in track(starts, f"tokenising {what}", len(starts), "blocks of 4096"):
         yield texts[start : start + _TOKENISED_TOGETHER]
-
-
-def _report_cut(tower: Tower, what: str, cut: int, count: int) -> None:
-    if cut and hosts.is_first():
-        longest = tower.prepare.max_length
-        print(f"{what}: {cut} of {count} are cut to {longest} tokens", file=sys.stderr)

@@ -12,9 +12,9 @@ from ape_jax.config.components import text_needs
 from ape_jax.data import pairs as pairs_lib
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.data.words import leave_out_words
-from ape_jax.features import encode, extract
+from ape_jax.features import extract
 from ape_jax.features.dataset import Captions, Dataset, captions_of
-from ape_jax.features.encode import FrozenTower
+from ape_jax.features.encoder import FeatureEncoder
 from ape_jax.features.jobs import CaptionJob, ImageJob
 from ape_jax.features.ragged import RaggedTokens
 from ape_jax.features.store import FeatureStore
@@ -25,8 +25,8 @@ from ape_jax.storage.disk import cache_dir
 
 def encode_pairs(
     pairs: pairs_lib.Pairs,
-    image: FrozenTower | None,
-    text: FrozenTower | None,
+    image: FeatureEncoder | None,
+    text: FeatureEncoder | None,
     config: Config,
     store: FeatureStore,
     *,
@@ -69,7 +69,7 @@ def encode_pairs(
         if "ids" in text_needs(config.text.head.name):
             found = tokens  # What the closure sees.
             key = ("ids", texts.fingerprint.digest)
-            ids = store.get(key, lambda: encode.ids_of(text.tower, texts.texts, found.lengths))
+            ids = store.get(key, lambda: text.ids_of(texts.texts, found.lengths))
             tokens = dataclasses.replace(tokens, ids=ids)
     if tokens is not None and "token_index" in text_needs(config.text.head.name):
         tokens = tokens.with_padded_length()
@@ -78,8 +78,8 @@ def encode_pairs(
 
 def fill_pairs(
     pairs: pairs_lib.Pairs,
-    image: FrozenTower | None,
-    text: FrozenTower | None,
+    image: FeatureEncoder | None,
+    text: FeatureEncoder | None,
     config: Config,
     *,
     name: str,
@@ -119,7 +119,7 @@ def cache_place(config: Config) -> extract.Place:
 
 def _image_job(
     pairs: pairs_lib.Pairs,
-    image: FrozenTower,
+    image: FeatureEncoder,
     config: Config,
     name: str,
     views: int,
@@ -141,7 +141,7 @@ def _image_job(
 def _caption_job(
     pairs: pairs_lib.Pairs,
     captions: Captions,
-    text: FrozenTower,
+    text: FeatureEncoder,
     config: Config,
     name: str,
     dtype: str | None,

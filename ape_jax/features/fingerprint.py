@@ -13,6 +13,8 @@ from typing import Any, Literal
 import jax.numpy as jnp
 
 from ape_jax.features.encode import FrozenTower
+from ape_jax.features.encoder import FeatureEncoder
+from ape_jax.towers.outside import OutsidePrepare
 
 # Raised by hand when a change of the code changes features that were right before.
 _VERSION = "1"
@@ -60,7 +62,7 @@ class Fingerprint:
         ]
 
 
-def of_images(frozen: FrozenTower, pairs: Any, dtype: str, reading: Mapping[str, Any]) -> Any:
+def of_images(frozen: FeatureEncoder, pairs: Any, dtype: str, reading: Mapping[str, Any]) -> Any:
     """The fingerprint of image features.
 
     Args:
@@ -79,7 +81,7 @@ def of_images(frozen: FrozenTower, pairs: Any, dtype: str, reading: Mapping[str,
 
 
 def of_captions(
-    frozen: FrozenTower, texts: Sequence[str], spec: str, dtype: str, extra: Mapping[str, Any]
+    frozen: FeatureEncoder, texts: Sequence[str], spec: str, dtype: str, extra: Mapping[str, Any]
 ) -> Fingerprint:
     """The fingerprint of token encodings of distinct texts, which were read from `spec`."""
     content = hashlib.sha256()
@@ -95,18 +97,17 @@ def of_captions(
     return Fingerprint(kind="captions", tower=frozen.tower.spec, pairs=spec, parts=parts)
 
 
-def tower_parts(frozen: FrozenTower) -> dict[str, str]:
+def tower_parts(frozen: FeatureEncoder) -> dict[str, str]:
     """All of a frozen tower that its features depend on: weights, preparation, what is read."""
     tower = frozen.tower
+    sliced = isinstance(frozen, FrozenTower) and frozen.is_sliced
+    if tower.outside is not None:
+        return {**_read_parts(frozen), **tower.outside.settings(), **tower.outside.versions()}
     parts = {
-        "tower weights": tower.digest,
+        **_read_parts(frozen),
         "compute dtype": jnp.dtype(tower.module.dtype).name,
         "parameter dtype": jnp.dtype(tower.module.param_dtype).name,
-        "attention": "float32" if frozen.is_sliced else jnp.dtype(tower.module.dtype).name,
-        "layer": str(frozen.layer),
-        "pooling": frozen.pooling,
-        **_flat("tower ", _set(tower.config)),
-        **_flat("option ", tower.options),
+        "attention": "float32" if sliced else jnp.dtype(tower.module.dtype).name,
     }
     # Of the texts or of the images: a directory's tensors may be the same and these not.
     prepare = getattr(tower.prepare, "transform", tower.prepare)
@@ -119,11 +120,24 @@ def tower_parts(frozen: FrozenTower) -> dict[str, str]:
     return parts
 
 
+def _read_parts(frozen: FeatureEncoder) -> dict[str, str]:
+    """A tower's weights and options, and what is read of it."""
+    return {
+        "tower weights": frozen.tower.digest,
+        "layer": str(frozen.layer),
+        "pooling": frozen.pooling,
+        **_flat("tower ", _set(frozen.tower.config)),
+        **_flat("option ", frozen.tower.options),
+    }
+
+
 def preparation(prepare: Any) -> str:
     """A hash of a preparation: of image settings, or of probe texts through a tokenizer.
 
     A tokenizer has no canonical form to hash; a different one tells itself by its ids.
     """
+    if isinstance(prepare, OutsidePrepare):
+        return hashlib.sha256(prepare.identity.encode()).hexdigest()[:16]
     if not hasattr(prepare, "encode"):
         return hashlib.sha256(repr(prepare).encode()).hexdigest()[:16]
     ids = prepare(list(_PROBES))["ids"]

@@ -13,12 +13,14 @@ from jaxtyping import PyTree
 
 from ape_jax.align.model import Model
 from ape_jax.config import Config
-from ape_jax.config.precomputed import is_precomputed
+from ape_jax.config.outside import is_precomputed
 from ape_jax.data.pairs import Pairs
 from ape_jax.features.dataset import Dataset
 from ape_jax.features.encode import FrozenTower
 from ape_jax.features.encode_pairs import cache_place, encode_pairs, fill_pairs
+from ape_jax.features.encoder import FeatureEncoder
 from ape_jax.features.extract import Filled
+from ape_jax.features.outside import OutsideTower
 from ape_jax.features.store import FeatureStore
 from ape_jax.features.unreadable import leave_out_unreadable
 from ape_jax.parallel import mesh as mesh_lib
@@ -44,8 +46,8 @@ class Sources:
 class Readers:
     """The towers that encode up to the frontier; None where that is the raw input, or given."""
 
-    image: FrozenTower | None
-    text: FrozenTower | None
+    image: FeatureEncoder | None
+    text: FeatureEncoder | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,8 +66,8 @@ class Part:
 
     name: str
     pairs: Pairs
-    image: FrozenTower | None
-    text: FrozenTower | None
+    image: FeatureEncoder | None
+    text: FeatureEncoder | None
     views: int = 1
     words: tuple[int, float] | tuple[()] = ()
     dtype: str | None = None
@@ -105,9 +107,13 @@ def make_readers(
     apart = jax.process_count() > 1 and cache_place(config).root is not None
     if apart:
         mesh = mesh_lib.make_local_mesh()
-    readers: dict[str, FrozenTower | None] = {"image": None, "text": None}
+    readers: dict[str, FeatureEncoder | None] = {"image": None, "text": None}
     for name, side in (("image", model.image), ("text", model.text)):
         if side.frontier == "input" or is_precomputed(side.tower.spec):
+            continue
+        if side.tower.outside is not None:
+            how = side.tuned.reading
+            readers[name] = OutsideTower(tower=side.tower, **how, batch=config.eval.batch)
             continue
         params = frozen[f"{name}_tower"]
         if apart:  # What other processes hold of the sharded tree cannot be read from here.

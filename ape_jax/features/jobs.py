@@ -12,18 +12,15 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ape_jax.data import image_loader
 from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
-from ape_jax.features import encode, fingerprint
-from ape_jax.features.encode import FrozenTower
+from ape_jax.features import fingerprint
+from ape_jax.features.encoder import FeatureEncoder
 from ape_jax.features.fingerprint import Fingerprint
 from ape_jax.images.augment import Augment
-from ape_jax.towers.tower import Encoded
 
 # Encoded images and captions a shard: some seconds of work, and tens of megabytes at most.
 SHARD_VIEWS = 2048
@@ -40,7 +37,7 @@ class ImageJob:
     Attributes:
       what: for progress lines.
       pairs: the records.
-      frozen: the tower.
+      frozen: the tower at work.
       dtype: of the features.
       views: V.
       augment: None for the plain image.
@@ -53,7 +50,7 @@ class ImageJob:
 
     what: str
     pairs: Pairs
-    frozen: FrozenTower
+    frozen: FeatureEncoder
     dtype: np.dtype
     views: int = 1
     augment: Augment | None = None
@@ -84,10 +81,7 @@ class ImageJob:
     @functools.cached_property
     def shape(self) -> tuple[int, ...]:
         """Of an image's features, [V, d] or [V, T, d]."""
-        size = self.frozen.tower.prepare.transform.size
-        image = jax.ShapeDtypeStruct((self.frozen.rows, size, size, 3), jnp.float32)
-        out = _abstract(self.frozen, {"image": image})
-        return (self.views, *(out.tokens if out.pooled is None else out.pooled).shape[1:])
+        return (self.views, *self.frozen.image_shape())
 
     @functools.cached_property
     def fingerprint(self) -> Fingerprint:
@@ -127,7 +121,7 @@ class ImageJob:
             skipped=self.skipped,
         )
         rows: Rows = [None] * len(block)
-        stream = encode.stream_images(self.frozen, batches)
+        stream = self.frozen.stream_images(batches)
         try:
             for index, view, features in stream:
                 for i, v, row in zip(index - block.start, view, features.astype(self.dtype)):
@@ -150,14 +144,14 @@ class CaptionJob:
       what: for progress lines.
       texts: the captions.
       spec: what they were read from.
-      frozen: the tower.
+      frozen: the tower at work.
       dtype: of the encodings.
     """
 
     what: str
     texts: Sequence[str]
     spec: str
-    frozen: FrozenTower
+    frozen: FeatureEncoder
     dtype: np.dtype
 
     unit = "captions"
@@ -176,9 +170,7 @@ class CaptionJob:
     @functools.cached_property
     def width(self) -> int:
         """Of a token's encoding."""
-        ids = jax.ShapeDtypeStruct((self.frozen.rows, 8), jnp.int32)
-        mask = jax.ShapeDtypeStruct(ids.shape, bool)
-        return _abstract(self.frozen, {"ids": ids, "mask": mask}).tokens.shape[-1]
+        return self.frozen.token_width()
 
     @functools.cached_property
     def fingerprint(self) -> Fingerprint:
@@ -191,25 +183,18 @@ class CaptionJob:
         texts = [self.texts[i] for block in blocks for i in block]
         if not texts:
             return 0
-        lengths = encode.measure(self.frozen.tower, texts, self.what)
-        tokens = int(np.minimum(lengths, self.frozen.tower.prepare.max_length).sum())
+        tokens = int(self.frozen.token_counts(texts, self.what).sum())
         return tokens * self.width * self.dtype.itemsize
 
     def encode(self, block: range, report: Callable[[int], None]) -> Rows:
         """Each caption's tokens; `report` is told of progress."""
         rows: Rows = [None] * len(block)
         texts = [self.texts[i] for i in block]
-        for index, encoded in encode.stream_texts(self.frozen, texts, self.what):
+        for index, encoded in self.frozen.stream_texts(texts, self.what):
             for i, row in zip(index, encoded):
                 rows[i] = row.astype(self.dtype)
             report(len(index))
         return rows
-
-
-def _abstract(frozen: FrozenTower, batch: Mapping[str, jax.ShapeDtypeStruct]) -> Encoded:
-    """The shapes of what a tower gives."""
-    read = functools.partial(frozen.tower.apply, layer=frozen.layer, pooling=frozen.pooling)
-    return jax.eval_shape(read, frozen.params, dict(batch))
 
 
 Job: TypeAlias = ImageJob | CaptionJob

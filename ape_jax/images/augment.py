@@ -11,7 +11,7 @@ from jaxtyping import Float32, UInt8
 
 from ape_jax.errors import UserError
 from ape_jax.images.randaugment import MAX_MAGNITUDE, randaugment
-from ape_jax.images.transforms import ImageTransform
+from ape_jax.images.transforms import Transform
 
 _TRIES = 10
 
@@ -56,9 +56,9 @@ class Augment:
         self,
         image: UInt8[np.ndarray, "H W 3"],
         rng: np.random.Generator,
-        transform: ImageTransform,
-    ) -> Float32[np.ndarray, "S S 3"]:
-        """Makes one random view, ready for the tower.
+        transform: Transform,
+    ) -> Float32[np.ndarray, "S S 3"] | UInt8[np.ndarray, "_ _ 3"]:
+        """Makes one random view, ready for the tower or for the library that runs it.
 
         How much of `rng` is used depends on the image; give every view its own generator.
         """

@@ -131,6 +131,46 @@ class ImageTransform:
         return out
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AsDecoded:
+    """Leaves a decoded image as it is, for a tower whose own library prepares it.
+
+    Augmentation works on it as on an `ImageTransform`: it changes the image before the library's
+    preparation, and a crop stays as many pixels as it has.
+
+    Example:
+      >>> AsDecoded()(np.zeros((3, 5, 3), np.uint8)).shape
+      (3, 5, 3)
+
+    Attributes:
+      size: side of a usual image, from which follows how many may wait in memory.
+    """
+
+    size: int = 512
+
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+        """The image itself."""
+        return image
+
+    def crop(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+        """The image itself."""
+        return image
+
+    def resize_to(
+        self, image: UInt8[np.ndarray, "H W 3"], height: int, width: int
+    ) -> UInt8[np.ndarray, "H W 3"]:
+        """The image itself: the library resizes it."""
+        return image
+
+    def normalize(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+        """The image itself."""
+        return image
+
+
+Transform = ImageTransform | AsDecoded
+"""What turns one decoded image into the input of a tower, or of the library that runs it."""
+
+
 @functools.cache
 def _normalize_table(
     rescale: float, mean: tuple[float, float, float], std: tuple[float, float, float]

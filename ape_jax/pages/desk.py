@@ -20,7 +20,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from ape_jax import search
-from ape_jax.config.precomputed import is_precomputed
+from ape_jax.config.outside import is_precomputed
 from ape_jax.data.records import printable
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError

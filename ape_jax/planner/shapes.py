@@ -16,7 +16,7 @@ from ape_jax import towers
 from ape_jax.align.model import Model
 from ape_jax.config import Config
 from ape_jax.config.components import text_needs
-from ape_jax.config.precomputed import is_precomputed
+from ape_jax.config.outside import is_precomputed
 from ape_jax.config.sections import ImageConfig, TextConfig
 from ape_jax.errors import UserError
 from ape_jax.features.ragged import bucket

@@ -19,7 +19,7 @@ import jax
 
 from ape_jax import config as config_lib
 from ape_jax.config import Config, schema
-from ape_jax.config.precomputed import is_precomputed
+from ape_jax.config.outside import is_precomputed
 from ape_jax.errors import UserError
 from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import hosts

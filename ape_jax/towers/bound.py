@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from ape_jax.towers.loading import read
-from ape_jax.towers.tower import Encoded, Params, Tower, forward
+from ape_jax.towers.outside import OWN, OutsideEncoder
+from ape_jax.towers.tower import Encoded, Params, Tower, forward, pool
 
 _encode = jax.jit(forward, static_argnums=(0, 1, 2, 3))
 
@@ -46,10 +47,29 @@ class BoundTower:
         self, batch: Mapping[str, Any], layer: int = -1, pooling: str | None = None
     ) -> Encoded:
         """Encode one batch (compiled once a shape); layer and pooling as for `Tower.apply`."""
+        if self.tower.outside is not None:
+            return _encode_outside(self.tower, self.tower.outside, batch, layer, pooling)
         depth, final, pooling = self.tower.resolve(layer, pooling)
         # Only blocks that run are handed over, and the compiled function is shared by all towers
         # of the same module.
         return _encode(self.tower.module, depth, final, pooling, self.params, dict(batch))
+
+
+def _encode_outside(
+    tower: Tower,
+    outside: OutsideEncoder,
+    batch: Mapping[str, Any],
+    layer: int,
+    pooling: str | None,
+) -> Encoded:
+    """Encodes a batch with the tower's own library."""
+    pooling = str(tower.config.pooling) if pooling is None else pooling
+    tokens, mask = (jnp.asarray(x) for x in outside.tokens(batch, layer))
+    if pooling == OWN:
+        pooled = jnp.asarray(outside.own(batch))
+    else:
+        pooled = pool(tokens, mask, pooling, tower.config)
+    return Encoded(tokens=tokens, mask=mask, pooled=pooled)
 
 
 def load(spec: str | Path, **options: Any) -> BoundTower:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ape_jax.config.precomputed import is_precomputed
+from ape_jax.config.outside import is_precomputed, is_torch
 from ape_jax.errors import UserError
 from ape_jax.nn import int8
 from ape_jax.towers import precomputed
@@ -21,6 +21,7 @@ from ape_jax.towers.family import FAMILIES, Family, find
 from ape_jax.towers.files import names, reading, sections, sources
 from ape_jax.towers.layout import Found, Layout
 from ape_jax.towers.text import big_vision as big_vision_text
+from ape_jax.towers.torch import reading as torch_reading
 from ape_jax.towers.tower import Kind, Tower, TowerConfig
 from ape_jax.towers.vision import big_vision
 from ape_jax.towers.vision.timm import layout as timm_layout
@@ -139,14 +140,17 @@ def read(
     max_length: int | None = None,
     prefix: str | None = None,
     unroll: bool = False,
+    trust_remote_code: bool = False,
+    torch_device: str = "auto",
 ) -> tuple[Tower, dict[str, Any]]:
     """Read a pretrained tower: its description, and its parameters as NumPy arrays.
 
     Args:
       spec: `hf:org/name[@revision]`, a directory (config.json + *.safetensors [+ tokenizer.json,
         preprocessor_config.json]), a big_vision `.npz` (for a text tower with its tokenizer
-        beside it), `demo:NAME`, or `features:WIDTH` for a side whose features are precomputed
-        (options do not apply to it).
+        beside it), `demo:NAME`, `torch:hf:NAME`, `torch:timm:NAME` or `torch:st:NAME` for a frozen
+        tower that its own library runs in torch, or `features:WIDTH` for a side whose features are
+        precomputed (options do not apply to it).
       kind: "image" or "text"; needed where one directory holds both, else a check.
       dtype: input dtype of matrix products, "bfloat16" or "float32"; they accumulate in float32.
       param_dtype: dtype the parameters are kept in, "float32" or "bfloat16"; with "int8" the
@@ -157,6 +161,8 @@ def read(
       max_length: of texts, in tokens.
       prefix: put before each text ("query: ").
       unroll: unroll the scan over blocks, so that XLA's cost analysis counts every block.
+      trust_remote_code: of `torch:`, whether Python code in the model's files may be run.
+      torch_device: of `torch:`, "cpu" or "cuda"; "auto" is a GPU where torch has one.
 
     Returns:
       The tower, and its parameters on the host: where they lie on devices is the caller's choice.
@@ -167,6 +173,11 @@ def read(
     """
     if is_precomputed(spec):
         return precomputed.read(str(spec), kind), {}
+    if is_torch(spec):
+        options = {"image_size": image_size, "max_length": max_length, "prefix": prefix}
+        types = {"dtype": dtype, "param_dtype": param_dtype}
+        how = {"code": trust_remote_code, "device": torch_device}
+        return torch_reading.read(str(spec), kind, **types, **options, **how), {}
     with reading.tower(str(spec)) as said:
         found = _found(sources.resolve(str(spec)), kind)
         family = found.family

@@ -8,46 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
-import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Float32
 
-from ape_jax.config.precomputed import PREFIX
+from ape_jax.config.outside import PREFIX
 from ape_jax.errors import UserError
-from ape_jax.towers.tower import Encoded, Kind, Tower, TowerConfig
+from ape_jax.towers.placeholder import Placeholder
+from ape_jax.towers.tower import Kind, Tower, TowerConfig
 
 FAMILY = "features"
 _MAX_WIDTH = 2**20
-
-
-class Placeholder(nn.Module):
-    """The module of a placeholder tower; to run it is a mistake."""
-
-    config: TowerConfig
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
-    unroll: bool = False
-    remat: str = "none"
-
-    def embed(self, batch: Mapping[str, Any]) -> NoReturn:
-        """Raises UserError."""
-        raise UserError(f"{PREFIX}{self.config.width} is no tower; give vectors, not raw inputs")
-
-    def run_blocks(self, x: Float[Array, "b t d"], mask: Array) -> Float[Array, "b t d"]:
-        """There are none."""
-        return x
-
-    def finish(self, x: Float[Array, "b t d"], mask: Array, pooling: str) -> Encoded:
-        """Unreachable, since `embed` raises."""
-        raise NotImplementedError
-
-    def __call__(self, batch: Mapping[str, Any], pooling: str | None = None) -> Encoded:
-        """Raises UserError."""
-        return self.embed(batch)
 
 
 @dataclasses.dataclass(frozen=True)

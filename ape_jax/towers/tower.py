@@ -31,6 +31,7 @@ from ape_jax.errors import UserError
 from ape_jax.nn.layers import NormConfig
 from ape_jax.nn.tree import Tree
 from ape_jax.towers import pooling as pooling_lib
+from ape_jax.towers.outside import OutsideEncoder
 
 Kind = Literal["image", "text"]
 MAX_DEPTH = 1000  # a damaged config must not keep us counting
@@ -200,13 +201,14 @@ class Tower:
       module: the Flax module; `module.apply({"params": params}, batch)` is the plain forward.
       config: the family's TowerConfig.
       prepare: raw images or texts -> batch of numpy arrays. By the kind of tower an `ImagePrepare`,
-        a `TextPrepare` or a `VectorPrepare`, each with settings of its own; None where nothing is
-        ever encoded.
+        a `TextPrepare`, a `VectorPrepare` or an `OutsidePrepare`, each with settings of its own;
+        None where nothing is ever encoded.
       spec: what it was loaded from.
       digest: sha256 over names, types, shapes and bytes of the tensors as they lie in the file.
       options: the load options that changed the tower, for whoever records it.
       excluded: tensors that lie among the tower's and are not its own: LilT's adapters.
       notes: what was said when it was read: settings that were not read, and what was assumed.
+      outside: the model of another library that computes its features; None for one that JAX runs.
     """
 
     kind: Kind
@@ -218,6 +220,7 @@ class Tower:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     excluded: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    outside: OutsideEncoder | None = None
 
     def apply(
         self,

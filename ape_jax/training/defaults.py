@@ -11,7 +11,7 @@ from PIL import Image
 
 from ape_jax import config as config_lib
 from ape_jax.config import Config, automatic
-from ape_jax.config.precomputed import is_precomputed
+from ape_jax.config.outside import is_precomputed
 from ape_jax.config.rules import HELD_OUT
 from ape_jax.data import split
 from ape_jax.data.pairs import Pairs

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from ape_jax.align.model import Model
 from ape_jax.align.tuning import selection
 from ape_jax.config import Config, automatic
-from ape_jax.config.precomputed import PREFIX, is_precomputed
+from ape_jax.config.outside import PREFIX, is_precomputed
 from ape_jax.data import sampling
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs

@@ -155,7 +155,7 @@ def our_images(images: np.ndarray, dtype: str) -> Contestant:
                 | {"valid": np.ones(len(part), bool)}
                 for part in (images[i : i + batch] for i in range(0, len(images), batch))
             )
-            return np.concatenate([out for _, _, out in encode.stream_images(reader, batches)])
+            return np.concatenate([out for _, _, out in reader.stream_images(batches)])
 
         return run
 
@@ -201,7 +201,7 @@ def our_captions(texts: list[str], dtype: str) -> Contestant:
 
     def run(_: int) -> tuple[np.ndarray]:
         rows: list[Any] = [None] * len(texts)
-        for places, encoded in encode.stream_texts(reader, texts):
+        for places, encoded in reader.stream_texts(texts):
             for i, row in zip(places, encoded):
                 rows[i] = row
         return (np.concatenate(rows),)

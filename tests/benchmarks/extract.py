@@ -80,12 +80,12 @@ def runs(
         for _ in stream:
             pass
 
-    yield "encode images", lambda: drain(encode.stream_images(images.frozen, decoded))
+    yield "encode images", lambda: drain(images.frozen.stream_images(decoded))
     yield "extract images", lambda: extract.fill(images, place)
     yield "load images", lambda: extract.images(images, place)
     yield (
         "encode captions",
-        lambda: drain(encode.stream_texts(captions.frozen, captions.texts)),
+        lambda: drain(captions.frozen.stream_texts(captions.texts)),
     )
     yield "extract captions", lambda: extract.fill(captions, place)
     yield "load captions", lambda: extract.captions(captions, place)

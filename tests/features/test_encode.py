@@ -103,7 +103,7 @@ def test_streamed_images_come_in_order_with_all_their_tokens(load, tiny):
     tower, pairs = load("image"), open_pairs(str(tiny / "pairs.jsonl"))
     reader = frozen(tower, pooling="none", batch=16)
     batches = image_batches(pairs, transform=tower.prepare.transform, views=2, batch=reader.rows)
-    parts = list(encode.stream_images(reader, batches))
+    parts = list(reader.stream_images(batches))
     assert [out.shape for _, _, out in parts] == [(16, 17, 32)] * 3
     assert np.concatenate([index for index, _, _ in parts]).tolist() == [i // 2 for i in range(48)]
     assert np.concatenate([view for _, view, _ in parts]).tolist() == [0, 1] * 24
@@ -115,7 +115,7 @@ def test_rows_that_only_fill_the_last_batch_are_not_streamed(load, tiny):
     tower, pairs = load("image"), open_pairs(str(tiny / "pairs.jsonl"))
     reader = frozen(tower, pooling="cls", batch=16)
     batches = image_batches(pairs, transform=tower.prepare.transform, batch=reader.rows)
-    sizes = [len(out) for _, _, out in encode.stream_images(reader, batches)]
+    sizes = [len(out) for _, _, out in reader.stream_images(batches)]
     assert sizes == [16, 8]
 
 
@@ -127,7 +127,7 @@ def test_streamed_texts_are_tokenised_once_and_come_longest_first(load):
     )
     tower = BoundTower(dataclasses.replace(tower.tower, prepare=counted), tower.params)
     texts = ["a red bar of the bar", "red", "the red bar"] * 7
-    parts = list(encode.stream_texts(frozen(tower, batch=8), texts))
+    parts = list(frozen(tower, batch=8).stream_texts(texts))
     places = [int(i) for chosen, _ in parts for i in chosen]
     lengths = [len(row) for _, rows in parts for row in rows]
     assert calls == texts
@@ -137,7 +137,7 @@ def test_streamed_texts_are_tokenised_once_and_come_longest_first(load):
 
 
 def test_no_texts_give_nothing(load):
-    assert list(encode.stream_texts(frozen(load("text")), [])) == []
+    assert list(frozen(load("text")).stream_texts([])) == []
 
 
 @pytest.mark.parametrize(("body", "padded"), [(1, 4), (4, 6), (5, 8), (13, 16), (40, 16)])

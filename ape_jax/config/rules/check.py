@@ -9,7 +9,7 @@ from ape_jax.config import tune
 from ape_jax.config.automatic import AUTO
 from ape_jax.config.components import HEADS, LOSSES, declared_keys, heads_of, text_parts
 from ape_jax.config.experiment import Config
-from ape_jax.config.precomputed import is_precomputed
+from ape_jax.config.outside import is_precomputed
 from ape_jax.config.rules import start
 from ape_jax.errors import UserError
 

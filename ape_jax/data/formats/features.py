@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from ape_jax.config.precomputed import PREFIX
+from ape_jax.config.outside import PREFIX
 from ape_jax.data.formats.features_parquet import Columns, read_parquet_columns
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.pairs import Pair

@@ -17,23 +17,32 @@ CONVERT = (
 )
 
 
-def snapshot(spec: str) -> Path:
+def snapshot(
+    spec: str,
+    files: tuple[str, ...] = FILES,
+    ignored: tuple[str, ...] = NOT,
+    *,
+    written: str = "",
+) -> Path:
     """Downloads the files of a tower, or finds them in the hub's cache.
 
     Args:
       spec: `hf:org/name[@revision]`.
+      files: patterns of those that are wanted.
+      ignored: patterns of those among them that are not.
+      written: the spec as the user wrote it, for messages; '' where it is the same.
 
     Raises:
       UserError: the spec is of another form, or the files cannot be had.
     """
-    parts = _SPEC.fullmatch(spec)
+    parts, spec = _SPEC.fullmatch(spec), written or spec
     if parts is None:
         raise UserError(f"tower {spec!r}: write hf:org/name or hf:org/name@revision")
     import huggingface_hub
 
     try:
         path = huggingface_hub.snapshot_download(
-            parts[1], revision=parts[2], allow_patterns=list(FILES), ignore_patterns=list(NOT)
+            parts[1], revision=parts[2], allow_patterns=list(files), ignore_patterns=list(ignored)
         )
     except Exception as e:  # the hub raises its own, httpx's, OSError and ValueError
         raise UserError(f"tower {spec!r} {_sentence(e, parts[1], parts[2])}") from e

@@ -1,0 +1,89 @@
+"""Encoders outside of JAX: frozen models that another library runs, see `towers.torch`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from ape_jax.images.decode import load_image
+from ape_jax.images.transforms import AsDecoded
+
+OWN = "own"
+"""The pooling that the other library computes itself."""
+
+
+@runtime_checkable
+class OutsideEncoder(Protocol):
+    """A frozen model of another library, with its own preparation of raw inputs."""
+
+    def prepare(self, items: Sequence[Any]) -> Mapping[str, Any]:
+        """Raw images u8 [H, W, 3], or texts, as the model's input; threads may call it."""
+        ...
+
+    def tokens(
+        self, batch: Mapping[str, Any], layer: int
+    ) -> tuple[Float32[np.ndarray, "b t d"], Bool[np.ndarray, "b t"]]:
+        """Encodings of all tokens of a prepared batch, and which of them are real.
+
+        Raises:
+          UserError: for a layer without them.
+        """
+        ...
+
+    def own(self, batch: Mapping[str, Any]) -> Float32[np.ndarray, "b e"]:
+        """Output of a prepared batch as the library itself pools it."""
+        ...
+
+    def lengths(self, texts: Sequence[str]) -> Int64[np.ndarray, "b"]:
+        """Tokens of each text before any truncation; a text tower alone has them."""
+        ...
+
+    def pools(self) -> bool:
+        """Whether the library pools by itself: `own` exists."""
+        ...
+
+    def depth(self) -> int:
+        """Hidden states behind the first; 0 where the output alone can be read."""
+        ...
+
+    def settings(self) -> Mapping[str, str]:
+        """All that features depend on beside the weights, and that is the tower's own."""
+        ...
+
+    def versions(self) -> Mapping[str, str]:
+        """Versions of the libraries that run it."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OutsidePrepare:
+    """Raw inputs -> what an `OutsideEncoder` takes: the `prepare` of its tower.
+
+    Attributes:
+      encoder: the model.
+      kind: "image" or "text".
+    """
+
+    encoder: OutsideEncoder
+    kind: Literal["image", "text"]
+
+    def __call__(self, items: Sequence[Any]) -> Mapping[str, Any]:
+        """Prepares images (paths, bytes, PIL images or uint8 arrays), or texts."""
+        if self.kind == "image":
+            items = [load_image(item) for item in items]
+        return self.encoder.prepare(items)
+
+    @property
+    def transform(self) -> AsDecoded:
+        """What becomes of a decoded image before the encoder takes it: nothing."""
+        return AsDecoded()
+
+    @property
+    def identity(self) -> str:
+        """What of the preparation is not in the tower's files: the length and the prefix."""
+        kept = ("maximum length", "prefix")
+        return repr([self.encoder.settings().get(name) for name in kept])

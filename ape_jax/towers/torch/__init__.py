@@ -1,0 +1,1 @@
+"""Frozen towers that transformers, timm or sentence-transformers run in torch."""

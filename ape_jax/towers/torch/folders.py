@@ -1,0 +1,170 @@
+"""From `torch:LIBRARY:NAME` to a directory, and what of it features depend on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ape_jax.config.outside import TORCH
+from ape_jax.errors import UserError
+from ape_jax.towers.files import hub, reading, sources
+from ape_jax.towers.torch import libraries
+
+_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+_CODE = ("*.py",)
+# Copies of the weights for other programs, which nobody here reads.
+_NOT = ("onnx/*", "openvino/*", "coreml/*", "original/*")
+_TIMM_OWNER = "timm"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    """A `torch:` spec, taken apart.
+
+    Attributes:
+      written: as the user wrote it.
+      library: "hf", "timm" or "st".
+      name: a directory, `org/name[@revision]`, or timm's name of a model.
+    """
+
+    written: str
+    library: str
+    name: str
+
+
+def parse(spec: str) -> Spec:
+    """Takes a spec apart.
+
+    Example:
+      >>> parse("torch:hf:microsoft/swin-tiny-patch4-window7-224").library
+      'hf'
+
+    Raises:
+      UserError: for another library, or no name.
+    """
+    library, _, name = spec.removeprefix(TORCH).partition(":")
+    if library not in libraries.LIBRARIES or not name:
+        raise UserError(
+            f"tower {spec!r}: write torch:hf:NAME, torch:timm:NAME or torch:st:NAME with the name "
+            "of a model or a directory"
+        )
+    return Spec(written=spec, library=library, name=name)
+
+
+def resolve(spec: Spec, *, code: bool = False) -> Path:
+    """The directory of a tower, downloaded if need be.
+
+    Args:
+      spec: the tower.
+      code: whether Python files are wanted, too.
+
+    Raises:
+      UserError: where it is none, holds its weights in a format that can run code, or brings code.
+    """
+    path = Path(spec.name).expanduser()
+    if not path.is_dir():
+        path = _downloaded(spec, code)
+    _check_weights(spec, path)
+    if not code:
+        _check_code(spec, path)
+    return path
+
+
+def _downloaded(spec: Spec, code: bool) -> Path:
+    name = spec.name
+    if spec.library == "timm" and "/" not in name:
+        name = _timm_repository(spec)
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?", name):
+        raise UserError(
+            f"tower {spec.written!r}: {spec.name!r} is no directory; write one, or org/name for a "
+            "model of the Hugging Face hub"
+        )
+    patterns = (*_FILES, *(_CODE if code else ()))
+    return hub.snapshot(f"hf:{name}", patterns, _NOT, written=spec.written)
+
+
+def _timm_repository(spec: Spec) -> str:
+    """Where timm's model of this name lies on the hub."""
+    timm = libraries.module("timm", spec.written)
+    with libraries.loading(spec.written, "timm has no model of this name"):
+        config = timm.get_pretrained_cfg(spec.name)
+    found = getattr(config, "hf_hub_id", None)
+    if not found:
+        raise UserError(
+            f"tower {spec.written!r}: timm has no weights of this name; timm.list_pretrained() "
+            "lists those that it has"
+        )
+    return f"{found}{spec.name}" if found == f"{_TIMM_OWNER}/" else found
+
+
+def _check_weights(spec: Spec, path: Path) -> None:
+    """Raises UserError for weights in a format that can run code when it is read."""
+    if any(path.rglob("*.safetensors")):
+        return
+    pickled = sorted(file.name for file in path.rglob("*") if file.suffix in hub.PICKLED)
+    if pickled:
+        raise UserError(f"tower {spec.written!r} holds its weights in {pickled[0]}, {hub.CONVERT}")
+    if (path / "config.json").is_file() or (path / "modules.json").is_file():
+        raise UserError(f"{path} holds no *.safetensors; a tower needs its weights there")
+    raise UserError(f"{path} holds no model: neither config.json nor modules.json is there")
+
+
+def _check_code(spec: Spec, path: Path) -> None:
+    """Raises UserError for a directory whose files say that its own code is to be run."""
+    found = ""
+    modules = path / "modules.json"
+    if spec.library == "st" and modules.is_file():
+        for module in _listed(modules):
+            kind = str(module.get("type", ""))
+            if not kind.startswith("sentence_transformers."):
+                found = f"{kind!r} in {modules.name}"
+    config = path / "config.json"
+    if not found and spec.library == "hf" and config.is_file():
+        values = sources.read_json(config)
+        reading.whole(config)
+        known = libraries.module("hf", spec.written).CONFIG_MAPPING
+        if values.get("auto_map") and values.get("model_type") not in known:
+            found = f"{values['auto_map']!r} in {config.name}"
+    if found:
+        raise UserError(
+            f"tower {spec.written!r} brings code of its own ({found[:120]}), which would be run "
+            "with all your rights; read it, and write trust_remote_code=True if you trust it"
+        )
+
+
+def _listed(modules: Path) -> Iterator[dict[str, Any]]:
+    """The modules of a SentenceTransformer, as their file has them."""
+    try:
+        values = json.loads(modules.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{modules} is not JSON ({error}); fetch the file again") from error
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise UserError(f"{modules} must hold a list of objects; fetch the file again")
+    yield from values
+
+
+def digest(path: Path) -> str:
+    """Sha256 over the names and bytes of all files that a model is made of.
+
+    Args:
+      path: the directory.
+    """
+    total = hashlib.sha256()
+    patterns = (*_FILES, *_CODE)
+    files = {file for pattern in patterns for file in path.rglob(pattern) if file.is_file()}
+    for file in sorted(files, key=lambda one: one.relative_to(path).as_posix()):
+        name = file.relative_to(path).as_posix()
+        if name.split("/")[0] in {pattern.split("/")[0] for pattern in _NOT}:
+            continue
+        try:
+            with file.open("rb") as opened:
+                content = hashlib.file_digest(opened, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{file} cannot be read ({error.strerror})") from error
+        total.update(f"{name} {content}\n".encode())
+    return total.hexdigest()
