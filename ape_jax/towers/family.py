@@ -215,6 +215,7 @@ FAMILIES: Registry[Family] = Registry(
         "roberta": "ape_jax.towers.text.bert.roberta:ROBERTA",
         "electra": "ape_jax.towers.text.bert.electra:ELECTRA",
         "rembert": "ape_jax.towers.text.bert.electra:REMBERT",
+        "roformer": "ape_jax.towers.text.bert.roformer:ROFORMER",
         "megatron_bert": "ape_jax.towers.text.bert.prenorm:MEGATRON_BERT",
         "roberta_prelayernorm": "ape_jax.towers.text.bert.prenorm:ROBERTA_PRENORM",
         "xlm_roberta_xl": "ape_jax.towers.text.bert.prenorm:XLM_ROBERTA_XL",
