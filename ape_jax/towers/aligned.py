@@ -19,7 +19,7 @@ from jaxtyping import Float32
 
 from ape_jax.errors import UserError
 from ape_jax.towers.family import torch_classes
-from ape_jax.towers.files import lilt, sections, sources
+from ape_jax.towers.files import adapters, lilt, sections, sources
 from ape_jax.towers.files.names import Tensors
 from ape_jax.towers.text import big_vision as big_vision_text
 from ape_jax.towers.tower import Kind
@@ -110,7 +110,7 @@ def read(spec: str) -> Aligned:
             f"{label}: model_type {model_type!r} is no finished model of two towers, which are "
             f"{', '.join(sorted(readers))}; a single tower is named in image.tower or text.tower"
         )
-    return readers[model_type](_Reader(sources.SafeTensors(path)), config, str(label))
+    return readers[model_type](_Reader(adapters.open_weights(path)), config, str(label))
 
 
 class _Reader:

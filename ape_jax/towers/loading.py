@@ -18,7 +18,7 @@ from ape_jax.errors import UserError
 from ape_jax.nn import int8
 from ape_jax.towers import precomputed
 from ape_jax.towers.family import FAMILIES, Family, find
-from ape_jax.towers.files import names, reading, sections, sources
+from ape_jax.towers.files import adapters, names, reading, sections, sources
 from ape_jax.towers.layout import Found, Layout
 from ape_jax.towers.text import big_vision as big_vision_text
 from ape_jax.towers.torch import reading as torch_reading
@@ -244,7 +244,7 @@ def _find_in_directory(path: Path, kind: Kind | None) -> Found:
     label = path / "config.json"
     section = sections.find(sources.read_json(label), str(label), kind)
     family, fields = find(section.config, section.label, kind, path)
-    tensors = sources.SafeTensors(path)
+    tensors = adapters.open_weights(path)
     return Found(
         family=family,
         config=family.parse(fields),

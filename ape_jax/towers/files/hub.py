@@ -17,6 +17,18 @@ CONVERT = (
 )
 
 
+def is_name(name: str) -> bool:
+    """Whether a text has the form of a repository's name, `org/name`.
+
+    >>> is_name("facebook/dinov2-small"), is_name("a/b/c")
+    (True, False)
+
+    Args:
+      name: the text.
+    """
+    return _SPEC.fullmatch(f"hf:{name}") is not None and "@" not in name
+
+
 def snapshot(
     spec: str,
     files: tuple[str, ...] = FILES,

@@ -21,8 +21,11 @@ import ml_dtypes  # also registers "bfloat16" with numpy, which safetensors reli
 import numpy as np
 
 from ape_jax.errors import UserError
-from ape_jax.towers.files import hub, reading
+from ape_jax.towers.files import adapter_base, hub, reading
 
+INDEX = "model.safetensors.index.json"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""The files in which PEFT saves an adapter (`adapters.py`)."""
 MAX_JSON_BYTES = 64 << 20
 QUANTISED = (
     "which is quantised; take the model's original weights, or where transformers can dequantize "
@@ -45,19 +48,46 @@ def resolve(spec: str) -> Path:
     if not isinstance(spec, str) or not spec:
         raise UserError(f"tower {spec!r}: write hf:org/name, demo:NAME, a directory or an .npz")
     if spec.startswith("hf:"):
-        return hub.snapshot(spec)
+        return _with_base(hub.snapshot(spec))
     if spec.startswith("demo:"):
         from ape_jax.demo.towers import assets
 
         return Path(assets.tower_dir(spec.removeprefix("demo:")))
     path = Path(spec).expanduser()
-    if path.is_dir() or (path.is_file() and path.suffix == ".npz"):
+    if path.is_dir():
+        return _with_base(path)
+    if path.is_file() and path.suffix == ".npz":
         return path
     found = "is a file of another kind" if path.exists() else "does not exist"
     raise UserError(
         f"tower {spec!r} {found}; write hf:org/name, demo:NAME, a directory with config.json and "
         "model.safetensors, or a big_vision .npz"
     )
+
+
+def _with_base(directory: Path) -> Path:
+    """The directory; where it holds an adapter alone, over the model it was trained on."""
+    path = directory / ADAPTER_CONFIG
+    own = [p for p in directory.glob("*.safetensors") if p.name != ADAPTER_WEIGHTS]
+    if own or not path.is_file() or (directory / INDEX).is_file():
+        return directory
+    config = read_json(path)
+    name, revision = config.get("base_model_name_or_path"), config.get("revision")
+    remedy = "write the directory or hub name of the model that the adapter was trained on"
+    if not isinstance(name, str) or not name:
+        raise UserError(f"{path}: 'base_model_name_or_path' is {name!r}; {remedy}")
+    base = next((p for p in (Path(name).expanduser(), directory / name) if p.is_dir()), None)
+    if base is None and hub.is_name(name):
+        base = hub.snapshot(f"hf:{name}" + (f"@{revision}" if isinstance(revision, str) else ""))
+    if base is None:
+        raise UserError(
+            f"{path}: 'base_model_name_or_path' is {name[:200]!r}, which is neither a directory "
+            f"nor a name on the Hugging Face hub; {remedy}"
+        )
+    if (base / ADAPTER_CONFIG).is_file() or base.resolve() == directory.resolve():
+        raise UserError(f"{path}: 'base_model_name_or_path' is itself an adapter; {remedy}")
+    reading.assumed(f"it holds an adapter alone; its weights are those of {name}")
+    return adapter_base.overlay(directory, base)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -127,7 +157,7 @@ class SafeTensors:
         self._files: dict[str, Path] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         own = [directory / name for name in named if (directory / name).is_file()]
-        for path in own[:1] or _weight_files(directory):
+        for path in own[:1] or weight_files(directory):
             for name, (shape, dtype) in safetensors_header(path).items():
                 if name in self._files:
                     raise UserError(f"{path}: tensor {name!r} is also in {self._files[name]}")
@@ -146,9 +176,9 @@ class SafeTensors:
             raise UserError(f"{self._files[name]}: tensor {name!r} is unreadable ({e})") from e
 
 
-def _weight_files(directory: Path) -> list[Path]:
+def weight_files(directory: Path) -> list[Path]:
     """model.safetensors, the shards that its index lists, or the one .safetensors there is."""
-    index = directory / "model.safetensors.index.json"
+    index = directory / INDEX
     single = directory / "model.safetensors"
     if single.is_file():
         return [single]
@@ -157,6 +187,7 @@ def _weight_files(directory: Path) -> list[Path]:
     if os.path.lexists(single):  # As a directory, a pipe or a broken link.
         check_file(single)
     others = sorted(p for p in directory.glob("*.safetensors") if p.is_file())
+    others = [p for p in others if p.name != ADAPTER_WEIGHTS]
     if len(others) == 1:
         return others
     if others:
