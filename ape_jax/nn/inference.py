@@ -38,7 +38,7 @@ def narrow_kernels(params: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
     """The parameters with the kernels of the blocks in `dtype`: products are what they were."""
     flat: dict[tuple[str, ...], Any] = flax.traverse_util.flatten_dict(dict(params))
     for path, value in flat.items():
-        if path[0] == "blocks" and path[-1] == "kernel":
+        if "blocks" in path and path[-1] == "kernel" and value.ndim == 3:
             flat[path] = value.astype(dtype)
     return flax.traverse_util.unflatten_dict(flat)
 

@@ -32,7 +32,8 @@ def quantized(params: Mapping[str, Any]) -> dict[str, Any]:
     """
     flat: dict[tuple[str, ...], Any] = flax.traverse_util.flatten_dict(dict(params))
     for path, kernel in list(flat.items()):
-        if path[0] == "blocks" and path[-1] == "kernel":
+        # Of dense layers alone: the kernel of a depthwise convolution has more axes.
+        if "blocks" in path and path[-1] == "kernel" and kernel.ndim == 3:
             flat[path], flat[(*path[:-1], SCALE)] = _narrow(kernel)
     return flax.traverse_util.unflatten_dict(flat)
 

@@ -75,7 +75,9 @@ def make_model(config: Config, towers: Towers, solved: Mapping[str, Any] | None 
     image, text = towers.image, towers.text
     pooling = image.config.pooling if config.image.pooling == "own" else config.image.pooling
     for side, tower in (("image", image), ("text", text)):
-        if config.side(side).layer > tower.config.depth:
+        if not tower.config.inner_layers:
+            _check_layer(side, tower, config.side(side).layer)
+        elif config.side(side).layer > tower.config.depth:
             raise UserError(
                 f"config.{side}.layer: {config.side(side).tower} has {tower.config.depth} blocks, "
                 f"found {config.side(side).layer}"
@@ -144,6 +146,13 @@ def _load(config: Config, kind: Kind, brought: Path | None) -> tuple[Tower, PyTr
         keys = {"image_size": "image.size", "max_length": "text.max_length"}
         key = keys.get(str(error).split(" ")[0], f"{kind}.tower")
         raise UserError(f"config.{key}: {error}") from error
+
+
+def _check_layer(side: str, tower: Tower, layer: int) -> None:
+    try:
+        tower.resolve(layer, None)
+    except UserError as error:
+        raise UserError(f"config.{side}.layer: {error}") from error
 
 
 def _check_pooling(tower: Tower, layer: int, pooling: str) -> None:

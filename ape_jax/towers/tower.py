@@ -62,6 +62,7 @@ class TowerConfig:
       kinds: of each block of the whole tower, which of several attentions it has (local, global);
         a block above them is of kind 0. () where all blocks are alike.
       first: the tower's blocks below the first one of this module, which is a part of the tower.
+      inner_layers: hidden states below the output can be read; not where they differ in width.
     """
 
     kind: Kind
@@ -80,6 +81,7 @@ class TowerConfig:
     prefix_tokens: int = 0
     kinds: tuple[int, ...] = added(())
     first: int = added(0)
+    inner_layers: bool = added(True)
 
     def __post_init__(self) -> None:
         if self.depth > MAX_DEPTH:
@@ -284,6 +286,11 @@ class Tower:
           UserError: a layer or pooling the tower does not have.
         """
         depth = self.config.depth
+        if layer != -1 and not self.config.inner_layers:
+            raise UserError(
+                f"layer is {layer}; the hidden states of a {self.config.family} tower differ in "
+                "width, so that only its output can be read: write -1"
+            )
         if not -depth - 1 <= layer <= depth:
             raise UserError(
                 f"layer is {layer}; this tower has {depth} blocks: write -1 for its output, "

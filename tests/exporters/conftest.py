@@ -21,6 +21,7 @@ from ape_jax.runs.aligned import AlignedModel
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 IMAGE = {**SIZES, "image_size": 32, "patch_size": 8}
 TEXT = {**SIZES, "vocab_size": 18, "intermediate_size": 64, "max_position_embeddings": 16}
+CONVNET = {"hidden_sizes": [8, 32], "depths": [1, 2], "image_size": 32}
 
 
 def _classes():
@@ -41,6 +42,9 @@ def _classes():
         "ijepa": (t.IJepaModel, t.IJepaConfig(**IMAGE, **mlp)),
         "tipsv2": (t.Tipsv2VisionModel, t.Tipsv2VisionConfig(**IMAGE, mlp_ratio=2.2)),
         "blip": (t.BlipVisionModel, t.BlipVisionConfig(**IMAGE, **mlp)),
+        "convnext": (t.ConvNextModel, t.ConvNextConfig(**CONVNET, num_stages=2)),
+        "convnextv2": (t.ConvNextV2Model, t.ConvNextV2Config(**CONVNET, num_stages=2)),
+        "dinov3_convnext": (t.DINOv3ConvNextModel, t.DINOv3ConvNextConfig(**CONVNET)),
         "clip": (t.CLIPVisionModel, t.CLIPVisionConfig(**IMAGE, **mlp)),
         "siglip": (t.SiglipVisionModel, t.SiglipVisionConfig(**IMAGE, **mlp)),
         "clip_text": (t.CLIPTextModel, t.CLIPTextConfig(**TEXT, eos_token_id=3)),
@@ -87,7 +91,7 @@ def zoo(tiny, tmp_path_factory):
                     parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
             model.save_pretrained(path)
             side, file = ("text", "tokenizer.json")
-            if hasattr(config, "patch_size"):
+            if hasattr(config, "image_size"):
                 side, file = "image", "preprocessor_config.json"
             shutil.copy(tiny / side / file, path)
         return path

@@ -88,6 +88,20 @@ MORE = {  # Other families, and what differs little from the cases above.
     "electra": (tuned("adapter", "adapter"), {"text": "electra"}),
     "megatron": ({**tuned("adapter", "adapter"), "text.layer": 1}, {"text": "megatron"}),
     "t5": ({**tuned("adapter", "adapter"), "text.layer": 1}, {"text": "t5"}),
+    "mae": (tuned("adapter", "adapter"), {"image": "vit_mae"}),
+    "msn": (tuned("layernorm", "adapter", **{"image.layer": 1}), {"image": "vit_msn"}),
+    "ijepa": (tuned("append", "adapter"), {"image": "ijepa"}),
+    "tipsv2": (tuned("bitfit", "adapter", **{"image.size": 40}), {"image": "tipsv2"}),
+    "blip": (tuned("adapter", "adapter"), {"image": "blip"}),
+    "convnext": (tuned("layernorm", "adapter"), {"image": "convnext"}),
+    "convnextv2": (
+        head("token_mlp", "linear", **OWN, **{"image.tune": "full"}),
+        {"image": "convnextv2"},
+    ),
+    "dinov3_convnext": (
+        head("token_pool_mlp", "token_pool_mlp", **OWN, **{"image.pooling": "none"}),
+        {"image": "dinov3_convnext"},
+    ),
     "clip towers": (
         {**tuned("adapter", "adapter"), "text.pooling": "last"},
         {"image": "clip", "text": "clip_text"},

@@ -82,7 +82,7 @@ def adapters(tower: Tower, params: PyTree, key: Array, options: Options) -> PyTr
             f"{tower.config.family} tower; write a divisor"
         )
     places = [path.split("/") for path in FAMILIES[tower.config.family].adapters]
-    flat = flatten(params["blocks"])
+    flat = flatten(params.get("blocks", {}))
     layers = {name.rpartition("/")[0] for name in flat}
     if not places or any("/".join(place) not in layers for place in places):
         raise UserError(

@@ -303,9 +303,12 @@ class ApeModel(PreTrainedModel):
         return _normalize(head(x, mean=_same))
 
     def _pooled_image(self, out: ModelOutput, settings: dict[str, Any]) -> Tensor:
-        if settings["pooling"] == "map":
-            return out.pooler_output
         tokens = out.last_hidden_state
+        image = tokens.ndim == 4  # A ConvNet's, whose last norm follows the mean of positions.
+        if settings["pooling"] == "map" or (image and settings["pooling"] == "mean"):
+            return out.pooler_output
+        if image:
+            tokens = tokens.flatten(2).transpose(1, 2)
         if settings["pooling"] == "none":
             return tokens
         if self.config.vision_config.model_type == "clip_vision_model":

@@ -165,17 +165,22 @@ class Plan:
     wanted: Mapping[str, tuple[Rule, int | None]]
 
 
-def _plan(table: NameTable, prefix: str, expected: Mapping[str, Any], depth: int) -> Plan:
+def _plan(table: NameTable, prefix: str, expected: Mapping[str, Any]) -> Plan:
     wanted: dict[str, tuple[Rule, int | None]] = {}
     for rule in table.rules:
         if not all(p in expected for p in rule.paths):
             continue
         if "{i}" in rule.file:
-            for i in range(depth):
+            for i in range(_layers(expected[rule.paths[0]])):
                 wanted[prefix + rule.file.replace("{i}", str(i))] = (rule, i)
         else:
             wanted[prefix + rule.file] = (rule, None)
     return Plan(table=table, prefix=prefix, wanted=wanted)
+
+
+def _layers(stacked: Shape | np.ndarray) -> int:
+    """How many layers a parameter of all of them has, by it or its shape."""
+    return stacked[0] if isinstance(stacked, tuple) else len(stacked)
 
 
 def flat_shapes(abstract: Mapping[str, Any]) -> dict[str, Shape]:
@@ -223,12 +228,11 @@ def match(
     Raises:
       UserError: a tensor is missing, unexpected or misshapen; all of them are listed.
     """
-    depth = max((s[0] for p, s in expected.items() if p.startswith("blocks/")), default=0)
     best: tuple[int, Plan, dict[str, str]] | None = None
     for table in tables:
         spelt = {table.old_spelling(n): n for n in tensors.shapes}
         for prefix in table.prefixes:
-            plan = _plan(table, prefix, expected, depth)
+            plan = _plan(table, prefix, expected)
             hits = len(plan.wanted.keys() & spelt.keys())
             if best is None or hits > best[0]:
                 best = (hits, plan, spelt)
@@ -303,8 +307,7 @@ def to_file(
 ) -> dict[str, np.ndarray]:
     """The way back: a parameter tree -> {file name: array} in the table's naming."""
     flat = {k: np.asarray(v) for k, v in flatten_dict(dict(params), sep="/").items()}
-    depth = max((v.shape[0] for p, v in flat.items() if p.startswith("blocks/")), default=0)
-    plan = _plan(table, prefix, flat, depth)
+    plan = _plan(table, prefix, flat)
     out = {}
     for name, (rule, layer) in plan.wanted.items():
         parts = [flat[p] if layer is None else flat[p][layer] for p in rule.paths]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ape_jax.nn.layers import ACTIVATIONS
 from ape_jax.nn.positions import resize_positions
 from ape_jax.towers.family import NORMS, Family, Fields
 from ape_jax.towers.files.names import CONV, LEAD1, LEAD11, Rule, linear, norm
+from ape_jax.towers.tower import TowerConfig
 from ape_jax.towers.vision.transformer import ViT, ViTConfig
 
 
@@ -78,12 +79,12 @@ def sizes(
         "heads": fields.integer("num_attention_heads", 12),
         "activation": fields.choice("hidden_act", ACTIVATIONS, act),
         "norm_eps": fields.number("layer_norm_eps", eps),
-        "image_size": _square(fields, "image_size", image_size),
-        "patch_size": _square(fields, "patch_size", patch_size),
+        "image_size": square(fields, "image_size", image_size),
+        "patch_size": square(fields, "patch_size", patch_size),
     }
 
 
-def _square(fields: Fields, key: str, default: int) -> int:
+def square(fields: Fields, key: str, default: int) -> int:
     """A size in pixels: a number, or a list of the same number twice."""
     value = fields.values.get(key)
     if isinstance(value, list):
@@ -108,18 +109,22 @@ def describe(config: ViTConfig, model_type: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def adapt(config: ViTConfig, options: Mapping[str, Any]) -> ViTConfig:
+C = TypeVar("C", bound=TowerConfig)
+
+
+def adapt(config: C, options: Mapping[str, Any]) -> C:
     """Apply `image_size`; refuse what only text towers have."""
     for key in ("max_length", "prefix"):
         if options.get(key) is not None:
             raise UserError(f"{key} is {options[key]!r}, but an image tower has none; leave it out")
-    size = options.get("image_size", config.image_size)
-    if not isinstance(size, int) or size < config.patch_size:
+    own: dict[str, Any] = vars(config)  # Every image tower's has these two.
+    size = options.get("image_size", own["image_size"])
+    if not isinstance(size, int) or size < own["patch_size"]:
         raise UserError(
             f"image_size is {size!r}; write a whole number of pixels, "
-            f"{config.patch_size} (one patch) or more"
+            f"{own['patch_size']} (one patch) or more"
         )
-    return dataclasses.replace(config, image_size=size)
+    return dataclasses.replace(config, **{"image_size": size})
 
 
 def resize(params: dict[str, Any], old: ViTConfig, new: ViTConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The image tower of BLIP (arXiv 2201.12086): CLIP's without a norm before the first block.
+"""The image tower of BLIP (arXiv 2201.12086): ViT with other names, exported as ViTModel.
 
 Its own pooling is CLS after the last norm, which BLIP projects for retrieval. The `pooler_output`
 of transformers' class norms that a second time.
@@ -7,13 +7,13 @@ of transformers' class norms that a second time.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from ape_jax.towers.family import Fields, TorchClass
 from ape_jax.towers.files.names import CONV, LEAD1, LEAD11, LINEAR, NameTable, Rule, linear, norm
 from ape_jax.towers.vision import family
 from ape_jax.towers.vision.prepare import CLIP_STATISTICS, image_prepare, squashed
 from ape_jax.towers.vision.transformer import ViTConfig
+from ape_jax.towers.vision.vit import vit
 
 _ATTENTION = "encoder.layers.{i}.self_attn"
 _QKV = ("query", "key", "value")
@@ -48,10 +48,6 @@ def _parse(fields: Fields) -> ViTConfig:
     )
 
 
-def _describe(config: ViTConfig, pooling: str) -> dict[str, Any]:
-    return family.describe(config, "blip_vision_model", intermediate_size=config.mlp_width)
-
-
 BLIP = family.declare(
     name="blip",
     title="BLIP",
@@ -63,5 +59,5 @@ BLIP = family.declare(
         image_prepare,
         default=partial(squashed, "BlipImageProcessor", resample=3, **CLIP_STATISTICS),
     ),
-    torch=TorchClass(describe=_describe, table=lambda config: _NAMES),
+    torch=TorchClass(describe=vit.describe, table=lambda config: vit.NAMES),
 )
