@@ -21,6 +21,8 @@ from PIL import Image
 from ape_jax.errors import UserError
 from ape_jax.images.preprocessor import INTERPOLATIONS, read_settings
 
+Resize = Literal["exact", "shortest", "longest", "none"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageTransform:
@@ -47,7 +49,7 @@ class ImageTransform:
     resize_size: int
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    resize: Literal["exact", "shortest", "longest", "none"] = "exact"
+    resize: Resize = "exact"
     interpolation: str = "bilinear"
     rescale: float = 1 / 255
     rounding: Literal["transformers", "torchvision"] = "transformers"

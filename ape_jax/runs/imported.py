@@ -14,7 +14,7 @@ from typing import Any
 import flax.traverse_util
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float32, PyTree
 
 from ape_jax import config as config_lib
 from ape_jax.align.tuning.selection import flatten
@@ -24,7 +24,7 @@ from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build, provenance
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.towers import aligned, loading
-from ape_jax.towers.aligned import Aligned, Top
+from ape_jax.towers.finished import Aligned, Top
 
 
 def load(spec: str | os.PathLike[str], settings: Mapping[str, Any] | None = None) -> AlignedModel:
@@ -119,7 +119,9 @@ def _reduction(top: Top) -> int:
 
 def _head(top: Top) -> dict[str, Any]:
     if top.pooler is not None:
-        return {"name": "pooled_mlp", "depth": 2, "activation": "tanh"}
+        width = top.pooler[0].shape[1]
+        own = 0 if width == top.pooler[0].shape[0] else width
+        return {"name": "pooled_mlp", "depth": 2, "activation": top.activation, "width": own}
     return {"name": "identity" if top.projection is None else "linear"}
 
 
@@ -172,9 +174,13 @@ def _params(top: Top) -> dict[str, Any]:
     """The parameters of the head that `_head` names."""
     if top.projection is None:
         return {}
-    kernel, bias = top.projection
-    bias = np.zeros(kernel.shape[1], np.float32) if bias is None else bias
-    projection = {"kernel": kernel, "bias": bias}
     if top.pooler is None:
-        return {"projection": projection}
-    return {"dense_0": dict(zip(("kernel", "bias"), top.pooler)), "dense_1": projection}
+        return {"projection": _dense(*top.projection)}
+    return {"dense_0": _dense(*top.pooler), "dense_1": _dense(*top.projection)}
+
+
+def _dense(kernel: Float32[np.ndarray, "i o"], bias: Float32[np.ndarray, " o"] | None) -> PyTree:
+    return {
+        "kernel": kernel,
+        "bias": np.zeros(kernel.shape[1], np.float32) if bias is None else bias,
+    }

@@ -3,64 +3,27 @@
 A layout says which tensors stand on the towers: a projection with or without a bias, under it
 perhaps a pooler (a dense layer and tanh on CLS, as BERT and ViT have it), the logit scale, and with
 a sigmoid loss its bias. Known are transformers' `VisionTextDualEncoderModel`, `CLIPModel` and
-`SiglipModel`, LilT's checkpoints (`convert_torch`) and big_vision's two towers (LiT, SigLIP).
+`SiglipModel`, LilT's checkpoints (`convert_torch`), big_vision's two towers (LiT, SigLIP) and
+open_clip's models.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
 
 from ape_jax.errors import UserError
 from ape_jax.towers.family import torch_classes
 from ape_jax.towers.files import adapters, lilt, sections, sources
 from ape_jax.towers.files.names import Tensors
+from ape_jax.towers.finished import Aligned, Projection, Reader, Top
+from ape_jax.towers.open_clip import description, layout, projections
 from ape_jax.towers.text import big_vision as big_vision_text
 from ape_jax.towers.tower import Kind
-
-Pooler = tuple[Float32[np.ndarray, "d d"], Float32[np.ndarray, " d"] | None]
-Projection = tuple[Float32[np.ndarray, "d E"], Float32[np.ndarray, " E"] | None]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Top:
-    """Projection and pooler on one tower.
-
-    Attributes:
-      pooling: how the tower's output becomes one vector, by `tower.pool`.
-      pooler: kernel f32 [d, d] and bias f32 [d] of a layer that tanh follows, None without one.
-      projection: kernel f32 [d, E] and bias f32 [E] or None; None where nothing is projected.
-      adapters: LilT's in the tower's blocks, by our paths (`lilt.read_adapters`).
-    """
-
-    pooling: str
-    pooler: Pooler | None = None
-    projection: Projection | None = None
-    adapters: Mapping[str, Float32[np.ndarray, "L ..."]] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Aligned:
-    """A finished model without its towers.
-
-    Attributes:
-      image, text: what stands on the towers.
-      log_scale: the log of the inverse temperature, f32.
-      bias: of a sigmoid loss, f32; None without one.
-      unread: tensors that no output depends on, by their names in the file.
-    """
-
-    image: Top
-    text: Top
-    log_scale: np.float32
-    bias: np.float32 | None
-    unread: Mapping[str, np.ndarray]
 
 
 def is_model(spec: str) -> bool:
@@ -71,6 +34,8 @@ def is_model(spec: str) -> bool:
     if path.is_file():
         return path.suffix == ".npz"
     config = path / "config.json"
+    if (path / description.FILE).is_file():
+        return True
     if not config.is_file():
         return any(path.glob("*.safetensors"))
     try:
@@ -91,6 +56,8 @@ def read(spec: str) -> Aligned:
     path = sources.resolve(str(spec))
     if not path.is_dir():
         return _big_vision(sources.NpzTensors(path))
+    if layout.fits(path, "text"):
+        return projections.read(path)
     label = path / "config.json"
     config = sources.read_json(label)
     readers: Mapping[str, Callable[..., Aligned]] = {
@@ -110,54 +77,10 @@ def read(spec: str) -> Aligned:
             f"{label}: model_type {model_type!r} is no finished model of two towers, which are "
             f"{', '.join(sorted(readers))}; a single tower is named in image.tower or text.tower"
         )
-    return readers[model_type](_Reader(adapters.open_weights(path)), config, str(label))
+    return readers[model_type](Reader(adapters.open_weights(path)), config, str(label))
 
 
-class _Reader:
-    """Reads tensors in f32, the way parameters lie."""
-
-    def __init__(self, tensors: Tensors):
-        self.tensors = tensors
-
-    def __call__(self, name: str) -> Float32[np.ndarray, "..."]:
-        if name not in self.tensors.shapes:
-            raise UserError(
-                f"{self.tensors.label}: tensor {name!r} is missing; fetch the whole model again, "
-                "with the config.json that belongs to it"
-            )
-        return np.asarray(self.tensors.read(name), np.float32)
-
-    def scalar(self, name: str) -> np.float32:
-        """The one number of a tensor [] or [1]."""
-        value = self(name)
-        if value.size != 1 or not np.isfinite(value).all():
-            raise UserError(
-                f"{self.tensors.label}: tensor {name!r} is {list(value.shape)} and not one finite "
-                "number; fetch the model again"
-            )
-        return np.float32(value.item())
-
-    def linear(self, name: str, *, bias: bool) -> Projection:
-        """A torch linear layer."""
-        weight = self(f"{name}.weight")
-        if weight.ndim != 2:
-            raise UserError(
-                f"{self.tensors.label}: tensor '{name}.weight' is {list(weight.shape)} and should "
-                "have two axes; fetch the model again"
-            )
-        return np.ascontiguousarray(weight.T), self(f"{name}.bias") if bias else None
-
-    def only(self, prefixes: tuple[str, ...], names: Set[str]) -> None:
-        """Raises UserError for tensors that belong to nothing."""
-        extra = [n for n in self.tensors.shapes if not n.startswith(prefixes) and n not in names]
-        if extra:
-            raise UserError(
-                f"{self.tensors.label}: tensor {min(extra)!r} is in no part of such a model; "
-                "write the config.json that belongs to these weights"
-            )
-
-
-def _dual_encoder(read: _Reader, config: Mapping[str, Any], label: str) -> Aligned:
+def _dual_encoder(read: Reader, config: Mapping[str, Any], label: str) -> Aligned:
     supported = {name: (c, c.pooler) for name, c in torch_classes().items() if c.pooler}
     projections: Mapping[Kind, str] = {"image": "visual_projection", "text": "text_projection"}
     tops: dict[Kind, Top] = {}
@@ -194,7 +117,7 @@ def _check_pooler(section: sections.Section) -> None:
             raise UserError(f"{section.label}: {key!r} is {found!r}; only {own!r} is supported")
 
 
-def _clip(read: _Reader, config: Mapping[str, Any], label: str) -> Aligned:
+def _clip(read: Reader, config: Mapping[str, Any], label: str) -> Aligned:
     return Aligned(
         image=Top(pooling="cls", projection=read.linear("visual_projection", bias=False)),
         text=Top(pooling="last", projection=read.linear("text_projection", bias=False)),
@@ -204,7 +127,7 @@ def _clip(read: _Reader, config: Mapping[str, Any], label: str) -> Aligned:
     )
 
 
-def _siglip(read: _Reader, config: Mapping[str, Any], label: str) -> Aligned:
+def _siglip(read: Reader, config: Mapping[str, Any], label: str) -> Aligned:
     vision = config.get("vision_config")
     if isinstance(vision, Mapping) and vision.get("vision_use_head") is False:
         raise UserError(
@@ -220,7 +143,7 @@ def _siglip(read: _Reader, config: Mapping[str, Any], label: str) -> Aligned:
     )
 
 
-def _lilt(read: _Reader, config: Mapping[str, Any], label: str) -> Aligned:
+def _lilt(read: Reader, config: Mapping[str, Any], label: str) -> Aligned:
     names = tuple(read.tensors.shapes)
     read.only(
         ("visual_encoder.", "text_encoder."),
@@ -250,7 +173,7 @@ def _big_vision(tensors: Tensors) -> Aligned:
     """`models/proj/image_text/two_towers.py`: `t` is the log of the inverse temperature."""
     config, _ = big_vision_text.read_config(tensors)
     text = next(p for p in big_vision_text.PREFIXES if any(n.startswith(p) for n in tensors.shapes))
-    prefix, read = text.removesuffix("txt/"), _Reader(tensors)
+    prefix, read = text.removesuffix("txt/"), Reader(tensors)
     if any(n.startswith(f"{prefix}img/pre_logits/") for n in tensors.shapes):
         raise UserError(
             f"{tensors.label}: tensor '{prefix}img/pre_logits/kernel' is of a layer under the "

@@ -212,6 +212,7 @@ FAMILIES: Registry[Family] = Registry(
         "siglip": "ape_jax.towers.vision.clip.siglip:SIGLIP",
         "convnext": "ape_jax.towers.vision.convnet.convnext:CONVNEXT",
         "dinov3_convnext": "ape_jax.towers.vision.convnet.dinov3:DINOV3_CONVNEXT",
+        "open_clip": "ape_jax.towers.open_clip.image:OPEN_CLIP",
         "timm": "ape_jax.towers.vision.timm.vit:TIMM",
         "bert": "ape_jax.towers.text.bert.bert:BERT",
         "roberta": "ape_jax.towers.text.bert.roberta:ROBERTA",

@@ -20,6 +20,7 @@ from ape_jax.towers import precomputed
 from ape_jax.towers.family import FAMILIES, Family, find
 from ape_jax.towers.files import adapters, names, reading, sections, sources
 from ape_jax.towers.layout import Found, Layout
+from ape_jax.towers.open_clip import layout as open_clip_layout
 from ape_jax.towers.text import big_vision as big_vision_text
 from ape_jax.towers.torch import reading as torch_reading
 from ape_jax.towers.tower import Kind, Tower, TowerConfig
@@ -257,6 +258,7 @@ def _find_in_directory(path: Path, kind: Kind | None) -> Found:
 
 LAYOUTS = (
     Layout(name="big_vision's .npz", fits=_is_npz, find=_find_in_npz),
+    open_clip_layout.LAYOUT,
     timm_layout.LAYOUT,
     Layout(name="transformers' directory", fits=_is_directory, find=_find_in_directory),
 )

@@ -121,7 +121,7 @@ def text_reference():
 
 @pytest.fixture(scope="session")
 def apart():
-    """Runs a script of this folder where timm, torchvision and open_clip can be imported.
+    """Runs a script of the folder `apart` where timm, torchvision and open_clip can be imported.
 
     They lie apart, since transformers resizes images with torchvision where that is found.
     """
@@ -131,7 +131,11 @@ def apart():
         pytest.skip("timm is not installed; launch/test.sh installs it in .venv/judges")
 
     def run(script, *args):
-        command = [sys.executable, str(pathlib.Path(__file__).parent / script), *map(str, args)]
+        command = [
+            sys.executable,
+            str(pathlib.Path(__file__).parent / "apart" / script),
+            *map(str, args),
+        ]
         path = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
         done = subprocess.run(
             command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True

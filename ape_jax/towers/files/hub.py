@@ -63,6 +63,24 @@ def snapshot(
     return Path(path)
 
 
+def file(repository: str, name: str) -> Path:
+    """Downloads one file of a repository, or finds it in the hub's cache.
+
+    Args:
+      repository: `org/name`, or the name of an old repository without one.
+      name: of the file.
+
+    Raises:
+      UserError: it cannot be had.
+    """
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, name))
+    except Exception as e:  # as above
+        raise UserError(f"{name} of 'hf:{repository}' {_sentence(e, repository, None)}") from e
+
+
 def _check_pickled(spec: str, repository: str, revision: str | None) -> None:
     """Raises UserError for a repository whose weights are in pickled files alone."""
     import huggingface_hub

@@ -56,6 +56,13 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
         "file source hf_hub_* paper_* origin_url first_conv classifier* pool_size custom_load "
         "label_offset label_descriptions test_* min_input_size notes do_pooling",
     },
+    "open_clip_config.json": {
+        "states of training": "*dropout timm_drop* *_pretrained cast_dtype output_*",
+        "heads, which are no part of a tower": "embed_dim init_logit_* nonscalar_logit_scale "
+        "timm_proj* hf_proj_type proj_*",
+        "what the tensors say": "custom_text ls_init_value pos_embed_type attn_pooler_* pad_id "
+        "eos_id final_ln_after_pool",
+    },
     "preprocessor_config.json": {
         "names, and where arrays lie": "image_processor_type feature_extractor_type "
         "image_processor_class processor_class data_format input_data_format return_tensors "

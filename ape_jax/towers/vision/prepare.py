@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from jaxtyping import Float32
 from ape_jax.errors import UserError
 from ape_jax.images.decode import load_image
 from ape_jax.images.transforms import ImageTransform
+from ape_jax.towers.family import Fields
 from ape_jax.towers.files import reading
 from ape_jax.towers.files.sources import read_json
 
@@ -178,3 +180,20 @@ def _described(transform: ImageTransform, family: str) -> str:
         f"images are {how}{crop}, with mean {mean}, as for most {family} towers; add the file of "
         "the published model where this one is another"
     )
+
+
+def triple(fields: Fields, key: str, default: list[float]) -> tuple[float, float, float]:
+    """Three numbers, one a channel; one number stands for all. For `std` they are above 0."""
+    value = fields.values.get(key)
+    value = default if value is None else value
+    value = [value] * 3 if isinstance(value, int | float) else value
+    value = list(value) * 3 if isinstance(value, list | tuple) and len(value) == 1 else value
+    numbers = isinstance(value, list | tuple) and all(
+        isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in value
+    )
+    if not numbers or len(value) != 3:
+        raise fields.error(f"{key!r} is {value!r}; write three numbers, one a channel")
+    red, green, blue = (float(n) for n in value)
+    if key == "std" and min(red, green, blue) <= 0:
+        raise fields.error(f"{key!r} is {value!r}; write numbers above 0")
+    return red, green, blue

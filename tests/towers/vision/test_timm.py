@@ -63,7 +63,7 @@ def made(tmp_path_factory, apart):
         for name, (architecture, args, cfg, layers) in MODELS.items()
     ]
     (folder / "specs.json").write_text(json.dumps(specs))
-    apart("vision/timm_models.py", folder / "specs.json", folder)
+    apart("timm_models.py", folder / "specs.json", folder)
     return folder
 
 

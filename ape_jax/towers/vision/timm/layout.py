@@ -43,9 +43,10 @@ def tower(described: Description, tensors: Tensors) -> Found:
 def _fits(path: Path, kind: Kind | None) -> bool:
     label = path / "config.json"
     try:
-        return label.is_file() and description.describes(sources.read_json(label))
+        config = sources.read_json_value(label) if label.is_file() else None
     except UserError:  # Said where the file is read.
         return False
+    return isinstance(config, dict) and description.describes(config)
 
 
 def _find(path: Path, kind: Kind | None) -> Found:

@@ -8,13 +8,13 @@ from typing import Any
 
 from ape_jax.errors import UserError
 from ape_jax.images.preprocessor import INTERPOLATIONS
-from ape_jax.images.transforms import ImageTransform
+from ape_jax.images.transforms import ImageTransform, Resize
 from ape_jax.towers.family import Fields
-from ape_jax.towers.vision.prepare import IMAGENET, ImagePrepare
+from ape_jax.towers.vision.prepare import IMAGENET, ImagePrepare, triple
 from ape_jax.towers.vision.timm.description import Description
 
 _CROP = 0.875  # timm's, of the edge, where a file says none.
-_MODES = ("center", "squash", "border")
+_MODES: Mapping[str, Resize] = {"center": "shortest", "squash": "exact", "border": "longest"}
 
 
 def input_size(description: Description) -> int:
@@ -57,35 +57,19 @@ def transform(description: Description, size: int) -> ImageTransform:
     if not 0.05 <= crop <= 20:
         raise fields.error(f"'crop_pct' is {crop}; write the part of the edge that is kept")
     mode = fields.choice("crop_mode", _MODES, "center")
-    mean = _triple(fields, "mean", IMAGENET["image_mean"])
-    std = _triple(fields, "std", IMAGENET["image_std"])
-    if min(std) <= 0:
-        raise fields.error(f"'std' is {list(std)}; write numbers above 0")
+    mean = triple(fields, "mean", IMAGENET["image_mean"])
+    std = triple(fields, "std", IMAGENET["image_std"])
     red, green, blue = (min(max(round(255 * value), 0), 255) for value in mean)
     return ImageTransform(
         size=size,
         resize_size=max(math.floor(size / crop), 1),
-        resize={"center": "shortest", "squash": "exact", "border": "longest"}[mode],
+        resize=_MODES[mode],
         mean=mean,
         std=std,
         interpolation=fields.choice("interpolation", INTERPOLATIONS, "bicubic"),
         rounding="torchvision",
         fill=(red, green, blue) if mode == "border" else (0, 0, 0),
     )
-
-
-def _triple(fields: Fields, key: str, default: list[float]) -> tuple[float, float, float]:
-    value = fields.values.get(key)
-    value = default if value is None else value
-    value = [value] * 3 if isinstance(value, int | float) else value
-    value = list(value) * 3 if isinstance(value, list | tuple) and len(value) == 1 else value
-    numbers = isinstance(value, list | tuple) and all(
-        isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in value
-    )
-    if not numbers or len(value) != 3:
-        raise fields.error(f"{key!r} is {value!r}; write three numbers, one a channel")
-    red, green, blue = (float(n) for n in value)
-    return red, green, blue
 
 
 def prepare(description: Description, config: Any, options: Mapping[str, Any]) -> ImagePrepare:

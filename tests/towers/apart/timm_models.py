@@ -1,11 +1,10 @@
-"""Small random models of timm, what they give, and their files: run apart, where timm is.
+"""Small random models of timm, what they give, and their files.
 
 Usage: python timm_models.py SPECS.json FOLDER. A spec has the keys name, architecture, args,
 layers (arguments that are classes), cfg (`pretrained_cfg`), sizes and wrapped (by transformers);
 FOLDER/NAME gets the model's files, FOLDER/NAME.npz what it gives.
 """
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -13,38 +12,11 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import torch
-
-
-def torchvision():
-    """Imports it where its compiled operators were made for another build of torch too."""
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError:
-        for part in [part for part in sys.modules if part.split(".")[0] == "torchvision"]:
-            del sys.modules[part]
-        for operator in ("nms", "qnms"):
-            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-            torch.library.define(f"torchvision::{operator}", schema)
-        importlib.import_module("torchvision")
-
-
-torchvision()
-import timm  # noqa: E402
-import timm.data  # noqa: E402
-import transformers  # noqa: E402
-from PIL import Image  # noqa: E402
+import transformers
+from common import randomize, timm
+from PIL import Image
 
 LAYERS = {"SwiGLUPacked": timm.layers.SwiGLUPacked, "SiLU": torch.nn.SiLU}
-
-
-def randomize(module, seed=0):
-    """Makes every parameter random: zero biases and unit scales would hide mistakes."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
-            if parameter.ndim == 1:
-                parameter.add_(0.5)
 
 
 def run(model, size, seed):
