@@ -4,7 +4,8 @@ Every family's module has one static field `config` (a `TowerConfig`), the field
 `param_dtype`, `unroll` and `remat` (image towers also `inference`), and four methods:
 
     embed(batch)                -> (x f32 [B, T, d], mask bool [B, T])     hidden state 0
-    run_blocks(x, mask)         -> x          `config.depth` blocks, parameters stacked in "blocks"
+    run_blocks(x, mask)         -> x          `config.depth` blocks, parameters stacked in "blocks";
+                                              more where `config.places` gives more
     finish(x, mask, pooling)    -> Encoded    the last norm where there is one, and the pooling
     __call__(batch, pooling)    -> Encoded    the three in a row; what `init` runs
 
@@ -116,6 +117,10 @@ class TowerConfig:
     def part(self, start: int, depth: int) -> TowerConfig:
         """The config of `depth` blocks from block `start` on."""
         return dataclasses.replace(self, depth=depth, first=self.first + start)
+
+    def places(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """What `run_blocks` must be told of a batch beside its tokens and mask: `grid`, or {}."""
+        return {}
 
     def pooled_width(self, pooling: str | None = None) -> int:
         """The width of `Encoded.pooled`."""
@@ -257,13 +262,15 @@ class Tower:
         start: int,
         layer: int = -1,
         pooling: str | None = None,
+        grid: tuple[int, int] | None = None,
     ) -> Encoded:
         """The rest of `apply`, from the residual stream after block `start` on.
 
         With `out = apply(p, batch, layer=start)`, `resume(p, out.tokens, out.mask, start=start)`
         equals `apply(p, batch)`. Params are as for `apply`, where whatever lies under the frontier
         may be left out: if "blocks" is shorter than the tower is deep, it must hold the blocks
-        `start`.. alone.
+        `start`.. alone. Towers whose blocks turn patches by their places (`config.places`) take
+        `grid`, the patches (down, across); None is a square.
         """
         depth, final, pooling = self.resolve(layer, pooling)
         if not 0 <= start <= depth:
@@ -273,7 +280,8 @@ class Tower:
         elif start < depth:
             params = take_blocks(params, 0, depth - start)
         module = _part(self.module, start, depth - start)
-        run = partial(_blocks_and_finish, final=final, pooling=pooling)
+        places = {} if grid is None else {"grid": grid}
+        run = partial(_blocks_and_finish, places=places, final=final, pooling=pooling)
         return nn.apply(run, module)({"params": params}, jnp.asarray(tokens), jnp.asarray(mask))
 
     def resolve(self, layer: int, pooling: str | None) -> tuple[int, bool, str]:
@@ -317,9 +325,15 @@ def _stack_depth(params: Mapping[str, Any]) -> int:
 
 
 def _blocks_and_finish(
-    module: nn.Module, x: Array, mask: Array, *, final: bool, pooling: str
+    module: nn.Module,
+    x: Array,
+    mask: Array,
+    *,
+    places: Mapping[str, Any],
+    final: bool,
+    pooling: str,
 ) -> Encoded:
-    x = module.run_blocks(x, mask)
+    x = module.run_blocks(x, mask, **places)
     if final:
         return module.finish(x, mask, pooling)
     return Encoded(tokens=x, mask=mask, pooled=pool(x, mask, pooling, module.config))
@@ -339,6 +353,7 @@ def forward(
         module = _part(module, 0, depth)
 
     def run(module: nn.Module, batch: Mapping[str, Any]) -> Encoded:
-        return _blocks_and_finish(module, *module.embed(batch), final=final, pooling=pooling)
+        reading = {"places": module.config.places(batch), "final": final, "pooling": pooling}
+        return _blocks_and_finish(module, *module.embed(batch), **reading)
 
     return nn.apply(run, module)({"params": params}, batch)

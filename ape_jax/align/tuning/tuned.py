@@ -189,8 +189,9 @@ class Tuned:
 
     def _fresh_block(self, key: Array) -> PyTree:
         """A block as its class begins: kernels normal with deviation 0.02, biases zero."""
-        width = self.tower.config.width
-        example = jnp.zeros((1, 2, width)), jnp.ones((1, 2), bool)
+        config = self.tower.config
+        length = config.prefix_tokens + 4  # A square of patches.
+        example = jnp.zeros((1, length, config.width)), jnp.ones((1, length), bool)
         module = self._grown.module
         return nn.init(lambda grown, x, mask: grown.run_blocks(x, mask), module)(key, *example)[
             "params"

@@ -68,15 +68,17 @@ def sizes(
     act: str = "gelu",
     eps: float = 1e-6,
     image_size: int = 224,
+    width: int = 768,
+    heads: int = 12,
 ) -> dict[str, Any]:
     """The keys that every transformers vision config has, with its defaults."""
     if fields.integer("num_channels", 3) != 3:
         raise fields.error("'num_channels' is not 3; only RGB towers are supported")
     return {
         "kind": "image",
-        "width": fields.integer("hidden_size", 768),
+        "width": fields.integer("hidden_size", width),
         "depth": fields.integer("num_hidden_layers", 12),
-        "heads": fields.integer("num_attention_heads", 12),
+        "heads": fields.integer("num_attention_heads", heads),
         "activation": fields.choice("hidden_act", ACTIVATIONS, act),
         "norm_eps": fields.number("layer_norm_eps", eps),
         "image_size": square(fields, "image_size", image_size),
@@ -128,8 +130,10 @@ def adapt(config: C, options: Mapping[str, Any]) -> C:
 
 
 def resize(params: dict[str, Any], old: ViTConfig, new: ViTConfig) -> dict[str, Any]:
-    """Interpolate the position table from the file's image size to another."""
+    """Interpolate the position table, where there is one, from the file's image size to another."""
     embed = dict(params["embed"])
+    if not new.position_table:
+        return params
     grid = (new.grid, new.grid)
     position = resize_positions(
         embed["position"],

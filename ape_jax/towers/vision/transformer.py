@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ape_jax.nn.attention import NOTHING, Attention
+from ape_jax.nn.attention import NOTHING, Attention, Context, Rotation
+from ape_jax.nn.axial import Axial, square
 from ape_jax.nn.blocks import DENSE, Block, BlockConfig, Mlp
 from ape_jax.nn.matmul import product
 from ape_jax.nn.positions import resize_positions
@@ -38,13 +39,19 @@ class ViTConfig(TowerConfig):
       patch_bias: the patch embedding has a bias.
       qkv_bias: query, key and value have one.
       layer_scale: LayerScale after each branch.
-      swiglu: the MLP is gated.
+      swiglu: the MLP is gated by SiLU, whatever `activation` says.
       pre_norm: a norm before the first block (CLIP).
       norm_tokens: the last norm is part of the token output; if not, only `pooled` sees it (CLIP).
       map_head: has an attention-pooling head (SigLIP).
       map_prefix: that head attends to the tokens before the patches too.
       last_norm: a norm follows the last block.
       norm_pooled: it follows the pooling, and no token has passed it.
+      position_table: there is one.
+      rotation: how queries and keys of patches are turned, those of other tokens are not.
+      unbiased: further linear layers of a block without a bias, of `blocks.DENSE`.
+      gated: the MLP is gated by `activation`.
+      norms, attention_norm, mlp_norm: see `blocks.BlockConfig`.
+      qk_norm: each head's queries and keys are normed.
     """
 
     image_size: int
@@ -65,6 +72,14 @@ class ViTConfig(TowerConfig):
     map_prefix: bool = added(True)
     last_norm: bool = added(True)
     norm_pooled: bool = added(False)
+    position_table: bool = added(True)
+    rotation: Axial | None = added(None)  # noqa: RUF009
+    unbiased: tuple[str, ...] = added(())
+    gated: bool = added(False)
+    norms: Literal["before", "after"] = added("before")
+    attention_norm: bool = added(False)
+    mlp_norm: bool = added(False)
+    qk_norm: bool = added(False)
 
     @property
     def grid(self) -> int:
@@ -74,16 +89,29 @@ class ViTConfig(TowerConfig):
     @property
     def block(self) -> BlockConfig:
         """The description of its blocks."""
-        without = () if self.qkv_bias else ("query", "key", "value")
+        without = self.unbiased + (() if self.qkv_bias else ("query", "key", "value"))
         return BlockConfig(
             heads=self.heads,
             mlp_width=self.mlp_width,
             norm=self.norm,
+            norms=self.norms,
             activation="silu" if self.swiglu else self.activation,
-            gated=self.swiglu,
+            gated=self.swiglu or self.gated,
             biases=tuple(name for name in DENSE if name not in without),
             layer_scale=self.layer_scale,
+            attention_norm=self.attention_norm,
+            mlp_norm=self.mlp_norm,
+            head_width=self.head_width,
+            qk_norm=self.norm if self.qk_norm else None,
+            interleaved=self.rotation is not None and self.rotation.interleaved,
         )
+
+    def places(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """See `TowerConfig.places`."""
+        if self.rotation is None:
+            return {}
+        down, across = batch["image"].shape[1:3]
+        return {"grid": (down // self.patch_size, across // self.patch_size)}
 
 
 class Embed(nn.Module):
@@ -112,24 +140,25 @@ class Embed(nn.Module):
         if config.patch_bias:
             x = x + param("bias", (width,))
 
-        rows = config.position_prefix + config.grid**2
-        table = resize_positions(
-            param("position", (rows, width)),
-            prefix=config.position_prefix,
-            grid=grid,
-            antialias=config.antialias,
-            bilinear=config.bilinear,
-        )
-        x = x + table[config.position_prefix :]
+        rows = config.position_prefix if config.position_table else 0
+        table = jnp.zeros((0, width))
+        if config.position_table:
+            table = resize_positions(
+                param("position", (rows + config.grid**2, width)),
+                prefix=rows,
+                grid=grid,
+                antialias=config.antialias,
+                bilinear=config.bilinear,
+            )
+            x = x + table[rows:]
         names = ["cls"] * config.cls + ["distillation"] * config.distilled
         prefix = [param(name, (width,))[None] for name in names]
         if config.registers:
             prefix.append(param("registers", (config.registers, width)))
         if prefix:
             first = jnp.concatenate(prefix)
-            if config.position_prefix:
-                rest = len(first) - config.position_prefix
-                first = first + jnp.pad(table[: config.position_prefix], ((0, rest), (0, 0)))
+            if rows:
+                first = first + jnp.pad(table[:rows], ((0, len(first) - rows), (0, 0)))
             x = jnp.concatenate([jnp.tile(first, (batch, 1, 1)), x], axis=1)
         return x
 
@@ -196,11 +225,26 @@ class ViT(nn.Module):
         return x, jnp.ones(x.shape[:2], bool)
 
     def run_blocks(
-        self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"]
+        self,
+        x: Float[Array, "b t d"],
+        mask: Bool[Array, "b t"],
+        grid: tuple[int, int] | None = None,
     ) -> Float[Array, "b t d"]:
-        """The `config.depth` blocks."""
+        """The `config.depth` blocks; `grid` is (down, across) of the patches, None a square."""
         options = {name: getattr(self, name) for name in ("unroll", "remat", "inference")}
-        return run_stack(self.blocks, x, NOTHING, depth=self.config.depth, **options)
+        context = self._context(x.shape[1], grid)
+        return run_stack(self.blocks, x, context, depth=self.config.depth, **options)
+
+    def _context(self, length: int, grid: tuple[int, int] | None) -> Context:
+        """What the blocks read beside tokens."""
+        config = self.config
+        if config.rotation is None:
+            return NOTHING
+        width = config.head_width or config.width // config.heads
+        prefix = config.prefix_tokens
+        angles = config.rotation.angles(grid or square(length - prefix), width)
+        angles = jnp.pad(angles, ((prefix, 0), (0, 0)))[None]
+        return Context(rotation=Rotation(cos=jnp.cos(angles), sin=jnp.sin(angles)))
 
     def finish(self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"], pooling: str) -> Encoded:
         """The last norm and the pooling."""
@@ -219,5 +263,5 @@ class ViT(nn.Module):
     def __call__(self, batch: Mapping[str, Any], pooling: str | None = None) -> Encoded:
         """Images to tokens and pooled vectors."""
         x, mask = self.embed(batch)
-        x = self.run_blocks(x, mask)
+        x = self.run_blocks(x, mask, **self.config.places(batch))
         return self.finish(x, mask, pooling or self.config.pooling)
