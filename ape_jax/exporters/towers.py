@@ -63,7 +63,10 @@ def export(side: Side, params: PyTree, *, keep_positions: bool = False) -> Expor
     described, table = torch.describe(config, side.pooling), torch.table(config)
     tensors = _tensors(table, torch.complete(config, plain), config)
     settings, more = _adapters(table, adapters)
-    unused = {name: np.zeros((1, config.width), np.float32) for name in torch.unused}
+    unused = {
+        name: np.zeros((1,) * ones + (config.width,), np.float32)
+        for name, ones in torch.unused.items()
+    }
     return Exported(
         config=described,
         tensors={**tensors, **unused, **more},

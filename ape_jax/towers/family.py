@@ -67,7 +67,8 @@ class TorchClass:
         cannot express it.
       table: config -> the names of its tensors in files.
       pooler: how its class pools; None for a class without `pooler_output`.
-      unused: tensors [1, d] that every file has and no output depends on.
+      unused: tensors that every file has and no output depends on, and how many 1s stand before
+        the width in their shapes.
       resizes: whether its class resizes the position table to the image, as the tower does.
       complete: (config, parameters by path) -> those that its class has, where it has more.
       end_token: config -> the token behind which it masks a text; None where it masks none.
@@ -76,7 +77,7 @@ class TorchClass:
     describe: Callable[[Any, str], dict[str, Any]]
     table: Callable[[Any], NameTable]
     pooler: PoolerOutput | None = None
-    unused: tuple[str, ...] = ()
+    unused: Mapping[str, int] = field(default_factory=dict)
     resizes: bool = False
     complete: Callable[[Any, Arrays], Arrays] = field(default=lambda config, arrays: arrays)
     end_token: Callable[[Any], int | None] = field(default=lambda config: None)
@@ -205,6 +206,7 @@ FAMILIES: Registry[Family] = Registry(
         "vit_mae": "ape_jax.towers.vision.vit.mae:VIT_MAE",
         "vit_msn": "ape_jax.towers.vision.vit.msn:VIT_MSN",
         "ijepa": "ape_jax.towers.vision.vit.ijepa:IJEPA",
+        "dinov3": "ape_jax.towers.vision.vit.dinov3:DINOV3",
         "dinov2": "ape_jax.towers.vision.vit.dinov2:DINOV2",
         "tipsv2": "ape_jax.towers.vision.vit.tipsv2:TIPSV2",
         "clip": "ape_jax.towers.vision.clip.clip:CLIP",

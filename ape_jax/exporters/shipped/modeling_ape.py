@@ -32,6 +32,7 @@ from transformers.configuration_utils import SubConfigSpec
 from transformers.utils import ModelOutput
 
 _LAST_NORMS = (
+    "norm",
     "layernorm",
     "post_layernorm",
     "final_layer_norm",

@@ -43,6 +43,12 @@ MODELS = {
     "dinov2, registers": lambda: transformers.Dinov2WithRegistersModel(
         transformers.Dinov2WithRegistersConfig(**DINO, num_register_tokens=3)
     ),
+    "dinov3": lambda: transformers.DINOv3ViTModel(
+        transformers.DINOv3ViTConfig(**VIT, num_register_tokens=3)
+    ),
+    "dinov3, gated": lambda: transformers.DINOv3ViTModel(
+        transformers.DINOv3ViTConfig(**VIT, use_gated_mlp=True, key_bias=True, mlp_bias=False)
+    ),
     "vit_mae": lambda: transformers.ViTMAEModel(transformers.ViTMAEConfig(**VIT, mask_ratio=0.0)),
     "vit_mae with decoder": lambda: transformers.ViTMAEForPreTraining(
         transformers.ViTMAEConfig(**VIT, **DECODER)
@@ -111,6 +117,8 @@ COMPARED = (
     "dinov2",
     "dinov2, SwiGLU",
     "dinov2, registers",
+    "dinov3",
+    "dinov3, gated",
     "vit_mae",
     "vit_msn",
     "ijepa",
@@ -147,7 +155,7 @@ def backbone(model):
 def run(model, image):
     model = backbone(model)
     # The DINOv2 classes always interpolate; the others must be asked to.
-    always = type(model).__name__.startswith(("Dinov2", "Tipsv2"))
+    always = type(model).__name__.startswith(("Dinov2", "DINOv3", "Tipsv2"))
     asks = {} if always else {"interpolate_pos_encoding": True}
     if "MAE" in type(model).__name__:  # It shuffles the patches by this noise.
         patches = image.shape[1] * image.shape[2] // 8**2
@@ -190,7 +198,7 @@ def test_outputs_equal_transformers_at_native_and_other_sizes(pair, rng):
         image = rng.normal(size=(2, height, width, 3)).astype(np.float32)
         want, got = run(model, image), encode(tower, image)
         assert relative(got.tokens, want.last_hidden_state) < 2e-5
-        if tower.config.family in ("dinov2", "tipsv2", "clip", "siglip"):
+        if tower.config.family in ("dinov2", "dinov3", "tipsv2", "clip", "siglip"):
             assert relative(got.pooled, want.pooler_output) < 2e-5
         if tower.config.family in ("vit_mae", "ijepa"):
             patches = want.last_hidden_state[:, tower.config.prefix_tokens :]
@@ -271,6 +279,7 @@ def test_defaults_are_those_of_the_transformers_configs():
         "deit": transformers.DeiTConfig,
         "dinov2": transformers.Dinov2Config,
         "dinov2_with_registers": transformers.Dinov2WithRegistersConfig,
+        "dinov3_vit": transformers.DINOv3ViTConfig,
         "vit_mae": transformers.ViTMAEConfig,
         "vit_msn": transformers.ViTMSNConfig,
         "ijepa": transformers.IJepaConfig,

@@ -107,7 +107,7 @@ DINOV2 = family.declare(
         describe=_describe,
         table=lambda config: _SWIGLU_NAMES if config.swiglu else _NAMES,
         pooler=PoolerOutput(pooling="cls", last_bias="layernorm.bias"),
-        unused=("embeddings.mask_token",),
+        unused={"embeddings.mask_token": 1},
         resizes=True,
     ),
 )

@@ -109,7 +109,7 @@ TIPSV2 = family.declare(
         describe=_describe,
         table=lambda config: _GATED_NAMES if config.swiglu else _NAMES,
         pooler=PoolerOutput(pooling="cls", last_bias="norm.bias"),
-        unused=("mask_token",),
+        unused={"mask_token": 1},
         resizes=True,
     ),
 )
