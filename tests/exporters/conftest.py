@@ -37,6 +37,11 @@ def _classes():
             t.Dinov2WithRegistersModel,
             t.Dinov2WithRegistersConfig(**IMAGE, mlp_ratio=2, use_swiglu_ffn=True),
         ),
+        "dinov3": (t.DINOv3ViTModel, t.DINOv3ViTConfig(**IMAGE, **mlp)),
+        "dinov3, gated": (
+            t.DINOv3ViTModel,
+            t.DINOv3ViTConfig(**IMAGE, **mlp, use_gated_mlp=True, num_register_tokens=2),
+        ),
         "vit_mae": (t.ViTMAEModel, t.ViTMAEConfig(**IMAGE, **mlp)),
         "vit_msn": (t.ViTMSNModel, t.ViTMSNConfig(**IMAGE, **mlp)),
         "ijepa": (t.IJepaModel, t.IJepaConfig(**IMAGE, **mlp)),

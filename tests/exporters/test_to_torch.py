@@ -81,6 +81,7 @@ MORE = {  # Other families, and what differs little from the cases above.
         tuned("adapter", "adapter", **{"image.pooling": "mean"}),
         {"image": "deit", "text": "distilbert"},
     ),
+    "dinov3": (tuned("append+adapter", "lora"), {"image": "dinov3"}),
     "registers and mpnet": (
         tuned("append", "append", **{"image.pooling": "mean"}),
         {"image": "registers", "text": "mpnet"},
@@ -119,6 +120,7 @@ DUAL_ENCODER = {
 }
 DUAL_ENCODERS = {
     "dual dinov2": ({**POOLED, "text.pooling": "last"}, {"text": "clip_text"}),
+    "dual dinov3": ({**POOLED, "text.pooling": "last"}, {"image": "dinov3", "text": "clip_text"}),
     "dual siglip": (
         {"text.head.name": "linear", "text.pooling": "last"},
         {"image": "siglip", "text": "clip_text"},
