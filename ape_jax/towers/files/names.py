@@ -92,12 +92,14 @@ class Rule:
         equal parts along its first axis.
       form: how it lies in the file (of each part, if there are several).
       stacked: the file holds all layers of this parameter in one array [L, ...].
+      since: the first layer that has it. What lies below is one, and has no part in any output.
     """
 
     file: str
     path: str | tuple[str, ...]
     form: Form = SAME
     stacked: bool = False
+    since: int = 0
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -126,9 +128,19 @@ def gated(file: str, mlp: str, *, first: str = "gate") -> tuple[Rule, Rule]:
     return Rule(f"{file}.weight", weight, LINEAR), Rule(f"{file}.bias", bias)
 
 
-def norm(file: str, path: str) -> tuple[Rule, Rule]:
+def fused(file: str) -> tuple[Rule, Rule]:
+    """The two rules of a torch linear layer that holds queries, keys and values."""
+    weight, bias = (
+        tuple(f"blocks/attention/{name}/{leaf}" for name in ("query", "key", "value"))
+        for leaf in ("kernel", "bias")
+    )
+    return Rule(f"{file}.weight", weight, LINEAR), Rule(f"{file}.bias", bias)
+
+
+def norm(file: str, path: str, *, since: int = 0) -> tuple[Rule, Rule]:
     """The two rules of a torch LayerNorm."""
-    return Rule(f"{file}.weight", f"{path}/scale"), Rule(f"{file}.bias", f"{path}/bias")
+    scale = Rule(f"{file}.weight", f"{path}/scale", since=since)
+    return scale, Rule(f"{file}.bias", f"{path}/bias", since=since)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -171,7 +183,7 @@ def _plan(table: NameTable, prefix: str, expected: Mapping[str, Any]) -> Plan:
         if not all(p in expected for p in rule.paths):
             continue
         if "{i}" in rule.file:
-            for i in range(_layers(expected[rule.paths[0]])):
+            for i in range(rule.since, _layers(expected[rule.paths[0]])):
                 wanted[prefix + rule.file.replace("{i}", str(i))] = (rule, i)
         else:
             wanted[prefix + rule.file] = (rule, None)
@@ -304,6 +316,7 @@ def load_params(
                 flat[path][...] = array
             else:
                 flat[path][layer] = array
+                flat[path][: rule.since] = 1
     return unflatten_dict(flat, sep="/")
 
 

@@ -135,22 +135,25 @@ class Span:
       frequencies: of the rotary positions, one for two channels of a head
         (`positions.rotary_frequencies`); () turns nothing.
       strength: a factor on the turned queries and keys (YaRN's attention factor).
+      norm1: whether the first norm of a block acts, see `attention.Context`; None is True.
     """
 
     causal: bool = False
     reach: int | None = None
     frequencies: tuple[float, ...] = ()
     strength: float = 1.0
+    norm1: bool | None = None
 
     def context(self, mask: Bool[Array, "b t"]) -> Context:
         """The context of blocks that attend so."""
         bias = key_bias(mask, causal=self.causal, reach=self.reach)
+        norm1 = None if self.norm1 is None else jnp.asarray(self.norm1)
         if not self.frequencies:
-            return Context(bias=bias)
+            return Context(bias=bias, norm1=norm1)
         places = jnp.arange(mask.shape[1], dtype=jnp.float32)[None, :, None]
         angles = places * jnp.asarray(self.frequencies, jnp.float32)
         cos, sin = self.strength * jnp.cos(angles), self.strength * jnp.sin(angles)
-        return Context(bias=bias, rotation=Rotation(cos=cos, sin=sin))
+        return Context(bias=bias, rotation=Rotation(cos=cos, sin=sin), norm1=norm1)
 
 
 class TextTower(nn.Module):

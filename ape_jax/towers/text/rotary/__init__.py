@@ -1,0 +1,1 @@
+"""BERTs whose queries and keys are turned by their positions, a family a file."""
