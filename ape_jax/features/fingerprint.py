@@ -146,8 +146,11 @@ def preparation(prepare: Any) -> str:
 
 
 def _set(config: Any) -> dict[str, Any]:
-    """The fields of a config, less those that later versions add at their default."""
+    """The fields of a config that features depend on, less those that are added at a default."""
     values = dataclasses.asdict(config)
+    for field in dataclasses.fields(config):
+        if field.metadata.get("beside"):
+            del values[field.name]
     added = {f.name for f in dataclasses.fields(config) if f.metadata.get("added")}
     defaults = {f.name: f.default for f in dataclasses.fields(config) if f.name in added}
     return {k: v for k, v in values.items() if k not in added or v != defaults[k]}

@@ -18,11 +18,10 @@ from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.checkpoint import Checkpoints
 from ape_jax.runs.state import State
 from ape_jax.storage import atomic
-from ape_jax.towers.files import hub, sources
+from ape_jax.towers.files import hub, sentence, sources
 from ape_jax.towers.text import big_vision as big_vision_text
 
-# Beside weights, configs and tokenizers: sentence-transformers' pooling, and what must stay with
-# the weights.
+# Beside weights, configs and tokenizers: what must stay with the weights.
 _FILES = (*hub.FILES, "*_Pooling/config.json", "NOTICE*", "LICENSE*", "LICENCE*")
 
 
@@ -62,7 +61,8 @@ def _bring(source: Path, to: Path) -> None:
             if file.is_file():
                 shutil.copyfile(file, copies[kind])
         return
-    for file in sorted({file for pattern in _FILES for file in source.glob(pattern)}):
+    folders = [source, *(source / name for name in sentence.folders(source))]
+    for file in sorted({f for folder in folders for p in _FILES for f in folder.glob(p)}):
         if file.is_file():
             copy = to / file.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32
 
+from ape_jax.errors import UserError
+from ape_jax.terminal.progress import track
 from ape_jax.towers.loading import read
 from ape_jax.towers.outside import OWN, OutsideEncoder
+from ape_jax.towers.text.head import unit
+from ape_jax.towers.text.tokens import TextPrepare
 from ape_jax.towers.tower import Encoded, Params, Tower, forward, pool
 
 _encode = jax.jit(forward, static_argnums=(0, 1, 2, 3))
@@ -54,6 +60,43 @@ class BoundTower:
         # of the same module.
         return _encode(self.tower.module, depth, final, pooling, self.params, dict(batch))
 
+    def encode(self, inputs: Sequence[Any], *, batch: int = 32) -> Float32[np.ndarray, "n e"]:
+        """One vector an image or a text, by the tower's own pooling.
+
+        Of a sentence-transformers folder these are the vectors of `SentenceTransformer.encode`,
+        with the folder's default prompt, its Dense modules and its Normalize.
+
+        Example:
+          vectors = towers.load("hf:sentence-transformers/LaBSE").encode(["a cat", "un chat"])
+
+        Args:
+          inputs: n images or texts, as `prepare` takes them.
+          batch: how many are encoded at a time.
+
+        Returns:
+          f32 [n, e], in the order of the inputs.
+
+        Raises:
+          UserError: for an input that cannot be read, none at all, or a tower that does not pool.
+        """
+        if not len(inputs):
+            raise UserError("expected images or texts, found none; give at least one")
+        if self.config.pooling == "none":
+            raise UserError(f"the {self.config.family} tower does not pool; call it, for tokens")
+        is_text, inputs = isinstance(self.prepare, TextPrepare), list(inputs)
+        bodies: list[Any] = self.prepare.bodies(inputs) if is_text else inputs
+        order = np.argsort([-len(body) for body in bodies], kind="stable") if is_text else None
+        order = np.arange(len(inputs)) if order is None else order
+        starts, pooled = range(0, len(order), batch), []
+        for start in track(starts, f"encoding {self.tower.kind}s", len(starts), "batches"):
+            chosen = order[start : start + batch]
+            # The last batch is filled up: another number of rows would compile another program.
+            rows = [bodies[int(i)] for i in np.resize(chosen, min(batch, len(order)))]
+            out = self(self.prepare.pad(rows) if is_text else self.prepare(rows))
+            pooled.append(np.asarray(out.pooled, np.float32)[: len(chosen)])
+        vectors = np.concatenate(pooled)[np.argsort(order)]
+        return _unit(vectors) if getattr(self.config, "unit", False) else vectors
+
 
 def _encode_outside(
     tower: Tower,
@@ -70,6 +113,10 @@ def _encode_outside(
     else:
         pooled = pool(tokens, mask, pooling, tower.config)
     return Encoded(tokens=tokens, mask=mask, pooled=pooled)
+
+
+def _unit(vectors: Float32[np.ndarray, "n e"]) -> Float32[np.ndarray, "n e"]:
+    return np.asarray(unit(jnp.asarray(vectors)))
 
 
 def load(spec: str | Path, **options: Any) -> BoundTower:

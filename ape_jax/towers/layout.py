@@ -12,6 +12,7 @@ from typing import Any
 
 from ape_jax.towers.family import Family
 from ape_jax.towers.files.names import NameTable, Tensors
+from ape_jax.towers.files.sentence import Modules
 from ape_jax.towers.tower import Kind, TowerConfig
 
 
@@ -26,6 +27,7 @@ class Found:
       tensors: those of the files.
       prepare: (config, options of `towers.read`) -> what turns raw inputs into a batch.
       excluded: as for `Tower`.
+      modules: what sentence-transformers' files say, None without.
     """
 
     family: Family
@@ -34,6 +36,7 @@ class Found:
     tensors: Tensors
     prepare: Callable[[Any, Mapping[str, Any]], Callable[..., Any]]
     excluded: tuple[str, ...] = ()
+    modules: Modules | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

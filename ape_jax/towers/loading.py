@@ -17,11 +17,14 @@ from ape_jax.config.outside import is_precomputed, is_torch
 from ape_jax.errors import UserError
 from ape_jax.nn import int8
 from ape_jax.towers import precomputed
-from ape_jax.towers.family import FAMILIES, Family, find
-from ape_jax.towers.files import adapters, names, reading, sections, sources
+from ape_jax.towers.family import FAMILIES, Family, Fields, find
+from ape_jax.towers.files import adapters, names, reading, sections, sentence, sources
 from ape_jax.towers.layout import Found, Layout
 from ape_jax.towers.open_clip import layout as open_clip_layout
 from ape_jax.towers.text import big_vision as big_vision_text
+from ape_jax.towers.text import family as text_family
+from ape_jax.towers.text import head
+from ape_jax.towers.text.transformer import TextConfig
 from ape_jax.towers.torch import reading as torch_reading
 from ape_jax.towers.tower import Kind, Tower, TowerConfig
 from ape_jax.towers.vision import big_vision
@@ -108,7 +111,7 @@ def build(
     family, fields = find(section.config, section.label, kind, directory)
     plan = _blueprint(
         family,
-        family.parse(fields),
+        _parsed(family, fields)[0],
         dtype=dtype,
         param_dtype=param_dtype,
         options={"image_size": image_size, "max_length": max_length, "prefix": prefix},
@@ -190,14 +193,19 @@ def read(
             options={"image_size": image_size, "max_length": max_length, "prefix": prefix},
         )
         params, digest = _read(plan, found.tables, found.tensors)
-        options = plan.options
+        options, prepare = plan.options, found.prepare(plan.config, plan.options)
+        config = text_family.without_prompt(plan.config, prepare)
+        if isinstance(config, TextConfig) and config.head and found.modules:
+            own, told = head.read_params(config.head, found.modules.root, config.width)
+            own = jax.tree.map(lambda a: a.astype(plan.types["param_dtype"]), own)
+            params, options = {**params, "head": own} if own else params, {**options, "head": told}
         if plan.int8:  # Among the options, since the module has no part in it.
             params, options = int8.quantized(params), {**options, "weights": INT8}
         tower = Tower(
             kind=family.kind,
-            module=plan.module(plan.config, unroll),
-            config=plan.config,
-            prepare=found.prepare(plan.config, plan.options),
+            module=plan.module(config, unroll),
+            config=config,
+            prepare=prepare,
             spec=str(spec),
             digest=digest,
             options=options,
@@ -245,21 +253,41 @@ def _find_in_directory(path: Path, kind: Kind | None) -> Found:
     label = path / "config.json"
     section = sections.find(sources.read_json(label), str(label), kind)
     family, fields = find(section.config, section.label, kind, path)
+    config, modules = _parsed(family, fields)
     tensors = adapters.open_weights(path)
     return Found(
         family=family,
-        config=family.parse(fields),
+        config=config,
         tables=family.tables,
         tensors=section.within(tensors),
         prepare=partial(family.prepare, path),
         excluded=section.left_out(tensors),
+        modules=modules,
     )
+
+
+def _parsed(family: Family, fields: Fields) -> tuple[TowerConfig, sentence.Modules | None]:
+    """A tower's config with what the files beside its config.json say of its pooling."""
+    config = family.parse(fields)
+    if fields.directory is None or not isinstance(config, TextConfig):
+        return config, None
+    return text_family.with_modules(config, fields.directory)
+
+
+def _is_sentence(path: Path, kind: Kind | None) -> bool:
+    """Whether modules.json names a tower in a folder below."""
+    return (path / sentence.MODULES).is_file() and not (path / "config.json").is_file()
+
+
+def _find_in_sentence(path: Path, kind: Kind | None) -> Found:
+    return _find_in_directory(sentence.read(path).transformer, kind)
 
 
 LAYOUTS = (
     Layout(name="big_vision's .npz", fits=_is_npz, find=_find_in_npz),
     open_clip_layout.LAYOUT,
     timm_layout.LAYOUT,
+    Layout(name="sentence-transformers' folder", fits=_is_sentence, find=_find_in_sentence),
     Layout(name="transformers' directory", fits=_is_directory, find=_find_in_directory),
 )
 """The first that fits is read; the last fits every directory, and says what it lacks."""
@@ -270,6 +298,8 @@ def _read(
 ) -> tuple[dict[str, Any], str]:
     """The parameters of a tower and the digest of what they were read from."""
     expected = _expected(plan.module(plan.file_config, unroll=False))
+    if getattr(plan.file_config, "head", None) is not None:  # In files of its own.
+        expected = {path: v for path, v in expected.items() if not path.startswith("head/")}
     matched, found = names.match(tables, tensors, expected, heads=plan.file_config.heads)
     digest = sources.Digest()
 

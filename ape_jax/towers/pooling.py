@@ -23,6 +23,7 @@ def joined(
     pooling: str,
     *,
     skip: int = 0,
+    counted: Bool[Array | np.ndarray, "b t"] | None = None,
 ) -> Float[Array, "b e"]:
     """Pools tokens by one mode, or by several whose vectors are joined end to end.
 
@@ -35,6 +36,7 @@ def joined(
       pooling: see `config.poolings`.
       skip: tokens at the front, always there, that only "cls" reads (those of an image that are no
         patches).
+      counted: bool [B, T], the tokens that "weightedmean" counts; None is `mask`.
 
     Raises:
       ValueError: for a pooling that is none of these.
@@ -43,11 +45,12 @@ def joined(
     if not parts:
         raise ValueError(f"pooling {pooling!r} must be computed by the module itself")
     tokens, mask = jnp.asarray(tokens), jnp.asarray(mask)
-    pooled = [_one(tokens, mask, part, skip) for part in parts]
+    counted = mask if counted is None else jnp.asarray(counted)
+    pooled = [_one(tokens, mask, part, skip, counted) for part in parts]
     return pooled[0] if len(pooled) == 1 else jnp.concatenate(pooled, axis=-1)
 
 
-def _one(tokens: Array, mask: Array, mode: str, skip: int) -> Array:
+def _one(tokens: Array, mask: Array, mode: str, skip: int, counted: Array) -> Array:
     if mode == "cls":
         return tokens[:, 0] if skip else _at(tokens, jnp.argmax(mask, axis=1))
     if mode == "last":
@@ -59,7 +62,7 @@ def _one(tokens: Array, mask: Array, mode: str, skip: int) -> Array:
         return jnp.where(mask.any(axis=1)[:, None], least, 0.0)
     weight = mask[..., None].astype(jnp.float32)
     if mode == "weightedmean":
-        place = jnp.arange(1, mask.shape[1] + 1) - jnp.argmax(mask, axis=1)[:, None]
+        place = jnp.arange(1, mask.shape[1] + 1) - jnp.argmax(counted, axis=1)[:, None]
         weight = weight * place[..., None].astype(jnp.float32)
     total = jnp.maximum(weight.sum(1), 1.0)
     total = jnp.sqrt(total) if mode == "mean_sqrt_len" else total

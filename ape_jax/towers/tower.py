@@ -43,6 +43,11 @@ def added(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"added": True})
 
 
+def beside(default: Any) -> Any:
+    """A field of a config on which no output of the tower's module depends: in no fingerprint."""
+    return dataclasses.field(default=default, metadata={"beside": True})
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TowerConfig:
     """Common fields of the families' configs; hashable, so that modules can hold it.

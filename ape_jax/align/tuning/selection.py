@@ -22,9 +22,11 @@ from ape_jax.align.heads.base import batch_norm
 from ape_jax.config.tune import Tune
 from ape_jax.errors import UserError
 from ape_jax.towers.family import FAMILIES
+from ape_jax.towers.pooling import OWN
 from ape_jax.towers.tower import Tower, slice_blocks
 
-_NORMS = "(pre_norm|norm|(post_)?norm[12]|(query|key)_norm)"
+_NORMS = r"(pre_norm|norm|(post_)?norm[12]|(query|key)_norm|norm_\d+)"
+_HEAD = r"head/(dense|residual)_\d+"  # sentence-transformers' Dense.
 _DENSE = "(attention/(query|key|value|out)|mlp/(gate|fc[12]))"
 
 GROUPS: tuple[tuple[str, str], ...] = (
@@ -33,8 +35,8 @@ GROUPS: tuple[tuple[str, str], ...] = (
     (r".+/lora/(down|up)/kernel", "LoRA"),
     (rf"(.+/)?{_NORMS}/scale", "norm scale"),
     (rf"(.+/)?{_NORMS}/bias", "norm bias"),
-    (rf"(blocks|head)/{_DENSE}/bias|embed/bias", "bias"),
-    (rf"(blocks|head)/{_DENSE}/kernel(_scale)?", "kernel"),  # The scale of one in int8.
+    (rf"(blocks|head)/{_DENSE}/bias|{_HEAD}/bias|embed/bias", "bias"),
+    (rf"(blocks|head)/{_DENSE}/kernel(_scale)?|{_HEAD}/kernel", "kernel"),  # In int8 with a scale.
     (r"blocks/scale[12]/scale", "layer scale"),
     (r"blocks/attention/relative", "relative position"),
     (r"embed/kernel", "patch embedding"),
@@ -122,7 +124,7 @@ def _is_above(name: str, shared: Collection[str]) -> bool:
 def used(tower: Tower, params: PyTree, layer: int, pooling: str) -> dict[str, Any]:
     """The parameters that this layer and pooling read: nothing else is trained or kept."""
     final, depth = layer == -1, blocks_read(tower, layer)
-    dropped = {"head"} if pooling != "map" else set()
+    dropped = {"head"} if pooling not in OWN else set()
     dropped |= set() if final else {"norm"}
     dropped |= set() if depth else {"blocks"}
     kept = {name: value for name, value in params.items() if name not in dropped}

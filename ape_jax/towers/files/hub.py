@@ -8,7 +8,8 @@ from pathlib import Path
 from ape_jax.errors import UserError
 
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
-NOT = ("*/*.safetensors", "onnx/*", "openvino/*", "coreml/*")
+# Below the folder only the modules of sentence-transformers have weights, "2_Dense".
+NOT = ("[!0-9]*/*.safetensors", "onnx/*", "openvino/*", "coreml/*")
 _SPEC = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 CONVERT = (

@@ -10,8 +10,11 @@ from typing import Any
 from ape_jax.errors import UserError
 from ape_jax.nn.layers import ACTIVATIONS
 from ape_jax.towers.family import Fields
+from ape_jax.towers.files import sentence
 from ape_jax.towers.text import token_files, tokens
+from ape_jax.towers.text.head import check_activations
 from ape_jax.towers.text.transformer import TextConfig
+from ape_jax.towers.tower import TowerConfig
 
 # One token of text between two special ones.
 _LEAST_LENGTH = 3
@@ -71,22 +74,60 @@ def describe(config: TextConfig, model_type: str, **more: Any) -> dict[str, Any]
 
 
 def text_fields(
-    fields: Fields, *, positions: int, padding_idx: int | None = None, pooling: str
+    fields: Fields,
+    *,
+    positions: int,
+    padding_idx: int | None = None,
+    pooling: str,
+    trained: bool = False,
 ) -> dict[str, Any]:
-    """The part of a TextConfig that sidecar files decide: `max_length` and `pooling`."""
+    """The part of a TextConfig that depends on the number of positions, and its pooling.
+
+    Args:
+      fields: of the config.json.
+      positions: rows of the position table.
+      padding_idx: as for `TextConfig`.
+      pooling: how towers of the family are usually read; `with_modules` overrules it.
+      trained: whether every tower of the family was trained with it, as CLIP's are.
+    """
     longest = positions - (0 if padding_idx is None else padding_idx + 1)
     if longest < _LEAST_LENGTH:
         raise fields.error(f"there are positions for {longest} tokens; a text tower needs more")
     own = {"positions": positions, "padding_idx": padding_idx}
+    own |= {"pooling": pooling, "pooling_known": trained}
     if fields.directory is None:
-        return {**own, "max_length": longest, "pooling": pooling}
-    return {
-        **own,
-        "max_length": token_files.max_length(
-            fields.directory, least=_LEAST_LENGTH, positions=longest
-        ),
-        "pooling": token_files.default_pooling(fields.directory, pooling),
-    }
+        return {**own, "max_length": longest}
+    length = token_files.max_length(fields.directory, least=_LEAST_LENGTH, positions=longest)
+    return {**own, "max_length": length}
+
+
+def with_modules(config: TextConfig, directory: Path) -> tuple[TextConfig, sentence.Modules | None]:
+    """The config with the pooling that sentence-transformers' files say, and what they say.
+
+    Args:
+      config: as the family reads it.
+      directory: of the config.json.
+
+    Raises:
+      UserError: as `sentence.find`.
+    """
+    modules = sentence.find(directory)
+    if modules is None or not modules.pooling:
+        return config, modules
+    head = modules.head(config.width)
+    if head is not None:
+        check_activations(head, modules.root)
+    own = modules.pooling if head is None else "head"
+    changes = {"pooling": own, "pooling_known": True, "head": head, "unit": modules.unit}
+    return dataclasses.replace(config, **changes), modules
+
+
+def without_prompt(config: TowerConfig, prepare: Any) -> TowerConfig:
+    """The config whose head leaves out the tokens of the prefix that `prepare` puts on texts."""
+    head = getattr(config, "head", None)
+    if not isinstance(head, sentence.Head) or not head.without_prompt:
+        return config
+    return dataclasses.replace(config, head=dataclasses.replace(head, skip=prepare.prompt_length()))
 
 
 def adapt(config: TextConfig, options: Mapping[str, Any]) -> TextConfig:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import string
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ape_jax.errors import UserError
-from ape_jax.towers.files import sources
+from ape_jax.towers.files import sentence, sources
 
 if TYPE_CHECKING:
     import tokenizers
@@ -22,39 +21,9 @@ _VOCABULARY_FILES = (
     "spiece.model",
     "tokenizer.model",
 )
+_EMPTY_PROMPTS = ("query", "document")  # Those that sentence-transformers has anyway.
 # XLM-R's tokenizer.json, the largest of the supported families', has 17 MB.
 _MAX_TOKENIZER_BYTES = 128 * 2**20
-# sentence-transformers' names, of one switch a mode and of the newer single key.
-_POOLINGS = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_lasttoken": "last",
-    "cls": "cls",
-    "mean": "mean",
-    "lasttoken": "last",
-}
-
-
-def default_pooling(directory: Path, default: str) -> str:
-    """The pooling that the directory's sentence-transformers files declare, else `default`.
-
-    Returns:
-      `"mean"`, `"cls"`, `"last"`, or `default` where the files say nothing, or something that
-      only sentence-transformers knows (max, weighted mean; with a warning). Its Dense modules
-      are not read: they are heads, not towers.
-    """
-    path = next(iter(sorted(directory.glob("*_Pooling/config.json"))), None)
-    settings = _read(path) if path else {}
-    if isinstance(settings.get("pooling_mode"), str):
-        found = [settings["pooling_mode"]]
-    else:
-        found = [k for k, on in settings.items() if k.startswith("pooling_mode_") and on is True]
-    if len(found) == 1 and found[0] in _POOLINGS:
-        return _POOLINGS[found[0]]
-    if found:
-        message = f"{path}: {'+'.join(found)} is not supported; using {default!r}"
-        warnings.warn(message, stacklevel=2)
-    return default
 
 
 def load_backend(directory: Path) -> tokenizers.Tokenizer:
@@ -75,7 +44,20 @@ def load_backend(directory: Path) -> tokenizers.Tokenizer:
         )
     backend.no_truncation()
     backend.no_padding()
+    modules = sentence.find(directory)
+    if modules is not None and modules.settings.get("do_lower_case") is True:
+        _lower(backend)
     return backend
+
+
+def _lower(backend: tokenizers.Tokenizer) -> None:
+    """Lower case before all else, as sentence-transformers does for its `do_lower_case`."""
+    import tokenizers
+
+    before, kinds = backend.normalizer, tokenizers.normalizers
+    parts = list(before) if isinstance(before, kinds.Sequence) else [before] if before else []
+    if not any(isinstance(part, kinds.Lowercase) for part in parts):
+        backend.normalizer = kinds.Sequence([kinds.Lowercase(), *parts])
 
 
 def pad_id(directory: Path, backend: tokenizers.Tokenizer) -> int:
@@ -95,25 +77,41 @@ def pad_id(directory: Path, backend: tokenizers.Tokenizer) -> int:
 
 
 def max_length(directory: Path, *, least: int, positions: int) -> int:
-    """The declared longest sequence, special tokens included.
+    """The longest sequence that texts are cut to, special tokens included.
 
-    sentence_bert_config.json's `max_seq_length`, else tokenizer_config.json's `model_max_length`;
-    `positions`, what the tower's tables allow, where neither is given or fits `least`..`positions`.
+    As in sentence-transformers: its `max_seq_length`, else the smaller of tokenizer_config.json's
+    `model_max_length` and the tower's positions; never more than the tower can take.
+
+    Args:
+      directory: of the tower.
+      least: what is less than this is no length.
+      positions: what the tower can take.
     """
-    declared = (
-        _read(directory / "sentence_bert_config.json").get("max_seq_length"),
-        # transformers writes 1e30 where a tokenizer has no limit.
+    modules = sentence.find(directory)
+    settings = modules.settings if modules else {}
+    # transformers writes 1e30 where a tokenizer has no limit.
+    for declared in (
+        settings.get("max_seq_length"),
         _read(directory / "tokenizer_config.json").get("model_max_length"),
-    )
-    lengths = (int(n) for n in declared if isinstance(n, int | float) and least <= n <= positions)
-    return next(lengths, positions)
+    ):
+        if isinstance(declared, int | float) and not isinstance(declared, bool):
+            if declared >= least:
+                return int(min(declared, positions))
+    return positions
 
 
 def default_prefix(directory: Path) -> str:
     """sentence-transformers' default prompt ("query: " for E5); "" where none is declared."""
-    settings = _read(directory / "config_sentence_transformers.json")
-    prompts = settings.get("prompts")
-    prompt = prompts.get(settings.get("default_prompt_name")) if isinstance(prompts, dict) else ""
+    modules = sentence.find(directory)
+    root = modules.root if modules else directory
+    settings = _read(root / "config_sentence_transformers.json")
+    prompts, name = settings.get("prompts"), settings.get("default_prompt_name")
+    prompt = prompts.get(name) if isinstance(prompts, dict) and isinstance(name, str) else None
+    if isinstance(name, str) and prompt is None and name not in _EMPTY_PROMPTS:
+        raise UserError(
+            f"{root / 'config_sentence_transformers.json'}: 'default_prompt_name' is {name!r}, "
+            "which 'prompts' does not have; write one of its names, or null"
+        )
     return prompt if isinstance(prompt, str) else ""
 
 

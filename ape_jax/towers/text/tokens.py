@@ -106,6 +106,18 @@ class TextPrepare:
             mask[row, : len(tokens)] = True
         return {"ids": ids, "mask": mask}
 
+    def prompt_length(self) -> int:
+        """Tokens at the front of a text that are those of the prefix, special ones included.
+
+        As sentence-transformers counts them: of the prefix alone, without a special token at its
+        end; 0 without a prefix.
+        """
+        if not self.prefix:
+            return 0
+        body = self.encode([self.prefix])[0]
+        length = min(len(body) + self.special, self.max_length)
+        return length - (1 if self.after else 0)
+
     @property
     def special(self) -> int:
         """Number of special tokens a text gets."""

@@ -19,7 +19,9 @@ from ape_jax.nn.blocks import Block, BlockConfig
 from ape_jax.nn.layers import Dense
 from ape_jax.nn.positions import relative_buckets
 from ape_jax.nn.stack import run_stack
-from ape_jax.towers.tower import Encoded, Kind, TowerConfig, added, pool
+from ape_jax.towers.files.sentence import Head
+from ape_jax.towers.text.head import SentenceHead
+from ape_jax.towers.tower import Encoded, Kind, TowerConfig, added, beside, pool
 
 LARGEST = -1
 """As an end-of-text token: the largest id of each text."""
@@ -43,6 +45,11 @@ class TextConfig(TowerConfig):
       max_length: the longest sequence that `prepare` makes.
       attends_padding: the tower was trained with padding as a part of the text: `prepare` fills
         every sequence up to `max_length`, and the mask is True all along.
+      pooling_known: `pooling` is what the tower was trained with, or its files say; if not, it is
+        what towers of its family are usually read by.
+      head: the modules that compute the pooling "head"; None without.
+      unit: sentence-transformers' modules end in a division by the length, which is no part of the
+        pooling (`BoundTower.encode`).
     """
 
     kind: Kind = "text"
@@ -56,6 +63,15 @@ class TextConfig(TowerConfig):
     embed_norm: bool = True
     max_length: int
     attends_padding: bool = False
+    pooling_known: bool = beside(True)
+    head: Head | None = added(None)  # noqa: RUF009
+    unit: bool = beside(False)
+
+    def pooled_width(self, pooling: str | None = None) -> int:
+        """The width of `Encoded.pooled`."""
+        if (pooling or self.pooling) == "head" and self.head is not None:
+            return self.head.width
+        return super().pooled_width(pooling)
 
     @property
     def longest(self) -> int:
@@ -195,6 +211,8 @@ class TextTower(nn.Module):
         self.blocks = Block(block, self.dtype, self.param_dtype)
         if self.last_norm:
             self.norm = config.norm.module(self.param_dtype)
+        if config.head is not None:
+            self.head = SentenceHead(config.head, self.dtype, self.param_dtype)
         if self.buckets:
             init, shape = nn.initializers.normal(0.02), (self.buckets, config.heads)
             self.relative_bias = self.param("relative_bias", init, shape, self.param_dtype)
@@ -232,6 +250,8 @@ class TextTower(nn.Module):
         """The last norm, where there is one, and the pooling."""
         if self.last_norm:
             x = self.norm(x)
+        if pooling == "head":
+            return Encoded(x, mask, self.head(x, mask))
         return Encoded(x, mask, pool(x, mask, pooling, self.config))
 
     def __call__(self, batch: Mapping[str, Any], pooling: str | None = None) -> Encoded:

@@ -199,31 +199,6 @@ def test_the_declared_prompt_is_the_prefix_and_the_argument_wins(tmp_path):
     np.testing.assert_array_equal(given(["cat"])["ids"], plain(["two cat"])["ids"])
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, "mean"),
-        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
-        ({"pooling_mode_lasttoken": True}, "last"),
-        ({"pooling_mode": "mean"}, "mean"),
-        ({"word_embedding_dimension": 8}, "cls"),
-        (None, "cls"),
-    ],
-)
-def test_default_pooling_is_that_of_sentence_transformers(tmp_path, settings, expected):
-    if settings is not None:
-        (tmp_path / "1_Pooling").mkdir()
-        (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(settings))
-    assert token_files.default_pooling(tmp_path, "cls") == expected
-
-
-def test_an_unsupported_pooling_warns(tmp_path):
-    (tmp_path / "1_Pooling").mkdir()
-    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
-    with pytest.warns(UserWarning, match="pooling_mode_max_tokens"):
-        assert token_files.default_pooling(tmp_path, "mean") == "mean"
-
-
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("texts", "match"),

@@ -28,6 +28,7 @@ def _parse(fields: Fields) -> TextConfig:
             positions=fields.integer("max_position_embeddings", 514),
             padding_idx=fields.integer("pad_token_id", 1, minimum=0),
             pooling="cls",
+            trained=True,
         ),
     )
 

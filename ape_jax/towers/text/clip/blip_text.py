@@ -20,7 +20,10 @@ def _parse(fields: Fields) -> TextConfig:
         family="blip_text",
         **family.encoder_sizes(fields, vocab_size=30524, num_attention_heads=8),
         **family.text_fields(
-            fields, positions=fields.integer("max_position_embeddings", 512), pooling="cls"
+            fields,
+            positions=fields.integer("max_position_embeddings", 512),
+            pooling="cls",
+            trained=True,
         ),
     )
 

@@ -45,7 +45,7 @@ def _parse(fields: Fields, name: str) -> ClipTextConfig:
         activation=fields.choice("hidden_act", ACTIVATIONS, "quick_gelu"),
         norm_eps=fields.number("layer_norm_eps", 1e-5),
         eos_id=fields.integer("eos_token_id", 49407, minimum=0),
-        **family.text_fields(fields, positions=positions, pooling="last"),
+        **family.text_fields(fields, positions=positions, pooling="last", trained=True),
     )
 
 

@@ -30,7 +30,7 @@ def _parse(fields: Fields) -> TextConfig:
         norm_eps=fields.number("layer_norm_eps", 1e-6),
         embed_norm=False,
         attends_padding=True,
-        **family.text_fields(fields, positions=positions, pooling="last"),
+        **family.text_fields(fields, positions=positions, pooling="last", trained=True),
     )
 
 
