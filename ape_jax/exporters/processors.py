@@ -10,6 +10,7 @@ from typing import Any
 
 from ape_jax.errors import UserError
 from ape_jax.exporters.files import write_json
+from ape_jax.images.packed import PackedTransform
 from ape_jax.images.preprocessor import INTERPOLATIONS
 from ape_jax.images.transforms import ImageTransform
 from ape_jax.runs.aligned import AlignedModel
@@ -44,7 +45,16 @@ def write(aligned: AlignedModel, directory: Path) -> None:
 
 
 def image_settings(transform: ImageTransform) -> dict[str, Any]:
-    """The content of a preprocessor_config.json that says the same as a transform."""
+    """The content of a preprocessor_config.json that says the same as a transform.
+
+    Raises:
+      UserError: for packed images, which no processor of an export makes.
+    """
+    if isinstance(transform, PackedTransform):
+        raise UserError(
+            "--format: images of any shape are packed for this image tower, which the processors "
+            "of exports do not do; write --format jax"
+        )
     edge = {"height": transform.resize_size, "width": transform.resize_size}
     return {
         "do_convert_rgb": True,

@@ -69,7 +69,7 @@ class Augment:
             top, left, height, width = crop_box(rng, height, width, self.crop, self.ratio)
             # Crop, then resize: the filter must not see beyond the box.
             part = image[top : top + height, left : left + width]
-            view = transform.resize_to(part, transform.size, transform.size)
+            view = transform.whole(part)
         if self.flip and rng.random() < 0.5:
             view = np.ascontiguousarray(view[:, ::-1])
         if self.randaugment is not None:

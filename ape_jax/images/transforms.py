@@ -115,6 +115,10 @@ class ImageTransform:
             return _center_crop_of_torchvision(image, self.size, self.fill)
         return _center_crop(image, self.size)
 
+    def whole(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "S S 3"]:
+        """Resizes to the tower's input size, changing the aspect ratio and cropping nothing."""
+        return self.resize_to(image, self.size, self.size)
+
     def resize_to(
         self, image: UInt8[np.ndarray, "H W 3"], height: int, width: int
     ) -> UInt8[np.ndarray, "h w 3"]:

@@ -16,6 +16,14 @@ _KERNEL = 7  # Pixels a side of every depthwise convolution.
 _TINY = 1e-6  # Of the norm over positions, in every version of it.
 
 
+def cut_patches(image: Float[Array, "b h w c"], size: int) -> Float[Array, "b y x p"]:
+    """Patches of `size` pixels a side, each flattened; a remainder is cut off, as torch does."""
+    batch, height, width, channels = image.shape
+    down, across = height // size, width // size
+    x = image[:, : down * size, : across * size].reshape(batch, down, size, across, size, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, down, across, size * size * channels)
+
+
 class DepthwiseConv(nn.Module):
     """A convolution of every channel by itself, 7 by 7, zeros around the image; in float32.
 
@@ -40,10 +48,7 @@ class DepthwiseConv(nn.Module):
 
 
 class PatchConv(nn.Module):
-    """A convolution whose stride is its size: a product over patches; kernel [size, size, in, out].
-
-    A remainder that fills no patch is cut off, as torch does.
-    """
+    """A convolution whose stride is its size: a product over patches."""
 
     size: int
     features: int
@@ -53,15 +58,12 @@ class PatchConv(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b y x o"]:
         """Apply the convolution."""
-        size, (batch, height, width, channels) = self.size, x.shape
-        shape = (size, size, channels, self.features)
+        shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.normal(0.02), shape, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
-        down, across = height // size, width // size
-        x = x[:, : down * size, : across * size].reshape(batch, down, size, across, size, channels)
-        x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, down, across, -1)
         kernel = jnp.asarray(kernel).reshape(-1, self.features)
-        return product(x, kernel, self.dtype) + jnp.asarray(bias, jnp.float32)
+        y = product(cut_patches(x, self.size), kernel, self.dtype)
+        return y + jnp.asarray(bias, jnp.float32)
 
 
 class ResponseNorm(nn.Module):

@@ -108,6 +108,11 @@ def make_model(config: Config, towers: Towers, solved: Mapping[str, Any] | None 
         bias=config.loss.bias if LOSSES[config.loss.name].bias else None,
         standardize=config.image.standardize,
     )
+    if model.image.frontier == "hidden" and getattr(image.config, "max_patches", 0):
+        raise UserError(
+            f"config.image.tune: {config.image.tune!r} keeps hidden states of images without a "
+            "mask, which those of a tower of packed images need; write another mode"
+        )
     _check_tune("image", model.image, towers.params)
     _check_tune("text", model.text, towers.params)
     return model

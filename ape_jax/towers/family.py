@@ -212,6 +212,7 @@ FAMILIES: Registry[Family] = Registry(
         "clip": "ape_jax.towers.vision.clip.clip:CLIP",
         "blip": "ape_jax.towers.vision.vit.blip:BLIP",
         "siglip": "ape_jax.towers.vision.clip.siglip:SIGLIP",
+        "siglip2": "ape_jax.towers.vision.clip.siglip2:SIGLIP2",
         "convnext": "ape_jax.towers.vision.convnet.convnext:CONVNEXT",
         "dinov3_convnext": "ape_jax.towers.vision.convnet.dinov3:DINOV3_CONVNEXT",
         "open_clip": "ape_jax.towers.open_clip.image:OPEN_CLIP",

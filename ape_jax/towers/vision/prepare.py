@@ -123,7 +123,7 @@ def image_prepare(
     """
     size = options.get("image_size")
     usual = default(config.image_size)
-    settings, source = _settings(directory)
+    settings, source = settings_of(directory)
     if settings is None:
         settings, source = usual, "the default preprocessing"
     transform = ImageTransform.from_preprocessor_config(
@@ -134,7 +134,7 @@ def image_prepare(
     return ImagePrepare(transform)
 
 
-def _settings(directory: Path | None) -> tuple[dict[str, Any] | None, str]:
+def settings_of(directory: Path | None) -> tuple[dict[str, Any] | None, str]:
     """The settings in a directory and where they are from, in the order of transformers."""
     if directory is None:
         return None, ""

@@ -14,13 +14,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ape_jax.nn.attention import NOTHING, Attention, Context, Rotation
+from ape_jax.nn.attention import NOTHING, Attention, Context, Rotation, key_bias
 from ape_jax.nn.axial import Axial, square
 from ape_jax.nn.blocks import DENSE, Block, BlockConfig, Mlp
 from ape_jax.nn.matmul import product
 from ape_jax.nn.positions import resize_positions
 from ape_jax.nn.stack import run_stack
 from ape_jax.towers.tower import Encoded, TowerConfig, added, pool
+from ape_jax.towers.vision.packed import PackedEmbed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,8 @@ class ViTConfig(TowerConfig):
       gated: the MLP is gated by `activation`.
       norms, attention_norm, mlp_norm: see `blocks.BlockConfig`.
       qk_norm: each head's queries and keys are normed.
+      max_patches: images may be packed, with at most so many patches (`packed.PackedEmbed`); 0
+        where they are not, and no token is padding.
     """
 
     image_size: int
@@ -61,7 +64,7 @@ class ViTConfig(TowerConfig):
     registers: int = 0
     position_prefix: int = 1
     antialias: bool = False
-    bilinear: bool = False
+    bilinear: bool = added(False)
     patch_bias: bool = True
     qkv_bias: bool = True
     layer_scale: bool = False
@@ -80,6 +83,7 @@ class ViTConfig(TowerConfig):
     attention_norm: bool = added(False)
     mlp_norm: bool = added(False)
     qk_norm: bool = added(False)
+    max_patches: int = added(0)
 
     @property
     def grid(self) -> int:
@@ -171,14 +175,16 @@ class MapHead(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: Float[Array, "b t d"]) -> Float[Array, "b d"]:
+    def __call__(
+        self, tokens: Float[Array, "b t d"], context: Context = NOTHING
+    ) -> Float[Array, "b d"]:
         """Pool the tokens."""
         config = self.config
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         init = nn.initializers.normal(0.02)
         probe = self.param("probe", init, (config.width,), self.param_dtype).astype(jnp.float32)
         probe = jnp.tile(probe, (tokens.shape[0], 1, 1))
-        x = Attention(config.heads, **types, name="attention")(probe, keys=tokens)
+        x = Attention(config.heads, **types, name="attention")(probe, context, keys=tokens)
         y = config.norm.module(self.param_dtype, name="norm")(x)
         x = x + Mlp(config.mlp_width, config.activation, **types, name="mlp")(y)
         return x[:, 0]
@@ -208,7 +214,11 @@ class ViT(nn.Module):
         config = self.config
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         wide = jnp.float32 if self.inference else self.dtype
-        self.tokens = Embed(config, wide, self.param_dtype, name="embed")
+        if config.max_patches:
+            sizes = (config.patch_size, config.width, config.grid, config.max_patches)
+            self.packed = PackedEmbed(*sizes, wide, self.param_dtype, name="embed")
+        else:
+            self.tokens = Embed(config, wide, self.param_dtype, name="embed")
         if config.pre_norm:
             self.pre_norm = config.norm.module(self.param_dtype)
         self.blocks = Block(config.block, **types, inference=self.inference)
@@ -219,7 +229,10 @@ class ViT(nn.Module):
 
     def embed(self, batch: Mapping[str, Any]) -> tuple[Float[Array, "b t d"], Bool[Array, "b t"]]:
         """{"image": f32 [B, H, W, 3]} -> (hidden state 0 [B, T, d], mask [B, T], all True)."""
-        x = self.tokens(jnp.asarray(batch["image"], jnp.float32))
+        image = jnp.asarray(batch["image"], jnp.float32)
+        if self.config.max_patches:
+            return self.packed(image)
+        x = self.tokens(image)
         if self.config.pre_norm:
             x = self.pre_norm(x)
         return x, jnp.ones(x.shape[:2], bool)
@@ -232,26 +245,30 @@ class ViT(nn.Module):
     ) -> Float[Array, "b t d"]:
         """The `config.depth` blocks; `grid` is (down, across) of the patches, None a square."""
         options = {name: getattr(self, name) for name in ("unroll", "remat", "inference")}
-        context = self._context(x.shape[1], grid)
+        context = self._context(mask, grid)
         return run_stack(self.blocks, x, context, depth=self.config.depth, **options)
 
-    def _context(self, length: int, grid: tuple[int, int] | None) -> Context:
+    def _context(self, mask: Array, grid: tuple[int, int] | None) -> Context:
         """What the blocks read beside tokens."""
         config = self.config
+        # Of packed images alone, some tokens are padding.
+        bias = key_bias(mask) if config.max_patches else None
         if config.rotation is None:
-            return NOTHING
+            return Context(bias=bias)
         width = config.head_width or config.width // config.heads
         prefix = config.prefix_tokens
-        angles = config.rotation.angles(grid or square(length - prefix), width)
+        angles = config.rotation.angles(grid or square(mask.shape[1] - prefix), width)
         angles = jnp.pad(angles, ((prefix, 0), (0, 0)))[None]
-        return Context(rotation=Rotation(cos=jnp.cos(angles), sin=jnp.sin(angles)))
+        return Context(bias=bias, rotation=Rotation(cos=jnp.cos(angles), sin=jnp.sin(angles)))
 
     def finish(self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"], pooling: str) -> Encoded:
         """The last norm and the pooling."""
         config = self.config
         normed = self.norm(x) if config.last_norm and not config.norm_pooled else x
         if pooling == "map":
-            pooled = self.head(normed if config.map_prefix else normed[:, config.prefix_tokens :])
+            tokens = normed if config.map_prefix else normed[:, config.prefix_tokens :]
+            hidden = Context(bias=key_bias(mask)) if config.max_patches else NOTHING
+            pooled = self.head(tokens, hidden)
         else:
             pooled = pool(normed, mask, pooling, config)
         if config.norm_pooled and pooled is not None:
