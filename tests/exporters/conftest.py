@@ -63,6 +63,20 @@ def _classes():
                 n_positions=16, feed_forward_proj="gated-gelu",
             ),
         ),
+        "qwen3": (
+            t.Qwen3Model,
+            t.Qwen3Config(
+                **TEXT, num_key_value_heads=2, head_dim=16, use_sliding_window=True,
+                sliding_window=3, max_window_layers=1, pad_token_id=0,
+            ),
+        ),
+        "gemma3": (
+            t.Gemma3TextModel,
+            t.Gemma3TextConfig(
+                **TEXT, num_key_value_heads=2, head_dim=16, sliding_window=4,
+                sliding_window_pattern=2, use_bidirectional_attention=True, pad_token_id=0,
+            ),
+        ),
         "megatron": (t.MegatronBertModel, t.MegatronBertConfig(**TEXT)),
         "distilbert": (
             t.DistilBertModel,

@@ -40,6 +40,7 @@ _LAST_NORMS = (
     "encoder.LayerNorm",
     "encoder.ln",
     "encoder.final_layer_norm",
+    "norm",
 )
 # Of these AutoModel makes a class that has the decoder, too.
 _ENCODERS = ("t5", "umt5")

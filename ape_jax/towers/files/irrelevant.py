@@ -30,7 +30,7 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
         "what transformers' classes return": "architectures output_* return_dict* use_cache "
         "chunk_size_feed_forward problem_type is_encoder_decoder tf_legacy_loss is_composition",
         "heads, which are no part of a tower": "id2label label2id num_labels finetuning_task "
-        "task_specific_params label_names num_classes classifier_* decoder_* pooler_* "
+        "task_specific_params label_names num_classes classifier_* clf_* decoder_* pooler_* "
         "sparse_* summary_* use_auxiliary_head auxiliary_* pool_scales semantic_loss_ignore_index "
         "encoder_stride tie_word_embeddings tie_encoder_decoder num_decoder_layers "
         "scale_decoder_outputs final_logit_softcapping logit_* max_logit_scale "
@@ -63,6 +63,7 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
         "what the tensors say": "custom_text ls_init_value pos_embed_type attn_pooler_* pad_id "
         "eos_id final_ln_after_pool",
     },
+    "model.safetensors.index.json": {"sizes of all shards together": "metadata"},
     "preprocessor_config.json": {
         "names, and where arrays lie": "image_processor_type feature_extractor_type "
         "image_processor_class processor_class data_format input_data_format return_tensors "
@@ -111,6 +112,7 @@ _NEUTRAL: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "encoder_no_repeat_ngram_size": (0,),
         "use_sliding_window": (False,),
         "is_native": (False,),
+        "hidden_activation": ("gelu_pytorch_tanh",),
     },
     "preprocessor_config.json": {
         "do_pad": (False,),

@@ -39,6 +39,8 @@ class TextConfig(TowerConfig):
       task_types: likewise of ERNIE's table of tasks.
       embed_width: width of these tables, where a dense layer leads from there to `width`; None is
         `width` without such a layer.
+      embed_scale: a factor on the rows of the token table, rounded to the tower's dtype as torch
+        rounds it (Gemma).
       padding_idx: None: token t has position t. Else, RoBERTa's way, the n-th real token (from 1)
         has position `padding_idx + n`.
       embed_norm: a norm after the sum of embeddings.
@@ -59,6 +61,7 @@ class TextConfig(TowerConfig):
     types: int = 0
     task_types: int = added(0)
     embed_width: int | None = added(None)
+    embed_scale: float = added(1.0)
     padding_idx: int | None = None
     embed_norm: bool = True
     max_length: int
@@ -111,6 +114,8 @@ class TextEmbed(nn.Module):
 
         # Gathered before the cast: the table may be 250,000 rows.
         x = jnp.take(table("token", config.vocab_size), ids, axis=0).astype(jnp.float32)
+        if config.embed_scale != 1.0:
+            x = x * jnp.asarray(config.embed_scale, self.dtype).astype(jnp.float32)
         if config.position_table:
             where = position_ids(ids, mask, config.padding_idx)
             x = x + jnp.take(table("position", config.positions), where, axis=0).astype(jnp.float32)

@@ -1,0 +1,1 @@
+"""Text towers of the RMS norm kind: Qwen, Llama, Mistral, EuroBERT, Gemma."""
