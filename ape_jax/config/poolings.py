@@ -4,6 +4,7 @@ from __future__ import annotations
 
 MODES = ("cls", "max", "mean", "mean_sqrt_len", "weightedmean", "last")
 """Those that need no parameters, in the order in which sentence-transformers joins them."""
+OWN = "own"
 EXPECTS = f"one of {', '.join(map(repr, MODES))}, or several joined, 'cls+mean'"
 
 
@@ -16,6 +17,11 @@ def parts(pooling: str) -> tuple[str, ...]:
     """
     found = tuple(pooling.split("+"))
     return found if set(found) <= set(MODES) and len(set(found)) == len(found) else ()
+
+
+def is_own_or_pooling(value: object) -> bool:
+    """Whether it is 'own', the tower's pooling, or one of these."""
+    return value == OWN or is_pooling(value)
 
 
 def is_pooling(value: object) -> bool:

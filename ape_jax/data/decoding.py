@@ -22,11 +22,21 @@ def decoded_batches(
     rows: int,
     workers: int | None = None,
 ) -> Iterator[Float[np.ndarray, "b s s 3"]]:
-    """Prepares images in threads and stacks them to batches; the last one may be smaller.
+    """Prepares images in threads and stacks them to batches; as `prepared_lists`."""
+    return map(np.stack, prepared_lists(images, prepare, rows, workers))
+
+
+def prepared_lists(
+    images: Iterable[Any],
+    prepare: Callable[[Any], np.ndarray],
+    rows: int,
+    workers: int | None = None,
+) -> Iterator[list[np.ndarray]]:
+    """Prepares images in threads, so many at a time; the last ones may be fewer.
 
     Example:
-      >>> batches = decoded_batches(range(5), lambda i: np.full((1, 1, 3), i), rows=2)
-      >>> [batch[:, 0, 0, 0].tolist() for batch in batches]
+      >>> batches = prepared_lists(range(5), lambda i: np.full((1, 1, 3), i), rows=2)
+      >>> [[int(image[0, 0, 0]) for image in batch] for batch in batches]
       [[0, 1], [2, 3], [4]]
 
     Args:
@@ -52,7 +62,7 @@ def decoded_batches(
                 batch = [waiting.popleft().result() for _ in range(min(rows, len(waiting)))]
                 # Before the reader works on this batch, so that the threads have the next ones.
                 submit(max(min(2 * rows, _ahead(batch[0], rows)) + workers - len(waiting), 0))
-                yield np.stack(batch)
+                yield batch
         finally:
             for future in waiting:
                 future.cancel()

@@ -24,6 +24,7 @@ class ExportFormat:
       encode: what the written directory makes of the inputs, by what the comparison is called.
       needs: modules that it is made or checked with, by the extra of ape_jax that has them.
       takes_finished: whether it is of use for a finished model, too.
+      takes_torch: whether it takes towers that another library runs.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ExportFormat:
     encode: Callable[[AlignedModel, Path, Inputs], Mapping[str, Embeddings]]
     needs: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     takes_finished: bool = True
+    takes_torch: bool = False
 
 
 _ROOM = "ape_jax.exporters"

@@ -32,4 +32,5 @@ JAX = ExportFormat(
     write=write,
     encode=_encode,
     takes_finished=False,
+    takes_torch=True,
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ape_jax.config import Config
-from ape_jax.config.outside import is_precomputed
+from ape_jax.config.outside import is_precomputed, is_torch
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
@@ -58,6 +58,7 @@ def export(
             f"{', '.join(others)} or {last}"
         )
     config = Config() if path is None else workdir.read_config(path)
+    _check_torch(config, target)
     pairs = _pairs(config, inputs)  # They fail in no time, a model takes seconds to load.
     summary: dict[str, Any] = {} if path is None else workdir.finished(path, config)
     exact = restore(source, verify.EXACT)
@@ -83,6 +84,17 @@ def _target(name: str) -> ExportFormat:
         formats = "; ".join(f"{name} ({made.title})" for name, made in EXPORTS.items())
         raise UserError(f"--format: expected one of {formats}; found {name!r}")
     return EXPORTS[name]
+
+
+def _check_torch(config: Config, target: ExportFormat) -> None:
+    """Raises UserError for a tower that no program without its own library has."""
+    for side in ("image", "text"):
+        tower = config.side(side).tower
+        if is_torch(tower) and not target.takes_torch:
+            raise UserError(
+                f"--format: {tower!r} is run by its own library, which {target.name!r} does not "
+                "bring, and a head alone is no model; write jax"
+            )
 
 
 def _pairs(config: Config, inputs: str) -> Pairs:

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from ape_jax.align.model import Model
+from ape_jax.align.model import Model, Side
 from ape_jax.config import Config
 from ape_jax.config.outside import is_precomputed
 from ape_jax.data.pairs import Pairs
@@ -111,9 +111,8 @@ def make_readers(
     for name, side in (("image", model.image), ("text", model.text)):
         if side.frontier == "input" or is_precomputed(side.tower.spec):
             continue
-        if side.tower.outside is not None:
-            how = side.tuned.reading
-            readers[name] = OutsideTower(tower=side.tower, **how, batch=config.eval.batch)
+        if outside := outside_tower(side, config.eval.batch):
+            readers[name] = outside
             continue
         params = frozen[f"{name}_tower"]
         if apart:  # What other processes hold of the sharded tree cannot be read from here.
@@ -127,6 +126,18 @@ def make_readers(
             batch=config.eval.batch,
         )
     return Readers(**readers)
+
+
+def outside_tower(side: Side, batch: int) -> OutsideTower | None:
+    """The tower of a side at work where another library runs it, None where JAX does.
+
+    Args:
+      side: the modality.
+      batch: rows a call.
+    """
+    if side.tower.outside is None:
+        return None
+    return OutsideTower(tower=side.tower, **side.tuned.reading, batch=batch)
 
 
 def training_part(config: Config, sources: Sources, readers: Readers) -> Part:

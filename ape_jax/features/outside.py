@@ -83,6 +83,13 @@ class OutsideTower:
             return tokens
         return np.asarray(pool_tokens(tokens, mask, self.pooling, self.tower.config))
 
+    def texts(self, texts: Sequence[str]) -> list[Float32[np.ndarray, "_ _"]]:
+        """Encodings [t, d] of texts, in their order."""
+        rows: dict[int, np.ndarray] = {}
+        for index, encoded in self.stream_texts(texts, "texts"):
+            rows |= zip(map(int, index), encoded)
+        return [rows[i] for i in range(len(texts))]
+
     def stream_texts(self, texts: Sequence[str], what: str = "captions") -> Iterator[TextRows]:
         """Encodings of texts, longest first; see `FeatureEncoder`.
 

@@ -18,9 +18,10 @@ from jaxtyping import Float, Int
 
 from ape_jax.errors import UserError
 from ape_jax.images.decode import load_image
-from ape_jax.images.transforms import ImageTransform
+from ape_jax.images.transforms import AsDecoded, ImageTransform
 from ape_jax.runs.embed import image_batches, token_id_batches
 from ape_jax.runs.encoder import Encoder
+from ape_jax.towers.outside import OutsidePrepare
 from ape_jax.towers.precomputed import VectorPrepare
 from ape_jax.towers.text.tokens import TextPrepare
 
@@ -100,6 +101,11 @@ class OpenClipModel(torch.nn.Module):
                 raise UserError(
                     f"{side}.tower: the run takes given vectors on the {side} side, which no "
                     "outside judge has; judge a run on real towers"
+                )
+            if isinstance(prepare, AsDecoded | OutsidePrepare):
+                raise UserError(
+                    f"{side}.tower: {encoder.config.side(side).tower!r} prepares its inputs in its "
+                    "own library, and a judge hands over pixels and ids; write ape_jax.evaluate"
                 )
         super().__init__()
         self._encoder, self.output_dict = encoder, output_dict

@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.features import frontier
+from ape_jax.features.encode import FrozenTower
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.planner import program, shapes
 from ape_jax.planner import traced as traced_lib
@@ -111,7 +112,7 @@ def extraction(
         ("images", readers.image, config.cache.views),
         ("captions", readers.text, config.cache.text),
     ):
-        if reader is None or not wanted:
+        if not isinstance(reader, FrozenTower) or not wanted:
             continue
         rows = mesh_lib.over_batch(made.mesh)
         batch = _raw(reader.tower.config, reader.rows, captions, rows)

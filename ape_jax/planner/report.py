@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ape_jax.config import Config
+from ape_jax.config.outside import is_torch
 from ape_jax.planner import estimate
 from ape_jax.planner.estimate import Cost
 from ape_jax.planner.shapes import Captions
@@ -36,6 +37,7 @@ def record(
         "step": dataclasses.asdict(step),
         "pairs_per_second": step.rows / step.seconds if step.seconds else 0.0,
         "hours": hours,
+        "not_planned": [x.tower for x in (config.image, config.text) if is_torch(x.tower)],
         "encoding": {name: dataclasses.asdict(cost) for name, cost in encoding.items()},
         "assumed": {
             **dataclasses.asdict(captions),
@@ -76,6 +78,8 @@ def text(made: Mapping[str, Any]) -> str:
         )
     if "encoding_hours" in made:
         lines.append(f"encoding all pairs: {made['encoding_hours']:.2f} hours")
+    if made["not_planned"]:
+        lines.append(f"\nnot planned: encoding by {', '.join(made['not_planned'])}, outside of JAX")
     assumed = "; ".join(f"{key} {value:g}" for key, value in made["assumed"].items())
     lines.append(f"\nassumed, not measured: captions and peaks as given ({assumed}); all overlaps")
     return "\n".join(lines)

@@ -16,9 +16,11 @@ from ape_jax import towers
 from ape_jax.align.model import Model
 from ape_jax.config import Config
 from ape_jax.config.components import text_needs
-from ape_jax.config.outside import is_precomputed
+from ape_jax.config.outside import is_outside, is_precomputed, is_torch
+from ape_jax.config.poolings import OWN
 from ape_jax.config.sections import ImageConfig, TextConfig
 from ape_jax.errors import UserError
+from ape_jax.features import frontier
 from ape_jax.features.ragged import bucket
 from ape_jax.nn import int8
 from ape_jax.parallel import mesh as mesh_lib
@@ -55,6 +57,8 @@ def _tower(config: Config, kind: Kind) -> tuple[Tower, PyTree]:
     spec, side = config.side(kind).tower, config.side(kind)
     if is_precomputed(spec):
         return precomputed.read(spec, kind), {}
+    if is_torch(spec):
+        return _torch_tower(config, kind), {}
     options: dict[str, Any] = {"dtype": side.dtype, "param_dtype": side.param_dtype}
     if isinstance(side, ImageConfig) and side.size:
         options["image_size"] = side.size
@@ -70,6 +74,17 @@ def _tower(config: Config, kind: Kind) -> tuple[Tower, PyTree]:
         params = jax.eval_shape(int8.quantized, params)
     tower = Tower(kind=kind, module=module, config=found, prepare=None, spec=spec, digest="")
     return tower, params
+
+
+def _torch_tower(config: Config, kind: Kind) -> Tower:
+    """A tower that another library runs: what it gives is measured, so its files must be here."""
+    side = config.side(kind)
+    if not pathlib.Path(side.tower.split(":", 2)[-1]).expanduser().is_dir():
+        raise UserError(
+            f"config.{kind}.tower: a plan fetches nothing, and only {side.tower!r} itself says how "
+            "wide its features are; write the path of its directory after the second colon"
+        )
+    return build.load_tower(config, kind)[0]
 
 
 def _description(spec: str) -> Any:
@@ -103,6 +118,8 @@ def batch(
     if getattr(model.text.tower.config, "attends_padding", False):  # All texts are filled up.
         full = model.text.tower.config.max_length
         captions = Captions(mean=full, longest=full)
+    if model.text.pooling == OWN:  # One vector stands for all tokens.
+        captions = Captions(mean=1, longest=1)
     rows = count * config.loss.positives
     made: dict[str, tuple[tuple[int, ...], Any]] = {"index": ((count,), jnp.int32)}
     texts = (count,) if config.loss.positives == 1 else (count, config.loss.positives)
@@ -111,7 +128,7 @@ def batch(
     length = min(captions.longest, config.text.max_length or captions.longest)
     width = model.text.tower.config.width
     if model.text.frontier == "input" or not (
-        config.cache.text or is_precomputed(model.text.tower.spec)
+        config.cache.text or is_outside(model.text.tower.spec)
     ):
         padded = (rows, -(-length // 8) * 8)
         made |= {"ids": (padded, jnp.int32), "mask": (padded, jnp.bool_)}
@@ -132,6 +149,8 @@ def _images(
     config: Config, model: Model, count: int, stored: Any
 ) -> dict[str, tuple[tuple[int, ...], Any]]:
     side, tower = model.image, model.image.tower.config
+    if outside := frontier.outside_tower(side, config.eval.batch):
+        return {"pooled": ((count, *outside.image_shape()), stored)}
     if side.frontier == "input" or not (config.cache.views or is_precomputed(side.tower.spec)):
         return {"image": ((count, tower.image_size, tower.image_size, 3), jnp.float32)}
     tokens = ()

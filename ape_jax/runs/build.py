@@ -16,9 +16,13 @@ from ape_jax.align.model import Model, Side
 from ape_jax.align.tuning import peft
 from ape_jax.config import Config
 from ape_jax.config.components import LOSSES, SideName, text_parts
+from ape_jax.config.outside import is_torch
+from ape_jax.config.poolings import OWN
 from ape_jax.config.sections import ImageConfig, TextConfig
 from ape_jax.errors import UserError
 from ape_jax.towers.loading import read
+from ape_jax.towers.torch import folders as torch_folders
+from ape_jax.towers.torch import reading as torch_reading
 from ape_jax.towers.tower import Kind, Tower, TowerConfig, check_pooling
 
 TOWERS = "towers"
@@ -56,7 +60,7 @@ def load_towers(config: Config, brought: Path | None = None) -> Towers:
       UserError: naming the config key, for a tower that cannot be loaded as what it is used for.
     """
     brought = brought if brought is not None and brought.is_dir() else None
-    return Towers.of(_load(config, "image", brought), _load(config, "text", brought))
+    return Towers.of(load_tower(config, "image", brought), load_tower(config, "text", brought))
 
 
 def make_model(config: Config, towers: Towers, solved: Mapping[str, Any] | None = None) -> Model:
@@ -73,6 +77,7 @@ def make_model(config: Config, towers: Towers, solved: Mapping[str, Any] | None 
         tuning mode that it has nothing for.
     """
     image, text = towers.image, towers.text
+    reads_own = text.outside is not None and text.config.pooling == OWN
     pooling = image.config.pooling if config.image.pooling == "own" else config.image.pooling
     for side, tower in (("image", image), ("text", text)):
         if not tower.config.inner_layers:
@@ -97,9 +102,10 @@ def make_model(config: Config, towers: Towers, solved: Mapping[str, Any] | None 
         ),
         text=Side(
             tower=text,
-            head=_text_head(config, width, text.config, solved),
+            head=_text_head(config, width, text, solved),
             tune=config.text.tune,
             layer=config.text.layer,
+            pooling=OWN if reads_own else "none",
             peft=options,
         ),
         scale=config.loss.scale,
@@ -125,12 +131,23 @@ def _with_remat(config: Config, tower: Tower) -> Tower:
     return dataclasses.replace(tower, module=tower.module.clone(remat=config.train.remat))
 
 
-def _load(config: Config, kind: Kind, brought: Path | None) -> tuple[Tower, PyTree]:
+def load_tower(config: Config, kind: Kind, brought: Path | None = None) -> tuple[Tower, PyTree]:
+    """Reads one tower, and its parameters on the host.
+
+    Args:
+      config: the resolved config.
+      kind: which of the two.
+      brought: as for `load_towers`.
+
+    Raises:
+      UserError: as `load_towers`.
+    """
     side = config.side(kind)
     spec = side.tower
     if brought is not None:  # A directory, or an .npz and perhaps a tokenizer.
         files = brought.glob(f"{kind}.npz")
         spec = next(files, brought / kind)
+        spec = torch_folders.at(side.tower, spec) if is_torch(side.tower) else spec
     options: dict[str, Any] = {"dtype": side.dtype, "param_dtype": side.param_dtype}
     if isinstance(side, ImageConfig) and side.size:
         options["image_size"] = side.size
@@ -138,8 +155,12 @@ def _load(config: Config, kind: Kind, brought: Path | None) -> tuple[Tower, PyTr
         options["max_length"] = side.max_length
     if isinstance(side, TextConfig) and side.prefix != "own":
         options["prefix"] = side.prefix
+    if is_torch(side.tower):
+        options |= {"trust_remote_code": side.trust_remote_code, "torch_device": side.torch_device}
     try:
         tower, params = read(spec, kind=kind, **options)
+        if tower.outside is not None:
+            tower = torch_reading.at(tower, side.layer, _pooling_outside(config, tower))
         if tower.excluded and config.start.model != side.tower:
             raise UserError(
                 f"{side.tower} has adapters, {tower.excluded[0]!r} and others; write "
@@ -149,6 +170,8 @@ def _load(config: Config, kind: Kind, brought: Path | None) -> tuple[Tower, PyTr
     except UserError as error:
         # The option at fault, if the message begins with it, has a key of its own.
         keys = {"image_size": "image.size", "max_length": "text.max_length"}
+        keys |= {"layer": f"{kind}.layer", "pooling": f"{kind}.pooling"}
+        keys |= {"dtype": f"{kind}.dtype", "param_dtype": f"{kind}.param_dtype"}
         key = keys.get(str(error).split(" ")[0], f"{kind}.tower")
         raise UserError(f"config.{key}: {error}") from error
 
@@ -158,6 +181,25 @@ def _check_layer(side: str, tower: Tower, layer: int) -> None:
         tower.resolve(layer, None)
     except UserError as error:
         raise UserError(f"config.{side}.layer: {error}") from error
+
+
+def text_pooling(config: Config, tower: Tower) -> str:
+    """How heads pool a caption's tokens: the config's way, or the tower's own.
+
+    What another library has pooled is one vector, which stands for all tokens and is its own mean.
+    """
+    if config.text.pooling != OWN:
+        return config.text.pooling
+    return "mean" if tower.outside is not None else tower.config.pooling
+
+
+def _pooling_outside(config: Config, tower: Tower) -> str:
+    """How another library pools: captions itself, or not at all."""
+    if tower.kind == "image":
+        return tower.config.pooling if config.image.pooling == OWN else config.image.pooling
+    pooled = all(part.pooled for part in text_parts(config.text.head.name).values())
+    own = config.text.pooling == OWN and tower.config.pooling == OWN
+    return OWN if own and (pooled or not config.trains) else "none"
 
 
 def _check_pooling(tower: Tower, layer: int, pooling: str) -> None:
@@ -193,9 +235,10 @@ def _image_head(
 
 
 def _text_head(
-    config: Config, width: int, tower: TowerConfig, solved: Mapping[str, Any] | None
+    config: Config, width: int, described: Tower, solved: Mapping[str, Any] | None
 ) -> heads.Head:
-    pooling, form = config.text.pooling, config.closed_form
+    pooling, form = text_pooling(config, described), config.closed_form
+    tower: TowerConfig = described.config
     if not config.trains and form is not None:
         site = _solved_site(width, tower)
         return heads.on_texts(form.text, form.settings(solved), site, pooling)

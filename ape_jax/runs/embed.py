@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int32, PyTree
 from ape_jax.align.model import Model
 from ape_jax.data import image_loader
 from ape_jax.errors import UserError
+from ape_jax.features.outside import OutsideTower
 from ape_jax.features.ragged import RaggedTokens, bucket
 from ape_jax.parallel import mesh as mesh_lib
 
@@ -101,6 +102,7 @@ def readable_batches(
     transform: Any,
     rows: int,
     *,
+    outside: OutsideTower | None = None,
     background: tuple[int, int, int],
     skipped: image_loader.Skipped,
     done: Callable[[int], None],
@@ -111,6 +113,7 @@ def readable_batches(
       records: things with an `image`.
       transform: the image tower's own.
       rows: images a batch.
+      outside: the image tower where another library runs it; batches then hold its features.
       background: RGB under transparent pixels.
       skipped: is filled with the records that cannot be read.
       done: is told how many records were gone through.
@@ -128,7 +131,10 @@ def readable_batches(
         for batch in batches:
             valid = batch["valid"]
             places = batch["index"][valid]
-            yield {"image": batch["image"][valid]}, places
+            if outside is None:
+                yield {"image": batch["image"][valid]}, places
+            else:
+                yield {"pooled": outside.images(batch["image"])}, places
             done(through := int(places[-1]) + 1)
     except UserError:
         if len(skipped) < len(records):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from ape_jax.align.tuning import selection
 from ape_jax.config.components import text_needs
@@ -15,6 +15,8 @@ from ape_jax.data import decoding, image_loader
 from ape_jax.data.pairs import Pairs
 from ape_jax.errors import UserError
 from ape_jax.features import ragged, unreadable
+from ape_jax.features.frontier import outside_tower
+from ape_jax.features.outside import OutsideTower
 from ape_jax.images.decode import ImageRef, load_image
 from ape_jax.runs import embed
 from ape_jax.runs.aligned import AlignedModel
@@ -95,6 +97,9 @@ class Encoder:
             vectors = [x.content if isinstance(x, ImageRef) else x for x in images]
             batches = [x["pooled"] for x, _ in self._vector_batches(vectors, embedder.rows)]
             name = "pooled"
+        elif (outside := self._outside("image")) is not None:
+            decoded = decoding.prepared_lists(images, self._decode, embedder.rows)
+            batches, name = map(outside.images, decoded), "pooled"
         else:
             batches = decoding.decoded_batches(images, self._decode, embedder.rows)
             name = "image"
@@ -135,20 +140,34 @@ class Encoder:
         if not texts:
             raise UserError("encode_text: expected at least one item, found an empty list")
         if isinstance(self.prepare, VectorPrepare):
-            tokens = ragged.from_rows(self.prepare(texts))
-            if "token_index" in text_needs(self.config.text.head.name):
-                tokens = tokens.with_padded_length()
-            batches = embed.token_batches(tokens, embedder.rows, embedder.groups)
+            batches = self._token_batches(self.prepare(texts), embedder)
         else:
             strings = [text for text in texts if isinstance(text, str)]
             if len(strings) < len(texts):
                 bad = next(text for text in texts if not isinstance(text, str))
                 raise UserError(f"encode_text: expected strings, found {type(bad).__name__}")
-            batches = embed.text_batches(self.prepare, strings, embedder.rows)
+            if (outside := self._outside("text")) is not None:
+                batches = self._token_batches(outside.texts(strings), embedder)
+            else:
+                batches = embed.text_batches(self.prepare, strings, embedder.rows)
         if progress:
             count = -(-len(texts) // embedder.rows)
             batches = track(batches, "encoding texts", count, "batches")
         return embedder.texts(self._aligned.trainable, self._aligned.frozen, batches, len(texts))
+
+    def _outside(self, kind: Literal["image", "text"]) -> OutsideTower | None:
+        """The tower of a side where another library runs it, None where JAX does."""
+        model = self._aligned.model
+        return outside_tower(model.image if kind == "image" else model.text, self.rows)
+
+    def _token_batches(
+        self, rows: list[np.ndarray], embedder: embed.Embedder
+    ) -> Iterator[tuple[Any, np.ndarray]]:
+        """Batches of token encodings [t, d] that were made outside of JAX."""
+        tokens = ragged.from_rows(rows)
+        if "token_index" in text_needs(self.config.text.head.name):
+            tokens = tokens.with_padded_length()
+        return embed.token_batches(tokens, embedder.rows, embedder.groups)
 
     def encode_batches(
         self, kind: Literal["image", "text"], batches: embed.Batches, count: int
@@ -179,6 +198,7 @@ class Encoder:
             records,
             self.transform,
             self.rows,
+            outside=self._outside("image"),
             background=self.config.data.background,
             skipped=skipped,
             done=done,
@@ -213,7 +233,7 @@ class Encoder:
             return iter(())
         return embed.pooled_batches(np.concatenate(self.transform(vectors)), rows)
 
-    def _decode(self, image: Any) -> Float[np.ndarray, "s s 3"]:
+    def _decode(self, image: Any) -> Shaped[np.ndarray, "_ _ 3"]:
         return self.transform(load_image(image, background=self.config.data.background))
 
 

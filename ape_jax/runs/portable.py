@@ -13,6 +13,7 @@ from pathlib import Path
 import jax.numpy as jnp
 
 from ape_jax import config as config_lib
+from ape_jax.config.outside import is_torch
 from ape_jax.runs import build, workdir
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.checkpoint import Checkpoints
@@ -20,6 +21,7 @@ from ape_jax.runs.state import State
 from ape_jax.storage import atomic
 from ape_jax.towers.files import hub, sentence, sources
 from ape_jax.towers.text import big_vision as big_vision_text
+from ape_jax.towers.torch import folders as torch_folders
 
 # Beside weights, configs and tokenizers: what must stay with the weights.
 _FILES = (*hub.FILES, "*_Pooling/config.json", "NOTICE*", "LICENSE*", "LICENCE*")
@@ -37,7 +39,11 @@ def write(directory: Path, aligned: AlignedModel) -> None:
     """
     config = aligned.config
     for side in ("image", "text"):
-        _bring(sources.resolve(config.side(side).tower), directory / build.TOWERS / side)
+        tower, to = config.side(side), directory / build.TOWERS / side
+        if is_torch(tower.tower):
+            torch_folders.bring(tower.tower, to, code=tower.trust_remote_code)
+        else:
+            _bring(sources.resolve(tower.tower), to)
     state = State(
         step=jnp.int32(aligned.step),
         trainable=aligned.trainable,

@@ -104,7 +104,8 @@ def before_and_after(
     run = restore(directory)
     image, text = run.model.image, run.model.text
     kept = "mean" if image.pooling == "none" else image.pooling
-    pooled = heads.OnPooledText(heads.Identity(), text.tower.config, run.config.text.pooling)
+    pooling = build.text_pooling(run.config, text.tower)
+    pooled = heads.OnPooledText(heads.Identity(), text.tower.config, pooling)
     after = dataclasses.replace(
         run.model,
         image=dataclasses.replace(image, head=heads.Identity(), pooling=kept),

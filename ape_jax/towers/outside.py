@@ -50,6 +50,10 @@ class OutsideEncoder(Protocol):
         """Hidden states behind the first; 0 where the output alone can be read."""
         ...
 
+    def parameters(self) -> int:
+        """Number of the model's parameters."""
+        ...
+
     def settings(self) -> Mapping[str, str]:
         """All that features depend on beside the weights, and that is the tower's own."""
         ...
@@ -81,6 +85,11 @@ class OutsidePrepare:
     def transform(self) -> AsDecoded:
         """What becomes of a decoded image before the encoder takes it: nothing."""
         return AsDecoded()
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that a text is cut to."""
+        return int(getattr(self.encoder, "max_length", 0))
 
     @property
     def identity(self) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ape_jax import config as config_lib
 from ape_jax.config import Config, automatic
-from ape_jax.config.outside import is_precomputed
+from ape_jax.config.outside import is_outside
 from ape_jax.config.rules import HELD_OUT
 from ape_jax.data import split
 from ape_jax.data.pairs import Pairs
@@ -71,7 +71,7 @@ def _are_small(config: Config, pairs: Pairs) -> bool:
 
     And the tower takes more than that, and images of that size.
     """
-    if is_precomputed(config.image.tower):
+    if is_outside(config.image.tower):
         return False
     size, patch = input_size(config.image.tower)
     if size <= automatic.SMALL_IMAGE or automatic.SMALL_IMAGE % patch:

@@ -213,7 +213,8 @@ def _solved(
     """The model with heads of the sizes that a closed form asks for, and its parameters."""
     config, solution = aligned.config, None
     if record is None:
-        solution = solve.solve(config, dataset, aligned.frozen.get(STATISTICS))
+        pooling = build.text_pooling(config, aligned.model.text.tower)
+        solution = solve.solve(config, dataset, aligned.frozen.get(STATISTICS), pooling)
         record = solution.record
     model = build.make_model(config, towers, record)
     heads = model.init_heads(config.seed)
@@ -258,6 +259,13 @@ def moments(pooled: Float[np.ndarray, "n V d"]) -> tuple[np.ndarray, np.ndarray]
     return mean.astype(np.float32), np.maximum(spread, 1e-6).astype(np.float32)
 
 
+def parameter_counts(aligned: AlignedModel) -> tuple[int, int]:
+    """Numbers of trained and of frozen parameters, those of models in other libraries included."""
+    trained, frozen = selection.counts(aligned.trainable, aligned.frozen)
+    outside = (side.tower.outside for side in (aligned.model.image, aligned.model.text))
+    return trained, frozen + sum(model.parameters() for model in outside if model is not None)
+
+
 def parameter_table(run: Run, *, full: bool) -> str:
     """How much is trained, in one line.
 
@@ -267,7 +275,7 @@ def parameter_table(run: Run, *, full: bool) -> str:
         stand above it.
     """
     trees = run.aligned.trainable, run.aligned.frozen
-    trained, frozen = selection.counts(*trees)
+    trained, frozen = parameter_counts(run.aligned)
     share = 100 * trained / (trained + frozen)
     total = f"trained: {trained:,} of {trained + frozen:,} parameters ({share:.2f} %)"
     if not full:

@@ -17,18 +17,21 @@ from ape_jax.errors import UserError
 from ape_jax.features.dataset import Dataset
 
 
-def solve(config: Config, dataset: Dataset, statistics: Mapping[str, Any] | None) -> Solution:
+def solve(
+    config: Config, dataset: Dataset, statistics: Mapping[str, Any] | None, pooling: str
+) -> Solution:
     """Solves the heads on the training pairs.
 
     Args:
       config: a config with a closed form.
       dataset: the training pairs, both sides encoded.
       statistics: `center` and `spread` of the images, None where they are not standardised.
+      pooling: how the tokens of a caption become one vector, `build.text_pooling`.
 
     Raises:
       UserError: for pairs that the method cannot be solved on, or a width that there is not.
     """
-    form, paired = config.closed_form, _paired(config, dataset, statistics)
+    form, paired = config.closed_form, _paired(pooling, dataset, statistics)
     width = _width(config, paired) if form.takes_width else 0
     solution = form.solve(paired, width=width, **{key: config.closed[key] for key in form.keys})
     solution = dataclasses.replace(solution, record={"method": form.name, **solution.record})
@@ -69,9 +72,9 @@ def _width(config: Config, paired: Paired) -> int:
     return config.embed or (most if config.trains else 0)
 
 
-def _paired(config: Config, dataset: Dataset, statistics: Mapping[str, Any] | None) -> Paired:
+def _paired(pooling: str, dataset: Dataset, statistics: Mapping[str, Any] | None) -> Paired:
     return Paired(
-        text=dataset.tokens.pool(config.text.pooling),
+        text=dataset.tokens.pool(pooling),
         image=dataset.pooled,
         text_index=dataset.captions.text_index,
         image_index=dataset.captions.image_index,

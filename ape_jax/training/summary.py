@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from ape_jax.align.tuning import selection
 from ape_jax.runs import workdir
 from ape_jax.training import run as run_lib
 
@@ -33,7 +32,7 @@ def write(
       skipped: images that could not be read in a step.
       best_step: of the state that is used, None for the last.
     """
-    trained, frozen = selection.counts(run.aligned.trainable, run.aligned.frozen)
+    trained, frozen = run_lib.parameter_counts(run.aligned)
     solved = run.aligned.solved
     summary = {
         "step": step,

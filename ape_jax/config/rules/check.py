@@ -9,8 +9,8 @@ from ape_jax.config import tune
 from ape_jax.config.automatic import AUTO
 from ape_jax.config.components import HEADS, LOSSES, declared_keys, heads_of, text_parts
 from ape_jax.config.experiment import Config
-from ape_jax.config.outside import is_precomputed
-from ape_jax.config.rules import start
+from ape_jax.config.outside import is_outside, is_precomputed, is_torch
+from ape_jax.config.rules import outside, start
 from ape_jax.errors import UserError
 
 HELD_OUT = "held-out"
@@ -29,7 +29,7 @@ def check(config: Config, defaults: Mapping[str, Any]) -> None:
     """
     _check_required(config)
     _check_kept(config)
-    _check_vectors(config)
+    outside.check(config)
     start.check(config)
     _check_model(config)
     _check_features(config)
@@ -62,46 +62,6 @@ def _check_kept(config: Config) -> None:
         raise UserError(
             "config.eval.keep: 'best' needs pairs that it is chosen by; write data.split=0.1 to "
             "hold some out, or name them in data.eval"
-        )
-
-
-def _check_vectors(config: Config) -> None:
-    """Vectors that are given need a side that takes them, in every source alike."""
-    towers = {side: config.side(side).tower for side in ("image", "text")}
-    given = [side for side, tower in towers.items() if is_precomputed(tower)]
-    sources = {"data.pairs": config.data.pairs}
-    sources.update({f"data.eval.{name}": spec for name, spec in config.data.eval.items()})
-    for key, spec in sources.items():
-        if is_precomputed(spec) and "image" not in given:
-            raise UserError(
-                f"config.{key}: {spec!r} gives vectors in the place of images; write "
-                "image.tower='features:WIDTH'"
-            )
-        if given and not is_precomputed(spec):
-            raise UserError(
-                f"config.{key}: {given[0]}.tower={towers[given[0]]!r} takes vectors; write "
-                f"'features:FILE', found {spec!r}"
-            )
-    if given == ["text"]:
-        raise UserError(
-            "config.text.tower: vectors for texts alone are not supported; give the images' too, "
-            "image.tower='features:WIDTH'"
-        )
-    for side in given:
-        if config.side(side).tune != "frozen" or config.side(side).layer != -1:
-            raise UserError(
-                f"config.{side}.tower: {towers[side]!r} has no layers to choose from or to "
-                f"train; leave {side}.tune and {side}.layer at their defaults"
-            )
-    if "image" in given and config.cache.views != 1:
-        raise UserError(
-            f"config.cache.views: given vectors are not encoded; write 1, found "
-            f"{config.cache.views} (several views of an image are rows [V, d] of it)"
-        )
-    if "image" in given and (config.image.size or config.image.pooling != "own"):
-        raise UserError(
-            "config.image: given vectors are not prepared or pooled; leave image.size and "
-            "image.pooling out"
         )
 
 
@@ -154,7 +114,7 @@ def _check_text_head(config: Config) -> None:
                 f"config.text.head.name: {name!r} cannot start at zero, so it can only be the "
                 f"first part of a sum; found {config.text.head.name!r}"
             )
-        if "ids" in head.needs and is_precomputed(config.text.tower):
+        if "ids" in head.needs and is_outside(config.text.tower):
             raise UserError(
                 f"config.text.head.name: {name!r} needs token ids, and {config.text.tower!r} gives "
                 f"vectors without any; leave it out of {config.text.head.name!r}"
@@ -250,7 +210,8 @@ def _check_no_effect(config: Config, defaults: Mapping[str, Any]) -> None:
         used = declared_keys(text_parts(head.name).values())
         for key in sorted(set(head.declared) - set(used)):
             unused[f"{side}.head.{key}"] = (head[key], why)
-    if not any(part.pooled for part in text_parts(config.text.head.name).values()):
+    pooled = any(part.pooled for part in text_parts(config.text.head.name).values())
+    if not pooled and config.trains:  # Heads that are solved pool in any case.
         unused["text.pooling"] = (config.text.pooling, why)
     if config.image.tune == config.text.tune == "frozen":
         unused["train.remat"] = (config.train.remat, "image.tune=text.tune='frozen'")
@@ -272,6 +233,11 @@ def _check_no_effect(config: Config, defaults: Mapping[str, Any]) -> None:
         for key in ("max_length", "prefix"):
             unused[f"text.{key}"] = (config.text[key], f"text.tower={config.text.tower!r}")
         unused["cache.text"] = (config.cache.text, f"text.tower={config.text.tower!r}")
+    for side in ("image", "text"):
+        if not is_torch(config.side(side).tower):
+            why = f"{side}.tower={config.side(side).tower!r}, which torch does not run"
+            for key in ("trust_remote_code", "torch_device"):
+                unused[f"{side}.{key}"] = (config.side(side)[key], why)
     unused |= _unused_peft(config)
     for key, (value, reason) in unused.items():
         if value != defaults[key]:

@@ -65,7 +65,7 @@ class SideConfig(Section):
     """One modality: its tower, its tuning mode and its head."""
 
     tower: str = key(
-        string(expects="a tower: hf:org/name, a directory, a .npz or demo:NAME"),
+        string(expects="a tower: hf:org/name, a directory, a .npz, demo:NAME or torch:hf:NAME"),
         "The pretrained encoder of this side.",
     )
     tune: str = key(
@@ -80,6 +80,14 @@ class SideConfig(Section):
     param_dtype: ParamDtype = key(
         choice(*get_args(ParamDtype)),
         "What parameters are kept in; 'int8' is for the blocks' kernels of a frozen tower.",
+    )
+    trust_remote_code: bool = key(
+        flag(False), "Of a tower 'torch:...': whether Python code in its files may be run."
+    )
+    torch_device: str = key(
+        string("auto", "a device of torch ('cuda:1'), or 'auto' for a GPU where there is one"),
+        "Of a tower 'torch:...': where it is run.",
+        harmless=True,
     )
     head: HeadConfig = section(HeadConfig)
 
@@ -109,8 +117,8 @@ class TextConfig(SideConfig):
 
     head: TextHeadConfig = section(TextHeadConfig)
     pooling: str = key(
-        Field("mean", poolings.EXPECTS, poolings.is_pooling),
-        "How a caption becomes one vector, for heads on one vector.",
+        Field("mean", f"'own', or {poolings.EXPECTS}", poolings.is_own_or_pooling),
+        "How a caption becomes one vector, for heads on one vector; 'own' is the tower's.",
     )
     max_length: int = key(
         integer(0, 0, 2**16), "Tokens that a caption is cut to; 0 is the tower's own limit."

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,38 @@ def parse(spec: str) -> Spec:
             "of a model or a directory"
         )
     return Spec(written=spec, library=library, name=name)
+
+
+def at(spec: str, directory: Path) -> str:
+    """The spec of a tower whose files lie elsewhere.
+
+    Example:
+      >>> at("torch:hf:org/name", Path("towers/image"))
+      'torch:hf:towers/image'
+
+    Args:
+      spec: `torch:LIBRARY:NAME`.
+      directory: where the files are.
+    """
+    return f"{TORCH}{parse(spec).library}:{directory}"
+
+
+def bring(spec: str, to: Path, *, code: bool) -> None:
+    """Copies the files of a tower.
+
+    Args:
+      spec: of the tower.
+      to: a directory that is made.
+      code: as for `resolve`.
+
+    Raises:
+      UserError: as `resolve`.
+    """
+    source = resolve(parse(spec), code=code)
+    for file in files(source, code=code):
+        copy = to / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
 
 
 def resolve(spec: Spec, *, code: bool = False) -> Path:
@@ -148,19 +181,30 @@ def _listed(modules: Path) -> Iterator[dict[str, Any]]:
     yield from values
 
 
-def digest(path: Path) -> str:
+def files(path: Path, *, code: bool = False) -> list[Path]:
+    """All files that a model is made of, in the order of their names.
+
+    Args:
+      path: the directory.
+      code: whether Python files are among them.
+    """
+    patterns = (*_FILES, *(_CODE if code else ()))
+    other = {pattern.split("/")[0] for pattern in _NOT}
+    found = {file for pattern in patterns for file in path.rglob(pattern) if file.is_file()}
+    kept = [file for file in found if file.relative_to(path).parts[0] not in other]
+    return sorted(kept, key=lambda file: file.relative_to(path).as_posix())
+
+
+def digest(path: Path, *, code: bool = False) -> str:
     """Sha256 over the names and bytes of all files that a model is made of.
 
     Args:
       path: the directory.
+      code: whether Python files are among them.
     """
     total = hashlib.sha256()
-    patterns = (*_FILES, *_CODE)
-    files = {file for pattern in patterns for file in path.rglob(pattern) if file.is_file()}
-    for file in sorted(files, key=lambda one: one.relative_to(path).as_posix()):
+    for file in files(path, code=code):
         name = file.relative_to(path).as_posix()
-        if name.split("/")[0] in {pattern.split("/")[0] for pattern in _NOT}:
-            continue
         try:
             with file.open("rb") as opened:
                 content = hashlib.file_digest(opened, "sha256").hexdigest()

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ape_jax.errors import UserError
 from ape_jax.towers.torch import hf_files, libraries
-from ape_jax.towers.torch.running import Running, array, mask_array
+from ape_jax.towers.torch.running import Running, array, count_parameters, mask_array
 
 _PREFIX = re.compile(
     r"(.*\.)?embeddings\.(cls_tokens?|class_embedding|class_token|distillation_token|register_tokens)"
@@ -124,6 +124,10 @@ class HfImages:
             if _PREFIX.fullmatch(name)
         }
         return sum(tensor.shape[-2] if tensor.ndim > 1 else 1 for tensor in found.values())
+
+    def parameters(self) -> int:
+        """Number of the model's parameters."""
+        return count_parameters(self.loaded.model)
 
     def settings(self) -> Mapping[str, str]:
         """The processor's settings, and the number format."""

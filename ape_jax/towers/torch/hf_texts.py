@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32, Int64
 from ape_jax.errors import UserError
 from ape_jax.towers.torch import hf_files, libraries
 from ape_jax.towers.torch.hf_images import _hidden_state
-from ape_jax.towers.torch.running import Running, array, mask_array, takes
+from ape_jax.towers.torch.running import Running, array, count_parameters, mask_array, takes
 
 # They were trained on texts filled up to the full length, whose padding is not masked.
 _FILLED = ("siglip", "siglip_text_model", "siglip2", "siglip2_text_model")
@@ -136,6 +136,10 @@ class HfTexts:
     def _example(self) -> Any:
         """The output for a text."""
         return self._run(self.prepare(["a cat"]), hidden=True)
+
+    def parameters(self) -> int:
+        """Number of the model's parameters."""
+        return count_parameters(self.loaded.model)
 
     def settings(self) -> Mapping[str, str]:
         """The tokenizer's class, and the number format; its files are among those of the tower."""

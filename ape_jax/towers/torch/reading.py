@@ -72,7 +72,7 @@ def read(
         path = folders.resolve(found, code=code)
         kind = _kind(found, path, kind)
         encoder = _encoder(found, path, kind, how, code, texts)
-        tower = _tower(spec, kind, encoder, how, folders.digest(path), options)
+        tower = _tower(spec, kind, encoder, how, folders.digest(path, code=code), options)
     return dataclasses.replace(tower, notes=said.lines())
 
 
@@ -178,7 +178,11 @@ def at(tower: Tower, layer: int, pooling: str) -> Tower:
         own = _width(encoder, example, -1, OWN) if encoder.pools() else 0
         only = pooling == OWN and tower.kind == "text"
         width = own if only else _width(encoder, example, layer, "none", own)
-    config = dataclasses.replace(tower.config, width=width, own_width=own, pooling=pooling)
+    # What lies above the layer is not counted: nothing reads it.
+    depth = layer if layer > 0 else tower.config.depth
+    config = dataclasses.replace(
+        tower.config, width=width, own_width=own, pooling=pooling, depth=depth
+    )
     return dataclasses.replace(tower, config=config, module=tower.module.clone(config=config))
 
 

@@ -86,6 +86,11 @@ def mask_array(tensor: Any) -> Bool[np.ndarray, "b t"]:
     return tensor.detach().bool().cpu().numpy()
 
 
+def count_parameters(model: Any) -> int:
+    """Number of a model's parameters; one that is used twice counts once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def takes(model: Any) -> tuple[str, ...]:
     """The names of what a model's `forward` takes."""
     return tuple(inspect.signature(model.forward).parameters)

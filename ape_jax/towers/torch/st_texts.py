@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32, Int64
 from ape_jax.errors import UserError
 from ape_jax.towers.torch import libraries
 from ape_jax.towers.torch.hf_texts import checked
-from ape_jax.towers.torch.running import Running, array, mask_array
+from ape_jax.towers.torch.running import Running, array, count_parameters, mask_array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,7 +103,7 @@ class StTexts:
     @property
     def max_length(self) -> int:
         """Longer texts are cut to so many tokens."""
-        return int(self.model.max_seq_length or 10**6)
+        return int(self.model.max_seq_length or 10**4)
 
     def pools(self) -> bool:
         """True: pooling is among its modules."""
@@ -112,6 +112,10 @@ class StTexts:
     def depth(self) -> int:
         """0: hidden states are not read."""
         return 0
+
+    def parameters(self) -> int:
+        """Number of the model's parameters."""
+        return count_parameters(self.model)
 
     def settings(self) -> Mapping[str, str]:
         """The prompt and the length, and the number format; all else is in the tower's files."""

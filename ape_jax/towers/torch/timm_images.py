@@ -16,7 +16,7 @@ from PIL import Image
 from ape_jax.errors import UserError
 from ape_jax.towers.files import reading, sources
 from ape_jax.towers.torch import libraries
-from ape_jax.towers.torch.running import Running, array
+from ape_jax.towers.torch.running import Running, array, count_parameters
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,6 +76,10 @@ class TimmImages:
     def depth(self) -> int:
         """0: hidden states are not read."""
         return 0
+
+    def parameters(self) -> int:
+        """Number of the model's parameters."""
+        return count_parameters(self.model)
 
     def settings(self) -> Mapping[str, str]:
         """The transform, and the number format."""
