@@ -15,6 +15,7 @@ def _resolve(**keys):
 GIVEN = {"image__tower": "features:8", "text__tower": "features:4", "data__pairs": "features:x.npz"}
 
 
+TORCH = {"image__tower": "torch:hf:a/b", "text__tower": "torch:st:c/d"}
 TUNED = {"image__tune": "append", "image__standardize": False}
 
 
@@ -24,6 +25,12 @@ def test_what_lies_under_an_appended_block_may_be_encoded_in_the_step():
 
 def test_sizes_go_with_the_mode_that_has_them():
     assert _resolve(text__tune="adapter+lora", peft__lora_rank=4).peft.lora_rank == 4
+
+
+def test_towers_that_torch_runs_take_what_they_can():
+    config = _resolve(**TORCH, text__head__name="linear", text__pooling="own")
+    assert config.text.pooling == "own" and not config.image.trust_remote_code
+    assert _resolve(**TORCH, method="ridge", text__pooling="own").text.pooling == "own"
 
 
 def test_given_vectors_need_no_tower():
@@ -47,6 +54,18 @@ def test_given_images_go_with_a_real_text_tower():
         ({**GIVEN, "image__size": 224}, "config.image: given vectors"),
         ({**GIVEN, "text__prefix": "query: "}, "config.text.prefix: .* no effect"),
         ({**GIVEN, "cache__text": False}, "config.cache.text: .* no effect"),
+        ({**TORCH, "image__tune": "append"}, "config.image.tune: .* run by torch"),
+        ({**TORCH, "text__tune": "full"}, "config.text.tune: .* no gradients"),
+        ({**TORCH, "image__size": 224}, "config.image.size: .* prepare images"),
+        ({**TORCH, "cache__views": 0}, "config.cache.views: .* once before training"),
+        ({**TORCH, "cache__text": False}, "config.cache.text: .* once before training"),
+        ({**TORCH, "text__param_dtype": "int8"}, "config.text.param_dtype: 'int8' is for"),
+        (
+            {**TORCH, "text__pooling": "own", "text__head__name": "linear+token_mlp"},
+            "config.text.pooling: 'own' has .* reads tokens as well; write 'mean'",
+        ),
+        ({"image__trust_remote_code": True}, "config.image.trust_remote_code: True has no effect"),
+        ({"text__torch_device": "cpu"}, "config.text.torch_device: 'cpu' has no effect"),
         ({**GIVEN, "augment__words": (4, 0.2)}, "config.augment.words: .* no words"),
         ({"text__tune": "full", "cache__text": False}, "config.cache.text: .* no effect"),
         ({"cache__place": "device", "cache__text": False}, "config.cache.place"),
