@@ -178,8 +178,8 @@ class Tuned:
         """Fresh parameters, as trees that have no leaf in common with the tower's."""
         parts, added = self._mode.parts, []
         keys = [jax.random.fold_in(key, place) for place in range(3)]
-        takes_any = bool(FAMILIES[self.tower.config.family].adapters)
-        if "adapter" in parts and (self.depth or not takes_any):
+        # A tower without blocks is told so where its family takes no adapters at all.
+        if "adapter" in parts and (self.depth or not FAMILIES[self.tower.config.family].adapters):
             added.append(peft.adapters(self.tower, params, keys[0], self.options))
         if "lora" in parts:
             added.append(peft.lora(params, keys[1], self.options))

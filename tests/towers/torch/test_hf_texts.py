@@ -7,9 +7,12 @@ import pytest
 import torch
 import transformers
 
+from ape_jax import config as config_lib
 from ape_jax import towers
 from ape_jax.errors import UserError
+from ape_jax.features.frontier import outside_tower
 from ape_jax.features.outside import OutsideTower
+from ape_jax.runs import build
 from tests.towers.torch.saving import PLAIN, TEXTS, randomised, save_tokenizer
 
 
@@ -118,3 +121,16 @@ def test_the_side_must_be_said_where_files_are_of_neither(longformer, tmp_path):
         (tmp_path / file).write_bytes((longformer / file).read_bytes())
     with pytest.raises(UserError, match="kind='image' or 'text'"):
         towers.load(f"torch:hf:{tmp_path}")
+
+
+def test_a_config_reads_an_inner_layer(longformer, resnet, tmp_path):
+    flat = {"image.tower": f"torch:hf:{resnet}", "text.tower": f"torch:hf:{longformer}"}
+    flat |= {"data.pairs": "p.jsonl", "text.layer": 1, "text.dtype": "float32"}
+    config = config_lib.resolve(config_lib.unflatten(flat))
+    side = build.make_model(config, build.load_towers(config)).text
+    found = outside_tower(side, 8).texts(["a red cat"])[0]
+    want, _ = theirs(longformer, ["a red cat"], output_hidden_states=True)
+    np.testing.assert_array_equal(found, want.hidden_states[1][0, : len(found)])
+    config = config.replace({"text.layer": 7})
+    with pytest.raises(UserError, match=r"config.text.layer: layer is 7; .* gives 3 hidden states"):
+        build.load_towers(config)
