@@ -33,8 +33,8 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
         "task_specific_params label_names num_classes classifier_* clf_* decoder_* pooler_* "
         "sparse_* summary_* use_auxiliary_head auxiliary_* pool_scales semantic_loss_ignore_index "
         "encoder_stride tie_word_embeddings tie_encoder_decoder num_decoder_layers "
-        "scale_decoder_outputs final_logit_softcapping logit_* max_logit_scale "
-        "output_embedding_size loss_* add_fpn use_labels",
+        "scale_decoder_outputs final_logit_softcapping temperature_init_value logit_* "
+        "max_logit_scale output_embedding_size loss_* add_fpn use_labels",
         "feature pyramids": "out_features out_indices stage_names apply_layernorm "
         "reshape_hidden_states",
         "the other tower, and what joins two": "text_config vision_config text_config_dict "

@@ -22,6 +22,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ape_jax.errors import UserError
+from ape_jax.towers.files import prefixes
 
 Shape = tuple[int, ...]
 
@@ -249,11 +250,35 @@ def match(
             if best is None or hits > best[0]:
                 best = (hits, plan, spelt)
     assert best is not None, "a family needs a name table"
-    _, plan, spelt = best
+    hits, plan, spelt = best
+    if hits < len(plan.wanted):
+        hits, plan, spelt = max(
+            best,
+            *(_wrapped(t, tensors, expected, depth) for t in tables),
+            key=lambda found: found[0],
+        )
     covered = {p for rule, _ in plan.wanted.values() for p in rule.paths}
     assert covered == set(expected), f"the table has no rule for {set(expected) - covered}"
     _check(plan, spelt, tensors, expected, heads)
     return plan, {name: spelt[name] for name in plan.wanted}
+
+
+def _wrapped(
+    table: NameTable, tensors: Tensors, expected: Mapping[str, Any], depth: int
+) -> tuple[int, Plan, dict[str, str]]:
+    """The best fit of a table under a prefix that it does not list."""
+    spelt = {table.old_spelling(n): n for n in tensors.shapes}
+    wanted = _plan(table, "", expected, depth).wanted
+    fronts = prefixes.candidates(wanted, spelt)[:4]
+    full = [front for front in fronts if prefixes.hits(wanted, spelt, front) == len(wanted)]
+    prefixes.only_one(full, tensors.label)
+    plan = _plan(table, fronts[0] if fronts else "", expected, depth)
+    # What a table ignores it knows by names without a prefix.
+    ignored = tuple(re.escape(plan.prefix) + f"(?:{p})" for p in table.ignore)
+    plan = dataclasses.replace(
+        plan, table=dataclasses.replace(table, ignore=(*table.ignore, *ignored))
+    )
+    return len(plan.wanted.keys() & spelt.keys()), plan, spelt
 
 
 def _check(
