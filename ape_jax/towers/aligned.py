@@ -18,8 +18,9 @@ import numpy as np
 
 from ape_jax.errors import UserError
 from ape_jax.towers.family import torch_classes
-from ape_jax.towers.files import adapters, lilt, sections, sources
+from ape_jax.towers.files import lilt, sections, sources
 from ape_jax.towers.files.names import Tensors
+from ape_jax.towers.files.peft import merge
 from ape_jax.towers.finished import Aligned, Projection, Reader, Top
 from ape_jax.towers.open_clip import description, layout, projections
 from ape_jax.towers.text import big_vision as big_vision_text
@@ -77,7 +78,7 @@ def read(spec: str) -> Aligned:
             f"{label}: model_type {model_type!r} is no finished model of two towers, which are "
             f"{', '.join(sorted(readers))}; a single tower is named in image.tower or text.tower"
         )
-    return readers[model_type](Reader(adapters.open_weights(path)), config, str(label))
+    return readers[model_type](Reader(merge.open_weights(path)), config, str(label))
 
 
 def _dual_encoder(read: Reader, config: Mapping[str, Any], label: str) -> Aligned:

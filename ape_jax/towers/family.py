@@ -29,6 +29,9 @@ NORMS, DENSE = ("norm1", "norm2"), ("attention/out", "mlp/fc2")
 """`Family.adapters` of blocks that norm first, and of those that norm last (LilT)."""
 
 
+# Where such a file has `vision_config_dict`, transformers builds the tower from that alone, with
+# its defaults, whatever `vision_config` beside it says.
+_OLDER_SECTIONS = ("clip", "altclip", "chinese_clip", "metaclip_2")
 _TOO_LARGE = 2**31  # No size of a tower has as much; a damaged file must not be believed.
 
 
@@ -257,7 +260,8 @@ def find(
       UserError: unknown `model_type`, a two-tower file without `kind`, or the wrong kind.
     """
     model_type: Any = config.get("model_type")
-    fits = [f for f in FAMILIES.values() if model_type in f.model_types]
+    known = FAMILIES.values() if isinstance(model_type, str) else ()
+    fits = [f for f in known if model_type in f.model_types]
     if not fits:
         raise UserError(f"{label}: {_unknown(model_type, kind)}")
     of_kind = [f for f in fits if kind in (None, f.kind)]
@@ -276,6 +280,9 @@ def find(
         raise UserError(f"{label}: model_type {model_type!r} {sections.TWO_TOWERS}")
     family = of_kind[0]
     section = family.model_types[model_type]
+    if section is not None and model_type in _OLDER_SECTIONS:
+        older = [k for k in ("vision_config_dict", "text_config_dict") if config.get(k) is not None]
+        section = f"{section}_dict" if f"{section}_dict" in older else section
     values = config if section is None else config.get(section, {})
     if not isinstance(values, Mapping):
         raise UserError(f"{label}: {section!r} is {type(values).__name__}; write an object")

@@ -18,7 +18,8 @@ from ape_jax.errors import UserError
 from ape_jax.nn import int8
 from ape_jax.towers import precomputed
 from ape_jax.towers.family import FAMILIES, Family, Fields, find
-from ape_jax.towers.files import adapters, names, reading, sections, sentence, sources
+from ape_jax.towers.files import missing, names, reading, sections, sentence, sources
+from ape_jax.towers.files.peft import merge
 from ape_jax.towers.layout import Found, Layout
 from ape_jax.towers.open_clip import layout as open_clip_layout
 from ape_jax.towers.text import big_vision as big_vision_text
@@ -250,11 +251,12 @@ def _is_directory(path: Path, kind: Kind | None) -> bool:
 
 
 def _find_in_directory(path: Path, kind: Kind | None) -> Found:
+    missing.refuse(path)
     label = path / "config.json"
     section = sections.find(sources.read_json(label), str(label), kind)
     family, fields = find(section.config, section.label, kind, path)
     config, modules = _parsed(family, fields)
-    tensors = adapters.open_weights(path)
+    tensors = merge.open_weights(path)
     return Found(
         family=family,
         config=config,

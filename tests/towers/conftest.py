@@ -103,7 +103,7 @@ def _assert_names_lead_back(path, unused):
         np.testing.assert_array_equal(array, want[name])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def text_reference():
     """Helpers that build, save and compare small text towers."""
     return SimpleNamespace(

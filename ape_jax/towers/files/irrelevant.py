@@ -37,8 +37,8 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
         "max_logit_scale output_embedding_size loss_* add_fpn use_labels",
         "feature pyramids": "out_features out_indices stage_names apply_layernorm "
         "reshape_hidden_states",
-        "the other tower, and what joins two": "text_config vision_config text_config_dict "
-        "vision_config_dict projection_dim projection_size project_dim image_text_hidden_size "
+        "the other tower, and what joins two": "text_config vision_config "
+        "projection_dim projection_size project_dim image_text_hidden_size "
         "encoder_hidden_size cross_attention_hidden_size add_cross_attention max_img_size",
         "video": "video_* *temporal_patch*",
         "ids of special tokens, which the tokenizer's files decide": "bos_token_id eos_token_id "

@@ -254,7 +254,7 @@ def match(
     if hits < len(plan.wanted):
         hits, plan, spelt = max(
             best,
-            *(_wrapped(t, tensors, expected, depth) for t in tables),
+            *(_wrapped(t, tensors, expected) for t in tables),
             key=lambda found: found[0],
         )
     covered = {p for rule, _ in plan.wanted.values() for p in rule.paths}
@@ -264,15 +264,15 @@ def match(
 
 
 def _wrapped(
-    table: NameTable, tensors: Tensors, expected: Mapping[str, Any], depth: int
+    table: NameTable, tensors: Tensors, expected: Mapping[str, Any]
 ) -> tuple[int, Plan, dict[str, str]]:
     """The best fit of a table under a prefix that it does not list."""
     spelt = {table.old_spelling(n): n for n in tensors.shapes}
-    wanted = _plan(table, "", expected, depth).wanted
+    wanted = _plan(table, "", expected).wanted
     fronts = prefixes.candidates(wanted, spelt)[:4]
     full = [front for front in fronts if prefixes.hits(wanted, spelt, front) == len(wanted)]
     prefixes.only_one(full, tensors.label)
-    plan = _plan(table, fronts[0] if fronts else "", expected, depth)
+    plan = _plan(table, fronts[0] if fronts else "", expected)
     # What a table ignores it knows by names without a prefix.
     ignored = tuple(re.escape(plan.prefix) + f"(?:{p})" for p in table.ignore)
     plan = dataclasses.replace(

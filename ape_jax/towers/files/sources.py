@@ -25,7 +25,7 @@ from ape_jax.towers.files import adapter_base, hub, reading
 
 INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-"""The files in which PEFT saves an adapter (`adapters.py`)."""
+"""The files in which PEFT saves an adapter (`peft/merge.py`)."""
 MAX_JSON_BYTES = 64 << 20
 QUANTISED = (
     "which is quantised; take the model's original weights, or where transformers can dequantize "
@@ -156,6 +156,8 @@ class SafeTensors:
         self.label = str(directory)
         self._files: dict[str, Path] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.integers: tuple[str, ...] = ()
+        """Names of tensors that are no floats, without buffers of positions."""
         own = [directory / name for name in named if (directory / name).is_file()]
         for path in own[:1] or weight_files(directory):
             for name, (shape, dtype) in safetensors_header(path).items():
@@ -163,6 +165,8 @@ class SafeTensors:
                     raise UserError(f"{path}: tensor {name!r} is also in {self._files[name]}")
                 if dtype not in _FLOATS and (dtype[0] == "F" or _PACKED.fullmatch(name)):
                     raise UserError(f"{path}: tensor {name!r} is {dtype}, {QUANTISED}")
+                if dtype not in _FLOATS and not name.endswith("_ids"):
+                    self.integers += (name,)
                 self._files[name], self.shapes[name] = path, shape
 
     def read(self, name: str) -> np.ndarray:

@@ -9,8 +9,9 @@ from typing import Any
 
 from ape_jax.errors import UserError
 from ape_jax.towers.family import Fields
-from ape_jax.towers.files import adapters, hub, sources
+from ape_jax.towers.files import hub, sources
 from ape_jax.towers.files.names import Tensors
+from ape_jax.towers.files.peft import merge
 
 FILE = "open_clip_config.json"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
@@ -61,7 +62,7 @@ class Description:
             pickled = sorted(p.name for p in self.directory.iterdir() if p.suffix in hub.PICKLED)
             if pickled and not any(self.directory.glob("*.safetensors")):
                 raise UserError(f"{self.directory} holds its weights in {pickled[0]}, {_CONVERT}")
-        return adapters.open_weights(self.directory, WEIGHTS)
+        return merge.open_weights(self.directory, WEIGHTS)
 
 
 def read(directory: Path) -> Description:

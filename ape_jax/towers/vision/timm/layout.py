@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ape_jax.errors import UserError
 from ape_jax.towers.family import FAMILIES
-from ape_jax.towers.files import adapters, sources
+from ape_jax.towers.files import sources
 from ape_jax.towers.files.names import Tensors
+from ape_jax.towers.files.peft import merge
 from ape_jax.towers.files.sections import Prefixed
 from ape_jax.towers.layout import Found, Layout
 from ape_jax.towers.tower import Kind
@@ -56,7 +57,7 @@ def _find(path: Path, kind: Kind | None) -> Found:
             f"{label}: a model of timm is a tower of kind 'image', not 'text'; name another tower"
         )
     described = description.read(sources.read_json(label), str(label))
-    tensors = adapters.open_weights(path)
+    tensors = merge.open_weights(path)
     wrapped = all(name.startswith(_WRAPPED) for name in tensors.shapes)
     return tower(described, Prefixed(tensors, _WRAPPED) if wrapped else tensors)
 

@@ -23,8 +23,8 @@ from jaxtyping import Float32
 
 from ape_jax.errors import UserError
 from ape_jax.towers.files import hub, reading, sources
-from ape_jax.towers.files.adapter_names import Target, targets
 from ape_jax.towers.files.names import Shape, Tensors
+from ape_jax.towers.files.peft.names import Target, targets
 
 CONFIG, WEIGHTS = sources.ADAPTER_CONFIG, sources.ADAPTER_WEIGHTS
 _MERGE = "merge it once where it was trained: model.merge_and_unload().save_pretrained(NEW_DIR)"
@@ -63,6 +63,7 @@ def open_weights(directory: Path, named: Sequence[str] = ()) -> Tensors:
       UserError: no weights, damaged ones, or an adapter that is not LoRA or does not fit.
     """
     tensors = sources.SafeTensors(directory, named)
+    _check_quantised(directory / "config.json", tensors.integers)
     if not (directory / CONFIG).is_file():
         return tensors
     config = _read_config(directory / CONFIG)
@@ -77,6 +78,17 @@ def open_weights(directory: Path, named: Sequence[str] = ()) -> Tensors:
         f"its adapter ({WEIGHTS}, LoRA on {len(merged.pairs)} modules) is merged into its weights"
     )
     return merged
+
+
+def _check_quantised(path: Path, integers: Sequence[str]) -> None:
+    """Raises UserError where a config says that the weights are quantised, and they are."""
+    quantised = sources.read_json(path).get("quantization_config") if path.is_file() else None
+    if quantised and integers:
+        method = quantised.get("quant_method") if isinstance(quantised, Mapping) else quantised
+        raise UserError(
+            f"{path}: 'quantization_config' is of the method {str(method)[:40]!r}, by which tensor "
+            f"{integers[0]!r} is packed, {sources.QUANTISED}"
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 from ape_jax import towers
 from ape_jax.errors import UserError
-from ape_jax.towers.files import adapters, reading, sources
+from ape_jax.towers.files import reading, sources
+from ape_jax.towers.files.peft import merge
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 WIDE = SIZES | {"intermediate_size": 48}
@@ -102,7 +103,7 @@ def beside(base, adapter):
 def test_tensors_equal_those_that_peft_merges(tmp_path, case):
     base, adapter, merged = saved(tmp_path, *CASES[case])
     before = load_file(base / "model.safetensors")
-    tensors = adapters.open_weights(beside(base, adapter))
+    tensors = merge.open_weights(beside(base, adapter))
     want = load_file(merged / "model.safetensors")
     assert tensors.shapes.keys() == want.keys()
     changed = 0
@@ -129,7 +130,7 @@ def test_half_precision_weights_are_merged_in_f32(tmp_path):
     narrow = {k: v.astype(np.float16) for k, v in load_file(base / "model.safetensors").items()}
     save_file(narrow, base / "model.safetensors")
     name = "encoder.layer.0.attention.self.query.weight"
-    got = adapters.open_weights(beside(base, adapter)).read(name)
+    got = merge.open_weights(beside(base, adapter)).read(name)
     want = load_file(merged / "model.safetensors")[name]
     assert got.dtype == np.float32 and np.abs(got - want).max() < 2e-3
 
@@ -162,7 +163,7 @@ def test_other_adapters_are_refused_by_name(together, changes, match):
     path = together / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(UserError, match=match) as error:
-        adapters.open_weights(together)
+        merge.open_weights(together)
     assert "merge_and_unload" in str(error.value) or "lora_alpha" in str(error.value)
 
 
@@ -177,22 +178,22 @@ def test_an_adapter_of_other_weights_is_refused(together):
     weights = together / "adapter_model.safetensors"
     change(weights, lambda t: t.update({first: np.zeros((4, 30), np.float32)}))
     with pytest.raises(UserError, match=r"make \[32, 30\], and .* has \[32, 32\]"):
-        adapters.open_weights(together).read("encoder.layer.0.attention.self.query.weight")
+        merge.open_weights(together).read("encoder.layer.0.attention.self.query.weight")
     change(weights, lambda t: t.pop(first))
     with pytest.raises(UserError, match="one half of its LoRA"):
-        adapters.open_weights(together)
+        merge.open_weights(together)
     change(weights, lambda t: t.update({"base_model.model.x.y.lora_A.weight": np.zeros((4, 3))}))
     with pytest.raises(UserError, match=r"such as 'x.y', are in no tensor of the weights"):
-        adapters.open_weights(together)
+        merge.open_weights(together)
 
 
 def test_a_pickled_or_missing_adapter_is_said(together):
     (together / "adapter_model.safetensors").unlink()
     with pytest.raises(UserError, match=r"adapter_model\.safetensors of its .* is missing"):
-        adapters.open_weights(together)
+        merge.open_weights(together)
     (together / "adapter_model.bin").write_bytes(b"")
     with pytest.raises(UserError, match="is pickled"):
-        adapters.open_weights(together)
+        merge.open_weights(together)
 
 
 def test_a_directory_of_an_adapter_alone_takes_the_weights_of_its_base(tmp_path):
@@ -224,5 +225,5 @@ def test_an_adapter_whose_base_is_not_there_is_one_sentence(tmp_path, base, matc
 
 def test_all_settings_that_peft_writes_are_read_or_irrelevant(together):
     with reading.tower("tower") as said:
-        adapters.open_weights(together)
+        merge.open_weights(together)
     assert not [line for line in said.lines() if "not read" in line]

@@ -1,0 +1,1 @@
+"""Adapters that PEFT saved: which tensors they change, and their merge."""
