@@ -278,7 +278,9 @@ def _parsed(family: Family, fields: Fields) -> tuple[TowerConfig, sentence.Modul
 
 def _is_sentence(path: Path, kind: Kind | None) -> bool:
     """Whether modules.json names a tower in a folder below."""
-    return (path / sentence.MODULES).is_file() and not (path / "config.json").is_file()
+    if (path / "config.json").is_file() or missing.is_clip_of_sentences(path):
+        return False
+    return (path / sentence.MODULES).is_file()
 
 
 def _find_in_sentence(path: Path, kind: Kind | None) -> Found:

@@ -54,6 +54,11 @@ def refuse(directory: Path) -> None:
         raise UserError(sentence(directory))
 
 
+def is_clip_of_sentences(directory: Path) -> bool:
+    """Whether a directory is a CLIP that sentence-transformers saved in a folder below."""
+    return directory.is_dir() and any(directory.glob("*_CLIPModel"))
+
+
 def _clip_of_sentences(directory: Path, names: list[str]) -> str | None:
     own = [name for name in names if name.endswith("_CLIPModel")]
     if not own:
