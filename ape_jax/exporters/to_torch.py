@@ -101,6 +101,8 @@ def _config(aligned: AlignedModel, described: Any, bias: bool) -> dict[str, Any]
         "image": {
             "pooling": side.pooling,
             "prefix_tokens": side.tower.config.prefix_tokens,
+            "cls_tokens": list(side.tower.config.cls_tokens),
+            "cls_mean": side.tower.config.cls_mean,
             "last_norm": image.last_norm,
             "standardize": parts.width(side) if aligned.model.standardize else 0,
             "adapters": image.adapters,

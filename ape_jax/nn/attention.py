@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -59,6 +60,7 @@ class Attention(nn.Module):
     Attributes:
       heads: of the queries.
       biases: the linear layers that have one.
+      bare: the linear layers that are left out, so that what would pass them stays as it is.
       kv_heads: of keys and values, a divisor of `heads` (arXiv 2305.13245); None: as many.
       head_width: channels of a head; None: the width by the heads.
       scale: of the logits; None: 1 / sqrt(head_width).
@@ -71,6 +73,7 @@ class Attention(nn.Module):
 
     heads: int
     biases: tuple[str, ...] = BIASES
+    bare: tuple[str, ...] = ()
     kv_heads: int | None = None
     head_width: int | None = None
     scale: float | None = None
@@ -109,7 +112,9 @@ class Attention(nn.Module):
             y = self.out_norm.module(self.param_dtype, name="norm")(y)
         return self._dense("out", x.shape[-1])(y)
 
-    def _dense(self, name: str, width: int) -> Dense:
+    def _dense(self, name: str, width: int) -> Callable[[Array], Array]:
+        if name in self.bare:
+            return lambda y: y
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         return Dense(width, use_bias=name in self.biases, **types, name=name)
 

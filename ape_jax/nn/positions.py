@@ -103,6 +103,22 @@ def resize_positions(
     return jnp.concatenate([rest, square.reshape(grid[0] * grid[1], -1)])
 
 
+def sincos_positions(grid: tuple[int, int], width: int) -> Float32[np.ndarray, "n d"]:
+    """Fixed positions: sines and cosines of the columns of a grid, then of its rows (ViT-MAE).
+
+    Args:
+      grid: patches (down, across).
+      width: d, a multiple of four.
+
+    Returns:
+      f32 [down * across, d], in reading order.
+    """
+    frequencies = 10_000.0 ** -(np.arange(width // 4) / (width // 4))
+    rows, columns = np.indices(grid).reshape(2, -1, 1)
+    parts = [f(places * frequencies) for places in (columns, rows) for f in (np.sin, np.cos)]
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
 def relative_buckets(
     length: SupportsInt, *, buckets: int = BUCKETS, distance: int = MAX_DISTANCE
 ) -> Int32[Array, "t t"]:

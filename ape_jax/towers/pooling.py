@@ -24,6 +24,8 @@ def joined(
     *,
     skip: int = 0,
     counted: Bool[Array | np.ndarray, "b t"] | None = None,
+    cls: tuple[int, ...] = (0,),
+    cls_mean: bool = False,
 ) -> Float[Array, "b e"]:
     """Pools tokens by one mode, or by several whose vectors are joined end to end.
 
@@ -37,6 +39,8 @@ def joined(
       skip: tokens at the front, always there, that only "cls" reads (those of an image that are no
         patches).
       counted: bool [B, T], the tokens that "weightedmean" counts; None is `mask`.
+      cls: those of them that it reads.
+      cls_mean: as their mean; if not, they are joined.
 
     Raises:
       ValueError: for a pooling that is none of these.
@@ -46,17 +50,28 @@ def joined(
         raise ValueError(f"pooling {pooling!r} must be computed by the module itself")
     tokens, mask = jnp.asarray(tokens), jnp.asarray(mask)
     counted = mask if counted is None else jnp.asarray(counted)
-    pooled = [_one(tokens, mask, part, skip, counted) for part in parts]
+    behind = tokens[:, skip:], mask[:, skip:], counted[:, skip:]
+    pooled = [
+        _front(tokens, cls, cls_mean) if skip and part == "cls" else _one(*behind, part)
+        for part in parts
+    ]
     return pooled[0] if len(pooled) == 1 else jnp.concatenate(pooled, axis=-1)
 
 
-def _one(tokens: Array, mask: Array, mode: str, skip: int, counted: Array) -> Array:
+def _front(tokens: Array, places: tuple[int, ...], mean: bool) -> Array:
+    """The class tokens, of which there may be several."""
+    found = [tokens[:, place] for place in places]
+    if len(found) == 1:
+        return found[0]
+    return jnp.stack(found).mean(0) if mean else jnp.concatenate(found, axis=-1)
+
+
+def _one(tokens: Array, mask: Array, counted: Array, mode: str) -> Array:
     if mode == "cls":
-        return tokens[:, 0] if skip else _at(tokens, jnp.argmax(mask, axis=1))
+        return _at(tokens, jnp.argmax(mask, axis=1))
     if mode == "last":
         # argmax finds the first maximum: of the flipped mask that is the last real token.
         return _at(tokens, mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1))
-    tokens, mask = tokens[:, skip:], mask[:, skip:]
     if mode == "max":
         least = jnp.where(mask[..., None], tokens, -jnp.inf).max(axis=1)
         return jnp.where(mask.any(axis=1)[:, None], least, 0.0)

@@ -65,6 +65,8 @@ class TowerConfig:
       norm_eps: of every norm.
       norm_kind, norm_bias, norm_offset: see `layers.NormConfig`.
       prefix_tokens: tokens before the first patch or word that carry none (CLS, registers).
+      cls_tokens: those among them that "cls" pools of an image.
+      cls_mean: as their mean; if not, they are joined.
       kinds: of each block of the whole tower, which of several attentions it has (local, global);
         a block above them is of kind 0. () where all blocks are alike.
       first: the tower's blocks below the first one of this module, which is a part of the tower.
@@ -85,6 +87,8 @@ class TowerConfig:
     norm_bias: bool = added(True)
     norm_offset: float = added(0.0)
     prefix_tokens: int = 0
+    cls_tokens: tuple[int, ...] = added((0,))
+    cls_mean: bool = added(False)
     kinds: tuple[int, ...] = added(())
     first: int = added(0)
     inner_layers: bool = added(True)
@@ -112,6 +116,11 @@ class TowerConfig:
         )
 
     @property
+    def size_of_head(self) -> int:
+        """The channels of a head."""
+        return self.head_width or self.width // self.heads
+
+    @property
     def own_kinds(self) -> tuple[int, ...] | None:
         """The kinds of the blocks of this module; None where all blocks are alike."""
         if not self.kinds:
@@ -129,7 +138,9 @@ class TowerConfig:
 
     def pooled_width(self, pooling: str | None = None) -> int:
         """The width of `Encoded.pooled`."""
-        return self.width * max(len(poolings.parts(pooling or self.pooling)), 1)
+        joined = 1 if self.cls_mean else len(self.cls_tokens)
+        parts = poolings.parts(pooling or self.pooling)
+        return self.width * max(sum(joined if part == "cls" else 1 for part in parts), 1)
 
 
 class Encoded(Tree):
@@ -167,8 +178,11 @@ def pool_tokens(
     Of an image "mean" is over the patches (prefix tokens left out), of a text over all real tokens;
     modes joined by "+" are concatenated. What `pooling.OWN` lists belongs to the module.
     """
-    skip = config.prefix_tokens if config.kind == "image" else 0
-    return pooling_lib.joined(tokens, mask, pooling, skip=skip)
+    front = {}
+    if config.kind == "image":
+        front = {"skip": config.prefix_tokens, "cls": config.cls_tokens}
+        front["cls_mean"] = config.cls_mean
+    return pooling_lib.joined(tokens, mask, pooling, **front)
 
 
 def check_pooling(pooling: str, config: TowerConfig) -> None:

@@ -82,6 +82,9 @@ MORE = {  # Other families, and what differs little from the cases above.
         {"image": "deit", "text": "distilbert"},
     ),
     "dinov3": (tuned("append+adapter", "lora"), {"image": "dinov3"}),
+    "pixio": (tuned("adapter", "lora", **{"image.pooling": "cls+mean"}), {"image": "pixio"}),
+    "mlcd": (tuned("append", "lora"), {"image": "mlcd"}),
+    "aimv2": (tuned("adapter+layernorm", "append"), {"image": "aimv2"}),
     "registers and mpnet": (
         tuned("append", "append", **{"image.pooling": "mean"}),
         {"image": "registers", "text": "mpnet"},
@@ -123,6 +126,7 @@ DUAL_ENCODER = {
 DUAL_ENCODERS = {
     "dual dinov2": ({**POOLED, "text.pooling": "last"}, {"text": "clip_text"}),
     "dual dinov3": ({**POOLED, "text.pooling": "last"}, {"image": "dinov3", "text": "clip_text"}),
+    "dual pixio": ({**POOLED, "text.pooling": "last"}, {"image": "pixio", "text": "clip_text"}),
     "dual siglip": (
         {"text.head.name": "linear", "text.pooling": "last"},
         {"image": "siglip", "text": "clip_text"},

@@ -33,6 +33,7 @@ from transformers.utils import ModelOutput
 
 _LAST_NORMS = (
     "norm",
+    "rms_norm",
     "layernorm",
     "post_layernorm",
     "final_layer_norm",
@@ -42,6 +43,8 @@ _LAST_NORMS = (
     "encoder.final_layer_norm",
     "norm",
 )
+# Of these the last norm is not in what the tower gives.
+_NORM_POOLED = ("clip_vision_model", "mlcd_vision_model")
 # Of these AutoModel makes a class that has the decoder, too.
 _ENCODERS = ("t5", "umt5")
 _NORM_EPS = 1e-5  # Of the norms in heads, but for the transformer's.
@@ -54,7 +57,8 @@ class ApeConfig(PreTrainedConfig):
       vision_config, text_config: of the towers, as transformers' own classes have them; as deep as
         they are read.
       embed: the width of the embeddings.
-      image: `pooling`, `prefix_tokens`, `last_norm`, `standardize`, `adapters` and `heads`.
+      image: `pooling`, `prefix_tokens`, `cls_tokens`, `cls_mean`, `last_norm`, `standardize`,
+        `adapters` and `heads`.
       text: `end_token`, `last_norm`, `adapters` and `heads`; each head may have a `pooling`.
       logit_bias: whether the logits have a bias (a sigmoid loss's).
     """
@@ -313,9 +317,10 @@ class ApeModel(PreTrainedModel):
             tokens = tokens.flatten(2).transpose(1, 2)
         if settings["pooling"] == "none":
             return tokens
-        if self.config.vision_config.model_type == "clip_vision_model":
-            tokens = self.image_tower.post_layernorm(tokens)  # Not in what the tower gives.
-        return _pool(tokens, None, settings["pooling"], settings["prefix_tokens"])
+        if self.config.vision_config.model_type in _NORM_POOLED:
+            tokens = self.image_tower.post_layernorm(tokens)
+        front = (settings["prefix_tokens"], settings["cls_tokens"], settings["cls_mean"])
+        return _pool(tokens, None, settings["pooling"], front)
 
     def get_text_features(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
@@ -411,13 +416,25 @@ def _same(x: Tensor) -> Tensor:
     return x
 
 
-def _pool(tokens: Tensor, mask: Tensor | None, pooling: str, skip: int = 0) -> Tensor:
-    """Tokens [B, T, d] to one vector each; without a mask all are real."""
+def _pool(
+    tokens: Tensor,
+    mask: Tensor | None,
+    pooling: str,
+    front: tuple[int, list[int], bool] = (0, [0], False),
+) -> Tensor:
+    """Tokens [B, T, d] to one vector each; without a mask all are real.
+
+    In front of an image's patches stand so many tokens, of which "cls" reads these, as their mean
+    or joined.
+    """
     if "+" in pooling:
-        parts = [_pool(tokens, mask, name, skip) for name in pooling.split("+")]
+        parts = [_pool(tokens, mask, name, front) for name in pooling.split("+")]
         return torch.cat(parts, dim=-1)
     if mask is None:
-        return tokens[:, 0] if pooling == "cls" else tokens[:, skip:].mean(dim=1)
+        skip, places, mean = front
+        if pooling != "cls":
+            return tokens[:, skip:].mean(dim=1)
+        return tokens[:, places].mean(dim=1) if mean else tokens[:, places].flatten(1)
     places = torch.arange(mask.shape[1], device=mask.device)
     first = torch.where(mask, mask.shape[1] - places, 0).argmax(dim=1)
     if pooling in ("cls", "last"):

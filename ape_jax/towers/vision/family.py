@@ -69,7 +69,9 @@ def sizes(
     eps: float = 1e-6,
     image_size: int = 224,
     width: int = 768,
+    depth: int = 12,
     heads: int = 12,
+    eps_key: str = "layer_norm_eps",
 ) -> dict[str, Any]:
     """The keys that every transformers vision config has, with its defaults."""
     if fields.integer("num_channels", 3) != 3:
@@ -77,10 +79,10 @@ def sizes(
     return {
         "kind": "image",
         "width": fields.integer("hidden_size", width),
-        "depth": fields.integer("num_hidden_layers", 12),
+        "depth": fields.integer("num_hidden_layers", depth),
         "heads": fields.integer("num_attention_heads", heads),
         "activation": fields.choice("hidden_act", ACTIVATIONS, act),
-        "norm_eps": fields.number("layer_norm_eps", eps),
+        "norm_eps": fields.number(eps_key, eps),
         "image_size": square(fields, "image_size", image_size),
         "patch_size": square(fields, "patch_size", patch_size),
     }

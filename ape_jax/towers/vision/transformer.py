@@ -14,11 +14,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ape_jax.nn.attention import NOTHING, Attention, Context, Rotation, key_bias
+from ape_jax.nn.attention import BIASES, NOTHING, Attention, Context, Rotation, key_bias
 from ape_jax.nn.axial import Axial, square
 from ape_jax.nn.blocks import DENSE, Block, BlockConfig, Mlp
 from ape_jax.nn.matmul import product
-from ape_jax.nn.positions import resize_positions
+from ape_jax.nn.positions import resize_positions, sincos_positions
 from ape_jax.nn.stack import run_stack
 from ape_jax.towers.tower import Encoded, TowerConfig, added, pool
 from ape_jax.towers.vision.packed import PackedEmbed
@@ -44,11 +44,16 @@ class ViTConfig(TowerConfig):
       pre_norm: a norm before the first block (CLIP).
       norm_tokens: the last norm is part of the token output; if not, only `pooled` sees it (CLIP).
       map_head: has an attention-pooling head (SigLIP).
+      map_heads, map_mlp_width: of that head; None: those of the blocks.
+      map_bare: that head's probe is its query as it stands, and no MLP follows (AIMv2).
       map_prefix: that head attends to the tokens before the patches too.
       last_norm: a norm follows the last block.
       norm_pooled: it follows the pooling, and no token has passed it.
       position_table: there is one.
-      rotation: how queries and keys of patches are turned, those of other tokens are not.
+      sincos: positions are sines and cosines of the columns, then of the rows (AIMv2).
+      patch_norm: patches are normed before they get positions.
+      rotation: how queries and keys of patches are turned.
+      prefix_angles: other tokens are turned by learned angles; if not, they are not.
       unbiased: further linear layers of a block without a bias, of `blocks.DENSE`.
       gated: the MLP is gated by `activation`.
       norms, attention_norm, mlp_norm: see `blocks.BlockConfig`.
@@ -72,11 +77,17 @@ class ViTConfig(TowerConfig):
     pre_norm: bool = False
     norm_tokens: bool = True
     map_head: bool = False
+    map_heads: int | None = added(None)
+    map_mlp_width: int | None = added(None)
+    map_bare: bool = added(False)
     map_prefix: bool = added(True)
     last_norm: bool = added(True)
     norm_pooled: bool = added(False)
     position_table: bool = added(True)
+    sincos: bool = added(False)
+    patch_norm: bool = added(False)
     rotation: Axial | None = added(None)  # noqa: RUF009
+    prefix_angles: bool = added(False)
     unbiased: tuple[str, ...] = added(())
     gated: bool = added(False)
     norms: Literal["before", "after"] = added("before")
@@ -143,6 +154,8 @@ class Embed(nn.Module):
         x = product(x.reshape(batch, grid[0] * grid[1], -1), kernel, self.dtype)
         if config.patch_bias:
             x = x + param("bias", (width,))
+        if config.patch_norm:
+            x = config.norm.module(self.param_dtype, name="norm")(x)
 
         rows = config.position_prefix if config.position_table else 0
         table = jnp.zeros((0, width))
@@ -155,6 +168,8 @@ class Embed(nn.Module):
                 bilinear=config.bilinear,
             )
             x = x + table[rows:]
+        if config.sincos:
+            x = x + sincos_positions(grid, width)
         names = ["cls"] * config.cls + ["distillation"] * config.distilled
         prefix = [param(name, (width,))[None] for name in names]
         if config.registers:
@@ -184,9 +199,21 @@ class MapHead(nn.Module):
         init = nn.initializers.normal(0.02)
         probe = self.param("probe", init, (config.width,), self.param_dtype).astype(jnp.float32)
         probe = jnp.tile(probe, (tokens.shape[0], 1, 1))
-        x = Attention(config.heads, **types, name="attention")(probe, context, keys=tokens)
+        bare, without = config.map_bare, ()
+        if bare and not config.qkv_bias:
+            without = ("query", "key", "value")
+        x = Attention(
+            config.map_heads or config.heads,
+            biases=tuple(name for name in BIASES if name not in without),
+            bare=("query",) if bare else (),
+            **types,
+            name="attention",
+        )(probe, context, keys=tokens)
+        if bare:
+            return x[:, 0]
         y = config.norm.module(self.param_dtype, name="norm")(x)
-        x = x + Mlp(config.mlp_width, config.activation, **types, name="mlp")(y)
+        width = config.map_mlp_width or config.mlp_width
+        x = x + Mlp(width, config.activation, **types, name="mlp")(y)
         return x[:, 0]
 
 
@@ -226,6 +253,10 @@ class ViT(nn.Module):
             self.norm = config.norm.module(self.param_dtype)
         if config.map_head:
             self.head = MapHead(config, **types)
+        if config.prefix_angles:
+            shape = (config.prefix_tokens, config.size_of_head // 2)
+            init = nn.initializers.normal(shape[1] ** -0.5)
+            self.angles = self.param("prefix_angles", init, shape, self.param_dtype)
 
     def embed(self, batch: Mapping[str, Any]) -> tuple[Float[Array, "b t d"], Bool[Array, "b t"]]:
         """{"image": f32 [B, H, W, 3]} -> (hidden state 0 [B, T, d], mask [B, T], all True)."""
@@ -255,10 +286,13 @@ class ViT(nn.Module):
         bias = key_bias(mask) if config.max_patches else None
         if config.rotation is None:
             return Context(bias=bias)
-        width = config.head_width or config.width // config.heads
         prefix = config.prefix_tokens
-        angles = config.rotation.angles(grid or square(mask.shape[1] - prefix), width)
-        angles = jnp.pad(angles, ((prefix, 0), (0, 0)))[None]
+        found = grid or square(mask.shape[1] - prefix)
+        angles = config.rotation.angles(found, config.size_of_head)
+        own = jnp.zeros((prefix, angles.shape[1]))
+        if config.prefix_angles:
+            own = jnp.asarray(self.angles, jnp.float32)
+        angles = jnp.concatenate([own, angles])[None]
         return Context(bias=bias, rotation=Rotation(cos=jnp.cos(angles), sin=jnp.sin(angles)))
 
     def finish(self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"], pooling: str) -> Encoded:

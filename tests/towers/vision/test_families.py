@@ -49,6 +49,23 @@ MODELS = {
     "dinov3, gated": lambda: transformers.DINOv3ViTModel(
         transformers.DINOv3ViTConfig(**VIT, use_gated_mlp=True, key_bias=True, mlp_bias=False)
     ),
+    "pixio": lambda: transformers.PixioModel(transformers.PixioConfig(**DINO, n_cls_tokens=3)),
+    "mlcd": lambda: transformers.MLCDVisionModel(
+        transformers.MLCDVisionConfig(
+            **VIT, rope_parameters={"rope_type": "axial", "rope_theta": 50.0}
+        )
+    ),
+    "aimv2": lambda: transformers.Aimv2Model(
+        transformers.Aimv2Config(
+            text_config=TEXT, vision_config=VIT | {"is_native": True}, projection_dim=16
+        )
+    ),
+    "aimv2 vision": lambda: transformers.Aimv2VisionModel(
+        transformers.Aimv2VisionConfig(**VIT, qkv_bias=True, mlp_bias=True)
+    ),
+    "aimv2 vision, no head": lambda: transformers.Aimv2VisionModel(
+        transformers.Aimv2VisionConfig(**VIT, use_head=False)
+    ),
     "vit_mae": lambda: transformers.ViTMAEModel(transformers.ViTMAEConfig(**VIT, mask_ratio=0.0)),
     "vit_mae with decoder": lambda: transformers.ViTMAEForPreTraining(
         transformers.ViTMAEConfig(**VIT, **DECODER)
@@ -119,6 +136,9 @@ COMPARED = (
     "dinov2, registers",
     "dinov3",
     "dinov3, gated",
+    "pixio",
+    "mlcd",
+    "aimv2",
     "vit_mae",
     "vit_msn",
     "ijepa",
@@ -131,6 +151,10 @@ COMPARED = (
     "blip",
     "siglip",
 )
+
+
+# Those that take images of any size without being asked.
+_ANY_SIZE = ("Dinov2", "DINOv3", "Tipsv2", "Pixio", "MLCD", "Aimv2")
 
 
 def save(name, path):
@@ -155,7 +179,7 @@ def backbone(model):
 def run(model, image):
     model = backbone(model)
     # The DINOv2 classes always interpolate; the others must be asked to.
-    always = type(model).__name__.startswith(("Dinov2", "DINOv3", "Tipsv2"))
+    always = type(model).__name__.startswith(_ANY_SIZE)
     asks = {} if always else {"interpolate_pos_encoding": True}
     if "MAE" in type(model).__name__:  # It shuffles the patches by this noise.
         patches = image.shape[1] * image.shape[2] // 8**2
@@ -198,7 +222,16 @@ def test_outputs_equal_transformers_at_native_and_other_sizes(pair, rng):
         image = rng.normal(size=(2, height, width, 3)).astype(np.float32)
         want, got = run(model, image), encode(tower, image)
         assert relative(got.tokens, want.last_hidden_state) < 2e-5
-        if tower.config.family in ("dinov2", "dinov3", "tipsv2", "clip", "siglip"):
+        if tower.config.family in (
+            "dinov2",
+            "dinov3",
+            "tipsv2",
+            "pixio",
+            "mlcd",
+            "aimv2",
+            "clip",
+            "siglip",
+        ):
             assert relative(got.pooled, want.pooler_output) < 2e-5
         if tower.config.family in ("vit_mae", "ijepa"):
             patches = want.last_hidden_state[:, tower.config.prefix_tokens :]
@@ -280,6 +313,9 @@ def test_defaults_are_those_of_the_transformers_configs():
         "dinov2": transformers.Dinov2Config,
         "dinov2_with_registers": transformers.Dinov2WithRegistersConfig,
         "dinov3_vit": transformers.DINOv3ViTConfig,
+        "pixio": transformers.PixioConfig,
+        "mlcd_vision_model": transformers.MLCDVisionConfig,
+        "aimv2_vision_model": transformers.Aimv2VisionConfig,
         "vit_mae": transformers.ViTMAEConfig,
         "vit_msn": transformers.ViTMSNConfig,
         "ijepa": transformers.IJepaConfig,

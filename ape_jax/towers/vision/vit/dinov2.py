@@ -73,13 +73,13 @@ def _describe(config: ViTConfig, pooling: str) -> dict[str, Any]:
         config,
         "dinov2_with_registers" if config.registers else "dinov2",
         **registers,
-        mlp_ratio=_mlp_ratio(config),
+        mlp_ratio=whole_ratio(config),
         use_swiglu_ffn=config.swiglu,
         qkv_bias=config.qkv_bias,
     )
 
 
-def _mlp_ratio(config: ViTConfig) -> int:
+def whole_ratio(config: ViTConfig) -> int:
     """The whole number from which transformers computes this MLP width."""
     ratio = round(config.mlp_width * (1.5 if config.swiglu else 1) / config.width)
     if mlp_width(config.width * ratio, config.swiglu) != config.mlp_width:

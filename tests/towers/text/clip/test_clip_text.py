@@ -64,6 +64,24 @@ def test_metaclip_2_ends_at_token_2_whatever_larger_ids_there_are(tmp_path, text
     text_reference.assert_close(tower(batch).pooled, want.pooled)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_aimv2_equals_transformers(tmp_path, text_reference, whole):
+    sizes = {name: value for name, value in SIZES.items() if name != "projection_dim"}
+    if whole:
+        config = transformers.Aimv2Config(text_config=sizes, vision_config=VISION_SIZES)
+        model = transformers.Aimv2Model(config)
+    else:
+        more = {"qkv_bias": True, "mlp_bias": True}
+        model = transformers.Aimv2TextModel(transformers.Aimv2TextConfig(**sizes, **more))
+    path = text_reference.save(text_reference.randomize(model), tmp_path)
+    reference = model.text_model if whole else model
+    batch = text_reference.batch(59, eos_id=59)
+    tower, want = text_reference.assert_parity(path, reference, batch)
+    text_reference.assert_close(tower(batch).pooled, want.pooled)
+    if not whole:
+        text_reference.assert_names_lead_back(path, set())
+
+
 def test_pools_at_the_first_end_of_text(tmp_path, text_reference):
     model = text_reference.randomize(tiny())
     tower = towers.load(str(text_reference.save(model, tmp_path)), kind="text", dtype="float32")
