@@ -14,6 +14,7 @@ _SIZES = {  # width, blocks, heads
     "large": (1024, 24, 16),
     "huge": (1280, 32, 16),
     "giant": (1536, 40, 24),
+    "7b": (4096, 40, 32),
 }
 
 
@@ -33,6 +34,14 @@ def _dinov2(size: str) -> dict[str, Any]:
     return {"model_type": "dinov2", **_size(size), "image_size": 518, "patch_size": 14, **gated}
 
 
+def _dinov3(size: str, inner: int, **more: Any) -> dict[str, Any]:
+    shape = {"intermediate_size": inner, "num_register_tokens": 4}
+    return {"model_type": "dinov3_vit", **_size(size), **shape, **more}
+
+
+_GATED = {"use_gated_mlp": True, "hidden_act": "silu"}
+
+
 def _bert(size: str, words: int, blocks: int = 0, **more: Any) -> dict[str, Any]:
     shape = {"intermediate_size": 4 * _SIZES[size][0], "vocab_size": words}
     found = {"model_type": "bert", **_size(size), **shape, **more}
@@ -50,6 +59,20 @@ KNOWN: Mapping[str, Mapping[str, Any]] = {
     "hf:facebook/dinov2-base": _dinov2("base"),
     "hf:facebook/dinov2-large": _dinov2("large"),
     "hf:facebook/dinov2-giant": _dinov2("giant"),
+    "hf:facebook/dinov3-vits16-pretrain-lvd1689m": _dinov3("small", 1536),
+    "hf:facebook/dinov3-vits16plus-pretrain-lvd1689m": _dinov3("small", 1536, **_GATED),
+    "hf:facebook/dinov3-vitb16-pretrain-lvd1689m": _dinov3("base", 3072),
+    "hf:facebook/dinov3-vitl16-pretrain-lvd1689m": _dinov3("large", 4096),
+    "hf:facebook/dinov3-vith16plus-pretrain-lvd1689m": _dinov3(
+        "huge", 5120, num_attention_heads=20, **_GATED
+    ),
+    "hf:facebook/dinov3-vit7b16-pretrain-lvd1689m": _dinov3(
+        "7b", 8192, query_bias=False, value_bias=False, **_GATED
+    ),
+    "hf:apple/aimv2-large-patch14-224": {"model_type": "aimv2_vision_model", "use_head": False},
+    "hf:apple/aimv2-large-patch14-224-lit": {"model_type": "aimv2_vision_model"},
+    "hf:DeepGlint-AI/mlcd-vit-bigG-patch14-336": {"model_type": "mlcd_vision_model"},
+    "hf:facebook/pixio-huge": {"model_type": "pixio"},
     "hf:google/vit-base-patch16-224-in21k": _vit("base", 16),
     "hf:google/vit-base-patch16-224": _vit("base", 16),
     "hf:google/vit-base-patch32-224-in21k": _vit("base", 32),
