@@ -16,6 +16,7 @@ from ape_jax.towers.files.sections import Prefixed
 from ape_jax.towers.layout import Found
 from ape_jax.towers.open_clip.description import Description, activation, norm_eps
 from ape_jax.towers.vision import family
+from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import (
     CLIP_STATISTICS,
     ImagePrepare,
@@ -25,7 +26,6 @@ from ape_jax.towers.vision.prepare import (
 )
 from ape_jax.towers.vision.timm import layout as timm
 from ape_jax.towers.vision.timm.description import Description as TimmDescription
-from ape_jax.towers.vision.transformer import ViTConfig
 
 TRUNK = "visual.trunk."
 _OWN = "visual."

@@ -23,7 +23,7 @@ from ape_jax.towers.files.names import (
     Rule,
     Tensors,
 )
-from ape_jax.towers.vision.transformer import ViTConfig
+from ape_jax.towers.vision.config import ViTConfig
 
 PREFIXES = ("", "params/", "params/img/", "img/", "opt/target/", "opt/target/img/")
 _RENAMES = (

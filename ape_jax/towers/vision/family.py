@@ -14,7 +14,8 @@ from ape_jax.nn.positions import resize_positions
 from ape_jax.towers.family import NORMS, Family, Fields
 from ape_jax.towers.files.names import CONV, LEAD1, LEAD11, Rule, linear, norm
 from ape_jax.towers.tower import TowerConfig
-from ape_jax.towers.vision.transformer import ViT, ViTConfig
+from ape_jax.towers.vision.config import ViTConfig
+from ape_jax.towers.vision.transformer import ViT
 
 
 def declare(**declared: Any) -> Family:

@@ -8,8 +8,8 @@ from typing import Any
 from ape_jax.towers.family import Fields, PoolerOutput, TorchClass
 from ape_jax.towers.files.names import CONV, LEAD11, NameTable, Rule, linear, norm
 from ape_jax.towers.vision import family
+from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import CLIP_STATISTICS, cropped, image_prepare
-from ape_jax.towers.vision.transformer import ViTConfig
 
 _LAYER = "encoder.layers.{i}"
 BLOCKS = (

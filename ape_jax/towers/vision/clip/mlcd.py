@@ -10,8 +10,8 @@ from ape_jax.nn.axial import Axial
 from ape_jax.towers.family import Fields, PoolerOutput, TorchClass
 from ape_jax.towers.files.names import CONV, NameTable, Rule, norm
 from ape_jax.towers.vision import family
+from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import CLIP_STATISTICS, cropped, image_prepare
-from ape_jax.towers.vision.transformer import ViTConfig
 
 _NAMES = NameTable(
     rules=(

@@ -11,8 +11,8 @@ from typing import Any
 from ape_jax.towers.family import Fields, PoolerOutput, TorchClass
 from ape_jax.towers.files.names import CONV, LEAD11, LINEAR, NameTable, Rule, linear, norm
 from ape_jax.towers.vision import family
+from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import HALF, image_prepare, squashed
-from ape_jax.towers.vision.transformer import ViTConfig
 
 _QKV = ("query", "key", "value")
 NAMES = NameTable(

@@ -26,8 +26,8 @@ from ape_jax.towers.files import reading
 from ape_jax.towers.files.names import Form, Rule
 from ape_jax.towers.vision import family
 from ape_jax.towers.vision.clip import siglip
+from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import HALF, ImagePrepare, settings_of, squashed
-from ape_jax.towers.vision.transformer import ViTConfig
 
 _MAX_PATCHES = 256  # Of transformers' image processor.
 _KEYS = ("resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")

@@ -14,10 +14,10 @@ from ape_jax.towers.family import Fields
 from ape_jax.towers.files import reading
 from ape_jax.towers.files.names import Shape
 from ape_jax.towers.vision import family
+from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import IMAGENET, cropped, image_prepare
 from ape_jax.towers.vision.timm import names, preprocessing
 from ape_jax.towers.vision.timm.description import Description
-from ape_jax.towers.vision.transformer import ViTConfig
 
 # timm/models/vision_transformer.py and deit.py, without blocks of other kinds.
 _ARCHITECTURE = re.compile(

@@ -11,8 +11,8 @@ from functools import partial
 from ape_jax.towers.family import Fields, TorchClass
 from ape_jax.towers.files.names import CONV, LEAD1, LEAD11, LINEAR, NameTable, Rule, linear, norm
 from ape_jax.towers.vision import family
+from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import CLIP_STATISTICS, image_prepare, squashed
-from ape_jax.towers.vision.transformer import ViTConfig
 from ape_jax.towers.vision.vit import vit
 
 _ATTENTION = "encoder.layers.{i}.self_attn"

@@ -10,8 +10,8 @@ from functools import partial
 
 from ape_jax.towers.family import Fields, PoolerOutput, TorchClass
 from ape_jax.towers.vision import family
+from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import IMAGENET, cropped, image_prepare
-from ape_jax.towers.vision.transformer import ViTConfig
 from ape_jax.towers.vision.vit import vit
 
 

@@ -10,9 +10,9 @@ from ape_jax.errors import UserError
 from ape_jax.towers.family import Fields, PoolerOutput, TorchClass
 from ape_jax.towers.files.names import NameTable, Rule, gated, linear, norm
 from ape_jax.towers.vision import family
+from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.family import BLOCK
 from ape_jax.towers.vision.prepare import IMAGENET, cropped, image_prepare
-from ape_jax.towers.vision.transformer import ViTConfig
 
 _NAMES = NameTable(
     rules=(

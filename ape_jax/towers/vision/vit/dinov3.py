@@ -11,8 +11,8 @@ from ape_jax.nn.axial import Axial
 from ape_jax.towers.family import Arrays, Fields, PoolerOutput, TorchClass
 from ape_jax.towers.files.names import CONV, LEAD1, LEAD11, NameTable, Rule, linear, norm
 from ape_jax.towers.vision import family
+from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import IMAGENET, image_prepare, squashed
-from ape_jax.towers.vision.transformer import ViTConfig
 
 _BLOCK = "layer.{i}"
 _NAMES = NameTable(

@@ -12,8 +12,8 @@ from functools import partial
 
 from ape_jax.towers.family import Fields, TorchClass
 from ape_jax.towers.vision import family
+from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import IMAGENET, image_prepare, squashed
-from ape_jax.towers.vision.transformer import ViTConfig
 from ape_jax.towers.vision.vit import vit
 
 

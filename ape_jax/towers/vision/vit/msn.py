@@ -8,8 +8,8 @@ from typing import Any
 
 from ape_jax.towers.family import Fields, TorchClass
 from ape_jax.towers.vision import family
+from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import IMAGENET, image_prepare, squashed
-from ape_jax.towers.vision.transformer import ViTConfig
 from ape_jax.towers.vision.vit import vit
 
 # With a classifier, transformers 5 writes "vit." before some of the names and not before others.

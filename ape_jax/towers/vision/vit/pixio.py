@@ -9,8 +9,8 @@ from typing import Any
 from ape_jax.towers.family import Fields, PoolerOutput, TorchClass
 from ape_jax.towers.files.names import LEAD1, Rule
 from ape_jax.towers.vision import family
+from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import IMAGENET, cropped, image_prepare
-from ape_jax.towers.vision.transformer import ViTConfig
 from ape_jax.towers.vision.vit import vit
 from ape_jax.towers.vision.vit.dinov2 import whole_ratio
 

@@ -19,8 +19,8 @@ from ape_jax.towers.files.names import (
     norm,
 )
 from ape_jax.towers.vision import family
+from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import image_prepare, squashed
-from ape_jax.towers.vision.transformer import ViTConfig
 from ape_jax.towers.vision.vit.dinov2 import mlp_width
 
 _BLOCK = "blocks.{i}"

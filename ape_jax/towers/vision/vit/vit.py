@@ -16,10 +16,10 @@ from ape_jax.towers.family import Arrays, Fields, PoolerOutput, TorchClass
 from ape_jax.towers.files.names import NameTable, linear, norm
 from ape_jax.towers.vision import family
 from ape_jax.towers.vision.clip import siglip
+from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.family import BLOCK
 from ape_jax.towers.vision.prepare import HALF, image_prepare, squashed
 from ape_jax.towers.vision.timm import names as timm
-from ape_jax.towers.vision.transformer import ViTConfig
 
 # The classes with heads on top keep the tower under a prefix and the heads beside it.
 NAMES = NameTable(
