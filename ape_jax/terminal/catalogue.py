@@ -132,6 +132,15 @@ COMMANDS: Mapping[str, Command] = {
         ),
         group=_JUDGE,
     ),
+    "towers": Command(
+        module="ape_jax.towers.__main__",
+        does="says what a tower is, how it is read, and how near it comes to its own library",
+        examples=(
+            "ape-jax towers hf:facebook/dinov2-small",
+            "ape-jax towers DIR --kind text --check",
+        ),
+        group=_JUDGE,
+    ),
     "demo": Command(
         module="ape_jax.demo.__main__",
         does="fetches the demo's towers and pairs",
@@ -143,4 +152,5 @@ COMMANDS: Mapping[str, Command] = {
 
 def named(module: str) -> str | None:
     """The name of the command that a module runs, or None."""
-    return next((name for name, command in COMMANDS.items() if command.module == module), None)
+    wanted = (module, f"{module}.__main__")
+    return next((name for name, command in COMMANDS.items() if command.module in wanted), None)

@@ -25,7 +25,8 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
     Prints the command's page and ends where `--help` is asked for, without waiting for JAX.
 
     Args:
-      main: the command; it reads its flags, which are `FLAGS` in its module.
+      main: the command; it reads its flags, which are `FLAGS` in its module. `BARE` there is the
+        flag that a word without a flag stands for, if there is one.
       argv: the command line; by default the process's, which is then the command's own.
 
     The exit code is one of `help.EXIT_CODES`. A `UserError` is printed alone, in one line.
@@ -49,7 +50,8 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
 
         session.run(main, alone)
 
-    app.run(call, argv=words, flags_parser=lambda words: _parse(words, own, _name(main)))
+    bare: str | None = getattr(sys.modules[main.__module__], "BARE", None)
+    app.run(call, argv=words, flags_parser=lambda words: _parse(words, own, _name(main), bare))
 
 
 def _name(main: Callable[[], None]) -> str:
@@ -60,9 +62,13 @@ def _name(main: Callable[[], None]) -> str:
     return catalogue.named(module) or module
 
 
-def _parse(words: Sequence[str], own: absl_flags.FlagValues, name: str) -> list[str]:
+def _parse(
+    words: Sequence[str], own: absl_flags.FlagValues, name: str, bare: str | None
+) -> list[str]:
     try:
         rest = flags.parse(words, own)
+        if bare and len(rest) == 2:
+            own[bare].value = rest.pop()
         if len(rest) > 1:
             raise UserError(f"unexpected argument {rest[1]!r}; flags are written --name=value")
         return rest

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from ape_jax.config.outside import is_precomputed, is_torch
 from ape_jax.errors import UserError
@@ -214,6 +215,41 @@ def read(
             notes=said.lines(),
         )
     return tower, params
+
+
+def outline(
+    spec: str | Path, kind: Kind | None = None
+) -> tuple[Tower, Mapping[str, jax.ShapeDtypeStruct]]:
+    """A tower as `read` gives it, with the shapes of its parameters: no weights are read.
+
+    Args:
+      spec: as for `read`, of a tower that JAX runs.
+      kind: which tower of a directory of two.
+
+    Returns:
+      The tower, whose digest is empty, and shapes by path; those of the files are checked.
+
+    Raises:
+      UserError: as `read`, but for tensors that cannot be read.
+    """
+    with reading.tower(str(spec)) as said:
+        found = _found(sources.resolve(str(spec)), kind)
+        module = found.family.module(config=found.config)
+        shapes = abstract_params(module)
+        heads: int = found.config.heads
+        names.match(found.tables, found.tensors, names.flat_shapes(shapes), heads=heads)
+        tower = Tower(
+            kind=found.family.kind,
+            module=module,
+            config=found.config,
+            prepare=found.prepare(found.config, {}),
+            spec=str(spec),
+            digest="",
+            excluded=found.excluded,
+            notes=said.lines(),
+        )
+    flat: dict[str, Any] = flatten_dict(shapes, sep="/")
+    return tower, flat
 
 
 def _found(path: Path, kind: Kind | None) -> Found:
