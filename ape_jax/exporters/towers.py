@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ape_jax.align.model import Side
-from ape_jax.align.tuning.selection import flatten
+from ape_jax.align.tuning.selection import blocks_read, flatten
 from ape_jax.errors import UserError
 from ape_jax.towers.family import FAMILIES, Arrays, TorchClass
 from ape_jax.towers.files import names
@@ -57,6 +57,8 @@ def export(side: Side, params: PyTree, *, keep_positions: bool = False) -> Expor
     adapters = {name: leaf for name, leaf in flat.items() if _ADAPTER in name}
     plain = {name: np.asarray(v, np.float32) for name, v in flat.items() if name not in adapters}
     depth = max((len(v) for name, v in plain.items() if name.startswith("blocks/")), default=0)
+    if side.tower.config.tied:
+        depth = blocks_read(side.tower, side.layer)
     config = dataclasses.replace(side.tower.config, depth=depth)
     if config.kind == "image" and not (keep_positions and torch.resizes):
         config, plain = _image_sized(config, plain, side.tower.prepare.transform.size)

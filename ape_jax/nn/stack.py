@@ -34,6 +34,7 @@ def run_stack(
     *,
     depth: int,
     kinds: Sequence[int] | None = None,
+    tied: bool = False,
     unroll: bool = False,
     remat: str = "none",
     inference: bool = False,
@@ -47,6 +48,7 @@ def run_stack(
         them, of one structure.
       depth: how many; 0 gives `x` back.
       kinds: of each block, which of the contexts it reads; None where all read the same.
+      tied: all blocks are one and the same; its parameters are [1, ...].
       unroll: unroll the scan, so that cost analysis counts every block.
       remat: what the backward pass computes again, a key of `REMAT`.
       inference: see inference.py.
@@ -67,15 +69,26 @@ def run_stack(
             context = jax.tree.map(lambda a: a[kind], context)
         return (in_slices if inference else _call)(module, carry, context), None
 
-    scanned = nn.scan(
-        REMAT[remat](body),
-        variable_axes={"params": 0, "intermediates": 0},
-        split_rngs={"params": True, "dropout": True},
+    steps = depth if unroll else 1
+    run = REMAT[remat](body)
+    if tied:
+        run, depth, steps = _scan(run, depth, steps, tied=True), 1, 1
+    return _scan(run, depth, steps)(block, x, context, own)[0]
+
+
+def _scan(run: Callable[..., Any], depth: int, unroll: int, *, tied: bool = False) -> Any:
+    """A scan over copies of a block that have parameters of their own, or the same ones."""
+    variables: dict[str, Any] = {"variable_axes": {"params": 0, "intermediates": 0}}
+    if tied:
+        variables = {"variable_broadcast": "params", "variable_axes": {"intermediates": 0}}
+    return nn.scan(
+        run,
+        **variables,
+        split_rngs={"params": not tied, "dropout": True},
         in_axes=(nn.broadcast, 0),  # pyright: ignore[reportArgumentType]: flax says int
         length=depth,
-        unroll=depth if unroll else 1,
+        unroll=unroll,
     )
-    return scanned(block, x, context, own)[0]
 
 
 def _call(block: nn.Module, x: Array, context: PyTree) -> Array:

@@ -227,6 +227,7 @@ FAMILIES: Registry[Family] = Registry(
         "roberta": "ape_jax.towers.text.bert.roberta:ROBERTA",
         "electra": "ape_jax.towers.text.bert.electra:ELECTRA",
         "rembert": "ape_jax.towers.text.bert.electra:REMBERT",
+        "albert": "ape_jax.towers.text.bert.albert:ALBERT",
         "roformer": "ape_jax.towers.text.bert.roformer:ROFORMER",
         "megatron_bert": "ape_jax.towers.text.bert.prenorm:MEGATRON_BERT",
         "roberta_prelayernorm": "ape_jax.towers.text.bert.prenorm:ROBERTA_PRENORM",

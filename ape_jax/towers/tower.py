@@ -69,6 +69,7 @@ class TowerConfig:
       cls_mean: as their mean; if not, they are joined.
       kinds: of each block of the whole tower, which of several attentions it has (local, global);
         a block above them is of kind 0. () where all blocks are alike.
+      tied: all blocks are one and the same (ALBERT); its parameters in "blocks" are [1, ...].
       first: the tower's blocks below the first one of this module, which is a part of the tower.
       inner_layers: hidden states below the output can be read; not where they differ in width.
     """
@@ -90,6 +91,7 @@ class TowerConfig:
     cls_tokens: tuple[int, ...] = added((0,))
     cls_mean: bool = added(False)
     kinds: tuple[int, ...] = added(())
+    tied: bool = added(False)
     first: int = added(0)
     inner_layers: bool = added(True)
 
@@ -211,8 +213,8 @@ def take_blocks(params: Mapping[str, Any], start: int, stop: int) -> dict[str, A
 
 
 def slice_blocks(blocks: PyTree, start: int, stop: int) -> PyTree:
-    """Blocks `start`..`stop - 1` of stacked parameters."""
-    return jax.tree.map(lambda a: a[start:stop], blocks)
+    """Blocks `start`..`stop - 1` of stacked parameters; one that stands for all stays as it is."""
+    return jax.tree.map(lambda a: a if len(a) == 1 else a[start:stop], blocks)
 
 
 Params = Mapping[str, Any]

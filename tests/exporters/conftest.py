@@ -59,6 +59,7 @@ def _classes():
         "roberta": (t.RobertaModel, t.RobertaConfig(**TEXT, pad_token_id=1)),
         "mpnet": (t.MPNetModel, t.MPNetConfig(**TEXT)),
         "electra": (t.ElectraModel, t.ElectraConfig(**TEXT, embedding_size=24)),
+        "albert": (t.AlbertModel, t.AlbertConfig(**TEXT, embedding_size=24)),
         "t5": (
             t.T5EncoderModel,
             t.T5Config(

@@ -92,6 +92,7 @@ MORE = {  # Other families, and what differs little from the cases above.
     "electra": (tuned("adapter", "adapter"), {"text": "electra"}),
     "megatron": ({**tuned("adapter", "adapter"), "text.layer": 1}, {"text": "megatron"}),
     "t5": ({**tuned("adapter", "adapter"), "text.layer": 1}, {"text": "t5"}),
+    "albert": ({**tuned("adapter", "adapter"), "text.layer": 1}, {"text": "albert"}),
     "mae": (tuned("adapter", "adapter"), {"image": "vit_mae"}),
     "msn": (tuned("layernorm", "adapter", **{"image.layer": 1}), {"image": "vit_msn"}),
     "ijepa": (tuned("append", "adapter"), {"image": "ijepa"}),

@@ -164,6 +164,8 @@ class Tuned:
                 f"{self.tune!r}: layer {self.layer} of this tower lies above {self.depth} blocks; "
                 + (f"write 'top:{self.depth}' or fewer" if self.depth else "write another mode")
             )
+        if self.start:
+            self._refuse_tied(f"it trains {self._mode.top} of them")
         below = {name: params[name] for name in ("embed", "pre_norm") if name in params}
         if self.start:
             below["blocks"] = slice_blocks(params["blocks"], 0, self.start)
@@ -184,8 +186,17 @@ class Tuned:
         if "lora" in parts:
             added.append(peft.lora(params, keys[1], self.options))
         if "append" in parts:
+            self._refuse_tied("it adds another")
             added.append({APPENDED: self._fresh_block(keys[2])})
         return added
+
+    def _refuse_tied(self, why: str) -> None:
+        config = self.tower.config
+        if config.tied:
+            raise UserError(
+                f"{self.tune!r}: all {config.depth} blocks of the {config.family} tower are one "
+                f"and the same, and {why}; write another mode"
+            )
 
     def _fresh_block(self, key: Array) -> PyTree:
         """A block as its class begins: kernels normal with deviation 0.02, biases zero."""

@@ -51,6 +51,8 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
         "*no_repeat_ngram_size bad_words_ids num_return_sequences forced_*_token_id prefix "
         "remove_invalid_values exponential_decay_length_penalty suppress_tokens "
         "begin_suppress_tokens max_new_tokens",
+        "of ALBERT's first code": "down_scale_factor gap_size net_structure_type "
+        "num_memory_blocks layers_to_keep",
         "names": "name_or_path model_name model_type",
         "timm: where a model is from, its classifier, other uses of it": "num_features url tag "
         "file source hf_hub_* paper_* origin_url first_conv classifier* pool_size custom_load "

@@ -238,6 +238,7 @@ class TextTower(nn.Module):
             rows = relative_buckets(mask.shape[1], **dict(self.bucketing))
             contexts = [self._with_relative(context, rows) for context in contexts]
         options = {"depth": self.config.depth, "unroll": self.unroll, "remat": self.remat}
+        options["tied"] = self.config.tied
         kinds = self.config.own_kinds
         if kinds is None:
             return run_stack(self.blocks, x, contexts[0], **options)

@@ -63,7 +63,12 @@ def _parse(fields: Fields) -> TextConfig:
         types=fields.integer("type_vocab_size", 2, minimum=0),
         task_types=tasks if fields.flag("use_task_id", False) else 0,
         **family.encoder_fields(fields),
-        **family.text_fields(fields, positions=positions, pooling="cls"),
+        **family.text_fields(
+            fields,
+            positions=positions,
+            pooling="cls",
+            trained=str(fields.parent.get("model_type")).startswith("chinese_clip"),
+        ),
     )
 
 

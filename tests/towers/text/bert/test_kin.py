@@ -65,6 +65,12 @@ MODELS = {
         "",
         0,
     ),
+    "albert": (lambda: t.AlbertModel(t.AlbertConfig(**SIZES, embedding_size=24)), "", 0),
+    "albert, one width": (
+        lambda: t.AlbertModel(t.AlbertConfig(**SIZES, embedding_size=32)),
+        "",
+        0,
+    ),
     "roformer": (lambda: t.RoFormerModel(t.RoFormerConfig(**SIZES)), "", 0),
     "roformer, narrower embeddings": (
         lambda: t.RoFormerModel(t.RoFormerConfig(**SIZES, embedding_size=24)),
@@ -156,6 +162,7 @@ TASKS = {
         t.ElectraForMultipleChoice,
     ),
     "rembert": (t.RemBertForMaskedLM, t.RemBertForQuestionAnswering),
+    "albert": (t.AlbertForPreTraining, t.AlbertForMaskedLM, t.AlbertForTokenClassification),
     "roformer": (t.RoFormerForMaskedLM, t.RoFormerForMultipleChoice),
     "roberta-prelayernorm": (t.RobertaPreLayerNormForMaskedLM,),
     "xlm-roberta-xl": (t.XLMRobertaXLForMaskedLM, t.XLMRobertaXLForSequenceClassification),
@@ -208,6 +215,7 @@ def test_what_is_exported_is_that_model_in_transformers(tmp_path, text_reference
 
 
 POOLER = {"pooler.dense.weight", "pooler.dense.bias"}
+POOLER |= {"pooler.weight", "pooler.bias"}  # ALBERT's.
 UNUSED = POOLER | {"encoder.embed_positions.weight"}
 
 
@@ -222,7 +230,8 @@ def test_defaults_and_descriptions_are_those_of_the_transformers_configs(name):
     if model_type in MODELS and model_type in EXPORTED:
         described = FAMILIES[ours.family].torch.describe(ours, ours.pooling)
         _, again = towers.build(described)
-        same = {"family": again.family, "types": again.types}  # BLIP's becomes a BERT.
+        # BLIP's becomes a BERT.
+        same = {key: getattr(again, key) for key in ("family", "types", "pooling_known")}
         assert dataclasses.asdict(again) == dataclasses.asdict(ours) | same
 
 
