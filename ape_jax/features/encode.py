@@ -26,6 +26,7 @@ T = TypeVar("T")
 _TOKENISED_TOGETHER = 4096
 # Shorter texts than this are encoded more at a time: a call should have some work.
 _FULL_LENGTH = 32
+_LONG = 512  # Of longer texts fewer are encoded together.
 # Batches at work while the result of an earlier one is fetched.
 _AHEAD = 2
 
@@ -190,12 +191,19 @@ def text_batches(frozen: FrozenTower, bodies: Int[np.ndarray, "n"]) -> Iterator[
     order = np.argsort(-bodies, kind="stable")
     while len(order):
         length = padded_length(frozen.tower, int(bodies[order[0]]))
-        rows, most = frozen.rows, max(1, _FULL_LENGTH // length) * frozen.rows
+        full = _full_rows(frozen, length)
+        rows, most = full, max(1, _FULL_LENGTH // length) * full
         # Few texts do not fill the rows of a full batch.
         while rows < min(len(order), most):
             rows = min(2 * rows, most)
         yield TextBatch(order[:rows], length, rows)
         order = order[rows:]
+
+
+def _full_rows(frozen: FrozenTower, length: int) -> int:
+    """Rows of a full batch: of long texts fewer, since their logits grow as the length squared."""
+    share = min(1.0, (_LONG / length) ** 2)
+    return mesh_lib.round_up(max(1, int(share * frozen.batch)), frozen.mesh)
 
 
 def padded_length(tower: Tower, body: int) -> int:

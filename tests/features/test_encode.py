@@ -170,3 +170,13 @@ def test_texts_of_a_tower_that_attends_to_padding_are_as_long_as_it_takes():
     assert encode.padded_length(tower, 3) == 64
     prepare.fills = False
     assert encode.padded_length(tower, 3) == 4
+
+
+def test_fewer_long_texts_are_encoded_together():
+    """So that the logits of attention take no more memory than those of texts of 512 tokens."""
+    prepare = mock.Mock(fills=False, max_length=8192, special=0)
+    tower = mock.Mock(spec=Tower, prepare=prepare)
+    reader = encode.FrozenTower(tower=tower, params={}, mesh=mesh_lib.make_mesh(1), batch=64)
+    batches = list(encode.text_batches(reader, np.array([8192, 4096, 1024, 512, 512])))
+    assert [(b.length, b.rows) for b in batches] == [(8192, 1), (4096, 1), (1024, 16)]
+    assert next(encode.text_batches(reader, np.array([512]))).rows == 64

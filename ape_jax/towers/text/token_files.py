@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ape_jax.errors import UserError
-from ape_jax.towers.files import sentence, sources
+from ape_jax.towers.files import reading, sentence, sources
 
 if TYPE_CHECKING:
     import tokenizers
@@ -22,6 +22,7 @@ _VOCABULARY_FILES = (
     "tokenizer.model",
 )
 _EMPTY_PROMPTS = ("query", "document")  # Those that sentence-transformers has anyway.
+_LONGEST = 8192
 # XLM-R's tokenizer.json, the largest of the supported families', has 17 MB.
 _MAX_TOKENIZER_BYTES = 128 * 2**20
 
@@ -80,7 +81,9 @@ def max_length(directory: Path, *, least: int, positions: int) -> int:
     """The longest sequence that texts are cut to, special tokens included.
 
     As in sentence-transformers: its `max_seq_length`, else the smaller of tokenizer_config.json's
-    `model_max_length` and the tower's positions; never more than the tower can take.
+    `model_max_length` and the tower's positions; never more than the tower can take. Where
+    `max_seq_length` is not declared, never more than 8192, which is then said: rotary positions
+    allow lengths whose attention fits no memory.
 
     Args:
       directory: of the tower.
@@ -88,16 +91,23 @@ def max_length(directory: Path, *, least: int, positions: int) -> int:
       positions: what the tower can take.
     """
     modules = sentence.find(directory)
-    settings = modules.settings if modules else {}
+    declared = modules.settings.get("max_seq_length") if modules else None
+    if _is_length(declared, least):
+        return int(min(declared, positions))
     # transformers writes 1e30 where a tokenizer has no limit.
-    for declared in (
-        settings.get("max_seq_length"),
-        _read(directory / "tokenizer_config.json").get("model_max_length"),
-    ):
-        if isinstance(declared, int | float) and not isinstance(declared, bool):
-            if declared >= least:
-                return int(min(declared, positions))
-    return positions
+    allowed = _read(directory / "tokenizer_config.json").get("model_max_length")
+    found = int(min(allowed, positions)) if _is_length(allowed, least) else positions
+    if found > _LONGEST:
+        reading.assumed(
+            f"texts are cut to {_LONGEST} tokens, of {found} that it takes; write max_length for "
+            "more"
+        )
+    return min(found, _LONGEST)
+
+
+def _is_length(value: Any, least: int) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and value >= least
 
 
 def default_prefix(directory: Path) -> str:

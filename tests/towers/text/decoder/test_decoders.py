@@ -288,3 +288,15 @@ def test_a_config_that_is_not_supported_is_one_sentence(model_type, values, word
     with pytest.raises(UserError, match=words) as error:
         read(values, model_type=model_type)
     assert "\n" not in str(error.value)
+
+
+def test_a_length_that_fits_no_memory_is_no_default_and_that_is_said(
+    text_reference, tmp_path, capsys
+):
+    path = text_reference.save(qwen3(max_position_embeddings=40960), tmp_path)
+    assert towers.load(path, kind="text").config.max_length == 8192
+    said = capsys.readouterr().err
+    assert "texts are cut to 8192 tokens, of 40960 that it takes; write max_length" in said
+    assert towers.load(path, kind="text", max_length=16384).config.max_length == 16384
+    (path / "sentence_bert_config.json").write_text('{"max_seq_length": 32768}')
+    assert towers.load(path, kind="text").config.max_length == 32768
