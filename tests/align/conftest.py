@@ -20,6 +20,16 @@ CONFIGS = {
     "bert": {"model_type": "bert", **SIZES, **TEXT},
     "clip_text": {"model_type": "clip_text_model", **SIZES, **TEXT, "eos_token_id": 59},
     "mpnet": {"model_type": "mpnet", **SIZES, **TEXT},
+    "qwen3": {
+        "model_type": "qwen3",
+        **SIZES,
+        **TEXT,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "use_sliding_window": True,
+        "sliding_window": 3,
+        "max_window_layers": 1,
+    },
 }
 
 

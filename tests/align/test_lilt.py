@@ -9,6 +9,8 @@ import pytest
 from ape_jax import towers
 from ape_jax.align import heads
 from ape_jax.align.model import Model, Side
+from ape_jax.align.tuning.tuned import Tuned
+from ape_jax.errors import UserError
 from ape_jax.towers.tower import Tower
 
 VIT_B16 = {"model_type": "vit", "hidden_size": 768, "num_hidden_layers": 12, "patch_size": 16}
@@ -65,3 +67,52 @@ def test_as_many_parameters_are_trained_as_the_paper_says(image, text, trained, 
     found, whole = counts(image, text)
     assert found == trained
     assert round(100 * found / whole, 2) == percent
+
+
+QWEN3 = {  # Qwen3-Embedding-0.6B.
+    "model_type": "qwen3",
+    "vocab_size": 151_669,
+    "hidden_size": 1024,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "intermediate_size": 3072,
+}
+
+
+def trained(config, tune):
+    """Trained parameters of a text tower alone."""
+    tower = side(config, "frozen").tower
+    init = functools.partial(Tuned(tower=tower, tune=tune).init, jax.random.key(0))
+    tree, _ = jax.eval_shape(init, towers.abstract_params(tower.module))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def test_a_tower_of_grouped_heads_is_counted_as_by_hand():
+    """Norms by RMS without a bias, a gate, 16 heads of queries and 8 of keys, each 128 wide."""
+    norms = 2 * 1024 + 2 * 128
+    attention = 1024 * 2048 + 2 * 1024 * 1024 + 2048 * 1024
+    block = norms + attention + 3 * 1024 * 3072
+    adapters = 2 * (1024 * 256 + 256 + 256 * 1024 + 1024)
+    lora = 8 * (1024 + 2048) + 8 * (1024 + 1024)
+    whole = 151_669 * 1024 + 28 * block + 1024
+    assert whole == 595_776_512
+    by_hand = {
+        "full": whole,
+        "frozen": 0,
+        "layernorm": 28 * norms + 1024,
+        "append": block + 1024,
+        "append+layernorm": block + 28 * norms + 1024,
+        "adapter": 28 * adapters,
+        "adapter+layernorm": 28 * (adapters + norms) + 1024,
+        "adapter+bitfit": 28 * adapters,
+        "lora": 28 * lora,
+        "top:2": 2 * block + 1024,
+    }
+    assert {tune: trained(QWEN3, tune) for tune in by_hand} == by_hand
+
+
+def test_bitfit_of_a_tower_without_biases_is_one_sentence():
+    with pytest.raises(UserError, match="'bitfit' trains nothing of the qwen3 tower"):
+        trained(QWEN3, "bitfit")

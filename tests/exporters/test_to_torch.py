@@ -107,7 +107,10 @@ MORE = {  # Other families, and what differs little from the cases above.
         head("token_pool_mlp", "token_pool_mlp", **OWN, **{"image.pooling": "none"}),
         {"image": "dinov3_convnext"},
     ),
-    "qwen3": (tuned("adapter", "adapter+lora+append", **{"text.layer": 1}), {"text": "qwen3"}),
+    "qwen3": (
+        tuned("adapter", "adapter+lora+append", **{"text.layer": 1, "text.pooling": "last"}),
+        {"text": "qwen3"},
+    ),
     "gemma3": (tuned("adapter", "append", **{"text.pooling": "last"}), {"text": "gemma3"}),
     "clip towers": (
         {**tuned("adapter", "adapter"), "text.pooling": "last"},
