@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -13,7 +12,7 @@ from jaxtyping import Float32, Int
 
 from ape_jax.features.encoder import ImageRows, TextRows, report_cut
 from ape_jax.terminal.progress import track
-from ape_jax.towers.outside import OWN, OutsideEncoder
+from ape_jax.towers.outside import OWN, OutsideEncoder, same_length_batches
 from ape_jax.towers.tower import Tower, pool_tokens
 
 T = TypeVar("T")
@@ -130,24 +129,6 @@ class OutsideTower:
     def ids_of(self, texts: Sequence[str], lengths: Int[np.ndarray, "n"]) -> NoReturn:
         """Raises ValueError: heads that read ids are refused with such a tower."""
         raise ValueError("a tower that another library runs gives no ids")
-
-
-def same_length_batches(lengths: Int[np.ndarray, "n"], rows: int) -> Iterator[Int[np.ndarray, "k"]]:
-    """Batches of texts of one length each, longest first.
-
-    Example:
-      >>> [batch.tolist() for batch in same_length_batches(np.array([2, 3, 2, 2]), rows=2)]
-      [[1], [0, 2], [3]]
-
-    Args:
-      lengths: tokens of each text.
-      rows: texts a batch, at most.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    for _, group in itertools.groupby(order, key=lambda i: lengths[i]):
-        chosen = np.array(list(group))
-        for start in range(0, len(chosen), rows):
-            yield chosen[start : start + rows]
 
 
 def _one_ahead(prepare: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -15,7 +15,7 @@ from jaxtyping import Float32
 from ape_jax.errors import UserError
 from ape_jax.terminal.progress import track
 from ape_jax.towers.loading import read
-from ape_jax.towers.outside import OWN, OutsideEncoder
+from ape_jax.towers.outside import OWN, OutsideEncoder, same_length_batches
 from ape_jax.towers.text.head import unit
 from ape_jax.towers.text.tokens import TextPrepare
 from ape_jax.towers.tower import Encoded, Params, Tower, forward, pool
@@ -83,6 +83,8 @@ class BoundTower:
             raise UserError("expected images or texts, found none; give at least one")
         if self.config.pooling == "none":
             raise UserError(f"the {self.config.family} tower does not pool; call it, for tokens")
+        if self.tower.outside is not None:
+            return _encode_all_outside(self.tower, self.tower.outside, list(inputs), batch)
         is_text, inputs = isinstance(self.prepare, TextPrepare), list(inputs)
         bodies: list[Any] = self.prepare.bodies(inputs) if is_text else inputs
         order = np.argsort([-len(body) for body in bodies], kind="stable") if is_text else None
@@ -113,6 +115,24 @@ def _encode_outside(
     else:
         pooled = pool(tokens, mask, pooling, tower.config)
     return Encoded(tokens=tokens, mask=mask, pooled=pooled)
+
+
+def _encode_all_outside(
+    tower: Tower, outside: OutsideEncoder, inputs: list[Any], batch: int
+) -> Float32[np.ndarray, "n e"]:
+    """One vector an input, by the tower's own library; texts of one length together."""
+    is_text, pooling = tower.kind == "text", str(tower.config.pooling)
+    lengths = outside.lengths(inputs) if is_text else np.zeros(len(inputs), np.int64)
+    batches = list(same_length_batches(lengths, batch))
+    found: dict[int, np.ndarray] = {}
+    for chosen in track(batches, f"encoding {tower.kind}s", len(batches), "batches"):
+        prepared = tower.prepare([inputs[int(i)] for i in chosen])
+        if pooling == OWN:
+            pooled = outside.own(prepared)
+        else:
+            pooled = np.asarray(pool(*outside.tokens(prepared, -1), pooling, tower.config))
+        found |= zip(map(int, chosen), pooled)
+    return np.stack([found[i] for i in range(len(inputs))])
 
 
 def _unit(vectors: Float32[np.ndarray, "n e"]) -> Float32[np.ndarray, "n e"]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Int, Int64
 
 from ape_jax.images.decode import load_image
 from ape_jax.images.transforms import AsDecoded
@@ -48,6 +49,10 @@ class OutsideEncoder(Protocol):
 
     def depth(self) -> int:
         """Hidden states behind the first; 0 where the output alone can be read."""
+        ...
+
+    def title(self) -> str:
+        """The library and the class of the model."""
         ...
 
     def parameters(self) -> int:
@@ -96,3 +101,21 @@ class OutsidePrepare:
         """What of the preparation is not in the tower's files: the length and the prefix."""
         kept = ("maximum length", "prefix")
         return repr([self.encoder.settings().get(name) for name in kept])
+
+
+def same_length_batches(lengths: Int[np.ndarray, "n"], rows: int) -> Iterator[Int[np.ndarray, "k"]]:
+    """Batches of texts of one length each, longest first.
+
+    Example:
+      >>> [batch.tolist() for batch in same_length_batches(np.array([2, 3, 2, 2]), rows=2)]
+      [[1], [0, 2], [3]]
+
+    Args:
+      lengths: tokens of each text.
+      rows: texts a batch, at most.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    for _, group in itertools.groupby(order, key=lambda i: lengths[i]):
+        chosen = np.array(list(group))
+        for start in range(0, len(chosen), rows):
+            yield chosen[start : start + rows]

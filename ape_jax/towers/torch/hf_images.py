@@ -125,6 +125,10 @@ class HfImages:
         }
         return sum(tensor.shape[-2] if tensor.ndim > 1 else 1 for tensor in found.values())
 
+    def title(self) -> str:
+        """The library and the class of the model."""
+        return f"transformers {type(self.loaded.model).__name__}"
+
     def parameters(self) -> int:
         """Number of the model's parameters."""
         return count_parameters(self.loaded.model)

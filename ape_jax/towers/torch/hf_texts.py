@@ -137,6 +137,10 @@ class HfTexts:
         """The output for a text."""
         return self._run(self.prepare(["a cat"]), hidden=True)
 
+    def title(self) -> str:
+        """The library and the class of the model."""
+        return f"transformers {type(self.loaded.model).__name__}"
+
     def parameters(self) -> int:
         """Number of the model's parameters."""
         return count_parameters(self.loaded.model)

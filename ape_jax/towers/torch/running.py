@@ -43,7 +43,8 @@ class Running:
         import torch
 
         kept = torch.bfloat16 if self.param_dtype == "bfloat16" else torch.float32
-        return model.to(device=self.device, dtype=kept).eval().requires_grad_(False)
+        # Parameters stay as they are in all else: without gradients torch sums in another order.
+        return model.to(device=self.device, dtype=kept).eval()
 
     def inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Arrays or tensors of a batch on the device, floating ones in the parameters' format."""

@@ -113,6 +113,10 @@ class StTexts:
         """0: hidden states are not read."""
         return 0
 
+    def title(self) -> str:
+        """The library and the class of the model."""
+        return "sentence-transformers " + ", ".join(type(module).__name__ for module in self.model)
+
     def parameters(self) -> int:
         """Number of the model's parameters."""
         return count_parameters(self.model)

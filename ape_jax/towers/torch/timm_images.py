@@ -77,6 +77,10 @@ class TimmImages:
         """0: hidden states are not read."""
         return 0
 
+    def title(self) -> str:
+        """The library and the class of the model."""
+        return f"timm {self.model.default_cfg.get('architecture', type(self.model).__name__)}"
+
     def parameters(self) -> int:
         """Number of the model's parameters."""
         return count_parameters(self.model)
