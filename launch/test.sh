@@ -21,9 +21,10 @@ fi
 install_apart plan-tpu tpu
 install_apart plan-gpu gpu
 
-# What clip_benchmark's own command needs, for one of the slow tests. Also apart: where torchvision is,
-# transformers resizes images with it, and other tests compare with Pillow.
-[ "${1:-}" != all ] || install_apart judges judges
+# timm, with which towers are compared, and what clip_benchmark's own command needs, for one of the slow
+# tests. Also apart: where torchvision is, transformers resizes images with it, and other tests compare
+# with Pillow.
+install_apart judges judges
 
 say "fetching demo assets"
 python -m ape_jax.demo
