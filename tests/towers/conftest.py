@@ -120,26 +120,25 @@ def text_reference():
 
 
 @pytest.fixture(scope="session")
-def apart():
-    """Runs a script of the folder `apart` where timm, torchvision and open_clip can be imported.
-
-    They lie apart, since transformers resizes images with torchvision where that is found.
-    """
+def timm_folder():
+    """Where timm and torchvision lie, apart: transformers resizes with torchvision where it is."""
     places = [os.environ.get("APE_JAX_TIMM", ""), str(pathlib.Path(sys.prefix) / "judges")]
     folder = next((p for p in places if p and (pathlib.Path(p) / "timm").is_dir()), None)
     if folder is None:
         pytest.skip("timm is not installed; launch/test.sh installs it in .venv/judges")
+    return pathlib.Path(folder)
+
+
+@pytest.fixture(scope="session")
+def apart(timm_folder):
+    """Runs a script of the folder `apart` where timm, torchvision and open_clip can be imported."""
 
     def run(script, *args):
-        command = [
-            sys.executable,
-            str(pathlib.Path(__file__).parent / "apart" / script),
-            *map(str, args),
-        ]
-        path = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
-        done = subprocess.run(
-            command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
-        )
+        path = pathlib.Path(__file__).parent / "apart" / script
+        places = [str(timm_folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+        command = [sys.executable, str(path), *map(str, args)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
 
     return run

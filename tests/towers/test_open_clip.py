@@ -1,5 +1,6 @@
 """open_clip's models from their own files, against open_clip itself, which runs apart."""
 
+import dataclasses
 import json
 import shutil
 
@@ -13,7 +14,8 @@ from safetensors.numpy import load_file, save_file
 import ape_jax
 from ape_jax import towers
 from ape_jax.errors import UserError
-from ape_jax.towers.vision.timm import vit
+from ape_jax.towers.vision.timm import layout
+from ape_jax.towers.vision.timm.architectures import named
 
 TEXTS = ["a photo of a cat", "Zwei   Hunde, am See!", "snake_case & <b>", "x " * 90]
 VISION = {"image_size": 32, "layers": 2, "width": 32, "head_width": 8, "patch_size": 8}
@@ -183,7 +185,12 @@ def made(tmp_path_factory, apart):
 @pytest.fixture(autouse=True)
 def tiny_trunks(monkeypatch):
     """The names of trunks stand for the size that they are made with here."""
-    monkeypatch.setattr(vit, "width_and_heads", lambda architecture: (32, 4))
+
+    def tiny(name):
+        found = named(name)
+        return found and dataclasses.replace(found, size=(32, 4))
+
+    monkeypatch.setattr(layout, "named", tiny)
 
 
 def relative(got, want):

@@ -54,9 +54,10 @@ def prepare(described: Description, config: Any, options: Mapping[str, Any]) -> 
         if kwargs.get("clean", "lower") != "lower":
             raise fields.error(f"'clean' is {kwargs['clean']!r}; CLIP's tokenizer knows 'lower'")
         return prepared
-    _clean(prepared.encode.backend, kwargs.get("clean", "whitespace"), fields)
+    encode: Any = prepared.encode
+    _clean(encode.backend, kwargs.get("clean", "whitespace"), fields)
     if kwargs.get("strip_sep_token"):
-        separator = prepared.encode.backend.token_to_id("[SEP]")
+        separator = encode.backend.token_to_id("[SEP]")
         after = tuple(0 if index == separator else index for index in prepared.after)
         prepared = dataclasses.replace(prepared, after=after)
     return prepared

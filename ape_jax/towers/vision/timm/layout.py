@@ -14,6 +14,7 @@ from ape_jax.towers.files.sections import Prefixed
 from ape_jax.towers.layout import Found, Layout
 from ape_jax.towers.tower import Kind
 from ape_jax.towers.vision.timm import description, preprocessing, vit
+from ape_jax.towers.vision.timm.architectures import named
 from ape_jax.towers.vision.timm.description import Description
 
 _WRAPPED = "timm_model."
@@ -29,12 +30,13 @@ def tower(described: Description, tensors: Tensors) -> Found:
     Raises:
       UserError: its architecture is not read natively, or something is said nowhere.
     """
-    if not vit.fits(described.architecture):
-        raise described.unsupported("is of another kind than timm's VisionTransformer")
+    architecture = named(described.architecture)
+    if architecture is None:
+        raise described.unsupported("is of another kind than the vision transformers known here")
     family = FAMILIES["timm"]
     return Found(
         family=family,
-        config=vit.read_config(described, tensors.shapes),
+        config=vit.read_config(described, architecture, tensors.shapes),
         tables=family.tables,
         tensors=tensors,
         prepare=partial(preprocessing.prepare, described),
