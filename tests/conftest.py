@@ -170,6 +170,9 @@ def _write_towers(root):
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     tokenizer.save(str(root / "text/tokenizer.json"))
+    # Else transformers would make BERT's own tokenizer of these words.
+    own = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    (root / "text/tokenizer_config.json").write_text(json.dumps(own))
 
 
 def _write_pairs(root):
@@ -274,7 +277,8 @@ def finished(tiny, tmp_path_factory):
             path = root / name
             made[name] = _finished_model(name), path
             made[name][0].save_pretrained(path)
-            (path / "tokenizer.json").write_bytes((tiny / "text/tokenizer.json").read_bytes())
+            for file in ("tokenizer.json", "tokenizer_config.json"):
+                (path / file).write_bytes((tiny / "text" / file).read_bytes())
             settings = (tiny / "image/preprocessor_config.json").read_bytes()
             (path / "preprocessor_config.json").write_bytes(settings)
         return made[name]

@@ -227,7 +227,7 @@ def _tokenise(tower: Tower, texts: Sequence[str], what: str) -> list[Int[np.ndar
         for body in tower.prepare.bodies(block):
             cut += len(body) > room
             # A list of Python integers takes ten times the memory.
-            bodies.append(np.array(body[:room], np.int32))
+            bodies.append(np.array(tower.prepare.cut(body, room), np.int32))
     report_cut(what, cut, len(texts), tower.prepare.max_length)
     return bodies
 

@@ -1,5 +1,6 @@
 """Small random text towers from transformers, saved as a user would have them on disk."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -39,6 +40,9 @@ def _write_tokenizer(path, *, before="[CLS]", after="[SEP]", special=(2, 3)):
         single=f"{before} $A {after}", special_tokens=list(zip((before, after), special))
     )
     tokenizer.save(str(path / "tokenizer.json"))
+    # For transformers: the tokenizer is what is in that file, and not one of the model's class.
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    (path / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
 def _save(model, path):

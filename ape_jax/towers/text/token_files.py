@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ape_jax.errors import UserError
 from ape_jax.towers.files import reading, sentence, sources
+from ape_jax.towers.text import auto
+from ape_jax.towers.text.auto import AutoTokens
 
 if TYPE_CHECKING:
     import tokenizers
@@ -21,34 +23,73 @@ _VOCABULARY_FILES = (
     "spiece.model",
     "tokenizer.model",
 )
+# Of `from_pretrained`, on where files are from and what code may run.
+_HUB_OPTIONS = (
+    *("trust_remote_code", "local_files_only", "revision", "subfolder", "cache_dir", "token"),
+    *("use_auth_token", "use_fast", "force_download", "code_revision", "config"),
+)
 _EMPTY_PROMPTS = ("query", "document")  # Those that sentence-transformers has anyway.
 _LONGEST = 8192
 # XLM-R's tokenizer.json, the largest of the supported families', has 17 MB.
 _MAX_TOKENIZER_BYTES = 128 * 2**20
 
 
-def load_backend(directory: Path) -> tokenizers.Tokenizer:
-    """The Rust tokenizer, without truncation and padding of its own.
+def load(directory: Path) -> AutoTokens:
+    """The tokenizer of a text tower's directory: AutoTokenizer's, as sentence-transformers sets it.
 
     Raises:
       UserError: no tokenizer files, or broken ones.
     """
-    path = directory / "tokenizer.json"
-    if path.is_file():
-        backend = json_backend(path)
-    elif any((directory / name).is_file() for name in _VOCABULARY_FILES):
-        backend = _auto_backend(directory)
-    else:
+    if not any((directory / name).is_file() for name in ("tokenizer.json", *_VOCABULARY_FILES)):
         raise UserError(
             f"{directory}: found no tokenizer.json and none of {', '.join(_VOCABULARY_FILES)}; "
             "put the text tower's tokenizer files beside its config.json"
         )
+    modules = sentence.find(directory)
+    settings = modules.settings if modules else {}
+    if _is_siglip(directory):
+        made = _siglip(directory)
+    else:
+        made = _auto(directory, settings)
+    if settings.get("do_lower_case") is True:
+        _lower(made.backend)
+    return made
+
+
+def _auto(directory: Path, settings: Mapping[str, Any]) -> AutoTokens:
+    try:
+        return auto.load(directory, tokenizer_options(settings))
+    except UserError:
+        path = directory / "tokenizer.json"
+        if path.is_file():  # If the file is damaged, that is what to say.
+            json_backend(path)
+        raise
+
+
+def tokenizer_options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What sentence-transformers' settings of a Transformer hand to AutoTokenizer."""
+    found = settings.get("tokenizer_args") or settings.get("processor_kwargs")
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise UserError(
+            f"sentence_bert_config.json: 'tokenizer_args' is {found!r}; write an object"
+        )
+    return {key: found[key] for key in found if key not in _HUB_OPTIONS}
+
+
+def _is_siglip(directory: Path) -> bool:
+    """Whether the tokenizer is SigLIP's in a tokenizer.json, for which transformers has no code."""
+    named = _read(directory / "tokenizer_config.json").get("tokenizer_class")
+    return named == "SiglipTokenizer" and (directory / "tokenizer.json").is_file()
+
+
+def _siglip(directory: Path) -> AutoTokens:
+    backend = json_backend(directory / "tokenizer.json")
     backend.no_truncation()
     backend.no_padding()
-    modules = sentence.find(directory)
-    if modules is not None and modules.settings.get("do_lower_case") is True:
-        _lower(backend)
-    return backend
+    left = _read(directory / "tokenizer_config.json").get("truncation_side") == "left"
+    return AutoTokens(backend=backend, pad_id=None, cuts_left=left, pads_left=False)
 
 
 def _lower(backend: tokenizers.Tokenizer) -> None:
@@ -81,9 +122,10 @@ def max_length(directory: Path, *, least: int, positions: int) -> int:
     """The longest sequence that texts are cut to, special tokens included.
 
     As in sentence-transformers: its `max_seq_length`, else the smaller of tokenizer_config.json's
-    `model_max_length` and the tower's positions; never more than the tower can take. Where
-    `max_seq_length` is not declared, never more than 8192, which is then said: rotary positions
-    allow lengths whose attention fits no memory.
+    `model_max_length` and the tower's positions. Never more than the tower can take, where
+    sentence-transformers fails on long texts; and where `max_seq_length` is not declared, never
+    more than 8192, which is then said: rotary positions allow lengths whose attention fits no
+    memory.
 
     Args:
       directory: of the tower.
@@ -91,9 +133,11 @@ def max_length(directory: Path, *, least: int, positions: int) -> int:
       positions: what the tower can take.
     """
     modules = sentence.find(directory)
-    declared = modules.settings.get("max_seq_length") if modules else None
-    if _is_length(declared, least):
-        return int(min(declared, positions))
+    settings = modules.settings if modules else {}
+    own = tokenizer_options(settings).get("model_max_length")
+    for declared in (own, settings.get("max_seq_length")):
+        if _is_length(declared, least):
+            return int(min(declared, positions))
     # transformers writes 1e30 where a tokenizer has no limit.
     allowed = _read(directory / "tokenizer_config.json").get("model_max_length")
     found = int(min(allowed, positions)) if _is_length(allowed, least) else positions
@@ -217,21 +261,6 @@ def canonical(backend: tokenizers.Tokenizer, *, lower: bool) -> None:
     ]
     parts += [normalizers.Strip(), *([backend.normalizer] if backend.normalizer else [])]
     backend.normalizer = normalizers.Sequence(parts)
-
-
-def _auto_backend(directory: Path) -> tokenizers.Tokenizer:
-    import transformers  # slow to import, and rarely needed
-
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            str(directory), local_files_only=True, trust_remote_code=False
-        )
-        return tokenizer.backend_tokenizer
-    except Exception as error:  # whatever a tokenizer class raises on files it does not expect
-        raise UserError(
-            f"{directory}: transformers cannot read the tokenizer ({_one_line(error)}); "
-            "save it as tokenizer.json with transformers' save_pretrained"
-        ) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

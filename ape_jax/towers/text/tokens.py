@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Lengths are rounded up to this, so that a jitted tower meets few shapes.
 _LENGTH_STEP = 8
 
+Ids = Sequence[int] | Int32[np.ndarray, "_"]
 Encode = Callable[[list[str]], list[list[int]]]
 
 
@@ -27,8 +28,9 @@ class TextPrepare:
     """Texts to the batch of a text tower.
 
     Truncation cuts the text and keeps the special tokens round it, as transformers does with
-    `truncation=True`; what tokenizer.json says of truncation and padding is not used. Calls keep no
-    state, so threads may share one object.
+    `truncation=True`. Padding stands behind a text wherever the tokenizer would put it: it is
+    masked. Only a tower that attends to it (`fills`) has it where the tokenizer does. Calls keep
+    no state, so threads may share one object.
 
     Example:
       `tower.prepare(["a cat", "two dogs"])["ids"].shape == (2, 8)`
@@ -42,6 +44,10 @@ class TextPrepare:
       prefix: put in front of each text, such as E5's "query: ".
       fills: every text is padded to `max_length`, and padding is not masked: for towers that
         attend to it.
+      cuts_left: a text that is too long loses its beginning and not its end.
+      pads_left: with `fills`, padding stands before a text.
+      specials: ids of the tokenizer's special tokens.
+      beyond: those that the tower's table has no row for, as no text needs them.
     """
 
     encode: Encode = dataclasses.field(repr=False)
@@ -51,11 +57,15 @@ class TextPrepare:
     max_length: int
     prefix: str = ""
     fills: bool = False
+    cuts_left: bool = False
+    pads_left: bool = False
+    specials: frozenset[int] = dataclasses.field(default=frozenset(), repr=False)
+    beyond: frozenset[int] = frozenset()
 
     def __call__(
         self, texts: Sequence[str], length: int | None = None
     ) -> dict[str, Int32[np.ndarray, "B T"] | Bool[np.ndarray, "B T"]]:
-        """Tokenise, truncate and pad on the right.
+        """Tokenise, truncate and pad.
 
         Args:
           texts: the texts, at least one.
@@ -80,15 +90,25 @@ class TextPrepare:
         """
         texts = _checked_texts(texts)
         bodies = self.encode([self.prefix + text for text in texts])
-        if not self.before and not self.after and not all(bodies):
+        if not self.special and not self.fills and not all(bodies):
             empty = texts[[bool(body) for body in bodies].index(False)]
             raise UserError(
                 f"the tokenizer leaves nothing of the text {empty[:80]!r}; leave it out"
             )
+        for text, body in zip(texts, bodies) if self.beyond else ():
+            if not self.beyond.isdisjoint(body):
+                raise UserError(
+                    f"the text {text[:80]!r} holds a special token of the tokenizer that the "
+                    "weights have no row for; leave that out"
+                )
         return bodies
 
+    def cut(self, body: Ids, room: int) -> Ids:
+        """The ids of a text that are kept where there is room for so many."""
+        return body[-room:] if self.cuts_left and len(body) > room else body[:room]
+
     def pad(
-        self, bodies: Sequence[Sequence[int] | Int32[np.ndarray, "_"]], length: int | None = None
+        self, bodies: Sequence[Ids], length: int | None = None
     ) -> dict[str, Int32[np.ndarray, "B T"] | Bool[np.ndarray, "B T"]]:
         """The batch of texts that are tokenised already: the call with `bodies` for texts."""
         limit = self.max_length if self.fills else self._checked_length(length)
@@ -101,9 +121,10 @@ class TextPrepare:
         ids = np.full((len(bodies), length), self.pad_id, np.int32)
         mask = np.full((len(bodies), length), self.fills)
         for row, body in enumerate(bodies):
-            tokens = (*self.before, *body[:room], *self.after)
-            ids[row, : len(tokens)] = tokens
-            mask[row, : len(tokens)] = True
+            tokens = (*self.before, *self.cut(body, room), *self.after)
+            first = length - len(tokens) if self.fills and self.pads_left else 0
+            ids[row, first : first + len(tokens)] = tokens
+            mask[row, first : first + len(tokens)] = True
         return {"ids": ids, "mask": mask}
 
     def prompt_length(self) -> int:
@@ -116,7 +137,8 @@ class TextPrepare:
             return 0
         body = self.encode([self.prefix])[0]
         length = min(len(body) + self.special, self.max_length)
-        return length - (1 if self.after else 0)
+        last = self.after[-1] if self.after else body[-1] if body else -1
+        return length - (last in self.specials)
 
     @property
     def special(self) -> int:
@@ -151,8 +173,8 @@ def load_prepare(
 ) -> TextPrepare:
     """The tokenizer of a text tower's directory.
 
-    `tokenizer.json` is read with the tokenizers library; a directory that has only the vocabulary
-    (SimCSE's) is read through transformers.AutoTokenizer, and never runs code from the directory.
+    It is the one that transformers.AutoTokenizer makes (`auto.py`), as sentence-transformers sets
+    it; code from the directory is never run.
 
     Args:
       directory: the tower's directory.
@@ -166,18 +188,22 @@ def load_prepare(
         `max_length` that leaves no room for text.
     """
     directory = Path(directory)
-    backend = token_files.load_backend(directory)
-    before, after = _special_ids(backend, directory)
+    made = token_files.load(directory)
+    before, after = _special_ids(made.backend, directory)
+    pad = token_files.pad_id(directory, made.backend) if made.pad_id is None else made.pad_id
+    pad = pad if pad < vocab_size else 0  # It is masked, whatever it is.
     return make_prepare(
-        backend,
+        made.backend,
         str(directory),
         before=before,
         after=after,
-        pad_id=token_files.pad_id(directory, backend),
+        pad_id=pad,
         vocab_size=vocab_size,
         max_length=max_length,
         prefix=token_files.default_prefix(directory) if prefix is None else prefix,
         fills=fills,
+        cuts_left=made.cuts_left,
+        pads_left=made.pads_left,
     )
 
 
@@ -197,13 +223,19 @@ def make_prepare(
         room for text.
     """
     vocabulary = backend.get_vocab(with_added_tokens=True)
-    if not vocabulary or max(vocabulary.values()) >= vocab_size:
+    added = backend.get_added_tokens_decoder()
+    special = frozenset(index for index, token in added.items() if token.special)
+    beyond = frozenset(index for index in vocabulary.values() if index >= vocab_size)
+    used = {options["pad_id"], *options["before"], *options["after"]}
+    if not vocabulary or not beyond <= special or not beyond.isdisjoint(used):
         raise UserError(
             f"{label}: the tokenizer has ids up to {max(vocabulary.values(), default=-1)} but "
             f"the weights have a table of {vocab_size} tokens; put the tokenizer and the weights "
             "of one model together"
         )
-    prepare = TextPrepare(encode=_BackendEncode(backend), **options)
+    prepare = TextPrepare(
+        encode=_BackendEncode(backend), specials=special, beyond=beyond, **options
+    )
     if prepare.max_length <= prepare.special:
         raise UserError(
             f"{label}: max_length {prepare.max_length} leaves no room for text beside "
@@ -217,6 +249,16 @@ class _BackendEncode:
     """A class, not a closure, so that a worker process can be sent one."""
 
     backend: tokenizers.Tokenizer
+
+    def __getstate__(self) -> tuple[str, bool]:
+        return self.backend.to_str(), self.backend.encode_special_tokens
+
+    def __setstate__(self, state: tuple[str, bool]) -> None:
+        import tokenizers
+
+        # The library's own way loses the second.
+        object.__setattr__(self, "backend", tokenizers.Tokenizer.from_str(state[0]))
+        self.backend.encode_special_tokens = state[1]
 
     def __call__(self, texts: list[str]) -> list[list[int]]:
         try:
@@ -235,8 +277,14 @@ def _special_ids(
     Known once, they let a text be cut without the library's truncation, whose setting is state
     that threads would share.
     """
-    body = backend.encode("a", add_special_tokens=False).ids
-    whole = backend.encode("a").ids
+    try:
+        body = backend.encode("a", add_special_tokens=False).ids
+        whole = backend.encode("a").ids
+    except Exception as error:  # The library knows no other type.
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{directory}: the tokenizer fails on a text ({reason}); take the files of one model"
+        ) from error
     for start in range(len(whole) - len(body) + 1):
         if body and whole[start : start + len(body)] == body:
             return tuple(whole[:start]), tuple(whole[start + len(body) :])

@@ -5,13 +5,26 @@ import pickle
 
 import numpy as np
 import pytest
+import tokenizers
 import transformers
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from ape_jax.errors import UserError
-from ape_jax.towers.text import token_files, tokens
+from ape_jax.towers.text import auto, token_files, tokens
 
 TEXTS = [
+    "[CLS] a [MASK] <s> cat</s> <mask> <unk> <|end|><|endoftext|>",
+    "[NEW] cat <new>x",
+    " one space before",
+    "ALL CAPS Straße ÉCLAIR",
+    "日本語とひらがなカタカナ",
+    "한국어 고양이",
+    "हिन्दी बिल्ली",
+    "ไทย แมว",
+    "γάτα ελληνικά",
+    "a" * 60,
+    "x",
+    "...!?,;",
     "A cat, two dogs & 3 cafés!",
     "Ein Hund läuft über die Straße",
     "кошка и собака",
@@ -89,12 +102,50 @@ def xlmr_directory(path):
     return path
 
 
+def siglip2_directory(path, **settings):
+    """Gemma's tokenizer, which transformers' class makes lower case."""
+    words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *"abcdefghijklmnopqrstuvwxyz!▁", "ca"]
+    vocab = {word: place for place, word in enumerate(words)}
+    tokenizer = transformers.Siglip2Tokenizer(vocab=vocab, merges=[("c", "a")], **settings)
+    tokenizer.save_pretrained(path)
+    (path / "config.json").write_text(json.dumps({"model_type": "siglip2_text_model"}))
+    return path
+
+
+def t5_directory(path):
+    words = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), ("▁cat", -3.0)]
+    words += [(letter, -4.0) for letter in "abcdefghijklmnopqrstuvwxyz!,猫"]
+    transformers.T5Tokenizer(vocab=words, extra_ids=4).save_pretrained(path)
+    (path / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    return path
+
+
+def byte_directory(path, **settings):
+    """Qwen's and Llama 3's kind: bytes, and what stands round a text in tokenizer.json alone."""
+    vocab = {name: index for index, name in enumerate([*byte_vocab(), "<|end|>", "<|begin|>"])}
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=[]))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.add_special_tokens(["<|end|>", "<|begin|>"])
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single="$A <|end|>", special_tokens=[("<|end|>", vocab["<|end|>"])]
+    )
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|end|>", pad_token="<|end|>"
+    )
+    tokenizer.save_pretrained(path)
+    file = path / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    (path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    return path
+
+
 def load(path, **kwargs):
     return tokens.load_prepare(path, **{"vocab_size": 10_000, "max_length": 512, **kwargs})
 
 
 def assert_equals_auto_tokenizer(path, prepare, texts=TEXTS, length=None):
     auto = transformers.AutoTokenizer.from_pretrained(path)
+    texts = [text for text in texts if auto(text)["input_ids"]]
     batch = prepare(texts, length)
     want = auto(texts, truncation=True, max_length=length or prepare.max_length)["input_ids"]
     got = [ids[mask].tolist() for ids, mask in zip(batch["ids"], batch["mask"])]
@@ -103,7 +154,15 @@ def assert_equals_auto_tokenizer(path, prepare, texts=TEXTS, length=None):
     assert batch["ids"].dtype == np.int32 and batch["mask"].dtype == bool
 
 
-MAKERS = [bert_directory, roberta_directory, xlmr_directory, clip_directory]
+MAKERS = [
+    bert_directory,
+    roberta_directory,
+    xlmr_directory,
+    clip_directory,
+    siglip2_directory,
+    t5_directory,
+    byte_directory,
+]
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -119,7 +178,7 @@ def test_truncation_keeps_the_special_tokens(tmp_path, make, length):
     prepare = load(path)
     assert_equals_auto_tokenizer(path, prepare, length=length)
     ids = prepare(["two cats and more"], length)["ids"][0]
-    assert tuple(ids[-len(prepare.after) :]) == prepare.after
+    assert tuple(ids[len(ids) - len(prepare.after) :]) == prepare.after
 
 
 def test_a_directory_with_only_vocab_txt_is_read_through_transformers(tmp_path):
@@ -133,6 +192,113 @@ def test_tokenizer_config_overrules_the_case_of_tokenizer_json(tmp_path):
     (path / "tokenizer_config.json").write_text(json.dumps({**settings, "do_lower_case": False}))
     assert_equals_auto_tokenizer(path, load(path))
     assert VOCAB.index("Ein") in load(path)(["Ein Hund"])["ids"]
+
+
+NEW = {
+    "content": "[NEW]",
+    "lstrip": False,
+    "rstrip": True,
+    "normalized": False,
+    "single_word": False,
+}
+SETTINGS = {
+    "truncation_side": {"truncation_side": "left"},
+    "split_special_tokens": {"split_special_tokens": True},
+    "add_prefix_space": {"add_prefix_space": True},
+    "no lower case": {"do_lower_case": False, "strip_accents": False},
+    "Chinese": {"tokenize_chinese_chars": False},
+    "added": {"added_tokens_decoder": {"300": {**NEW, "special": True}}},
+    "additional": {"additional_special_tokens": ["[NEW]", "<new>"]},
+    "extra": {"extra_special_tokens": {"image_token": "<new>"}},
+    "bos and eos": {"add_bos_token": True, "add_eos_token": True, "bos_token": "<|begin|>"},
+    "no eos": {"add_eos_token": False},
+    "length": {"model_max_length": 12},
+    "padding": {"padding_side": "left", "pad_token": None},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "make", [bert_directory, roberta_directory, xlmr_directory, byte_directory]
+)
+def test_settings_beside_tokenizer_json_are_those_of_transformers(tmp_path, make, name):
+    path = make(tmp_path)
+    file = path / "tokenizer_config.json"
+    settings = json.loads(file.read_text()) if file.is_file() else {}
+    file.write_text(json.dumps(settings | SETTINGS[name]))
+    prepare = load(path)
+    for length in (None, 5, 16):
+        assert_same_ids(path, prepare, length)
+
+
+def assert_same_ids(path, prepare, length=None, texts=TEXTS):
+    auto = transformers.AutoTokenizer.from_pretrained(path)
+    texts = [text for text in texts if auto(text)["input_ids"]]
+    batch = prepare(texts, length)
+    want = auto(texts, truncation=True, max_length=length or prepare.max_length)["input_ids"]
+    assert [ids[mask].tolist() for ids, mask in zip(batch["ids"], batch["mask"])] == want
+
+
+BARE = {
+    "no post-processor": {"post_processor": None},
+    "no normalizer": {"normalizer": None},
+    "no added tokens": {"added_tokens": []},
+}
+
+
+@pytest.mark.parametrize("name", BARE)
+@pytest.mark.parametrize("make", [bert_directory, roberta_directory, xlmr_directory])
+def test_a_tokenizer_json_without_parts_is_what_transformers_makes_of_it(tmp_path, make, name):
+    path = make(tmp_path)
+    content = json.loads((path / "tokenizer.json").read_text())
+    (path / "tokenizer.json").write_text(json.dumps(content | BARE[name]))
+    assert_same_ids(path, load(path))
+
+
+def test_a_class_that_config_json_alone_names(tmp_path):
+    path = roberta_directory(tmp_path)
+    (path / "tokenizer_config.json").unlink()
+    named = {"model_type": "bert", "tokenizer_class": "RobertaTokenizer"}
+    (path / "config.json").write_text(json.dumps(named))
+    assert_same_ids(path, load(path))
+
+
+def test_padding_that_a_tower_reads_stands_where_the_tokenizer_puts_it(tmp_path):
+    for side in ("left", "right"):
+        path = siglip2_directory(tmp_path / side, padding_side=side)
+        auto = transformers.AutoTokenizer.from_pretrained(path)
+        prepare = load(path, max_length=16, fills=True)
+        want = auto(TEXTS[:5], padding="max_length", truncation=True, max_length=16)["input_ids"]
+        assert prepare(TEXTS[:5])["ids"].tolist() == want
+        assert not prepare.prefix and prepare(["Cat"])["mask"].all()
+
+
+def test_a_special_token_without_a_row_is_refused_in_a_text_alone(tmp_path):
+    path = bert_directory(tmp_path)
+    file = path / "tokenizer_config.json"
+    settings = json.loads(file.read_text()) | {"additional_special_tokens": ["[NEW]"]}
+    file.write_text(json.dumps(settings))
+    prepare = load(path, vocab_size=len(VOCAB))
+    assert prepare(["a cat"])["mask"].sum() == 4
+    with pytest.raises(UserError, match="holds a special token"):
+        prepare(["a cat [NEW]"])
+
+
+def test_what_transformers_made_is_kept_and_made_again_where_a_file_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv("APE_JAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(auto, "_WORTH_KEEPING", 0)
+    path = bert_directory(tmp_path / "tower", truncation_side="left", split_special_tokens=True)
+    load(path)
+    (kept,) = (tmp_path / "cache" / "tokenizers").iterdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(transformers.AutoTokenizer, "from_pretrained", None)
+        assert_kept = load(path)
+    assert_same_ids(path, assert_kept, 6)
+    kept.write_bytes(b"damaged")
+    assert_same_ids(path, load(path), 6)
+    settings = json.loads((path / "tokenizer_config.json").read_text())
+    (path / "tokenizer_config.json").write_text(json.dumps(settings | {"do_lower_case": False}))
+    assert_same_ids(path, load(path), 6)
 
 
 def test_truncation_and_padding_in_tokenizer_json_are_not_used(tmp_path):
