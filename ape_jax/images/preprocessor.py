@@ -66,6 +66,15 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     # Only torchvision-backed in transformers; PIL's resize differs from it by rounding.
     "DINOv3ViT": _VIT | _IMAGENET,
 }
+_OF_STEPS = (
+    "size",
+    "crop_size",
+    "resample",
+    "image_mean",
+    "image_std",
+    "rescale_factor",
+    "crop_pct",
+)
 # What these resize the shortest edge to, of images that are cropped to less (transformers 5.23).
 _LEVIT_EDGE = 256 / 224
 _CONVNEXT_WARPS = 384
@@ -131,6 +140,8 @@ class _ConfigReader:
         if self.processor not in _DEFAULTS:
             raise self.unsupported(f"'image_processor_type' {name[:80]!r} is not supported")
         self._defaults = _DEFAULTS[self.processor]
+        for key in _OF_STEPS:  # Also those of a step that is off count as read.
+            config.get(key)
         if self.get("do_pad"):
             raise self.unsupported("'do_pad' is true, and padding is not supported")
 

@@ -151,7 +151,7 @@ def test_one_safetensors_file_may_have_another_name(directory):
 
 def test_no_config(directory):
     (directory / "config.json").unlink()
-    fails(directory, r"config\.json does not exist")
+    fails(directory, r"no config\.json, which a tower needs")
 
 
 def test_broken_config(directory):

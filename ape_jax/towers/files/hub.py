@@ -10,7 +10,8 @@ from ape_jax.errors import UserError
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 # Below the folder only the modules of sentence-transformers have weights, "2_Dense".
 NOT = ("[!0-9]*/*.safetensors", "onnx/*", "openvino/*", "coreml/*")
-_SPEC = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
+_NAME = r"\w[\w.-]*"
+_SPEC = re.compile(rf"hf:({_NAME}/{_NAME})(?:@([\w./-]+))?")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 CONVERT = (
     "a format that can run code when it is read; convert it once where you trust it: "
@@ -19,15 +20,15 @@ CONVERT = (
 
 
 def is_name(name: str) -> bool:
-    """Whether a text has the form of a repository's name, `org/name`.
+    """Whether a text has the form of a repository's name, of an old one without its owner.
 
-    >>> is_name("facebook/dinov2-small"), is_name("a/b/c")
-    (True, False)
+    >>> is_name("facebook/dinov2-small"), is_name("bert-base-uncased"), is_name("a/b/c")
+    (True, True, False)
 
     Args:
       name: the text.
     """
-    return _SPEC.fullmatch(f"hf:{name}") is not None and "@" not in name
+    return re.fullmatch(rf"({_NAME}/)?{_NAME}", name) is not None
 
 
 def snapshot(
@@ -51,16 +52,41 @@ def snapshot(
     parts, spec = _SPEC.fullmatch(spec), written or spec
     if parts is None:
         raise UserError(f"tower {spec!r}: write hf:org/name or hf:org/name@revision")
+    return download(spec, parts[1], parts[2], files, ignored)
+
+
+def download(
+    spec: str,
+    repository: str,
+    revision: str | None,
+    files: tuple[str, ...] = FILES,
+    ignored: tuple[str, ...] = NOT,
+) -> Path:
+    """Downloads files of a repository, or finds them in the hub's cache.
+
+    Args:
+      spec: what the user wrote, for messages.
+      repository: `org/name`, or the name of an old repository without its owner.
+      revision: branch, tag or commit; None for the main branch.
+      files: patterns of those that are wanted.
+      ignored: patterns of those among them that are not.
+
+    Raises:
+      UserError: the files cannot be had.
+    """
     import huggingface_hub
 
     try:
         path = huggingface_hub.snapshot_download(
-            parts[1], revision=parts[2], allow_patterns=list(files), ignore_patterns=list(ignored)
+            repository,
+            revision=revision,
+            allow_patterns=list(files),
+            ignore_patterns=list(ignored),
         )
     except Exception as e:  # the hub raises its own, httpx's, OSError and ValueError
-        raise UserError(f"tower {spec!r} {_sentence(e, parts[1], parts[2])}") from e
+        raise UserError(f"tower {spec!r} {_sentence(e, repository, revision)}") from e
     if not any(Path(path).glob("*.safetensors")):
-        _check_pickled(spec, parts[1], parts[2])
+        _check_pickled(spec, repository, revision)
     return Path(path)
 
 

@@ -54,6 +54,7 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
         "of ALBERT's first code": "down_scale_factor gap_size net_structure_type "
         "num_memory_blocks layers_to_keep",
         "names": "name_or_path model_name model_type",
+        "asked for only where tokenizer_config.json does not say it": "tokenizer_class",
         "timm: where a model is from, its classifier, other uses of it": "num_features url tag "
         "file source hf_hub_* paper_* origin_url first_conv classifier* pool_size custom_load "
         "label_offset label_descriptions test_* min_input_size notes do_pooling",
@@ -83,6 +84,7 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
         "spaces_between_special_tokens sp_model_kwargs",
         "where padding stands, which is masked": "padding_side padding pad_to_multiple_of "
         "pad_token_type_id",
+        "places of tokens in the text": "trim_offsets",
         "what transformers' classes return": "model_input_names return_token_type_ids "
         "return_tensors",
         "names, and how a class is made": "name_or_path tokenizer_file vocab_file merges_file "
@@ -133,6 +135,8 @@ _NEUTRAL: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "add_prefix_space": (False,),
     },
 }
+CHOICES: Mapping[str, tuple[str, ...]] = {"config_sentence_transformers.json": ("prompts",)}
+"""Keys of objects of which one entry is chosen, by file."""
 _ALIKE = {"processor_config.json": "preprocessor_config.json"}
 
 

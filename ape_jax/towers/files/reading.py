@@ -75,7 +75,8 @@ def _unread(values: Mapping[str, Any], seen: Seen, file: str) -> list[str]:
     for key, value in values.items():
         below = seen.below.get(key)
         if key in seen.keys:
-            inside = _unread(value, below, file) if below and below.keys else []
+            chosen = key in irrelevant.CHOICES.get(file, ())
+            inside = _unread(value, below, file) if below and below.keys and not chosen else []
             found += [f"{key}.{name}" for name in inside]
         elif not irrelevant.is_irrelevant(file, key, value):
             found.append(key)

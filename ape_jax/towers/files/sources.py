@@ -78,7 +78,7 @@ def _with_base(directory: Path) -> Path:
         raise UserError(f"{path}: 'base_model_name_or_path' is {name!r}; {remedy}")
     base = next((p for p in (Path(name).expanduser(), directory / name) if p.is_dir()), None)
     if base is None and hub.is_name(name):
-        base = hub.snapshot(f"hf:{name}" + (f"@{revision}" if isinstance(revision, str) else ""))
+        base = hub.download(name, name, revision if isinstance(revision, str) else None)
     if base is None:
         raise UserError(
             f"{path}: 'base_model_name_or_path' is {name[:200]!r}, which is neither a directory "

@@ -89,14 +89,20 @@ def sizes(
     }
 
 
+_MOST_PIXELS = 16384
+
+
 def square(fields: Fields, key: str, default: int) -> int:
     """A size in pixels: a number, or a list of the same number twice."""
     value = fields.values.get(key)
+    if isinstance(value, list) and (len(value) != 2 or value[0] != value[1]):
+        raise fields.error(f"{key!r} is {str(value)[:60]}; only square towers are supported")
     if isinstance(value, list):
-        if len(value) != 2 or value[0] != value[1] or not isinstance(value[0], int):
-            raise fields.error(f"{key!r} is {value}; only square towers are supported")
-        return value[0]
-    return fields.integer(key, default)
+        fields = Fields({key: value[0]}, fields.label)
+    found = fields.integer(key, default)
+    if found > _MOST_PIXELS:  # A table of so many positions fills the memory.
+        raise fields.error(f"{key!r} is {found}; write pixels a side, {_MOST_PIXELS} or fewer")
+    return found
 
 
 def describe(config: ViTConfig, model_type: str, **more: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 import transformers
 
 from ape_jax import towers
-from ape_jax.towers.family import FAMILIES
+from ape_jax.towers.family import FAMILIES, find
 from ape_jax.towers.files import reading, sources
 
 TYPES = sorted(
@@ -83,3 +83,68 @@ def test_a_key_that_stands_twice_is_said(tmp_path):
         '{"model_type": "bert", "vocab_size": 5, "vocab_size": 7}'
     )
     assert unread(tmp_path) == ("tower: config.json has vocab_size twice; the last is taken",)
+
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "dog", "##s"]
+BYTES = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, "a": 5, "c": 6}
+CLIP_WORDS = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a": 2, "a</w>": 3}
+TOKENIZERS = {
+    "bert": lambda: transformers.BertTokenizer(vocab={w: i for i, w in enumerate(WORDS)}),
+    "distilbert": lambda: transformers.BertTokenizer(
+        vocab={w: i for i, w in enumerate(WORDS)}, do_lower_case=False, model_max_length=64
+    ),
+    "roberta": lambda: transformers.RobertaTokenizer(vocab=BYTES, merges=[]),
+    "clip_text_model": lambda: transformers.CLIPTokenizer(vocab=CLIP_WORDS, merges=[]),
+}
+
+
+@pytest.mark.parametrize("model_type", TOKENIZERS)
+def test_what_tokenizers_of_transformers_save_is_all_read_or_irrelevant(tmp_path, model_type):
+    TOKENIZERS[model_type]().save_pretrained(tmp_path)
+    transformers.CONFIG_MAPPING[model_type]().save_pretrained(tmp_path)
+    with reading.tower("tower") as said:
+        prepared(tmp_path, "text")
+    assert said.lines() == ()
+
+
+PROCESSORS = "ViT DeiT Beit Bit CLIP ChineseCLIP Blip Siglip Pvt ConvNext Levit".split()
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_what_image_processors_of_transformers_save_is_all_read_or_irrelevant(tmp_path, processor):
+    made = getattr(transformers, f"{processor}ImageProcessorPil")()
+    made.save_pretrained(tmp_path)
+    transformers.ViTConfig().save_pretrained(tmp_path)
+    with reading.tower("tower") as said:
+        prepared(tmp_path, "image")
+    assert said.lines() == ()
+
+
+def prepared(path, kind):
+    """All of a tower but its weights."""
+    label = path / "config.json"
+    family, fields = find(sources.read_json(label), str(label), kind, path)
+    return family.prepare(path, family.parse(fields), {})
+
+
+def test_a_prompt_that_was_not_chosen_is_no_setting_that_was_not_read(tmp_path):
+    path = tmp_path / "config_sentence_transformers.json"
+    path.write_text('{"prompts": {"query": "q", "passage": "p"}, "default_prompt_name": "query"}')
+    with reading.tower("tower") as said:
+        settings = sources.read_json(path)
+        assert settings.get("prompts").get(settings.get("default_prompt_name")) == "q"
+    assert said.lines() == ()
+
+
+@pytest.mark.parametrize("model_type", ["clip", "chinese_clip", "metaclip_2"])
+def test_the_older_section_beside_the_newer_decides_as_in_transformers(tmp_path, model_type):
+    config = transformers.CONFIG_MAPPING[model_type]().to_dict()
+    config["vision_config"] |= {"hidden_size": 64, "num_attention_heads": 4, "image_size": 48}
+    config["vision_config_dict"] = {"hidden_size": 96, "num_attention_heads": 6}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    want = transformers.AutoConfig.from_pretrained(tmp_path).vision_config
+    with reading.tower("tower") as said:
+        ours = towers.build(tmp_path, kind="image")[1]
+    assert (ours.width, ours.heads) == (want.hidden_size, want.num_attention_heads) == (96, 6)
+    assert ours.image_size == want.image_size == 224
+    assert said.lines() == ()
