@@ -25,13 +25,18 @@ def unread(path, kind=None):
     return said.lines()
 
 
+def not_read(lines):
+    """Those on keys that were not read, without those on what was assumed."""
+    return [line for line in lines if "not read" in line]
+
+
 @pytest.mark.parametrize(("model_type", "kind"), TYPES)
 def test_what_transformers_saves_is_all_read_or_irrelevant(tmp_path, model_type, kind):
     transformers.CONFIG_MAPPING[model_type]().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     full = transformers.CONFIG_MAPPING[model_type]().to_dict()
     (tmp_path / "config.json").write_text(json.dumps(full | config))
-    assert unread(tmp_path, kind) == ()
+    assert not_read(unread(tmp_path, kind)) == []
 
 
 @pytest.mark.parametrize(("model_type", "kind"), TYPES)
@@ -42,7 +47,7 @@ def test_a_key_that_nobody_knows_is_named(tmp_path, model_type, kind):
         config[section]["made_up_too"] = {"a": 1}
     (tmp_path / "config.json").write_text(json.dumps(config))
     want = f"made_up, {section}.made_up_too" if section in config else "made_up"
-    assert unread(tmp_path, kind) == (f"tower: not read: config.json: {want}",)
+    assert not_read(unread(tmp_path, kind)) == [f"tower: not read: config.json: {want}"]
 
 
 def test_a_setting_that_would_matter_is_named_but_not_where_it_changes_nothing(tmp_path):
