@@ -71,6 +71,27 @@ def test_model_and_batch_are_those_of_the_run(tiny_config, settings):
     assert described(planned) == described(dict(real))
 
 
+def test_the_step_on_features_of_another_library_is_planned(tiny_config, tiny):
+    settings = {"image.tower": f"torch:hf:{tiny / 'image'}"}
+    settings |= {"text.tower": f"torch:hf:{tiny / 'text'}", "cache.dir": "none"}
+    config = resolved(tiny_config, settings)
+    made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
+    towers = made.aligned.model.image.tower, made.aligned.model.text.tower
+    feed = HostFeed(made.dataset, *towers, config, made.aligned.mesh)
+    real = next(itertools.islice(feed.batches(0), 1))
+    model, trainable, _ = shapes.abstract_model(config, shapes.abstract_towers(config))
+    planned = shapes.batch(config, model, made.aligned.mesh, shapes.Captions(mean=6, longest=8))
+    assert planned["pooled"].shape == real["pooled"].shape
+    assert planned["tokens"].shape[::2] == real["tokens"].shape[::2]
+    assert jax.tree.map(np.shape, trainable) == jax.tree.map(np.shape, made.aligned.trainable)
+
+
+def test_a_tower_of_another_library_that_is_not_here_is_refused_by_key(tiny_config):
+    config = resolved(tiny_config, {"image.tower": "torch:hf:org/name"})
+    with pytest.raises(UserError, match=r"config\.image\.tower: a plan fetches nothing"):
+        shapes.abstract_towers(config)
+
+
 @pytest.mark.parametrize("spec", KNOWN)
 def test_known_models_build(spec):
     module, config = towers.build(KNOWN[spec])

@@ -164,10 +164,7 @@ def _check_code(spec: Spec, path: Path) -> None:
         if values.get("auto_map") and values.get("model_type") not in known:
             found = f"{values['auto_map']!r} in {config.name}"
     if found:
-        raise UserError(
-            f"tower {spec.written!r} brings code of its own ({found[:120]}), which would be run "
-            "with all your rights; read it, and write trust_remote_code=True if you trust it"
-        )
+        raise libraries.brings_code(spec.written, found)
 
 
 def _listed(modules: Path) -> Iterator[dict[str, Any]]:

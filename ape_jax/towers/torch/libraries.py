@@ -105,10 +105,29 @@ def loading(spec: str, what: str) -> Iterator[None]:
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:  # Each library has errors of its own, down to KeyError.
+        if "trust_remote_code" in str(error):
+            raise brings_code(spec, reason(error)) from error
+        if "torchvision" in str(error):
+            raise UserError(
+                f"tower {spec!r}: {what} without torchvision; run pip install torchvision"
+            ) from error
         raise UserError(
             f"tower {spec!r}: {what} ({reason(error)}); look whether the directory is complete and "
             "the library of the version that it was written with"
         ) from error
+
+
+def brings_code(spec: str, found: str) -> UserError:
+    """An error about a model whose own code would have to be run.
+
+    Args:
+      spec: of the tower.
+      found: where its files say so.
+    """
+    return UserError(
+        f"tower {spec!r} brings code of its own ({found[:_LONGEST]}), which would be run with all "
+        "your rights; read it, and write trust_remote_code=True if you trust it"
+    )
 
 
 def device(name: str, key: str) -> Any:

@@ -125,3 +125,12 @@ def test_code_of_the_directory_is_refused(swin, tmp_path):
     (tmp_path / "modeling_mine.py").write_text("raise RuntimeError('I ran')")
     with pytest.raises(UserError, match=r"brings code of its own.*trust_remote_code=True"):
         load(tmp_path)
+
+
+def test_a_processor_that_needs_torchvision_says_so(tmp_path):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.DINOv3ViTConfig(**sizes, intermediate_size=48, image_size=32)
+    transformers.DINOv3ViTModel(config).save_pretrained(tmp_path)
+    save_images(tmp_path, "DINOv3ViTImageProcessor")
+    with pytest.raises(UserError, match="image processor without torchvision; run pip install"):
+        load(tmp_path)
