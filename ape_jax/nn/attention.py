@@ -15,6 +15,7 @@ from ape_jax.nn.inference import MOST_HEADS, attend_by_head
 from ape_jax.nn.layers import Dense, NormConfig
 from ape_jax.nn.matmul import product
 from ape_jax.nn.tree import Tree
+from ape_jax.nn.window import Window
 
 # Large enough to vanish in a softmax, small enough to stay finite in a sum.
 MASKED = -1e9
@@ -40,12 +41,14 @@ class Context(Tree):
         relative positions that all blocks share both come in this way; see `key_bias`.
       rotation: of queries and keys; None turns nothing.
       relative: the row of a block's own table of relative positions for query t and key s.
+      window: the same for patches, of a table that is resized to their image.
       norm1: whether the first norm of a block acts; None is True.
     """
 
     bias: Float[Array, "#b #h #t s"] | None = None
     rotation: Rotation | None = None
     relative: Int32[Array, "t s"] | None = None
+    window: Window | None = None
     norm1: Bool[Array, ""] | None = None
 
 
@@ -132,11 +135,14 @@ class Attention(nn.Module):
     def _bias(self, context: Context) -> Array | None:
         if not self.relative:
             return context.bias
-        if context.relative is None:
+        if context.relative is None and context.window is None:
             raise ValueError("an attention with a table of relative positions needs their rows")
         init, shape = nn.initializers.normal(0.02), (self.relative, self.heads)
         table = self.param("relative", init, shape, self.param_dtype).astype(jnp.float32)
-        own = jnp.take(table, context.relative, axis=0).transpose(2, 0, 1)[None]
+        if context.window is not None:
+            own = context.window.bias(table)
+        else:
+            own = jnp.take(table, context.relative, axis=0).transpose(2, 0, 1)[None]
         return own if context.bias is None else context.bias + own
 
 

@@ -212,6 +212,7 @@ FAMILIES: Registry[Family] = Registry(
         "dinov3": "ape_jax.towers.vision.vit.dinov3:DINOV3",
         "pixio": "ape_jax.towers.vision.vit.pixio:PIXIO",
         "dinov2": "ape_jax.towers.vision.vit.dinov2:DINOV2",
+        "beit": "ape_jax.towers.vision.vit.beit:BEIT",
         "tipsv2": "ape_jax.towers.vision.vit.tipsv2:TIPSV2",
         "clip": "ape_jax.towers.vision.clip.clip:CLIP",
         "blip": "ape_jax.towers.vision.vit.blip:BLIP",

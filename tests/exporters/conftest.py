@@ -53,6 +53,7 @@ def _classes():
         "convnext": (t.ConvNextModel, t.ConvNextConfig(**CONVNET, num_stages=2)),
         "convnextv2": (t.ConvNextV2Model, t.ConvNextV2Config(**CONVNET, num_stages=2)),
         "dinov3_convnext": (t.DINOv3ConvNextModel, t.DINOv3ConvNextConfig(**CONVNET)),
+        "beit": (t.BeitModel, t.BeitConfig(**IMAGE, **mlp, use_relative_position_bias=True)),
         "clip": (t.CLIPVisionModel, t.CLIPVisionConfig(**IMAGE, **mlp)),
         "siglip": (t.SiglipVisionModel, t.SiglipVisionConfig(**IMAGE, **mlp)),
         "clip_text": (t.CLIPTextModel, t.CLIPTextConfig(**TEXT, eos_token_id=3)),

@@ -98,6 +98,14 @@ MORE = {  # Other families, and what differs little from the cases above.
     "ijepa": (tuned("append", "adapter"), {"image": "ijepa"}),
     "tipsv2": (tuned("bitfit", "adapter", **{"image.size": 40}), {"image": "tipsv2"}),
     "blip": (tuned("adapter", "adapter"), {"image": "blip"}),
+    "beit": (
+        tuned("adapter", "adapter", **{"image.pooling": "cls+mean", "image.size": 40}),
+        {"image": "beit"},
+    ),
+    "beit, inner layer": (
+        tuned("top:1", "adapter", **{"image.pooling": "mean", "image.layer": 1}),
+        {"image": "beit"},
+    ),
     "convnext": (tuned("layernorm", "adapter"), {"image": "convnext"}),
     "convnextv2": (
         head("token_mlp", "linear", **OWN, **{"image.tune": "full"}),

@@ -320,7 +320,11 @@ class ApeModel(PreTrainedModel):
         if self.config.vision_config.model_type in _NORM_POOLED:
             tokens = self.image_tower.post_layernorm(tokens)
         front = (settings["prefix_tokens"], settings["cls_tokens"], settings["cls_mean"])
-        return _pool(tokens, None, settings["pooling"], front)
+        pooled = _pool(tokens, None, settings["pooling"], front)
+        if getattr(self.image_tower, "pooler", None) is not None:
+            norm = self.image_tower.pooler.layernorm  # See `_tower`.
+            pooled = norm(pooled.unflatten(-1, (-1, tokens.shape[-1]))).flatten(-2)
+        return pooled
 
     def get_text_features(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
@@ -369,7 +373,9 @@ def _tower(config: PreTrainedConfig, settings: dict[str, Any]) -> PreTrainedMode
     """Transformers' own tower without what is not read of it, with adapters put in."""
     auto = AutoModelForTextEncoding if config.model_type in _ENCODERS else AutoModel
     tower = auto.from_config(config)
-    if hasattr(tower, "pooler"):
+    # BEiT's last norm follows the pooling; elsewhere a pooler is a head.
+    pools = settings["last_norm"] and getattr(config, "use_mean_pooling", False)
+    if hasattr(tower, "pooler") and not pools:
         tower.pooler = None
     modules = dict(tower.named_modules())
     for name in _LAST_NORMS if not settings["last_norm"] else ():

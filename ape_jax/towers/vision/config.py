@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ape_jax.nn.axial import Axial
 from ape_jax.nn.blocks import DENSE, BlockConfig
+from ape_jax.nn.window import table_rows
 from ape_jax.towers.tower import TowerConfig, added
 
 
@@ -45,6 +46,8 @@ class ViTConfig(TowerConfig):
       gated: the MLP is gated by `activation`.
       norms, attention_norm, mlp_norm: see `blocks.BlockConfig`.
       qk_norm: each head's queries and keys are normed.
+      relative: which tables of relative positions there are, one for all blocks ("all") or one for
+        each of them ("blocks"); see `nn.window`.
       max_patches: images may be packed, with at most so many patches (`packed.PackedEmbed`); 0
         where they are not, and no token is padding.
     """
@@ -81,6 +84,7 @@ class ViTConfig(TowerConfig):
     attention_norm: bool = added(False)
     mlp_norm: bool = added(False)
     qk_norm: bool = added(False)
+    relative: tuple[str, ...] = added(())
     max_patches: int = added(0)
 
     @property
@@ -104,13 +108,14 @@ class ViTConfig(TowerConfig):
             attention_norm=self.attention_norm,
             mlp_norm=self.mlp_norm,
             head_width=self.head_width,
+            relative=table_rows(self.grid) if "blocks" in self.relative else 0,
             qk_norm=self.norm if self.qk_norm else None,
             interleaved=self.rotation is not None and self.rotation.interleaved,
         )
 
     def places(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """See `TowerConfig.places`."""
-        if self.rotation is None:
+        if self.rotation is None and not self.relative:
             return {}
         down, across = batch["image"].shape[1:3]
         return {"grid": (down // self.patch_size, across // self.patch_size)}

@@ -20,8 +20,8 @@ from ape_jax.towers.vision.transformer import ViT
 
 def declare(**declared: Any) -> Family:
     """A family whose module is `ViT`."""
-    shared = {"module": ViT, "adapt": adapt, "resize": resize, "adapters": NORMS}
-    return Family(kind="image", **shared, **declared)
+    common = {"module": ViT, "adapt": adapt, "resize": resize, "adapters": NORMS}
+    return Family(kind="image", **{**common, **declared})
 
 
 # Transformers' names. Files have had them since transformers 4, and transformers 5 still writes

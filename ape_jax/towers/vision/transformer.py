@@ -19,6 +19,7 @@ from ape_jax.nn.blocks import Block, Mlp
 from ape_jax.nn.matmul import product
 from ape_jax.nn.positions import resize_positions, sincos_positions
 from ape_jax.nn.stack import run_stack
+from ape_jax.nn.window import table_rows, window
 from ape_jax.towers.tower import Encoded, pool
 from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.packed import PackedEmbed
@@ -144,6 +145,9 @@ class ViT(nn.Module):
         if config.pre_norm:
             self.pre_norm = config.norm.module(self.param_dtype)
         self.blocks = Block(config.block, **types, inference=self.inference)
+        if "all" in config.relative:
+            init, shape = nn.initializers.normal(0.02), (table_rows(config.grid), config.heads)
+            self.relative_bias = self.param("relative_bias", init, shape, self.param_dtype)
         if config.last_norm:
             self.norm = config.norm.module(self.param_dtype)
         if config.map_head:
@@ -179,11 +183,16 @@ class ViT(nn.Module):
         config = self.config
         # Of packed images alone, some tokens are padding.
         bias = key_bias(mask) if config.max_patches else None
-        if config.rotation is None:
+        if not config.relative and config.rotation is None:
             return Context(bias=bias)
         prefix = config.prefix_tokens
-        found = grid or square(mask.shape[1] - prefix)
-        angles = config.rotation.angles(found, config.size_of_head)
+        places = grid or square(mask.shape[1] - prefix)
+        if config.relative:
+            found = window(config.grid, places)
+            if "all" in config.relative:
+                bias = found.bias(jnp.asarray(self.relative_bias, jnp.float32))
+            return Context(bias=bias, window=found)
+        angles = config.rotation.angles(places, config.size_of_head)
         own = jnp.zeros((prefix, angles.shape[1]))
         if config.prefix_angles:
             own = jnp.asarray(self.angles, jnp.float32)

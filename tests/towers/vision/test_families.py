@@ -78,6 +78,31 @@ MODELS = {
     "ijepa with classifier": lambda: transformers.IJepaForImageClassification(
         transformers.IJepaConfig(**VIT)
     ),
+    "beit": lambda: transformers.BeitModel(
+        transformers.BeitConfig(**VIT, use_relative_position_bias=True)
+    ),
+    "beit, CLS and shared tables": lambda: transformers.BeitModel(
+        transformers.BeitConfig(
+            **VIT,
+            use_relative_position_bias=True,
+            use_shared_relative_position_bias=True,
+            use_absolute_position_embeddings=True,
+            use_mean_pooling=False,
+            layer_scale_init_value=0.0,
+        )
+    ),
+    "beit with classifier": lambda: transformers.BeitForImageClassification(
+        transformers.BeitConfig(**VIT, use_shared_relative_position_bias=True)
+    ),
+    "beit, masked": lambda: transformers.BeitForMaskedImageModeling(
+        transformers.BeitConfig(**VIT, use_relative_position_bias=True, use_mask_token=True)
+    ),
+    "data2vec-vision": lambda: transformers.Data2VecVisionModel(
+        transformers.Data2VecVisionConfig(**VIT, use_relative_position_bias=True)
+    ),
+    "data2vec-vision with classifier": lambda: transformers.Data2VecVisionForImageClassification(
+        transformers.Data2VecVisionConfig(**VIT, use_shared_relative_position_bias=True)
+    ),
     "tipsv2": lambda: transformers.Tipsv2Model(
         transformers.Tipsv2Config(text_config=TEXT, vision_config=DINO)
     ),
@@ -142,6 +167,9 @@ COMPARED = (
     "vit_mae",
     "vit_msn",
     "ijepa",
+    "beit",
+    "beit, CLS and shared tables",
+    "data2vec-vision",
     "tipsv2",
     "tipsv2 vision, SwiGLU",
     "clip",
@@ -154,7 +182,7 @@ COMPARED = (
 
 
 # Those that take images of any size without being asked.
-_ANY_SIZE = ("Dinov2", "DINOv3", "Tipsv2", "Pixio", "MLCD", "Aimv2")
+_ANY_SIZE = ("Dinov2", "DINOv3", "Tipsv2", "Pixio", "MLCD", "Aimv2", "Beit", "Data2Vec")
 
 
 def save(name, path):
@@ -171,7 +199,7 @@ def save(name, path):
 
 
 def backbone(model):
-    for name in ("vision_model", "vit", "deit", "dinov2", "ijepa"):
+    for name in ("vision_model", "vit", "deit", "dinov2", "ijepa", "beit", "data2vec_vision"):
         model = getattr(model, name, model)
     return model
 
@@ -233,7 +261,9 @@ def test_outputs_equal_transformers_at_native_and_other_sizes(pair, rng):
             "siglip",
         ):
             assert relative(got.pooled, want.pooler_output) < 2e-5
-        if tower.config.family in ("vit_mae", "ijepa"):
+        if tower.config.family == "beit" and want.pooler_output is not None:
+            assert relative(got.pooled, want.pooler_output) < 2e-5
+        elif tower.config.family in ("vit_mae", "ijepa", "beit"):
             patches = want.last_hidden_state[:, tower.config.prefix_tokens :]
             assert relative(got.pooled, patches.mean(1)) < 2e-5
         assert got.mask.all() and got.mask.shape == got.tokens.shape[:2]
@@ -245,14 +275,16 @@ def test_outputs_equal_transformers_at_native_and_other_sizes(pair, rng):
 def test_every_saved_form_loads_and_goes_back_to_the_same_file(pair):
     _, tower, path = pair
     family = FAMILIES[tower.config.family]
-    spelt = family.tables[0].old_spelling
-    in_file = {spelt(name): a for name, a in load_file(path / "model.safetensors").items()}
+    arrays = load_file(path / "model.safetensors")
     written = [
-        names.to_file(table, tower.params, heads=tower.config.heads, prefix=prefix)
+        (
+            names.to_file(table, tower.params, heads=tower.config.heads, prefix=prefix),
+            {table.old_spelling(name): array for name, array in arrays.items()},
+        )
         for table in family.tables
         for prefix in table.prefixes
     ]
-    best = max(written, key=lambda arrays: len(arrays.keys() & in_file.keys()))
+    best, in_file = max(written, key=lambda both: len(both[0].keys() & both[1].keys()))
     for key, array in best.items():
         np.testing.assert_array_equal(array, in_file[key], err_msg=key)
 
@@ -262,6 +294,16 @@ def test_image_size_gives_the_tower_that_interpolation_gives(tmp_path, rng):
     tower = towers.load(tmp_path, dtype="float32", image_size=24)
     assert tower.params["embed"]["position"].shape == (1 + 9, 32)
     assert tower.prepare.transform.size == 24
+    image = rng.normal(size=(2, 24, 24, 3)).astype(np.float32)
+    assert relative(encode(tower, image).tokens, run(model, image).last_hidden_state) < 2e-5
+
+
+def test_image_size_resizes_tables_of_relative_positions(tmp_path, rng):
+    model = save("beit, CLS and shared tables", tmp_path)
+    tower = towers.load(tmp_path, dtype="float32", image_size=24)
+    rows = (2 * 3 - 1) ** 2 + 3
+    assert tower.params["relative_bias"].shape == (rows, 4)
+    assert tower.params["blocks"]["attention"]["relative"].shape == (3, rows, 4)
     image = rng.normal(size=(2, 24, 24, 3)).astype(np.float32)
     assert relative(encode(tower, image).tokens, run(model, image).last_hidden_state) < 2e-5
 
@@ -319,6 +361,8 @@ def test_defaults_are_those_of_the_transformers_configs():
         "vit_mae": transformers.ViTMAEConfig,
         "vit_msn": transformers.ViTMSNConfig,
         "ijepa": transformers.IJepaConfig,
+        "beit": transformers.BeitConfig,
+        "data2vec-vision": transformers.Data2VecVisionConfig,
         "tipsv2_vision_model": transformers.Tipsv2VisionConfig,
         "clip_vision_model": transformers.CLIPVisionConfig,
         "metaclip_2_vision_model": transformers.MetaClip2VisionConfig,
