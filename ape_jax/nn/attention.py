@@ -135,14 +135,15 @@ class Attention(nn.Module):
     def _bias(self, context: Context) -> Array | None:
         if not self.relative:
             return context.bias
-        if context.relative is None and context.window is None:
+        rows, patches = context.relative, context.window
+        if rows is None and patches is None:
             raise ValueError("an attention with a table of relative positions needs their rows")
         init, shape = nn.initializers.normal(0.02), (self.relative, self.heads)
         table = self.param("relative", init, shape, self.param_dtype).astype(jnp.float32)
-        if context.window is not None:
-            own = context.window.bias(table)
+        if patches is not None:
+            own = patches.bias(table)
         else:
-            own = jnp.take(table, context.relative, axis=0).transpose(2, 0, 1)[None]
+            own = jnp.take(table, jnp.asarray(rows), axis=0).transpose(2, 0, 1)[None]
         return own if context.bias is None else context.bias + own
 
 

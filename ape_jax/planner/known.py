@@ -42,6 +42,11 @@ def _dinov3(size: str, inner: int, **more: Any) -> dict[str, Any]:
 _GATED = {"use_gated_mlp": True, "hidden_act": "silu"}
 
 
+def _convnext(model_type: str, width: int, blocks: int) -> dict[str, Any]:
+    widths = [width * 2**stage for stage in range(4)]
+    return {"model_type": model_type, "hidden_sizes": widths, "depths": [3, 3, blocks, 3]}
+
+
 def _bert(size: str, words: int, blocks: int = 0, **more: Any) -> dict[str, Any]:
     shape = {"intermediate_size": 4 * _SIZES[size][0], "vocab_size": words}
     found = {"model_type": "bert", **_size(size), **shape, **more}
@@ -50,6 +55,8 @@ def _bert(size: str, words: int, blocks: int = 0, **more: Any) -> dict[str, Any]
 
 _MINILM = _bert("small", 30_522, 6, num_attention_heads=12)
 _E5_SMALL = _bert("small", 250_037, num_attention_heads=12)
+
+_BEIT = {"model_type": "beit", "use_relative_position_bias": True}
 
 KNOWN: Mapping[str, Mapping[str, Any]] = {
     "demo:vit_s14": _dinov2("small"),
@@ -73,6 +80,15 @@ KNOWN: Mapping[str, Mapping[str, Any]] = {
     "hf:apple/aimv2-large-patch14-224-lit": {"model_type": "aimv2_vision_model"},
     "hf:DeepGlint-AI/mlcd-vit-bigG-patch14-336": {"model_type": "mlcd_vision_model"},
     "hf:facebook/pixio-huge": {"model_type": "pixio"},
+    "hf:facebook/vit-mae-base": {"model_type": "vit_mae"},
+    "hf:facebook/vit-msn-base": {"model_type": "vit_msn"},
+    "hf:facebook/ijepa_vith14_1k": {**_vit("huge", 14), "model_type": "ijepa"},
+    "hf:microsoft/beit-base-patch16-224": _BEIT,
+    "hf:facebook/data2vec-vision-base": {**_BEIT, "model_type": "data2vec-vision"},
+    "hf:facebook/convnext-tiny-224": _convnext("convnext", 96, 9),
+    "hf:facebook/convnext-base-224": _convnext("convnext", 128, 27),
+    "hf:facebook/convnextv2-tiny-22k-224": _convnext("convnextv2", 96, 9),
+    "hf:facebook/dinov3-convnext-tiny-pretrain-lvd1689m": _convnext("dinov3_convnext", 96, 9),
     "hf:google/vit-base-patch16-224-in21k": _vit("base", 16),
     "hf:google/vit-base-patch16-224": _vit("base", 16),
     "hf:google/vit-base-patch32-224-in21k": _vit("base", 32),

@@ -152,7 +152,8 @@ def _images(
     if outside := frontier.outside_tower(side, config.eval.batch):
         return {"pooled": ((count, *outside.image_shape()), stored)}
     if side.frontier == "input" or not (config.cache.views or is_precomputed(side.tower.spec)):
-        return {"image": ((count, tower.image_size, tower.image_size, 3), jnp.float32)}
+        size = getattr(tower, "input_size", tower.image_size)
+        return {"image": ((count, size, size, 3), jnp.float32)}
     tokens = ()
     if side.frontier == "hidden" or side.pooling == "none":
         tokens = (tower.prefix_tokens + (tower.image_size // tower.patch_size) ** 2,)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from ape_jax.images.packed import cells
 from ape_jax.nn.axial import Axial
 from ape_jax.nn.blocks import DENSE, BlockConfig
 from ape_jax.nn.window import table_rows
@@ -91,6 +92,13 @@ class ViTConfig(TowerConfig):
     def grid(self) -> int:
         """Patches a side of the position table."""
         return self.image_size // self.patch_size
+
+    @property
+    def input_size(self) -> int:
+        """Pixels a side of what it is made for: an image, or a canvas of packed ones."""
+        if self.max_patches:
+            return cells(self.max_patches) * self.patch_size
+        return self.image_size
 
     @property
     def block(self) -> BlockConfig:

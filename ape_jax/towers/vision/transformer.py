@@ -183,15 +183,15 @@ class ViT(nn.Module):
         config = self.config
         # Of packed images alone, some tokens are padding.
         bias = key_bias(mask) if config.max_patches else None
-        if not config.relative and config.rotation is None:
-            return Context(bias=bias)
         prefix = config.prefix_tokens
-        places = grid or square(mask.shape[1] - prefix)
         if config.relative:
-            found = window(config.grid, places)
+            found = window(config.grid, grid or square(mask.shape[1] - prefix))
             if "all" in config.relative:
                 bias = found.bias(jnp.asarray(self.relative_bias, jnp.float32))
             return Context(bias=bias, window=found)
+        if config.rotation is None:
+            return Context(bias=bias)
+        places = grid or square(mask.shape[1] - prefix)
         angles = config.rotation.angles(places, config.size_of_head)
         own = jnp.zeros((prefix, angles.shape[1]))
         if config.prefix_angles:

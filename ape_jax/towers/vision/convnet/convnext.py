@@ -13,7 +13,7 @@ from ape_jax.towers.family import Fields, PoolerOutput, TorchClass
 from ape_jax.towers.files.names import Form, NameTable, Rule, norm
 from ape_jax.towers.vision.convnet import family
 from ape_jax.towers.vision.convnet.network import ConvNeXtConfig
-from ape_jax.towers.vision.prepare import HALF, image_prepare
+from ape_jax.towers.vision.prepare import IMAGENET, image_prepare
 
 _LEAD111 = Form(
     "three leading 1s", lambda a: a[0, 0, 0], lambda a, h: a[None, None, None]
@@ -63,7 +63,7 @@ def _describe(config: ConvNeXtConfig, pooling: str) -> dict[str, Any]:
 
 def _preprocessor(size: int) -> dict[str, Any]:
     settings = {"size": {"shortest_edge": size}, "crop_pct": 224 / 256, "resample": 3}
-    return {"image_processor_type": "ConvNextImageProcessor", **settings, **HALF}
+    return {"image_processor_type": "ConvNextImageProcessor", **settings, **IMAGENET}
 
 
 CONVNEXT = family.declare(
