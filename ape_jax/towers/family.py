@@ -229,6 +229,7 @@ FAMILIES: Registry[Family] = Registry(
         "electra": "ape_jax.towers.text.bert.electra:ELECTRA",
         "rembert": "ape_jax.towers.text.bert.electra:REMBERT",
         "albert": "ape_jax.towers.text.bert.albert:ALBERT",
+        "deberta_v2": "ape_jax.towers.text.deberta.deberta_v2:DEBERTA_V2",
         "roformer": "ape_jax.towers.text.bert.roformer:ROFORMER",
         "megatron_bert": "ape_jax.towers.text.bert.prenorm:MEGATRON_BERT",
         "roberta_prelayernorm": "ape_jax.towers.text.bert.prenorm:ROBERTA_PRENORM",

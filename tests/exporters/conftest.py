@@ -61,6 +61,13 @@ def _classes():
         "mpnet": (t.MPNetModel, t.MPNetConfig(**TEXT)),
         "electra": (t.ElectraModel, t.ElectraConfig(**TEXT, embedding_size=24)),
         "albert": (t.AlbertModel, t.AlbertConfig(**TEXT, embedding_size=24)),
+        "deberta": (
+            t.DebertaV2Model,
+            t.DebertaV2Config(
+                **TEXT, relative_attention=True, pos_att_type=["p2c", "c2p"], position_buckets=8,
+                norm_rel_ebd="layer_norm", share_att_key=True, position_biased_input=False,
+            ),
+        ),
         "t5": (
             t.T5EncoderModel,
             t.T5Config(

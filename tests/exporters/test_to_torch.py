@@ -120,6 +120,7 @@ MORE = {  # Other families, and what differs little from the cases above.
         {"text": "qwen3"},
     ),
     "gemma3": (tuned("adapter", "append", **{"text.pooling": "last"}), {"text": "gemma3"}),
+    "deberta": (tuned("adapter", "adapter"), {"text": "deberta"}),
     "clip towers": (
         {**tuned("adapter", "adapter"), "text.pooling": "last"},
         {"image": "clip", "text": "clip_text"},

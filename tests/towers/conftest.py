@@ -7,6 +7,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -96,6 +97,43 @@ def _assert_parity(path, model, batch):
     return tower, want
 
 
+def _both_sides(pad_id=0, lengths=(12, 5, 1, 9)):
+    """A batch padded on the right, and the same texts padded on the left."""
+    right = _batch(pad_id, lengths)
+    rolls = right["ids"].shape[1] - right["mask"].sum(1)
+    left = {
+        name: np.stack([np.roll(row, roll) for row, roll in zip(array, rolls)])
+        for name, array in right.items()
+    }
+    return right, left
+
+
+def _assert_every_token(tower, model, batches, *, change=lambda tokens: tokens):
+    """Outputs, hidden states 0 and 1, and the rest from there, at real tokens of several batches.
+
+    What takes the tower's tokens to those of the model's class is `change`. One program, compiled
+    without optimisation: compiling is what these tests cost. Returns the outputs.
+    """
+
+    def every(params, batch):
+        final, *inner = (tower.tower.apply(params, batch, layer=layer) for layer in (-1, 0, 1))
+        rest = tower.tower.resume(params, inner[1].tokens, inner[1].mask, start=1)
+        return final, rest, inner
+
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    run, outs = jax.jit(every).lower(tower.params, batches[0]).compile(options), []
+    for batch in batches:
+        want, mask = _reference(model, batch), batch["mask"]
+        final, rest, inner = run(tower.params, batch)
+        outs.append(final)
+        assert np.isfinite(np.asarray(final.tokens)).all()
+        for out in (final, rest):
+            _assert_close(change(np.asarray(out.tokens))[mask], want.tokens[mask])
+        for out, hidden in zip(inner, want.hidden):
+            _assert_close(np.asarray(out.tokens)[mask], hidden[mask])
+    return outs
+
+
 def _assert_names_lead_back(path, unused):
     """The family's table turns the tower's parameters into the file again, `unused` left out."""
     tower = towers.load(str(path), kind="text")
@@ -116,8 +154,10 @@ def text_reference():
         save=_save,
         write_tokenizer=_write_tokenizer,
         batch=_batch,
+        both_sides=_both_sides,
         run=_reference,
         assert_close=_assert_close,
+        assert_every_token=_assert_every_token,
         assert_parity=_assert_parity,
         assert_names_lead_back=_assert_names_lead_back,
     )

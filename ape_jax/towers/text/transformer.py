@@ -212,8 +212,7 @@ class TextTower(nn.Module):
         """Name the parts."""
         config = self.config
         self.tokens = TextEmbed(config, self.dtype, self.param_dtype, name="embed")
-        block = self.block or block_config(config, norms="after")
-        self.blocks = Block(block, self.dtype, self.param_dtype)
+        self.blocks = self.make_block()
         if self.last_norm:
             self.norm = config.norm.module(self.param_dtype)
         if config.head is not None:
@@ -221,6 +220,11 @@ class TextTower(nn.Module):
         if self.buckets:
             init, shape = nn.initializers.normal(0.02), (self.buckets, config.heads)
             self.relative_bias = self.param("relative_bias", init, shape, self.param_dtype)
+
+    def make_block(self) -> nn.Module:
+        """A block, whose parameters get a leading layer axis."""
+        block = self.block or block_config(self.config, norms="after")
+        return Block(block, self.dtype, self.param_dtype)
 
     def embed(self, batch: Mapping[str, Any]) -> tuple[Float[Array, "b t d"], Bool[Array, "b t"]]:
         """{"ids": i32 [B, T], "mask": bool [B, T]} -> (hidden state 0 [B, T, d], mask)."""
@@ -233,16 +237,21 @@ class TextTower(nn.Module):
         self, x: Float[Array, "b t d"], mask: Bool[Array, "b t"]
     ) -> Float[Array, "b t d"]:
         """The `config.depth` blocks; what the mask leaves out is not attended to, as in torch."""
-        contexts = [span.context(mask) for span in self.spans]
-        if self.buckets or (self.block and self.block.relative):
-            rows = relative_buckets(mask.shape[1], **dict(self.bucketing))
-            contexts = [self._with_relative(context, rows) for context in contexts]
+        contexts = self.contexts(mask)
         options = {"depth": self.config.depth, "unroll": self.unroll, "remat": self.remat}
         options["tied"] = self.config.tied
         kinds = self.config.own_kinds
         if kinds is None:
             return run_stack(self.blocks, x, contexts[0], **options)
         return run_stack(self.blocks, x, contexts, kinds=kinds, **options)
+
+    def contexts(self, mask: Bool[Array, "b t"]) -> list[Any]:
+        """What the blocks of each kind read beside the residual stream."""
+        contexts = [span.context(mask) for span in self.spans]
+        if self.buckets or (self.block and self.block.relative):
+            rows = relative_buckets(mask.shape[1], **dict(self.bucketing))
+            contexts = [self._with_relative(context, rows) for context in contexts]
+        return contexts
 
     def _with_relative(self, context: Context, rows: Int32[Array, "t t"]) -> Context:
         """A context with relative positions, or with their rows in a table of each block's own."""

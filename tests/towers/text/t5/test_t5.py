@@ -34,18 +34,7 @@ WHOLE = {
     "t5 with a classifier": lambda: t.T5ForTokenClassification(t.T5Config(**SIZES)),
     "umt5 with its decoder": lambda: t.UMT5Model(t.UMT5Config(**SIZES)),
 }
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-
-
-def padded(reference):
-    """A batch padded on the right, and the same texts padded on the left."""
-    right = reference.batch(0, lengths=(30, 5, 1, 17))
-    rolls = right["ids"].shape[1] - right["mask"].sum(1)
-    left = {
-        name: np.stack([np.roll(row, roll) for row, roll in zip(array, rolls)])
-        for name, array in right.items()
-    }
-    return right, left
+LENGTHS = (30, 5, 1, 17)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -55,21 +44,12 @@ def test_every_real_token_equals_transformers(tmp_path, text_reference, capsys, 
     tower = towers.load(path, kind="text", dtype="float32")
     assert "not read" not in capsys.readouterr().err
     assert tower.config.pooling == "mean"
-    batches = padded(text_reference)
-
-    def every(params, batch):
-        return [tower.tower.apply(params, batch, layer=layer) for layer in (-1, 0, 1)]
-
-    run = jax.jit(every).lower(tower.params, batches[0]).compile(QUICK)
-    for batch in batches:
-        want, mask = text_reference.run(model, batch), batch["mask"]
-        final, *inner = run(tower.params, batch)
-        assert np.isfinite(np.asarray(final.tokens)).all()
-        text_reference.assert_close(np.asarray(final.tokens)[mask], want.tokens[mask])
-        for out, hidden in zip(inner, want.hidden):
-            text_reference.assert_close(np.asarray(out.tokens)[mask], hidden[mask])
-        mean = np.stack([row[m].mean(0) for row, m in zip(want.tokens, mask)])
-        text_reference.assert_close(final.pooled, mean)
+    batches = text_reference.both_sides(lengths=LENGTHS)
+    outs = text_reference.assert_every_token(tower, model, batches)
+    for batch, out in zip(batches, outs):
+        tokens = text_reference.run(model, batch).tokens
+        mean = np.stack([row[mask].mean(0) for row, mask in zip(tokens, batch["mask"])])
+        text_reference.assert_close(out.pooled, mean)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -87,7 +67,7 @@ def test_what_is_exported_is_that_encoder_in_transformers(tmp_path, text_referen
     encoder = t.AutoModelForTextEncoding.from_config(t.AutoConfig.for_model(**described)).eval()
     loaded = encoder.load_state_dict({n: torch.tensor(a) for n, a in tensors.items()}, strict=False)
     assert not loaded.unexpected_keys and loaded.missing_keys == ["encoder.embed_tokens.weight"]
-    for batch in padded(text_reference):
+    for batch in text_reference.both_sides(lengths=LENGTHS):
         want = text_reference.run(model, batch).tokens
         np.testing.assert_array_equal(text_reference.run(encoder, batch).tokens, want)
 

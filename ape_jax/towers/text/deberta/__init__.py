@@ -1,0 +1,1 @@
+"""DeBERTa: an attention of its own, and the family that has it."""
