@@ -29,6 +29,7 @@ from ape_jax.align.packing import ImageFeatures, Packed, TextFeatures
 from ape_jax.align.tuning import peft
 from ape_jax.align.tuning.tuned import Tuned
 from ape_jax.config.tune import Frontier
+from ape_jax.towers.pooling import OWN
 from ape_jax.towers.tower import Encoded, Tower
 
 Batch = Mapping[str, Array]
@@ -43,7 +44,8 @@ class Side:
       head: a module of `align.heads`.
       tune: the name of a tuning mode, see `ape_jax.config.tune`.
       layer: which hidden state is read (`Tower.apply`); -1 is the output.
-      pooling: how an image's tokens become one vector; text heads pool for themselves.
+      pooling: how an image's tokens become one vector; text heads pool for themselves ("none"),
+        unless a trained part of the tower does.
       peft: the sizes of adapters and LoRA.
     """
 
@@ -58,6 +60,12 @@ class Side:
     def frontier(self) -> Frontier:
         """The deepest activation that depends on no trained parameter."""
         return self.tuned.frontier
+
+    @property
+    def token_width(self) -> int:
+        """Width of a caption's tokens, or of the one vector that the tower gives in their place."""
+        config = self.tower.config
+        return config.pooled_width(self.pooling) if self.pooling in OWN else config.width
 
     @functools.cached_property
     def tuned(self) -> Tuned:
@@ -127,7 +135,7 @@ class Model:
         shape = (1, image.pooled_width(self.image.pooling))
         if self.image.pooling == "none":  # The head takes CLS and patches.
             shape = (1, image.prefix_tokens + 1, image.width)
-        tokens, mask = jnp.zeros((1, 2, self.text.tower.config.width)), jnp.ones((1, 2), bool)
+        tokens, mask = jnp.zeros((1, 2, self.text.token_width)), jnp.ones((1, 2), bool)
         text = heads.TextInput(tokens=tokens, mask=mask, ids=jnp.zeros((1, 2), jnp.int32))
         made = {
             "image_head": self.image.head.init(key_image, jnp.zeros(shape)),
@@ -147,9 +155,9 @@ class Model:
     def encode_texts(self, frozen: PyTree, batch: Batch) -> TextFeatures:
         """The cache's rows: token encodings of a frozen text tower, or hidden states."""
         raw = {"ids": batch["ids"], "mask": batch["mask"]}
-        out = self.text.tuned.encode(frozen["text_tower"], raw)
         # The tower's own mask: CLIP's ends at its first end-of-text token.
-        return self._text_features(out.mask, out.tokens.astype(jnp.float32), batch["ids"])
+        tokens, mask = _read_text(self.text.tuned.encode(frozen["text_tower"], raw))
+        return self._text_features(mask, tokens.astype(jnp.float32), batch["ids"])
 
     def image_features(self, frozen: PyTree, batch: Batch) -> ImageFeatures:
         """From `image` (raw) or `pooled` (encoded before) to what `align` takes.
@@ -249,10 +257,10 @@ class Model:
         tuned, tokens, mask = self.text.tuned, features.tokens, features.mask
         parts = trainable.get("text_tower", {}), frozen.get("text_tower", {})
         if features.hidden is not None and mask is not None:
-            tokens = tuned.resume(*parts, features.hidden, mask).tokens
+            tokens, mask = _read_text(tuned.resume(*parts, features.hidden, mask))
         elif tokens is None and features.ids is not None and mask is not None:
             out = tuned.apply(*parts, {"ids": features.ids, "mask": mask})
-            tokens, mask = out.tokens, out.mask
+            tokens, mask = _read_text(out)
         return heads.TextInput(tokens=tokens, mask=mask, ids=features.ids, packed=features.packed)
 
     def logit_scale(self, trainable: PyTree, frozen: PyTree) -> tuple[Array, Array | None]:
@@ -279,3 +287,10 @@ def _keys(seed: int) -> Array:
 def _read(out: Encoded) -> Array:
     """The output for an image: one vector, or all tokens where nothing is pooled."""
     return out.tokens if out.pooled is None else out.pooled
+
+
+def _read_text(out: Encoded) -> tuple[Array, Array]:
+    """The tokens of a caption and their mask; one token where the tower itself has pooled."""
+    if out.pooled is None:
+        return out.tokens, out.mask
+    return out.pooled[:, None], jnp.ones((len(out.pooled), 1), bool)

@@ -53,6 +53,11 @@ def export(side: Side, params: PyTree, *, keep_positions: bool = False) -> Expor
       UserError: for a tower that transformers has no class for.
     """
     torch = torch_class(side.tower.config)
+    if side.pooling == "head":
+        raise UserError(
+            f"--format: the {side.tower.config.family} tower pools by sentence-transformers' Dense "
+            "modules, for which transformers has no class; write --format jax"
+        )
     flat = flatten(params)
     adapters = {name: leaf for name, leaf in flat.items() if _ADAPTER in name}
     plain = {name: np.asarray(v, np.float32) for name, v in flat.items() if name not in adapters}

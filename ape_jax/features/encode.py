@@ -105,7 +105,8 @@ class FrozenTower:
         """Width of a token's encoding."""
         ids = jax.ShapeDtypeStruct((self.rows, 8), jnp.int32)
         mask = jax.ShapeDtypeStruct(ids.shape, bool)
-        return self._abstract({"ids": ids, "mask": mask}).tokens.shape[-1]
+        out = self._abstract({"ids": ids, "mask": mask})
+        return (out.tokens if out.pooled is None else out.pooled).shape[-1]
 
     def _abstract(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> Encoded:
         """The shapes of what the tower gives."""
@@ -141,11 +142,16 @@ class FrozenTower:
             return batch.index, self(self.tower.prepare.pad(chosen, batch.length), batch.rows)
 
         for index, out in _ahead(map(start, batches)):
+            if out.pooled is not None:  # One vector stands for all tokens.
+                yield index, list(np.asarray(out.pooled, np.float32)[: len(index), None])
+                continue
             tokens, mask = np.asarray(out.tokens, np.float32), np.asarray(out.mask)
             yield index, [row[kept] for row, kept, _ in zip(tokens, mask, index)]
 
     def token_counts(self, texts: Sequence[str], what: str) -> Int[np.ndarray, "n"]:
         """Tokens of each text that are encoded; see `FeatureEncoder`."""
+        if self.pooling != "none":
+            return np.ones(len(texts), int)
         return np.minimum(measure(self.tower, texts, what), self.tower.prepare.max_length)
 
     def ids_of(self, texts: Sequence[str], lengths: Int[np.ndarray, "n"]) -> Int32[np.ndarray, "S"]:

@@ -17,7 +17,6 @@ from ape_jax.align.model import Model
 from ape_jax.config import Config
 from ape_jax.config.components import text_needs
 from ape_jax.config.outside import is_outside, is_precomputed, is_torch
-from ape_jax.config.poolings import OWN
 from ape_jax.config.sections import ImageConfig, TextConfig
 from ape_jax.errors import UserError
 from ape_jax.features import frontier
@@ -118,7 +117,7 @@ def batch(
     if getattr(model.text.tower.config, "attends_padding", False):  # All texts are filled up.
         full = model.text.tower.config.max_length
         captions = Captions(mean=full, longest=full)
-    if model.text.pooling == OWN:  # One vector stands for all tokens.
+    if model.text.pooling != "none":  # One vector stands for all tokens.
         captions = Captions(mean=1, longest=1)
     rows = count * config.loss.positives
     made: dict[str, tuple[tuple[int, ...], Any]] = {"index": ((count,), jnp.int32)}
@@ -126,7 +125,7 @@ def batch(
     made["text"] = (texts, jnp.int32)
     made |= _images(config, model, count, stored)
     length = min(captions.longest, config.text.max_length or captions.longest)
-    width = model.text.tower.config.width
+    width = model.text.token_width
     if model.text.frontier == "input" or not (
         config.cache.text or is_outside(model.text.tower.spec)
     ):

@@ -20,7 +20,9 @@ from ape_jax.config.outside import is_torch
 from ape_jax.config.poolings import OWN
 from ape_jax.config.sections import ImageConfig, TextConfig
 from ape_jax.errors import UserError
+from ape_jax.towers.files.reading import say_once
 from ape_jax.towers.loading import read
+from ape_jax.towers.pooling import OWN as TRAINED
 from ape_jax.towers.torch import folders as torch_folders
 from ape_jax.towers.torch import reading as torch_reading
 from ape_jax.towers.tower import Kind, Tower, TowerConfig, check_pooling
@@ -77,7 +79,6 @@ def make_model(config: Config, towers: Towers, solved: Mapping[str, Any] | None 
         tuning mode that it has nothing for.
     """
     image, text = towers.image, towers.text
-    reads_own = text.outside is not None and text.config.pooling == OWN
     pooling = image.config.pooling if config.image.pooling == "own" else config.image.pooling
     for side, tower in (("image", image), ("text", text)):
         if not tower.config.inner_layers:
@@ -105,7 +106,7 @@ def make_model(config: Config, towers: Towers, solved: Mapping[str, Any] | None 
             head=_text_head(config, width, text, solved),
             tune=config.text.tune,
             layer=config.text.layer,
-            pooling=OWN if reads_own else "none",
+            pooling=_text_output(config, text),
             peft=options,
         ),
         scale=config.loss.scale,
@@ -186,11 +187,49 @@ def _check_layer(side: str, tower: Tower, layer: int) -> None:
 def text_pooling(config: Config, tower: Tower) -> str:
     """How heads pool a caption's tokens: the config's way, or the tower's own.
 
-    What another library has pooled is one vector, which stands for all tokens and is its own mean.
+    What the tower has pooled itself, by a trained part of it or by another library, is one vector,
+    which stands for all tokens and is its own mean. Where nothing says how a tower pools, the mean
+    is taken, which is said.
     """
+    own = tower.config.pooling
     if config.text.pooling != OWN:
         return config.text.pooling
-    return "mean" if tower.outside is not None else tower.config.pooling
+    if tower.outside is not None or own in TRAINED:
+        return "mean"
+    if getattr(tower.config, "pooling_known", True):
+        return own
+    say_once(
+        f"{config.text.tower}: no file says how this tower pools, so text.pooling is 'mean'; its "
+        f"family is often read by {own!r}"
+    )
+    return "mean"
+
+
+def _text_output(config: Config, tower: Tower) -> str:
+    """What a text tower gives: one vector that it has pooled itself, or "none" for its tokens.
+
+    Raises:
+      UserError: for heads, or a layer, that the tower's own pooling does not serve.
+    """
+    own = tower.config.pooling
+    if tower.outside is not None:
+        return OWN if own == OWN else "none"
+    if config.text.pooling != OWN or own not in TRAINED:
+        return "none"
+    pooled = [part.pooled is not None for part in text_parts(config.text.head.name).values()]
+    if config.trains and not any(pooled):
+        return "none"
+    if config.trains and not all(pooled):
+        raise UserError(
+            f"config.text.pooling: 'own' has {config.text.tower!r} give one vector a caption, and "
+            f"text.head.name={config.text.head.name!r} reads tokens as well; write 'mean'"
+        )
+    if config.text.layer != -1:
+        raise UserError(
+            f"config.text.pooling: the modules behind the pooling of {config.text.tower!r} belong "
+            "to text.layer=-1; write 'mean'"
+        )
+    return own
 
 
 def _pooling_outside(config: Config, tower: Tower) -> str:
@@ -242,7 +281,8 @@ def _text_head(
     if not config.trains and form is not None:
         site = _solved_site(width, tower)
         return heads.on_texts(form.text, form.settings(solved), site, pooling)
-    kept = tower.pooled_width(pooling)
+    output = _text_output(config, described)
+    kept = tower.pooled_width(output if output in TRAINED else pooling)
     for name, head in text_parts(config.text.head.name).items():
         if head.keeps_width and kept != width:
             raise UserError(

@@ -147,9 +147,14 @@ def tower(label: str) -> Iterator[Reading]:
     finally:
         _CURRENT.reset(token)
     for line in reading.lines():
-        if line not in _said and hosts.is_first():
-            _said.add(line)
-            print(line, file=sys.stderr, flush=True)
+        say_once(line)
+
+
+def say_once(line: str) -> None:
+    """Says a line on stderr, once a process."""
+    if line not in _said and hosts.is_first():
+        _said.add(line)
+        print(line, file=sys.stderr, flush=True)
 
 
 def asked(path: Path, values: dict[str, Any]) -> Asked:
