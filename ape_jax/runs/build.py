@@ -233,12 +233,23 @@ def _text_output(config: Config, tower: Tower) -> str:
 
 
 def _pooling_outside(config: Config, tower: Tower) -> str:
-    """How another library pools: captions itself, or not at all."""
+    """How another library pools: captions itself, or not at all.
+
+    Raises:
+      UserError: the message begins with the option, where heads need tokens as well.
+    """
     if tower.kind == "image":
         return tower.config.pooling if config.image.pooling == OWN else config.image.pooling
-    pooled = all(part.pooled for part in text_parts(config.text.head.name).values())
-    own = config.text.pooling == OWN and tower.config.pooling == OWN
-    return OWN if own and (pooled or not config.trains) else "none"
+    if config.text.pooling != OWN or tower.config.pooling != OWN:
+        return "none"
+    name = config.text.head.name
+    pooled = {part.pooled is not None for part in text_parts(name).values()}
+    if config.trains and len(pooled) > 1:
+        raise UserError(
+            f"pooling is 'own', for which {tower.spec} gives one vector a caption, and "
+            f"text.head.name={name!r} reads tokens as well; write 'mean'"
+        )
+    return OWN if pooled == {True} or not config.trains else "none"
 
 
 def _check_pooling(tower: Tower, layer: int, pooling: str) -> None:

@@ -60,10 +60,6 @@ def test_given_images_go_with_a_real_text_tower():
         ({**TORCH, "cache__views": 0}, "config.cache.views: .* once before training"),
         ({**TORCH, "cache__text": False}, "config.cache.text: .* once before training"),
         ({**TORCH, "text__param_dtype": "int8"}, "config.text.param_dtype: 'int8' is for"),
-        (
-            {**TORCH, "text__pooling": "own", "text__head__name": "linear+token_mlp"},
-            "config.text.pooling: 'own' has .* reads tokens as well; write 'mean'",
-        ),
         ({"image__trust_remote_code": True}, "config.image.trust_remote_code: True has no effect"),
         ({"text__torch_device": "cpu"}, "config.text.torch_device: 'cpu' has no effect"),
         ({**GIVEN, "augment__words": (4, 0.2)}, "config.augment.words: .* no words"),

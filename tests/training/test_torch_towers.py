@@ -1,5 +1,8 @@
 """Runs on towers that other libraries run in torch: trained, solved, resumed, loaded, exported."""
 
+import json
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from ape_jax.commands import index as index_command
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.features.frontier import outside_tower
+from ape_jax.runs import build
 from ape_jax.runs.restore import restore
 from ape_jax.training import extraction, loop
 
@@ -44,7 +48,11 @@ def run(new_config, quick_compiles, tmp_path_factory):
 def sentences(tiny, tmp_path_factory):
     """The tiny text tower as a SentenceTransformer with CLS pooling and a Dense to 24 numbers."""
     path = tmp_path_factory.mktemp("sentences")
-    transformer = modules.Transformer(str(tiny / "text"), max_seq_length=16)
+    text = shutil.copytree(tiny / "text", path / "text")
+    file = text / "tokenizer_config.json"
+    settings = json.loads(file.read_text()) if file.is_file() else {}
+    file.write_text(json.dumps({**settings, "pad_token": "[PAD]"}))
+    path, transformer = path / "model", modules.Transformer(str(text), max_seq_length=16)
     pooling, dense = modules.Pooling(32, pooling_mode="cls"), modules.Dense(32, 24)
     SentenceTransformer(modules=[transformer, pooling, dense], device="cpu").save(str(path))
     return path
@@ -140,7 +148,17 @@ def test_an_export_for_ape_jax_brings_the_towers(run, tmp_path):
     model, texts = ape_jax.load(run[1]), ["a red square"]
     model.export(tmp_path / "out", format="jax")
     assert (tmp_path / "out/towers/image/model.safetensors").is_file()
+    found, _ = evaluate_command.conservation(str(tmp_path / "out"), "")
+    assert found["eval/train/image_cka"] == pytest.approx(1.0)
     moved = ape_jax.load(tmp_path / "out")
     np.testing.assert_array_equal(moved.encode_text(texts), model.encode_text(texts))
     with pytest.raises(UserError, match=r"--format: 'torch:hf:.* a head alone is no model"):
         model.export(tmp_path / "torch", format="torch")
+
+
+def test_heads_on_tokens_and_on_vectors_do_not_share_what_the_library_pools(new_config, sentences):
+    config = new_config()
+    config.text.tower, config.text.pooling = f"torch:st:{sentences}", "own"
+    config.text.max_length, config.text.head.name = 0, "linear+token_mlp"
+    with pytest.raises(UserError, match=r"config.text.pooling: pooling is 'own'.* write 'mean'"):
+        build.load_towers(config_lib.resolve(config))

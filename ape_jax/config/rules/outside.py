@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ape_jax.config.automatic import AUTO
-from ape_jax.config.components import SideName, text_parts
+from ape_jax.config.components import SideName
 from ape_jax.config.experiment import Config
 from ape_jax.config.outside import is_precomputed, is_torch
-from ape_jax.config.poolings import OWN
 from ape_jax.errors import UserError
 
 
@@ -46,13 +45,6 @@ def _check_torch(config: Config, side: SideName) -> None:
         raise UserError(
             f"config.cache.text: {tower!r} is run by torch, once before training; write True"
         )
-    if side == "text" and config.text.pooling == OWN and config.trains:
-        pooled = [part.pooled is not None for part in text_parts(config.text.head.name).values()]
-        if any(pooled) and not all(pooled):
-            raise UserError(
-                f"config.text.pooling: 'own' has {tower!r} give one vector a caption, and "
-                f"text.head.name={config.text.head.name!r} reads tokens as well; write 'mean'"
-            )
 
 
 def _check_vectors(config: Config) -> None:

@@ -12,12 +12,14 @@ from huggingface_hub import ModelCardData
 
 from ape_jax.config import Config
 from ape_jax.config.components import SideName
+from ape_jax.config.outside import is_torch
 from ape_jax.errors import UserError
 from ape_jax.exporters.publish import figures as card_figures
 from ape_jax.exporters.publish.usage import DUAL_ENCODER, JAX, ONNX, STABLEHLO, TORCH
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.terminal import tables
 from ape_jax.towers.files import sources
+from ape_jax.towers.torch import folders as torch_folders
 
 __all__ = ["DUAL_ENCODER", "JAX", "ONNX", "STABLEHLO", "TORCH", "copy_notices", "text"]
 
@@ -226,6 +228,8 @@ def copy_notices(aligned: AlignedModel, directory: Path) -> None:
 def _files(spec: str, pattern: str) -> list[Path]:
     """Files in the directory of a tower; none of one that is a file, or gone since it was read."""
     try:
-        return [file for file in sorted(sources.resolve(spec).glob(pattern)) if file.is_file()]
+        torch = is_torch(spec)
+        path = torch_folders.resolve(torch_folders.parse(spec)) if torch else sources.resolve(spec)
+        return [file for file in sorted(path.glob(pattern)) if file.is_file()]
     except UserError:
         return []

@@ -18,6 +18,7 @@ from ape_jax.towers.torch import libraries
 
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 _CODE = ("*.py",)
+_NOTICES = ("NOTICE*", "LICENSE*", "LICENCE*")
 # Copies of the weights for other programs, which nobody here reads.
 _NOT = ("onnx/*", "openvino/*", "coreml/*", "original/*")
 _TIMM_OWNER = "timm"
@@ -72,7 +73,7 @@ def at(spec: str, directory: Path) -> str:
 
 
 def bring(spec: str, to: Path, *, code: bool) -> None:
-    """Copies the files of a tower.
+    """Copies the files of a tower, and what must stay with its weights.
 
     Args:
       spec: of the tower.
@@ -83,7 +84,8 @@ def bring(spec: str, to: Path, *, code: bool) -> None:
       UserError: as `resolve`.
     """
     source = resolve(parse(spec), code=code)
-    for file in files(source, code=code):
+    notices = {file for name in _NOTICES for file in source.glob(name) if file.is_file()}
+    for file in {*files(source, code=code), *notices}:
         copy = to / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
