@@ -15,6 +15,7 @@ VISION = {"image_size": 32, "patch_size": 8, "intermediate_size": 64}
 CONFIGS = {
     "vit": {"model_type": "vit", **SIZES, **VISION},
     "dinov2": {"model_type": "dinov2", **SIZES, "image_size": 32, "patch_size": 8},
+    "dinov3": {"model_type": "dinov3_vit", **SIZES, **VISION, "num_register_tokens": 2},
     "clip_vision": {"model_type": "clip_vision_model", **SIZES, **VISION},
     "siglip": {"model_type": "siglip_vision_model", **SIZES, **VISION},
     "bert": {"model_type": "bert", **SIZES, **TEXT},

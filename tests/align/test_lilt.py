@@ -1,4 +1,4 @@
-"""The ten variants of LilT (arXiv 2303.11866), counted in the trees of the real model."""
+"""The variants of LilT (arXiv 2303.11866), counted in the trees of the real model."""
 
 import functools
 import math
@@ -14,6 +14,7 @@ from ape_jax.errors import UserError
 from ape_jax.towers.tower import Tower
 
 VIT_B16 = {"model_type": "vit", "hidden_size": 768, "num_hidden_layers": 12, "patch_size": 16}
+DINOV3_S = {"model_type": "dinov3_vit", "num_register_tokens": 4}
 BERT_BASE = {"model_type": "bert", "hidden_size": 768, "num_hidden_layers": 12}
 
 
@@ -82,7 +83,7 @@ QWEN3 = {  # Qwen3-Embedding-0.6B.
 
 
 def trained(config, tune):
-    """Trained parameters of a text tower alone."""
+    """Trained parameters of a tower alone."""
     tower = side(config, "frozen").tower
     init = functools.partial(Tuned(tower=tower, tune=tune).init, jax.random.key(0))
     tree, _ = jax.eval_shape(init, towers.abstract_params(tower.module))
@@ -116,3 +117,35 @@ def test_a_tower_of_grouped_heads_is_counted_as_by_hand():
 def test_bitfit_of_a_tower_without_biases_is_one_sentence():
     with pytest.raises(UserError, match="'bitfit' trains nothing of the qwen3 tower"):
         trained(QWEN3, "bitfit")
+
+
+# Of DINOv3-S by hand, with d = 384: a block has four square kernels and the MLP's two, biases of
+# queries, values and outputs but not of keys, two norms and two layer scales.
+D, MLP, BLOCKS = 384, 1536, 12
+NORM = 2 * D
+BIASES = 3 * D + MLP + D
+BLOCK = 4 * D * D + 2 * D * MLP + BIASES + 2 * NORM + 2 * D
+EMBED = 16 * 16 * 3 * D + D + D + 4 * D  # Patches and their bias, CLS, registers.
+ADAPTER = 2 * (2 * D * D // 4 + D // 4 + D)
+NORMS = (2 * BLOCKS + 1) * NORM
+BITFIT = NORMS // 2 + BLOCKS * BIASES + D
+LORA = BLOCKS * 2 * 2 * D * 8
+
+
+def test_a_dinov3_is_counted_as_by_hand():
+    whole = EMBED + BLOCKS * BLOCK + NORM
+    assert whole == 21_596_160
+    by_hand = {
+        "full": whole,
+        "frozen": 0,
+        "layernorm": NORMS,
+        "bitfit": BITFIT,
+        "append": BLOCK + NORM,
+        "append+layernorm": BLOCK + NORMS,
+        "adapter": BLOCKS * ADAPTER,
+        "adapter+layernorm": BLOCKS * ADAPTER + NORMS,
+        "adapter+bitfit": BLOCKS * ADAPTER + BITFIT,
+        "lora": LORA,
+        "top:2": 2 * BLOCK + NORM,
+    }
+    assert {tune: trained(DINOV3_S, tune) for tune in by_hand} == by_hand

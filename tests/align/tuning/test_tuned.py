@@ -30,7 +30,7 @@ MODES = (
 )
 # Of these the others are made; which parameters each selects is in test_selection.py.
 QUICK_MODES = ("full", "top:1", "append+layernorm", "adapter+bitfit+lora+append")
-FAMILIES = ("siglip", "clip_vision", "bert", "clip_text", "mpnet", "qwen3")
+FAMILIES = ("siglip", "dinov3", "clip_vision", "bert", "clip_text", "mpnet", "qwen3")
 
 
 def tuned_of(tower, tune, **changes):
@@ -90,10 +90,12 @@ def test_an_appended_block_is_a_tower_one_block_deeper(random_tower, batch_for, 
     [
         *(("siglip", tune) for tune in QUICK_MODES),
         *(("mpnet", tune) for tune in MODES[2:4]),
+        ("dinov3", QUICK_MODES[3]),
         *(
-            pytest.param("siglip", tune, marks=pytest.mark.slow)
+            pytest.param(family, tune, marks=pytest.mark.slow)
+            for family, quick in (("siglip", QUICK_MODES), ("dinov3", QUICK_MODES[3:]))
             for tune in MODES
-            if tune not in QUICK_MODES
+            if tune not in quick
         ),
     ],
 )

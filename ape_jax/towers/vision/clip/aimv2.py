@@ -44,7 +44,7 @@ _NAMES = NameTable(
 
 
 def _parse(fields: Fields) -> ViTConfig:
-    defaults = {"width": 1024, "depth": 24, "heads": 8, "act": "silu", "eps_key": "rms_norm_eps"}
+    defaults: dict[str, Any] = {"width": 1024, "depth": 24, "heads": 8, "act": "silu", "eps_key": "rms_norm_eps"}
     has_head, is_native = fields.flag("use_head", True), fields.flag("is_native", False)
     qkv_bias, mlp_bias = fields.flag("qkv_bias", False), fields.flag("mlp_bias", False)
     return ViTConfig(

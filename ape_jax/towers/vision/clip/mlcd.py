@@ -28,7 +28,7 @@ _NAMES = NameTable(
 
 
 def _parse(fields: Fields) -> ViTConfig:
-    defaults = {"image_size": 336, "width": 1664, "depth": 48, "heads": 16}
+    defaults: dict[str, Any] = {"image_size": 336, "width": 1664, "depth": 48, "heads": 16}
     if fields.integer("num_key_value_groups", 1) != 1:
         raise fields.error("'num_key_value_groups' is not 1, which no published tower has; write 1")
     return ViTConfig(

@@ -27,7 +27,7 @@ _NAMES = dataclasses.replace(
 
 
 def _parse(fields: Fields) -> ViTConfig:
-    defaults = {"image_size": 256, "width": 1280, "depth": 32, "heads": 16}
+    defaults: dict[str, Any] = {"image_size": 256, "width": 1280, "depth": 32, "heads": 16}
     sizes = family.sizes(fields, patch_size=16, **defaults)
     front = fields.integer("n_cls_tokens", 8)
     return ViTConfig(
