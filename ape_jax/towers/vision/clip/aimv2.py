@@ -44,11 +44,18 @@ _NAMES = NameTable(
 
 
 def _parse(fields: Fields) -> ViTConfig:
-    defaults: dict[str, Any] = {"width": 1024, "depth": 24, "heads": 8, "act": "silu", "eps_key": "rms_norm_eps"}
+    defaults: dict[str, Any] = {
+        "width": 1024,
+        "depth": 24,
+        "heads": 8,
+        "act": "silu",
+        "eps": 1e-5,
+        "eps_key": "rms_norm_eps",
+    }
     has_head, is_native = fields.flag("use_head", True), fields.flag("is_native", False)
     qkv_bias, mlp_bias = fields.flag("qkv_bias", False), fields.flag("mlp_bias", False)
     return ViTConfig(
-        **family.sizes(fields, patch_size=14, eps=1e-5, **defaults),
+        **family.sizes(fields, patch_size=14, **defaults),
         family="aimv2",
         mlp_width=fields.integer("intermediate_size", 2816),
         pooling="map" if has_head else "mean",
