@@ -57,8 +57,8 @@ class ApeConfig(PreTrainedConfig):
       vision_config, text_config: of the towers, as transformers' own classes have them; as deep as
         they are read.
       embed: the width of the embeddings.
-      image: `pooling`, `prefix_tokens`, `cls_tokens`, `cls_mean`, `last_norm`, `standardize`,
-        `adapters` and `heads`.
+      image: `pooling`, `prefix_tokens`, `cls_tokens`, `cls_mean`, `last_norm`, `norm_twice`,
+        `standardize`, `adapters` and `heads`.
       text: `end_token`, `last_norm`, `adapters` and `heads`; each head may have a `pooling`.
       logit_bias: whether the logits have a bias (a sigmoid loss's).
     """
@@ -321,8 +321,12 @@ class ApeModel(PreTrainedModel):
             tokens = self.image_tower.post_layernorm(tokens)
         front = (settings["prefix_tokens"], settings["cls_tokens"], settings["cls_mean"])
         pooled = _pool(tokens, None, settings["pooling"], front)
+        norm = None
         if getattr(self.image_tower, "pooler", None) is not None:
             norm = self.image_tower.pooler.layernorm  # See `_tower`.
+        elif settings.get("norm_twice"):
+            norm = self.image_tower.layernorm
+        if norm is not None:
             pooled = norm(pooled.unflatten(-1, (-1, tokens.shape[-1]))).flatten(-2)
         return pooled
 

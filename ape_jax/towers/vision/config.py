@@ -38,6 +38,7 @@ class ViTConfig(TowerConfig):
       map_prefix: that head attends to the tokens before the patches too.
       last_norm: a norm follows the last block.
       norm_pooled: it follows the pooling, and no token has passed it.
+      norm_twice: it follows the pooling too, of tokens that have passed it (BLIP).
       position_table: there is one.
       sincos: positions are sines and cosines of the columns, then of the rows (AIMv2).
       patch_norm: patches are normed before they get positions.
@@ -74,6 +75,7 @@ class ViTConfig(TowerConfig):
     map_prefix: bool = added(True)
     last_norm: bool = added(True)
     norm_pooled: bool = added(False)
+    norm_twice: bool = added(False)
     position_table: bool = added(True)
     sincos: bool = added(False)
     patch_norm: bool = added(False)

@@ -209,7 +209,7 @@ class ViT(nn.Module):
             pooled = self.head(tokens, hidden)
         else:
             pooled = pool(normed, mask, pooling, config)
-        if config.norm_pooled and pooled is not None:
+        if (config.norm_pooled or config.norm_twice) and pooled is not None:
             # Vectors of a pooling such as "cls+mean" are side by side.
             parts = pooled.reshape(len(pooled), -1, config.width)
             pooled = self.norm(parts).reshape(pooled.shape)

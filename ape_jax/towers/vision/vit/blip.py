@@ -1,7 +1,7 @@
 """The image tower of BLIP (arXiv 2201.12086): ViT with other names, exported as ViTModel.
 
-Its own pooling is CLS after the last norm, which BLIP projects for retrieval. The `pooler_output`
-of transformers' class norms that a second time.
+What is pooled passes the last norm a second time, as transformers' `pooler_output` does. What BLIP
+itself projects for retrieval has passed it once: that is token 0.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def _parse(fields: Fields) -> ViTConfig:
         mlp_width=fields.integer("intermediate_size", 3072),
         pooling="cls",
         prefix_tokens=1,
+        norm_twice=True,
     )
 
 
