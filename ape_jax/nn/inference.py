@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from ape_jax.nn.layers import BITS
 from ape_jax.nn.matmul import product
 
 # Tokens of a slice: one image of 224 pixels, four of 112 (patches of 14, CLS).
@@ -35,11 +36,17 @@ MOST_HEADS = 48
 
 
 def narrow_kernels(params: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
-    """The parameters with the kernels of the blocks in `dtype`: products are what they were."""
+    """The parameters with the kernels of the blocks in `dtype`: products are what they were.
+
+    Those in bfloat16 are kept as the integers of their bits (`layers.Dense` reads them so): XLA:CPU
+    cuts no bfloat16 out of a stack but by way of float32, of all blocks in every call.
+    """
     flat: dict[tuple[str, ...], Any] = flax.traverse_util.flatten_dict(dict(params))
     for path, value in flat.items():
         if "blocks" in path and path[-1] == "kernel" and value.ndim == 3:
-            flat[path] = value.astype(dtype)
+            value = value.astype(dtype)
+            is_narrow = value.dtype == jnp.bfloat16
+            flat[path] = jax.lax.bitcast_convert_type(value, BITS) if is_narrow else value
     return flax.traverse_util.unflatten_dict(flat)
 
 

@@ -33,6 +33,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 """By the names transformers uses; "gelu" is the exact one (erf)."""
 
+BITS = jnp.uint16  # A kernel of this type holds the bits of bfloat16, see `inference`.
 PRODUCT = "product of a dense layer"  # See `stack.REMAT`.
 
 
@@ -50,6 +51,8 @@ class Dense(nn.Module):
         """Apply the layer."""
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        if kernel.dtype == BITS:
+            kernel = jax.lax.bitcast_convert_type(kernel, jnp.bfloat16)
         y = checkpoint_name(product(x, kernel, self.dtype), PRODUCT)
         if self.has_variable("params", SCALE):  # The kernel is in int8, see int8.py.
             y = y * self.get_variable("params", SCALE)

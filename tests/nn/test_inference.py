@@ -53,11 +53,29 @@ def test_slices_divide_the_batch_and_hold_few_tokens(batch, length, rows):
 
 
 def test_narrow_kernels_change_no_narrow_product():
-    x, kernel = normal((3, 64)), normal((64, 16))
-    params = {"blocks": {"fc1": {"kernel": kernel, "bias": normal((16,))}}, "norm": kernel}
+    x, kernel = normal((3, 64)), normal((2, 64, 16))
+    params = {"blocks": {"fc1": {"kernel": kernel, "bias": normal((2, 16))}}, "norm": kernel}
     narrow = inference.narrow_kernels(params, jnp.bfloat16)
-    assert narrow["blocks"]["fc1"]["kernel"].dtype == jnp.bfloat16
+    assert narrow["blocks"]["fc1"]["kernel"].dtype == layers.BITS
     assert narrow["blocks"]["fc1"]["bias"].dtype == narrow["norm"].dtype == jnp.float32
     dense = layers.Dense(16)
-    want, got = (dense.apply({"params": p["blocks"]["fc1"]}, x) for p in (params, narrow))
-    np.testing.assert_array_equal(got, want)
+    for block in range(2):
+        want, got = (
+            dense.apply({"params": {k: v[block] for k, v in p["blocks"]["fc1"].items()}}, x)
+            for p in (params, narrow)
+        )
+        np.testing.assert_array_equal(got, want)
+    wide = inference.narrow_kernels(params, jnp.float32)
+    assert wide["blocks"]["fc1"]["kernel"].dtype == jnp.float32
+
+
+def test_no_kernel_of_the_stack_is_widened_to_be_cut_out_of_it():
+    """XLA:CPU cuts bfloat16 out of a stack by way of float32, of all blocks in every call."""
+    kernels = inference.narrow_kernels({"blocks": {"kernel": normal((3, 64, 64))}}, jnp.bfloat16)
+
+    def body(x, kernel):
+        return layers.Dense(64, use_bias=False).apply({"params": {"kernel": kernel}}, x), None
+
+    run = jax.jit(lambda x, kernels: jax.lax.scan(body, x, kernels)[0])
+    text = run.lower(normal((64, 64)), kernels["blocks"]["kernel"]).compile().as_text()
+    assert "u16[3,64,64]" in text and "f32[3,64,64]" not in text and "bf16[3,64,64]" not in text
