@@ -121,10 +121,11 @@ def zoo(tiny, tmp_path_factory):
                 for parameter in model.parameters():
                     parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
             model.save_pretrained(path)
-            side, file = ("text", "tokenizer.json")
+            side, files = "text", ("tokenizer.json", "tokenizer_config.json")
             if hasattr(config, "image_size"):
-                side, file = "image", "preprocessor_config.json"
-            shutil.copy(tiny / side / file, path)
+                side, files = "image", ("preprocessor_config.json",)
+            for file in files:
+                shutil.copy(tiny / side / file, path)
         return path
 
     return directory
