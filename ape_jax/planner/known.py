@@ -53,6 +53,17 @@ def _bert(size: str, words: int, blocks: int = 0, **more: Any) -> dict[str, Any]
     return {**found, "num_hidden_layers": blocks or found["num_hidden_layers"]}
 
 
+def _xlm_r(size: str) -> dict[str, Any]:
+    shape = {"max_position_embeddings": 514, "type_vocab_size": 1}
+    return _bert(size, 250_002, model_type="xlm-roberta", **shape)
+
+
+def _deberta_v3(size: str, words: int = 128_100) -> dict[str, Any]:
+    own = {"relative_attention": True, "position_buckets": 256, "norm_rel_ebd": "layer_norm"}
+    own |= {"share_att_key": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
+    return _bert(size, words, model_type="deberta-v2", type_vocab_size=0, **own)
+
+
 _MINILM = _bert("small", 30_522, 6, num_attention_heads=12)
 _E5_SMALL = _bert("small", 250_037, num_attention_heads=12)
 
@@ -98,6 +109,15 @@ KNOWN: Mapping[str, Mapping[str, Any]] = {
     "hf:google-bert/bert-base-uncased": _bert("base", 30_522),
     "hf:google-bert/bert-base-multilingual-cased": _bert("base", 119_547),
     "hf:google-bert/bert-large-uncased": _bert("large", 30_522),
+    "hf:FacebookAI/xlm-roberta-base": _xlm_r("base"),
+    "hf:FacebookAI/xlm-roberta-large": _xlm_r("large"),
+    "hf:google/electra-base-discriminator": _bert(
+        "base", 30_522, model_type="electra", embedding_size=768
+    ),
+    "hf:albert/albert-base-v2": _bert("base", 30_000, model_type="albert", embedding_size=128),
+    "hf:microsoft/deberta-v3-base": _deberta_v3("base"),
+    "hf:microsoft/deberta-v3-large": _deberta_v3("large"),
+    "hf:microsoft/mdeberta-v3-base": _deberta_v3("base", 251_000),
     "hf:sentence-transformers/all-MiniLM-L6-v2": _MINILM,
     "hf:intfloat/multilingual-e5-small": _E5_SMALL,
 }
