@@ -159,7 +159,7 @@ def _processor(
         return config["image_processor_type"]
     for section in (config, config.get("vision_config")):
         model_type = section.get("model_type") if isinstance(section, Mapping) else None
-        if model_type in PROCESSORS:
+        if isinstance(model_type, str) and model_type in PROCESSORS:
             return f"{PROCESSORS[model_type]}ImageProcessor"
     processor = str(usual["image_processor_type"])
     reading.assumed(f"preprocessor_config.json names no image_processor_type; {processor} is taken")
