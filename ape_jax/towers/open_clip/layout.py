@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ape_jax.errors import UserError
-from ape_jax.towers.files import sources
+from ape_jax.towers.files import reading, sources
 from ape_jax.towers.layout import Found, Layout
 from ape_jax.towers.open_clip import description, image, text
 from ape_jax.towers.tower import Kind
@@ -43,6 +43,8 @@ def _find(path: Path, kind: Kind | None) -> Found:
         )
     described = description.read(path)
     description.check(described.vision if kind == "image" else described.text)
+    if kind == "image" or described.text.values.get("hf_model_name") is None:
+        reading.whole(path / "config.json")  # It describes the model for another library.
     return image.find(described) if kind == "image" else text.find(described)
 
 
