@@ -90,6 +90,7 @@ KNOWN: Mapping[str, Mapping[str, Any]] = {
     "hf:apple/aimv2-large-patch14-224": {"model_type": "aimv2_vision_model", "use_head": False},
     "hf:apple/aimv2-large-patch14-224-lit": {"model_type": "aimv2_vision_model"},
     "hf:DeepGlint-AI/mlcd-vit-bigG-patch14-336": {"model_type": "mlcd_vision_model"},
+    "hf:nvidia/C-RADIOv4-H": {"model_type": "radio"},
     "hf:facebook/pixio-huge": {"model_type": "pixio"},
     "hf:facebook/vit-mae-base": {"model_type": "vit_mae"},
     "hf:facebook/vit-msn-base": {"model_type": "vit_msn"},

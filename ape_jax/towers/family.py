@@ -210,6 +210,7 @@ FAMILIES: Registry[Family] = Registry(
         "vit_msn": "ape_jax.towers.vision.vit.msn:VIT_MSN",
         "ijepa": "ape_jax.towers.vision.vit.ijepa:IJEPA",
         "dinov3": "ape_jax.towers.vision.vit.dinov3:DINOV3",
+        "radio": "ape_jax.towers.vision.vit.radio:RADIO",
         "pixio": "ape_jax.towers.vision.vit.pixio:PIXIO",
         "dinov2": "ape_jax.towers.vision.vit.dinov2:DINOV2",
         "beit": "ape_jax.towers.vision.vit.beit:BEIT",

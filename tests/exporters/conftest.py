@@ -42,6 +42,7 @@ def _classes():
             t.DINOv3ViTModel,
             t.DINOv3ViTConfig(**IMAGE, **mlp, use_gated_mlp=True, num_register_tokens=2),
         ),
+        "radio": (t.RadioModel, t.RadioConfig(**IMAGE, mlp_ratio=2.0, max_img_size=72)),
         "pixio": (t.PixioModel, t.PixioConfig(**IMAGE, mlp_ratio=2)),
         "mlcd": (t.MLCDVisionModel, t.MLCDVisionConfig(**IMAGE, **mlp)),
         "aimv2": (t.Aimv2VisionModel, t.Aimv2VisionConfig(**IMAGE, **mlp)),

@@ -82,6 +82,7 @@ MORE = {  # Other families, and what differs little from the cases above.
         {"image": "deit", "text": "distilbert"},
     ),
     "dinov3": (tuned("append+adapter", "lora"), {"image": "dinov3"}),
+    "radio": (tuned("append+adapter", "lora"), {"image": "radio"}),
     "pixio": (tuned("adapter", "lora", **{"image.pooling": "cls+mean"}), {"image": "pixio"}),
     "mlcd": (tuned("append", "lora"), {"image": "mlcd"}),
     "aimv2": (tuned("adapter+layernorm", "append"), {"image": "aimv2"}),

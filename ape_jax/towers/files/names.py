@@ -65,12 +65,22 @@ def _head_split(a: np.ndarray, heads: int) -> np.ndarray:
     return a.reshape(*a.shape[:-1], heads, a.shape[-1] // heads)
 
 
+def _patches(a: np.ndarray) -> np.ndarray:
+    size = round((a.shape[1] / 3) ** 0.5)
+    return a.reshape(len(a), 3, size, size)
+
+
 SAME = Form("same", lambda a: a, lambda a, h: a)
 LINEAR = Form("torch linear [out, in]", lambda a: a.T, lambda a, h: a.T)
 CONV = Form(
     "torch convolution [out, in, h, w]",
     lambda a: a.transpose(2, 3, 1, 0),
     lambda a, h: a.transpose(3, 2, 0, 1),
+)
+PATCHES = Form(
+    "torch linear on the pixels of a patch [out, c * h * w]",
+    lambda a: _patches(a).transpose(2, 3, 1, 0),
+    lambda a, h: a.transpose(3, 2, 0, 1).reshape(a.shape[3], -1),
 )
 LEAD1 = Form("one leading 1", lambda a: a[0], lambda a, h: a[None])
 LEAD11 = Form("two leading 1s", lambda a: a[0, 0], lambda a, h: a[None, None])
@@ -155,12 +165,14 @@ class NameTable:
         files may hold: classifiers, poolers, the other tower.
       renames: (regular expression, replacement) pairs applied to the file's names first, for
         spellings of older writers ("LayerNorm.gamma").
+      constants: what parameters are whose tensors a file may lack, by path.
     """
 
     rules: tuple[Rule, ...]
     prefixes: tuple[str, ...] = ("",)
     ignore: tuple[str, ...] = ()
     renames: tuple[tuple[str, str], ...] = ()
+    constants: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def old_spelling(self, name: str) -> str:
         """A name in the file, spelt as the rules spell it."""
@@ -259,8 +271,16 @@ def match(
         )
     covered = {p for rule, _ in plan.wanted.values() for p in rule.paths}
     assert covered == set(expected), f"the table has no rule for {set(expected) - covered}"
+    plan = dataclasses.replace(plan, wanted=_needed(plan, spelt))
     _check(plan, spelt, tensors, expected, heads)
     return plan, {name: spelt[name] for name in plan.wanted}
+
+
+def _needed(plan: Plan, spelt: Mapping[str, str]) -> dict[str, tuple[Rule, int | None]]:
+    """What is wanted of a file, less what it lacks in all layers and a constant stands for."""
+    present = {rule.path for name, (rule, _) in plan.wanted.items() if name in spelt}
+    spared = plan.table.constants.keys() - present
+    return {name: found for name, found in plan.wanted.items() if found[0].path not in spared}
 
 
 def _wrapped(
@@ -335,6 +355,8 @@ def load_params(
 ) -> dict[str, Any]:
     """Read every tensor of a plan into the nested parameter tree, in `dtype`."""
     flat: dict[str, np.ndarray] = {p: np.empty(s, dtype) for p, s in expected.items()}
+    for path in plan.table.constants.keys() & expected.keys():
+        flat[path][...] = plan.table.constants[path]
     for name, (rule, layer) in plan.wanted.items():
         for path, array in zip(rule.paths, to_param_arrays(rule, read(found[name])), strict=True):
             if layer is None:

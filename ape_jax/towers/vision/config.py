@@ -40,6 +40,9 @@ class ViTConfig(TowerConfig):
       norm_pooled: it follows the pooling, and no token has passed it.
       norm_twice: it follows the pooling too, of tokens that have passed it (BLIP).
       position_table: there is one.
+      table_size: pixels a side that it is for, if it is resized to the longer side of an image and
+        cropped (C-RADIO).
+      image_mean, image_std: of channels, where the tower normalises images itself.
       sincos: positions are sines and cosines of the columns, then of the rows (AIMv2).
       patch_norm: patches are normed before they get positions.
       rotation: how queries and keys of patches are turned.
@@ -77,6 +80,9 @@ class ViTConfig(TowerConfig):
     norm_pooled: bool = added(False)
     norm_twice: bool = added(False)
     position_table: bool = added(True)
+    table_size: int | None = added(None)
+    image_mean: tuple[float, ...] = added(())
+    image_std: tuple[float, ...] = added(())
     sincos: bool = added(False)
     patch_norm: bool = added(False)
     rotation: Axial | None = added(None)  # noqa: RUF009
@@ -93,7 +99,7 @@ class ViTConfig(TowerConfig):
     @property
     def grid(self) -> int:
         """Patches a side of the position table."""
-        return self.image_size // self.patch_size
+        return (self.table_size or self.image_size) // self.patch_size
 
     @property
     def input_size(self) -> int:

@@ -141,7 +141,7 @@ def adapt(config: C, options: Mapping[str, Any]) -> C:
 def resize(params: dict[str, Any], old: ViTConfig, new: ViTConfig) -> dict[str, Any]:
     """Interpolate the position table, where there is one, from the file's image size to another."""
     embed = dict(params["embed"])
-    if not new.position_table:
+    if not new.position_table or new.table_size:
         return params
     grid = (new.grid, new.grid)
     position = resize_positions(

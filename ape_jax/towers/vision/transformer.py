@@ -45,6 +45,8 @@ class Embed(nn.Module):
         # A convolution whose stride is its size is a matrix product over cut patches.
         kernel = param("kernel", (size, size, 3, width)).reshape(-1, width)
         batch, grid = image.shape[0], (image.shape[1] // size, image.shape[2] // size)
+        if config.image_mean:
+            image = (image - jnp.array(config.image_mean)) / jnp.array(config.image_std)
         x = image[:, : grid[0] * size, : grid[1] * size]
         x = x.reshape(batch, grid[0], size, grid[1], size, 3).transpose(0, 1, 3, 2, 4, 5)
         x = product(x.reshape(batch, grid[0] * grid[1], -1), kernel, self.dtype)
@@ -56,14 +58,16 @@ class Embed(nn.Module):
         rows = config.position_prefix if config.position_table else 0
         table = jnp.zeros((0, width))
         if config.position_table:
+            size = (max(grid),) * 2 if config.table_size else grid
             table = resize_positions(
                 param("position", (rows + config.grid**2, width)),
                 prefix=rows,
-                grid=grid,
+                grid=size,
                 antialias=config.antialias,
                 bilinear=config.bilinear,
             )
-            x = x + table[rows:]
+            places = table[rows:].reshape(*size, width)[: grid[0], : grid[1]]
+            x = x + places.reshape(-1, width)
         if config.sincos:
             x = x + sincos_positions(grid, width)
         names = ["cls"] * config.cls + ["distillation"] * config.distilled

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from ape_jax import towers
 from ape_jax.towers.family import FAMILIES
@@ -20,6 +20,8 @@ TEXT = SIZES | {"intermediate_size": 48, "vocab_size": 99, "max_position_embeddi
 BERT = SIZES | {"intermediate_size": 48, "vocab_size": 99}
 DECODER = {f"decoder_{key}": value for key, value in VIT.items() if key in SIZES}
 TEXT |= {"bos_token_id": 1, "eos_token_id": 2}
+RADIO = SIZES | {"mlp_ratio": 2.0, "image_size": 32, "patch_size": 8, "max_img_size": 72}
+RADIO |= {"num_cls_tokens": 3, "num_registers": 2, "summary_idxs": [0, 2]}
 
 MODELS = {
     "vit": lambda: transformers.ViTModel(transformers.ViTConfig(**VIT)),
@@ -50,6 +52,10 @@ MODELS = {
         transformers.DINOv3ViTConfig(**VIT, use_gated_mlp=True, key_bias=True, mlp_bias=False)
     ),
     "pixio": lambda: transformers.PixioModel(transformers.PixioConfig(**DINO, n_cls_tokens=3)),
+    "radio": lambda: transformers.RadioModel(transformers.RadioConfig(**RADIO)),
+    "radio, gated": lambda: transformers.RadioModel(
+        transformers.RadioConfig(**RADIO, use_swiglu_ffn=True, norm_mean=[0.1, 0.2, 0.3])
+    ),
     "mlcd": lambda: transformers.MLCDVisionModel(
         transformers.MLCDVisionConfig(
             **VIT, rope_parameters={"rope_type": "axial", "rope_theta": 50.0}
@@ -162,6 +168,8 @@ COMPARED = (
     "dinov3",
     "dinov3, gated",
     "pixio",
+    "radio",
+    "radio, gated",
     "mlcd",
     "aimv2",
     "vit_mae",
@@ -182,7 +190,7 @@ COMPARED = (
 
 
 # Those that take images of any size without being asked.
-_ANY_SIZE = ("Dinov2", "DINOv3", "Tipsv2", "Pixio", "MLCD", "Aimv2", "Beit", "Data2Vec")
+_ANY_SIZE = ("Dinov2", "DINOv3", "Tipsv2", "Pixio", "Radio", "MLCD", "Aimv2", "Beit", "Data2Vec")
 
 
 def save(name, path):
@@ -357,6 +365,7 @@ def test_defaults_are_those_of_the_transformers_configs():
         "dinov2_with_registers": transformers.Dinov2WithRegistersConfig,
         "dinov3_vit": transformers.DINOv3ViTConfig,
         "pixio": transformers.PixioConfig,
+        "radio": transformers.RadioConfig,
         "mlcd_vision_model": transformers.MLCDVisionConfig,
         "aimv2_vision_model": transformers.Aimv2VisionConfig,
         "vit_mae": transformers.ViTMAEConfig,
@@ -378,3 +387,20 @@ def test_defaults_are_those_of_the_transformers_configs():
         _, ours = towers.build({"model_type": model_type})
         _, theirs = towers.build(full)
         assert dataclasses.asdict(ours) == dataclasses.asdict(theirs), model_type
+
+
+def test_what_radio_s_own_files_lack_is_one(tmp_path, rng):
+    model = save("radio", tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    own = {name: array for name, array in tensors.items() if "layer_scale" not in name}
+    assert len(own) == len(tensors) - 6
+    save_file(own, tmp_path / "model.safetensors")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "layer_scale" in name:
+                parameter.fill_(1.0)
+    image = rng.normal(size=(2, 96, 80, 3)).astype(np.float32)
+    tower = towers.load(tmp_path, dtype="float32", image_size=96)
+    got, want = encode(tower, image), run(model, image)
+    assert relative(got.tokens, want.last_hidden_state) < 2e-5
+    assert relative(got.pooled, want.summary) < 2e-5
