@@ -64,6 +64,24 @@ def _deberta_v3(size: str, words: int = 128_100) -> dict[str, Any]:
     return _bert(size, words, model_type="deberta-v2", type_vocab_size=0, **own)
 
 
+def _qwen3(width: int, blocks: int, heads: int, inner: int, words: int) -> dict[str, Any]:
+    shape = {"hidden_size": width, "num_hidden_layers": blocks, "num_attention_heads": heads}
+    more = {"num_key_value_heads": 8, "intermediate_size": inner, "vocab_size": words}
+    return {"model_type": "qwen3", **shape, **more, "rope_theta": 1e6}
+
+
+_EMBEDDING_GEMMA = {
+    "model_type": "gemma3_text",
+    "vocab_size": 262_144,
+    "hidden_size": 768,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 1,
+    "intermediate_size": 1152,
+    "max_position_embeddings": 2048,
+    "sliding_window": 512,
+    "use_bidirectional_attention": True,
+}
 _MINILM = _bert("small", 30_522, 6, num_attention_heads=12)
 _E5_SMALL = _bert("small", 250_037, num_attention_heads=12)
 
@@ -121,4 +139,9 @@ KNOWN: Mapping[str, Mapping[str, Any]] = {
     "hf:microsoft/mdeberta-v3-base": _deberta_v3("base", 251_000),
     "hf:sentence-transformers/all-MiniLM-L6-v2": _MINILM,
     "hf:intfloat/multilingual-e5-small": _E5_SMALL,
+    "hf:Qwen/Qwen3-Embedding-0.6B": _qwen3(1024, 28, 16, 3072, 151_669),
+    "hf:Qwen/Qwen3-Embedding-4B": _qwen3(2560, 36, 32, 9728, 151_665),
+    "hf:Qwen/Qwen3-Embedding-8B": _qwen3(4096, 36, 32, 12288, 151_665),
+    "hf:google/embeddinggemma-300m": _EMBEDDING_GEMMA,
+    "hf:EuroBERT/EuroBERT-210m": {"model_type": "eurobert", "rope_theta": 250_000.0},
 }
