@@ -141,7 +141,7 @@ def settings_of(directory: Path | None) -> tuple[dict[str, Any] | None, str]:
     nested, own = directory / "processor_config.json", directory / "preprocessor_config.json"
     if nested.is_file():
         section = read_json(nested).get("image_processor")
-        if isinstance(section, Mapping):
+        if isinstance(section, dict):
             return section, f"{nested}, section 'image_processor'"
         reading.whole(nested)  # Of what joins images and text, which no tower needs.
     return (read_json(own), str(own)) if own.is_file() else (None, "")
