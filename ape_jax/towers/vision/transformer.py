@@ -58,7 +58,7 @@ class Embed(nn.Module):
         rows = config.position_prefix if config.position_table else 0
         table = jnp.zeros((0, width))
         if config.position_table:
-            size = (max(grid),) * 2 if config.table_size else grid
+            size = (max(grid), max(grid)) if config.table_size else grid
             table = resize_positions(
                 param("position", (rows + config.grid**2, width)),
                 prefix=rows,
