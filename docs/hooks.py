@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -88,13 +89,32 @@ def _towers(kind: str) -> str:
         [
             family.title,
             family.models,
-            _names(family.model_types),
+            _names(family.model_types) or "its own files",
+            _pooling(family),
+            _parity(family),
             f"no: it {family.torch}" if isinstance(family.torch, str) else "yes",
         ]
         for family in FAMILIES.values()
         if family.kind == kind
     ]
-    return table(["family", "for example", "`model_type`", "exported to torch"], rows)
+    head = ["family", "for example", "`model_type`", "pooling", "parity", "exported to torch"]
+    return table(head, rows)
+
+
+def _pooling(family: Any) -> str:
+    """How a tower of a family is pooled where no file beside its weights says it."""
+    from ape_jax import towers
+
+    alone = [name for name, section in family.model_types.items() if section is None]
+    found = {towers.build({"model_type": name})[1].pooling for name in alone}
+    return _names(sorted(found)) or "by its files"
+
+
+def _parity(family: Any) -> str:
+    """The largest difference from transformers of a family, kept by tests/benchmarks/parity.py."""
+    kept = json.loads((ROOT / "docs/results/parity.json").read_text(encoding="utf-8"))
+    found = [kept[name] for name in family.model_types if name in kept]
+    return f"{max(found):.0e}" if found else "in the tests"
 
 
 def head_names() -> str:
