@@ -21,6 +21,7 @@ CONFIGS = {
     "bert": {"model_type": "bert", **SIZES, **TEXT},
     "clip_text": {"model_type": "clip_text_model", **SIZES, **TEXT, "eos_token_id": 59},
     "mpnet": {"model_type": "mpnet", **SIZES, **TEXT},
+    "modernbert": {"model_type": "modernbert", **SIZES, **TEXT, "local_attention": 4},
     "qwen3": {
         "model_type": "qwen3",
         **SIZES,

@@ -149,3 +149,27 @@ def test_a_dinov3_is_counted_as_by_hand():
         "top:2": 2 * BLOCK + NORM,
     }
     assert {tune: trained(DINOV3_S, tune) for tune in by_hand} == by_hand
+
+
+MODERNBERT = {"model_type": "modernbert"}  # ModernBERT-base.
+
+
+def test_modernbert_is_counted_as_by_hand():
+    """Norms without biases, a gate, and a first block whose first norm is a row without a part."""
+    unread = 768
+    block = 2 * 768 + 4 * 768 * 768 + 3 * 768 * 1152
+    adapters = 2 * (768 * 192 + 192 + 192 * 768 + 768)
+    whole = 50_368 * 768 + 768 + 22 * block + 768 - unread
+    assert whole == 149_014_272  # As transformers' class has.
+    by_hand = {
+        "full": whole + unread,
+        "layernorm": 768 + 22 * 2 * 768 + 768,
+        "append": block + 768,
+        "adapter": 22 * adapters,
+        "adapter+layernorm": 22 * (adapters + 2 * 768) + 2 * 768,
+        "lora": 22 * 2 * 8 * (768 + 768),
+        "top:2": 2 * block + 768,
+    }
+    assert {tune: trained(MODERNBERT, tune) for tune in by_hand} == by_hand
+    with pytest.raises(UserError, match="'bitfit' trains nothing"):
+        trained(MODERNBERT, "bitfit")

@@ -71,8 +71,8 @@ OWN: Mapping[str, Mapping[str, Any]] = {
     "t5": T5,
     "mt5": T5,
     "umt5": T5,
-    "convnext": CONVOLUTIONS,
-    "convnextv2": CONVOLUTIONS,
+    "convnext": {**CONVOLUTIONS, "num_stages": 4},
+    "convnextv2": {**CONVOLUTIONS, "num_stages": 4},
     "dinov3_convnext": CONVOLUTIONS,
     "electra": {"embedding_size": 24},
     "albert": {"embedding_size": 24},
@@ -219,8 +219,9 @@ def main() -> None:
                 continue
         print(json.dumps({"model_type": model_type, "difference": found[model_type]}), flush=True)
     if arguments.write:
-        rounded = {name: float(f"{value:.1e}") for name, value in sorted(found.items())}
-        KEPT.write_text(json.dumps(rounded, indent=1) + "\n")
+        kept = json.loads(KEPT.read_text()) if KEPT.exists() and arguments.only else {}
+        rounded = kept | {name: float(f"{value:.1e}") for name, value in found.items()}
+        KEPT.write_text(json.dumps(rounded, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

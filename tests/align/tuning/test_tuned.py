@@ -30,7 +30,7 @@ MODES = (
 )
 # Of these the others are made; which parameters each selects is in test_selection.py.
 QUICK_MODES = ("full", "top:1", "append+layernorm", "adapter+bitfit+lora+append")
-FAMILIES = ("siglip", "dinov3", "clip_vision", "bert", "clip_text", "mpnet", "qwen3")
+FAMILIES = ("siglip", "dinov3", "clip_vision", "bert", "clip_text", "mpnet", "qwen3", "modernbert")
 
 
 def tuned_of(tower, tune, **changes):
