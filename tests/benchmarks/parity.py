@@ -64,7 +64,6 @@ CONVOLUTIONS = {
     "hidden_sizes": [8, 16, 24, 32],
     "depths": [1, 1, 2, 1],
     "image_size": 64,
-    "num_stages": 4,
 }
 OWN: Mapping[str, Mapping[str, Any]] = {
     "distilbert": {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 48},
@@ -131,20 +130,20 @@ def made(model_type: str, kind: str) -> Any:
     model = make(config)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in filter(lambda p: p.requires_grad, model.parameters()):
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
             if parameter.ndim == 1:
                 parameter.add_(0.5)
     return model.eval()
 
 
-def texts() -> Iterator[dict[str, np.ndarray]]:
-    """Texts padded on the right, then on the left."""
+def texts(padding: int) -> Iterator[dict[str, np.ndarray]]:
+    """Texts padded on the right, then on the left, with this id."""
     rng, lengths = np.random.default_rng(0), np.array([12, 5, 1, 9])
     ids = rng.integers(5, VOCABULARY - 1, (4, 12)).astype(np.int32)
     right = np.arange(12)[None] < lengths[:, None]
     for mask in (right, right[:, ::-1]):
-        rows = np.where(mask, ids, 0)
+        rows = np.where(mask, ids, padding)
         yield {"ids": rows.astype(np.int32), "mask": np.ascontiguousarray(mask)}
 
 
@@ -177,7 +176,10 @@ def difference(model_type: str, family: Any, folder: pathlib.Path) -> float:
         _write_tokenizer(folder)
     tower, params = towers.read(folder, kind=family.kind, dtype="float32")
     largest = 0.0
-    batches = texts() if family.kind == "text" else images(getattr(tower.config, "image_size", 64))
+    if family.kind == "text":
+        batches = texts(getattr(tower.config, "padding_idx", None) or 0)
+    else:
+        batches = images(tower.config.image_size)
     for batch in itertools.islice(batches, 1 if model_type in ONE_SIZE else None):
         run = jax.jit(lambda p, b: tower.apply(p, b, pooling="none"))
         out = run.lower(params, batch).compile(QUICK)(params, batch)
@@ -192,10 +194,10 @@ def difference(model_type: str, family: Any, folder: pathlib.Path) -> float:
 
 
 def _write_tokenizer(folder: pathlib.Path) -> None:
-    """A tokenizer of words, which nothing here asks for anything."""
-    words = {"[PAD]": 0, "[UNK]": 1} | {f"w{i}": i for i in range(2, VOCABULARY)}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    """A tokenizer of letters, which nothing here asks for anything."""
+    letters = (chr(ord("a") + i) for i in range(VOCABULARY - 2))
+    words = {name: i for i, name in enumerate(("[PAD]", "[UNK]", *letters))}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(words, [], unk_token="[UNK]"))
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"unk_token": "[UNK]"}))
