@@ -8,6 +8,7 @@ are shown as they are.
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import json
 import re
@@ -104,9 +105,12 @@ def _towers(kind: str) -> str:
 def _pooling(family: Any) -> str:
     """How a tower of a family is pooled where no file beside its weights says it."""
     from ape_jax import towers
+    from ape_jax.errors import UserError
 
-    alone = [name for name, section in family.model_types.items() if section is None]
-    found = {towers.build({"model_type": name})[1].pooling for name in alone}
+    found = set()
+    for name in (name for name, section in family.model_types.items() if section is None):
+        with contextlib.suppress(UserError):  # DeBERTa's defaults describe no DeBERTa.
+            found.add(towers.build({"model_type": name})[1].pooling)
     return _names(sorted(found)) or "by its files"
 
 
