@@ -6,7 +6,7 @@ import re
 import string
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ape_jax.errors import UserError
 from ape_jax.towers.files import reading, sentence, sources
@@ -149,7 +149,7 @@ def max_length(directory: Path, *, least: int, positions: int) -> int:
     return min(found, _LONGEST)
 
 
-def _is_length(value: Any, least: int) -> bool:
+def _is_length(value: Any, least: int) -> TypeGuard[int | float]:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and value >= least
 
