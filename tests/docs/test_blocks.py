@@ -12,6 +12,7 @@ import subprocess
 
 import pytest
 
+from ape_jax.config.components import LOSSES
 from ape_jax.parallel import mesh as mesh_lib
 from tests.docs import commands
 from tests.docs.blocks import LANGUAGES, PAGES, ROOT, blocks, command_lines, inline_commands
@@ -88,6 +89,15 @@ def enter(folder, monkeypatch):
         "XLA_FLAGS": "",
     }.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    """Takes away again the loss that a page registers: other tests look at all of them."""
+    before = set(LOSSES)
+    yield
+    for name in set(LOSSES) - before:
+        LOSSES.unregister(name)
 
 
 def run_page(page, folder, with_commands):

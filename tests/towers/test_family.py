@@ -11,9 +11,13 @@ from ape_jax.towers.family import FAMILIES, TorchClass
 README = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
 
 
+def test_the_readme_counts_the_model_types_of_the_table():
+    types = {name for family in FAMILIES.values() for name in family.model_types}
+    assert f"[{len(types)} model types](docs/reference/towers.md)" in README
+
+
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_readme_names_every_family(name):
-    assert FAMILIES[name].title in README
+def test_every_family_has_an_example(name):
     assert FAMILIES[name].models
 
 
