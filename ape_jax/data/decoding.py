@@ -23,7 +23,8 @@ def decoded_batches(
     workers: int | None = None,
 ) -> Iterator[Float[np.ndarray, "b s s 3"]]:
     """Prepares images in threads and stacks them to batches; as `prepared_lists`."""
-    return map(np.stack, prepared_lists(images, prepare, rows, workers))
+    for images_of_one in prepared_lists(images, prepare, rows, workers):
+        yield np.stack(images_of_one)
 
 
 def prepared_lists(

@@ -16,7 +16,7 @@ from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators.retrieval import retrieval_metrics
 from ape_jax.evaluators.tasks import evaluate_retrieval
-from ape_jax.features.store import FeatureStore
+from ape_jax.features.dataset import FeatureStore
 from ape_jax.runs import build
 from ape_jax.training import loop, run, solve
 

@@ -10,7 +10,7 @@ from ape_jax import config as config_lib
 from ape_jax.align import losses
 from ape_jax.align.losses import objective
 from ape_jax.errors import UserError
-from ape_jax.features.store import FeatureStore
+from ape_jax.features.dataset import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build
 from ape_jax.training import loop, run

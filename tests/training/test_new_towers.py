@@ -48,15 +48,19 @@ def pair(tiny, tmp_path_factory):
         sliding_window=3,
         max_window_layers=1,
     )
-    files = {"image": "preprocessor_config.json", "text": "tokenizer.json"}
+    files = {
+        "image": ["preprocessor_config.json"],
+        "text": ["tokenizer.json", "tokenizer_config.json"],
+    }
     models = transformers.DINOv3ViTModel(image), transformers.Qwen3Model(text)
     generator = torch.Generator().manual_seed(0)
-    for model, (side, file) in zip(models, files.items()):
+    for model, (side, names) in zip(models, files.items()):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
         model.save_pretrained(root / side)
-        shutil.copy(tiny / side / file, root / side)
+        for name in names:
+            shutil.copy(tiny / side / name, root / side)
     return root
 
 

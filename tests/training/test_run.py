@@ -9,7 +9,7 @@ import pytest
 import ape_jax
 from ape_jax import config as config_lib
 from ape_jax.errors import UserError
-from ape_jax.features.store import FeatureStore
+from ape_jax.features.dataset import FeatureStore
 from ape_jax.runs import build
 from ape_jax.training import loop, run
 

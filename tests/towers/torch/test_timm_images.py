@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-PLACES = [os.environ.get("APE_JAX_TIMM", ""), *(ROOT / ".venv/judges").glob("lib/*/site-packages")]
+PLACES = [os.environ.get("APE_JAX_TIMM", ""), Path(sys.prefix) / "judges"]
 TIMM = next((str(place) for place in PLACES if place and (Path(place) / "timm").is_dir()), None)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ape_jax import config as config_lib
-from ape_jax.features.store import FeatureStore
+from ape_jax.features.dataset import FeatureStore
 from ape_jax.runs import build
 from ape_jax.training import run
 from ape_jax.training.input.host_feed import HostFeed
