@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,6 +13,8 @@ from jaxtyping import Float, Int
 from ape_jax.data import pairs as pairs_lib
 from ape_jax.errors import UserError
 from ape_jax.features.ragged import RaggedTokens
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,3 +97,19 @@ class Dataset:
         return Dataset(
             pairs, captions, pooled, None if self.tokens is None else self.tokens.rows(kept)
         )
+
+
+class FeatureStore:
+    """Keeps features in memory, so that several runs in a process encode or read them once.
+
+    The key must name everything the features depend on: a `Fingerprint`'s digest does.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Returns the features of a key, made on first use."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]

@@ -13,11 +13,10 @@ from ape_jax.data import pairs as pairs_lib
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.data.words import leave_out_words
 from ape_jax.features import extract
-from ape_jax.features.dataset import Captions, Dataset, captions_of
+from ape_jax.features.dataset import Captions, Dataset, FeatureStore, captions_of
 from ape_jax.features.encoder import FeatureEncoder
 from ape_jax.features.jobs import CaptionJob, ImageJob
 from ape_jax.features.ragged import RaggedTokens
-from ape_jax.features.store import FeatureStore
 from ape_jax.features.unreadable import leave_out_unseen
 from ape_jax.images import augment as augment_lib
 from ape_jax.storage.disk import cache_dir

@@ -15,13 +15,12 @@ from ape_jax.align.model import Model, Side
 from ape_jax.config import Config
 from ape_jax.config.outside import is_precomputed
 from ape_jax.data.pairs import Pairs
-from ape_jax.features.dataset import Dataset
+from ape_jax.features.dataset import Dataset, FeatureStore
 from ape_jax.features.encode import FrozenTower
 from ape_jax.features.encode_pairs import cache_place, encode_pairs, fill_pairs
 from ape_jax.features.encoder import FeatureEncoder
 from ape_jax.features.extract import Filled
 from ape_jax.features.outside import OutsideTower
-from ape_jax.features.store import FeatureStore
 from ape_jax.features.unreadable import leave_out_unreadable
 from ape_jax.parallel import mesh as mesh_lib
 

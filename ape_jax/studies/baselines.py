@@ -11,8 +11,7 @@ from PIL import Image
 from ape_jax.align import closed_form
 from ape_jax.data.pairs import Pair
 from ape_jax.evaluators import retrieval
-from ape_jax.features.dataset import Dataset
-from ape_jax.features.store import FeatureStore
+from ape_jax.features.dataset import Dataset, FeatureStore
 from ape_jax.images.decode import load_image
 from ape_jax.terminal.progress import Progress
 from ape_jax.training.run import Run

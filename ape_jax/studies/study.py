@@ -21,7 +21,7 @@ from ape_jax import config as config_lib
 from ape_jax.config import Config, schema
 from ape_jax.config.outside import is_precomputed
 from ape_jax.errors import UserError
-from ape_jax.features.store import FeatureStore
+from ape_jax.features.dataset import FeatureStore
 from ape_jax.parallel import hosts
 from ape_jax.runs import build, workdir
 from ape_jax.storage import atomic

@@ -21,8 +21,8 @@ from ape_jax.align.losses import objective
 from ape_jax.config import Config
 from ape_jax.config.automatic import AUTO
 from ape_jax.errors import Preempted, UserError
+from ape_jax.features.dataset import FeatureStore
 from ape_jax.features.frontier import Sources
-from ape_jax.features.store import FeatureStore
 from ape_jax.features.unreadable import report_skipped
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib

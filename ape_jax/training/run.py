@@ -19,9 +19,8 @@ from ape_jax.data.specs import open_pairs
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.errors import UserError
 from ape_jax.features import frontier
-from ape_jax.features.dataset import Dataset
+from ape_jax.features.dataset import Dataset, FeatureStore
 from ape_jax.features.frontier import Sources
-from ape_jax.features.store import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build, forked, imported, provenance
 from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel

@@ -28,7 +28,7 @@ import numpy as np
 
 from ape_jax import config as config_lib
 from ape_jax import recipes
-from ape_jax.features.store import FeatureStore
+from ape_jax.features.dataset import FeatureStore
 from ape_jax.terminal import tables as report
 from ape_jax.training import extraction, loop
 

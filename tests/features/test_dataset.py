@@ -9,8 +9,8 @@ from ape_jax import config as config_lib
 from ape_jax.data.pairs import Pair
 from ape_jax.errors import UserError
 from ape_jax.features import dataset
+from ape_jax.features.dataset import FeatureStore
 from ape_jax.features.ragged import RaggedTokens
-from ape_jax.features.store import FeatureStore
 from ape_jax.images.decode import ImageRef
 from ape_jax.runs import build
 from ape_jax.training import loop, run

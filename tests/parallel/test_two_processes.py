@@ -31,7 +31,7 @@ EXTRACT = """
 import hashlib, json, sys
 from ape_jax import config as config_lib
 from ape_jax.features import jobs
-from ape_jax.features.store import FeatureStore
+from ape_jax.features.dataset import FeatureStore
 from ape_jax.parallel import hosts
 from ape_jax.runs import build
 from ape_jax.training import extraction, run

@@ -10,7 +10,7 @@ from ape_jax import config as config_lib
 from ape_jax import towers
 from ape_jax.config.components import HEADS
 from ape_jax.errors import UserError
-from ape_jax.features.store import FeatureStore
+from ape_jax.features.dataset import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.planner import shapes
 from ape_jax.planner.known import KNOWN

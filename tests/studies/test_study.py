@@ -101,7 +101,7 @@ def test_ridge_is_scikit_learns_on_the_same_features(config, tmp_path):
 
     from ape_jax.align import closed_form
     from ape_jax.evaluators.retrieval import retrieval_metrics
-    from ape_jax.features.store import FeatureStore
+    from ape_jax.features.dataset import FeatureStore
     from ape_jax.runs import build
     from ape_jax.training import run
 
