@@ -14,6 +14,7 @@ from jaxtyping import Float32
 
 from ape_jax.errors import UserError
 from ape_jax.terminal.progress import track
+from ape_jax.towers.files.reading import say_once
 from ape_jax.towers.loading import read
 from ape_jax.towers.outside import OWN, OutsideEncoder, same_length_batches
 from ape_jax.towers.text.head import unit
@@ -64,7 +65,8 @@ class BoundTower:
         """One vector an image or a text, by the tower's own pooling.
 
         Of a sentence-transformers folder these are the vectors of `SentenceTransformer.encode`,
-        with the folder's default prompt, its Dense modules and its Normalize.
+        with the folder's default prompt, its Dense modules and its Normalize. Where no file of a
+        text tower says how it pools, the mean is taken, which is said.
 
         Example:
           vectors = towers.load("hf:sentence-transformers/LaBSE").encode(["a cat", "un chat"])
@@ -85,6 +87,12 @@ class BoundTower:
             raise UserError(f"the {self.config.family} tower does not pool; call it, for tokens")
         if self.tower.outside is not None:
             return _encode_all_outside(self.tower, self.tower.outside, list(inputs), batch)
+        pooling = None if getattr(self.config, "pooling_known", True) else "mean"
+        if pooling:
+            say_once(
+                f"{self.tower.spec}: no file says how this tower pools, so the mean is taken; its "
+                f"family is often read by {self.config.pooling!r}"
+            )
         is_text, inputs = isinstance(self.prepare, TextPrepare), list(inputs)
         bodies: list[Any] = self.prepare.bodies(inputs) if is_text else inputs
         order = np.argsort([-len(body) for body in bodies], kind="stable") if is_text else None
@@ -94,7 +102,8 @@ class BoundTower:
             chosen = order[start : start + batch]
             # The last batch is filled up: another number of rows would compile another program.
             rows = [bodies[int(i)] for i in np.resize(chosen, min(batch, len(order)))]
-            out = self(self.prepare.pad(rows) if is_text else self.prepare(rows))
+            made = self.prepare.pad(rows) if is_text else self.prepare(rows)
+            out = self(made, pooling=pooling)
             pooled.append(np.asarray(out.pooled, np.float32)[: len(chosen)])
         vectors = np.concatenate(pooled)[np.argsort(order)]
         return _unit(vectors) if getattr(self.config, "unit", False) else vectors

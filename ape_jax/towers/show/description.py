@@ -74,6 +74,9 @@ def _of(tower: Tower) -> dict[str, Any]:
         "pooling": config.pooling,
         "pooled width": config.pooled_width(),
     }
+    if not getattr(config, "pooling_known", True):
+        found["pooling"] = f"mean, as no file says it (the family's is {config.pooling})"
+        found["pooled width"] = config.pooled_width("mean")
     for name in ("image_size", "patch_size", "max_length", "vocab_size"):
         if getattr(config, name, None) is not None:
             found[name.replace("_", " ")] = getattr(config, name)

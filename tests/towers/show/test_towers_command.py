@@ -80,8 +80,17 @@ def test_precomputed_features_are_no_tower():
 
 def test_a_tower_equals_its_own_library(folder):
     found = {d.what: d for d in check.check(str(folder), "text", ["w1 w2 w3", "w9", "w5 w5"])}
-    assert set(found) >= {"token ids", "tokens"}
+    assert set(found) == {"token ids", "tokens", "pooled"}
     assert all(d.fits for d in found.values())
+
+
+def test_a_tower_of_which_no_file_says_how_it_pools_takes_the_mean(folder, capsys):
+    tower = towers.load(folder, dtype="float32")
+    batch = tower.prepare(["w1 w2 w3"])
+    mean = tower(batch, pooling="mean").pooled
+    np.testing.assert_allclose(tower.encode(["w1 w2 w3"]), mean, atol=1e-6)
+    assert "no file says how this tower pools" in capsys.readouterr().err
+    assert "no file says it" in description.describe(str(folder))["pooling"]
 
 
 def test_a_tower_that_differs_is_found(folder, monkeypatch):
