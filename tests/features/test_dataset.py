@@ -153,3 +153,10 @@ def test_a_smaller_sample_is_a_part_of_a_larger_one(rng):
         assert [large.captions.texts[i] for i in ours] == [str(i) for i in theirs]
         np.testing.assert_array_equal(large.tokens.mean()[ours], tokens.mean()[theirs])
     assert whole.sample(20, seed=0).captions.texts == tuple(str(i) for i in np.unique(rows))
+
+
+def test_store_makes_a_thing_once():
+    kept, made = FeatureStore(), []
+    for _ in range(3):
+        kept.get("key", lambda: made.append(1) or 7)
+    assert kept.get("key", lambda: 8) == 7 and made == [1]
