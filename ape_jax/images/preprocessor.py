@@ -121,7 +121,7 @@ def read_settings(
         resize=mode,
         mean=read.triple("image_mean") if normalize else (0.0, 0.0, 0.0),
         std=read.triple("image_std") if normalize else (1.0, 1.0, 1.0),
-        interpolation=read.interpolation(),
+        interpolation="bilinear" if mode == "none" else read.interpolation(),
         rescale=read.factor() if read.flag("do_rescale") else 1.0,
     )
 
@@ -157,9 +157,13 @@ class _ConfigReader:
 
     def get(self, key: str, default: Any = None) -> Any:
         value = self._config.get(key)
+        if value is None and key in self._config and key in _OF_STEPS:
+            raise self.error(f"{key!r} is null", "its value, or leave the key out for the default")
         return self._defaults.get(key, default) if value is None else value
 
     def flag(self, key: str) -> bool:
+        if key in self._config and self._config[key] is None:
+            return False  # As transformers reads null; a key that is absent has its default.
         value = self.get(key, True)
         if not isinstance(value, bool):
             raise self.error(f"{key!r} is {value!r}", "true or false")
@@ -245,6 +249,8 @@ class _ConfigReader:
     def interpolation(self) -> str:
         value = self.get("resample")
         for name, number in INTERPOLATIONS.items():
-            if value in (int(number), name) and not isinstance(value, bool):
+            if value == int(number) and not isinstance(value, bool):
                 return name
-        raise self.error(f"'resample' is {value!r}", "an integer from 0 to 5, for example 3")
+        # Of a name transformers makes bilinear, whatever it says.
+        numbers = "an integer from 0 to 5: 2 for bilinear, 3 for bicubic"
+        raise self.error(f"'resample' is {value!r}", numbers)

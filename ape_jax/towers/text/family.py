@@ -10,7 +10,7 @@ from typing import Any
 from ape_jax.errors import UserError
 from ape_jax.nn.layers import ACTIVATIONS
 from ape_jax.towers.family import Fields
-from ape_jax.towers.files import sentence
+from ape_jax.towers.files import reading, sentence
 from ape_jax.towers.text import token_files, tokens
 from ape_jax.towers.text.head import check_activations
 from ape_jax.towers.text.transformer import TextConfig
@@ -157,10 +157,27 @@ def prepare(
             f"a {config.family} tower without a directory has no tokenizer; "
             "name a directory that holds config.json, the weights and tokenizer.json"
         )
-    return tokens.load_prepare(
+    prepared = tokens.load_prepare(
         directory,
         vocab_size=config.vocab_size,
         max_length=config.max_length,
         prefix=options.get("prefix"),
         fills=config.attends_padding,
     )
+    if not prepared.fills:
+        _say_where_texts_depend_on_others(directory, config, prepared.pads_left)
+    return prepared
+
+
+def _say_where_texts_depend_on_others(directory: Path, config: TextConfig, pads_left: bool) -> None:
+    """Says what makes a library's vector of a text depend on the texts encoded with it."""
+    if pads_left and config.position_table and config.padding_idx is None:
+        reading.assumed(
+            "padding_side is left, which would move the positions of a text by the length of the "
+            "others in its batch; here its first token has position 0"
+        )
+    if not token_files.masks_padding(directory):
+        reading.assumed(
+            "model_input_names has no attention_mask, without which padding would be read like "
+            "words; here it is masked"
+        )

@@ -81,17 +81,18 @@ class Rope:
         return {"rope_type": self.kind, "rope_theta": self.theta, **dict(self.settings)}
 
 
-def read(fields: Fields, *, positions: int) -> Rope:
+def read(fields: Fields, *, positions: int, theta: float = THETA) -> Rope:
     """The rotary positions of a config.json whose blocks all have the same.
 
     Args:
       fields: the config.json; `rope_scaling` is an older name of `rope_parameters`.
       positions: `max_position_embeddings`.
+      theta: the base, where nothing says it.
 
     Raises:
       UserError: for values that mean nothing, or a kind of scaling that is not supported.
     """
-    theta = fields.number("rope_theta", THETA)
+    theta = fields.number("rope_theta", theta)
     key = "rope_scaling" if fields.values.get("rope_scaling") else "rope_parameters"
     return read_section(section(fields, key), theta=theta, positions=positions)
 

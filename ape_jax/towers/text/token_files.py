@@ -118,6 +118,12 @@ def pad_id(directory: Path, backend: tokenizers.Tokenizer) -> int:
     return next((index for index in known if index is not None), 0)
 
 
+def masks_padding(directory: Path) -> bool:
+    """Whether the tokenizer gives a mask with its ids, as nearly all do."""
+    names = _read(directory / "tokenizer_config.json").get("model_input_names")
+    return not isinstance(names, list) or "attention_mask" in names
+
+
 def max_length(directory: Path, *, least: int, positions: int) -> int:
     """The longest sequence that texts are cut to, special tokens included.
 
@@ -138,6 +144,10 @@ def max_length(directory: Path, *, least: int, positions: int) -> int:
     for declared in (own, settings.get("max_seq_length")):
         if _is_length(declared, least):
             return int(min(declared, positions))
+        if declared is not None:
+            reading.assumed(
+                f"{str(declared)[:40]!r} is no length of texts that is taken, of {least} or more"
+            )
     # transformers writes 1e30 where a tokenizer has no limit.
     allowed = _read(directory / "tokenizer_config.json").get("model_max_length")
     found = int(min(allowed, positions)) if _is_length(allowed, least) else positions

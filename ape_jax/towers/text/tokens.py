@@ -269,25 +269,31 @@ class _BackendEncode:
         return [encoding.ids for encoding in encodings]
 
 
+# Several, since the id of one may be that of a special token, too.
+_PROBES = ("a", "b", "7 z", "m")
+
+
 def _special_ids(
     backend: tokenizers.Tokenizer, directory: Path
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The ids that the post-processor puts before and after a text.
+    """The ids that the post-processor puts before and after every text.
 
     Known once, they let a text be cut without the library's truncation, whose setting is state
     that threads would share.
     """
     try:
-        body = backend.encode("a", add_special_tokens=False).ids
-        whole = backend.encode("a").ids
+        bodies = [backend.encode(text, add_special_tokens=False).ids for text in _PROBES]
+        wholes = [backend.encode(text).ids for text in _PROBES]
     except Exception as error:  # The library knows no other type.
         reason = " ".join(str(error).split())
         raise UserError(
             f"{directory}: the tokenizer fails on a text ({reason}); take the files of one model"
         ) from error
-    for start in range(len(whole) - len(body) + 1):
-        if body and whole[start : start + len(body)] == body:
-            return tuple(whole[:start]), tuple(whole[start + len(body) :])
+    count = len(wholes[0]) - len(bodies[0])
+    for start in range(count + 1):
+        before, after = wholes[0][:start], wholes[0][len(wholes[0]) - (count - start) :]
+        if any(bodies) and all(w == [*before, *b, *after] for w, b in zip(wholes, bodies)):
+            return tuple(before), tuple(after)
     raise UserError(
         f"{directory}: the tokenizer does not put special tokens only before and after a text; "
         "use a tokenizer of the BERT, RoBERTa or CLIP kind"

@@ -193,3 +193,27 @@ def test_older_folders(saved, name):
     older(path, name)
     tower = assert_equal(path)
     assert tower.config.max_length == 11 and tower.config.head.pooling == "cls+max"
+
+
+def said_of(path, name, **changes):
+    """What is said of the folder when these settings of a file are changed."""
+    file = path / name
+    settings = json.loads(file.read_text()) if file.is_file() else {}
+    file.write_text(json.dumps(settings | changes))
+    tower = towers.load(str(path), dtype="float32")
+    return " ".join(tower.tower.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("tokenizer_config.json", {"padding_side": "left"}, "padding_side is left"),
+        ("tokenizer_config.json", {"model_input_names": ["input_ids"]}, "no attention_mask"),
+        ("sentence_bert_config.json", {"max_seq_length": 2}, "'2' is no length"),
+        ("sentence_bert_config.json", {"max_seq_length": "10"}, "'10' is no length"),
+    ],
+)
+def test_settings_that_are_not_followed_are_said(saved, name, changes, words):
+    path = saved(Pooling(WIDTH, "mean"))
+    assert words not in " ".join(towers.load(str(path)).tower.notes)
+    assert words in said_of(path, name, **changes)

@@ -214,6 +214,10 @@ SETTINGS = {
     "no eos": {"add_eos_token": False},
     "length": {"model_max_length": 12},
     "padding": {"padding_side": "left", "pad_token": None},
+    "letters for special tokens": {
+        **{"bos_token": "a", "eos_token": "b", "cls_token": "a", "sep_token": "m"},
+        **{"add_bos_token": True, "add_eos_token": True},
+    },
 }
 
 

@@ -75,6 +75,13 @@ FOLDERS = {
         "clip",
         {"size": 30, "default_to_square": True, "do_center_crop": False},
     ),
+    "crop null": ("clip", {"size": {"height": 30, "width": 30}, "do_center_crop": None}),
+    "normalisation null": ("clip", {"size": 40, "crop_size": 30, "do_normalize": None}),
+    "scaling null": (
+        "vit",
+        {"size": {"height": 30, "width": 30}, "do_rescale": None},
+    ),
+    "resizing null": ("clip", {"do_resize": None, "crop_size": 30, "resample": None}),
     "no normalisation": ("vit", {"size": 30, "do_normalize": False}),
     "another factor": ("vit", {"size": 30, "rescale_factor": 1 / 127.5, "image_mean": 1.0}),
 }

@@ -11,11 +11,9 @@ import dataclasses
 from typing import Any
 
 from ape_jax.nn.layers import ACTIVATIONS
-from ape_jax.nn.positions import rotary_frequencies
 from ape_jax.towers.family import NORMS, Family, Fields, TorchClass
 from ape_jax.towers.files.names import NameTable, Rule, fused, gated, linear, norm
-from ape_jax.towers.text import family
-from ape_jax.towers.text.rotary.rope import theta
+from ape_jax.towers.text import family, rope
 from ape_jax.towers.text.transformer import Span, TextConfig, TextTower, block_config
 
 _GLOBAL, _LOCAL, _FIRST = range(3)
@@ -27,15 +25,13 @@ class ModernBertConfig(TextConfig):
     """The config of a ModernBERT.
 
     Attributes:
-      theta: the base of the angles of blocks that attend to all tokens.
-      local_theta: of those that attend to near ones.
+      ropes: the angles of blocks that attend to all tokens, and of those that attend to near ones.
       reach: how far those see, to either side.
       first_local: whether the first block is one of those.
       biases: the linear layers of a block that have one.
     """
 
-    theta: float
-    local_theta: float
+    ropes: tuple[rope.Rope, rope.Rope]
     reach: int
     first_local: bool
     biases: tuple[str, ...]
@@ -57,14 +53,25 @@ def _parse(fields: Fields) -> ModernBertConfig:
         norm_eps=fields.number("norm_eps", 1e-5),
         norm_bias=fields.flag("norm_bias", False),
         kinds=(_FIRST, *kinds[1:]),
-        theta=theta(fields, 160_000.0, layers="full_attention", older="global_rope_theta"),
-        local_theta=theta(fields, 10_000.0, layers="sliding_attention", older="local_rope_theta"),
+        ropes=(
+            _rope(fields, positions, "full_attention", "global_rope_theta", 160_000.0),
+            _rope(fields, positions, "sliding_attention", "local_rope_theta", 10_000.0),
+        ),
         reach=fields.integer("local_attention", 128) // 2,
         first_local=kinds[0] == _LOCAL,
         biases=("query", "key", "value", "out") * attention + ("gate", "fc1", "fc2") * mlp,
         position_table=False,
         **family.text_fields(fields, positions=positions, pooling="mean"),
     )
+
+
+def _rope(fields: Fields, positions: int, layers: str, older: str, default: float) -> rope.Rope:
+    """The angles of one kind of blocks; older files have a key for each base."""
+    theta = fields.number(older, default)
+    nested = rope.section(rope.section(fields, "rope_parameters"), layers)
+    scaled = rope.section(fields, "rope_scaling")
+    found = scaled if scaled.values else nested
+    return rope.read_section(found, theta=theta, positions=positions)
 
 
 def _layer_types(fields: Fields, depth: int) -> list[str]:
@@ -101,11 +108,10 @@ NAMES = NameTable(
 def _spans(config: ModernBertConfig) -> tuple[Span, Span, Span]:
     width = config.width // config.heads
     wide, near = (
-        tuple(map(float, rotary_frequencies(width, base)))
-        for base in (config.theta, config.local_theta)
+        {"frequencies": kind.frequencies(width), "strength": kind.strength} for kind in config.ropes
     )
-    everything = Span(frequencies=wide, norm1=True)
-    local = Span(frequencies=near, reach=config.reach, norm1=True)
+    everything = Span(**wide, norm1=True)
+    local = Span(**near, reach=config.reach, norm1=True)
     first = dataclasses.replace(local if config.first_local else everything, norm1=False)
     return everything, local, first
 
@@ -135,8 +141,7 @@ def _describe(config: ModernBertConfig, pooling: str) -> dict[str, Any]:
         "local_attention": 2 * config.reach,
         "layer_types": [names[kind] for kind in config.own_kinds or ()],
         "rope_parameters": {
-            "full_attention": {"rope_type": "default", "rope_theta": config.theta},
-            "sliding_attention": {"rope_type": "default", "rope_theta": config.local_theta},
+            name: kind.describe() for name, kind in zip(_KINDS, config.ropes, strict=True)
         },
     }
 

@@ -10,11 +10,9 @@ import dataclasses
 from functools import partial
 from typing import Any
 
-from ape_jax.nn.positions import rotary_frequencies
 from ape_jax.towers.family import DENSE, Family, Fields, TorchClass
 from ape_jax.towers.files.names import NameTable, Rule, fused, gated, linear, norm
-from ape_jax.towers.text import family
-from ape_jax.towers.text.rotary.rope import theta
+from ape_jax.towers.text import family, rope
 from ape_jax.towers.text.transformer import Span, TextConfig, TextTower, block_config
 
 NOMIC, GTE, JINA = "nomic_bert", "gte", "jina_embeddings_v3"
@@ -44,12 +42,12 @@ class RotaryBertConfig(TextConfig):
     """The config of a BERT with rotary positions.
 
     Attributes:
-      theta: the base of the angles, see `positions.rotary_frequencies`.
+      rope: the angles.
       gated: the MLPs are.
       biases: the linear layers of a block that have one.
     """
 
-    theta: float
+    rope: rope.Rope
     gated: bool
     biases: tuple[str, ...]
 
@@ -57,9 +55,10 @@ class RotaryBertConfig(TextConfig):
 def _parse(fields: Fields, model_type: str) -> RotaryBertConfig:
     sizes = family.encoder_sizes(fields, **_DEFAULTS[model_type])
     head = fields.integer("head_dim", sizes["width"] // sizes["heads"])
+    positions = fields.integer("max_position_embeddings", _POSITIONS[model_type])
     return RotaryBertConfig(
         family=model_type,
-        theta=theta(fields, _THETA[model_type]),
+        rope=rope.read(fields, positions=positions, theta=_THETA[model_type]),
         gated=model_type != JINA,
         biases=_BIASES[model_type],
         types=fields.integer("type_vocab_size", 2 if model_type == NOMIC else 1, minimum=0),
@@ -67,9 +66,7 @@ def _parse(fields: Fields, model_type: str) -> RotaryBertConfig:
         position_table=False,
         **sizes,
         **family.text_fields(
-            fields,
-            positions=fields.integer("max_position_embeddings", _POSITIONS[model_type]),
-            pooling="cls" if model_type == GTE else "mean",
+            fields, positions=positions, pooling="cls" if model_type == GTE else "mean"
         ),
     )
 
@@ -180,8 +177,8 @@ _TRANSFORMERS = (
 def _module(config: RotaryBertConfig, **options: Any) -> TextTower:
     block = block_config(config, norms="after", gated=config.gated, biases=config.biases)
     width = config.head_width or config.width // config.heads
-    frequencies = tuple(map(float, rotary_frequencies(width, config.theta)))
-    return TextTower(config, block, spans=(Span(frequencies=frequencies),), **options)
+    angles = {"frequencies": config.rope.frequencies(width), "strength": config.rope.strength}
+    return TextTower(config, block, spans=(Span(**angles),), **options)
 
 
 def _describe(config: RotaryBertConfig, pooling: str, model_type: str) -> dict[str, Any]:
@@ -190,7 +187,7 @@ def _describe(config: RotaryBertConfig, pooling: str, model_type: str) -> dict[s
         model_type,
         type_vocab_size=config.types,
         head_dim=config.head_width or config.width // config.heads,
-        rope_parameters={"rope_type": "default", "rope_theta": config.theta},
+        rope_parameters=config.rope.describe(),
     )
 
 

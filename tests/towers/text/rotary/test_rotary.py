@@ -24,10 +24,22 @@ SIZES = {
     "max_position_embeddings": 24,
 }
 MODERN = SIZES | {"local_attention": 4, "pad_token_id": 0}
+YARN = {"rope_type": "yarn", "factor": 3.0, "rope_theta": 100.0}
+YARN |= {"original_max_position_embeddings": 8}
 MODELS = {
     "nomic_bert": lambda: t.NomicBertModel(t.NomicBertConfig(**SIZES)),
     "nomic_bert, wide heads": lambda: t.NomicBertModel(t.NomicBertConfig(**SIZES, head_dim=12)),
     "gte": lambda: t.GteModel(t.GteConfig(**SIZES)),
+    "gte, YaRN": lambda: t.GteModel(t.GteConfig(**SIZES, rope_parameters=YARN)),
+    "modernbert, scaled": lambda: t.ModernBertModel(
+        t.ModernBertConfig(
+            **MODERN,
+            rope_parameters={
+                "full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 500.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+            },
+        )
+    ),
     "gte, no types": lambda: t.GteModel(
         t.GteConfig(**SIZES, type_vocab_size=0, hidden_act="gelu_new")
     ),
@@ -192,7 +204,7 @@ def test_the_rest_of_the_first_norm_is_of_ones(tmp_path, text_reference):
     assert (np.asarray(scale[1:]) != 1).all()
 
 
-def test_scaled_angles_are_refused(tmp_path):
-    scaled = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1000.0}
-    with pytest.raises(UserError, match="yarn"):
+def test_a_kind_of_scaling_that_is_not_known_is_refused():
+    scaled = {"rope_type": "longrope", "factor": 4.0, "rope_theta": 1000.0}
+    with pytest.raises(UserError, match="longrope"):
         towers.build({"model_type": "gte", **SIZES, "rope_parameters": scaled})
