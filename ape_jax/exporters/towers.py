@@ -68,7 +68,8 @@ def export(side: Side, params: PyTree, *, keep_positions: bool = False) -> Expor
     if config.kind == "image" and not (keep_positions and torch.resizes):
         config, plain = _image_sized(config, plain, side.tower.prepare.transform.size)
     described, table = torch.describe(config, side.pooling), torch.table(config)
-    tensors = _tensors(table, torch.complete(config, plain), config)
+    computed = FAMILIES[config.family].computed(config)
+    tensors = _tensors(table, torch.complete(config, plain) | computed, config)
     settings, more = _adapters(table, adapters)
     unused = {
         name: np.zeros((1,) * ones + (config.width,), np.float32)

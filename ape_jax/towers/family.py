@@ -107,6 +107,8 @@ class Family:
       adapt: (config, options) -> config, with the load options applied.
       resize: (params, config from the file, config asked for) -> params; for load options that
         change parameter shapes, such as another image size.
+      computed: config -> tensors that files hold and the tower computes, by their paths in the
+        tables: files with other numbers are refused, and an export has them.
       groups: (regular expression, group) rules for parameters that the shared table of groups
         (`align.tuning.selection.GROUPS`) does not cover; the expression matches the whole path.
       shared: names at the top of the parameter tree that every block reads, such as relative
@@ -128,6 +130,7 @@ class Family:
     prepare: Callable[[Path | None, Any, Mapping[str, Any]], Callable[..., Any]]
     adapt: Callable[[Any, Mapping[str, Any]], TowerConfig]
     resize: Callable[[dict[str, Any], Any, Any], dict[str, Any]] = field(default=_as_it_is)
+    computed: Callable[[Any], Arrays] = field(default=lambda config: {})
     groups: tuple[tuple[str, str], ...] = ()
     shared: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()

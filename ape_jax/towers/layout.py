@@ -1,6 +1,6 @@
 """Layouts of the files that a tower is kept in: how each is recognised, and how it is read.
 
-A layout is a module that declares one `Layout`, and a line in `loading.LAYOUTS`.
+A layout is a module that declares one `Layout`, and a line in `layouts.LAYOUTS`.
 """
 
 from __future__ import annotations

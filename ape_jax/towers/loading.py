@@ -17,20 +17,14 @@ from flax.traverse_util import flatten_dict
 from ape_jax.config.outside import is_precomputed, is_torch
 from ape_jax.errors import UserError
 from ape_jax.nn import int8
-from ape_jax.towers import precomputed
-from ape_jax.towers.family import FAMILIES, Family, Fields, find
-from ape_jax.towers.files import missing, names, reading, sections, sentence, sources
-from ape_jax.towers.files.peft import merge
-from ape_jax.towers.layout import Found, Layout
-from ape_jax.towers.open_clip import layout as open_clip_layout
-from ape_jax.towers.text import big_vision as big_vision_text
+from ape_jax.towers import layouts, precomputed
+from ape_jax.towers.family import Family, find
+from ape_jax.towers.files import names, reading, sections, sources
 from ape_jax.towers.text import family as text_family
 from ape_jax.towers.text import head
 from ape_jax.towers.text.transformer import TextConfig
 from ape_jax.towers.torch import reading as torch_reading
 from ape_jax.towers.tower import Kind, Tower, TowerConfig
-from ape_jax.towers.vision import big_vision
-from ape_jax.towers.vision.timm import layout as timm_layout
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 INT8 = "int8"  # Of parameters only: what is no kernel of a block stays in float32.
@@ -113,7 +107,7 @@ def build(
     family, fields = find(section.config, section.label, kind, directory)
     plan = _blueprint(
         family,
-        _parsed(family, fields)[0],
+        layouts.parsed(family, fields)[0],
         dtype=dtype,
         param_dtype=param_dtype,
         options={"image_size": image_size, "max_length": max_length, "prefix": prefix},
@@ -130,7 +124,7 @@ def input_size(spec: str | Path) -> tuple[int, int]:
     Raises:
       UserError: as `read`, as far as the config is concerned.
     """
-    found = _found(sources.resolve(str(spec)), "image")
+    found = layouts.found(sources.resolve(str(spec)), "image")
     config: Any = found.config
     prepare: Any = found.prepare(config, {})
     return prepare.transform.size, config.patch_size
@@ -185,7 +179,7 @@ def read(
         how = {"code": trust_remote_code, "device": torch_device}
         return torch_reading.read(str(spec), kind, **types, **options, **how), {}
     with reading.tower(str(spec)) as said:
-        found = _found(sources.resolve(str(spec)), kind)
+        found = layouts.found(sources.resolve(str(spec)), kind)
         family = found.family
         plan = _blueprint(
             family,
@@ -233,7 +227,7 @@ def outline(
       UserError: as `read`, but for tensors that cannot be read.
     """
     with reading.tower(str(spec)) as said:
-        found = _found(sources.resolve(str(spec)), kind)
+        found = layouts.found(sources.resolve(str(spec)), kind)
         module = found.family.module(config=found.config)
         shapes = abstract_params(module)
         heads: int = found.config.heads
@@ -252,87 +246,6 @@ def outline(
     return tower, flat
 
 
-def _found(path: Path, kind: Kind | None) -> Found:
-    """The tower at a path, by the first layout that fits it."""
-    return next(layout for layout in LAYOUTS if layout.fits(path, kind)).find(path, kind)
-
-
-def _is_npz(path: Path, kind: Kind | None) -> bool:
-    return not path.is_dir()
-
-
-def _find_in_npz(path: Path, kind: Kind | None) -> Found:
-    tensors = sources.NpzTensors(path)
-    if kind == "text":
-        config, tables = big_vision_text.read_config(tensors)
-        return Found(
-            family=FAMILIES[config.family],
-            config=config,
-            tables=tables,
-            tensors=big_vision_text.Positions(tensors),
-            prepare=partial(big_vision_text.prepare, path),
-        )
-    family = FAMILIES["vit"]
-    return Found(
-        family=family,
-        config=big_vision.read_config(tensors),
-        tables=big_vision.TABLES,
-        tensors=tensors,
-        prepare=partial(family.prepare, None),
-    )
-
-
-def _is_directory(path: Path, kind: Kind | None) -> bool:
-    return path.is_dir()
-
-
-def _find_in_directory(path: Path, kind: Kind | None) -> Found:
-    missing.refuse(path)
-    label = path / "config.json"
-    section = sections.find(sources.read_json(label), str(label), kind)
-    family, fields = find(section.config, section.label, kind, path)
-    config, modules = _parsed(family, fields)
-    tensors = merge.open_weights(path)
-    return Found(
-        family=family,
-        config=config,
-        tables=family.tables,
-        tensors=section.within(tensors),
-        prepare=partial(family.prepare, path),
-        excluded=section.left_out(tensors),
-        modules=modules,
-    )
-
-
-def _parsed(family: Family, fields: Fields) -> tuple[TowerConfig, sentence.Modules | None]:
-    """A tower's config with what the files beside its config.json say of its pooling."""
-    config = family.parse(fields)
-    if fields.directory is None or not isinstance(config, TextConfig):
-        return config, None
-    return text_family.with_modules(config, fields.directory)
-
-
-def _is_sentence(path: Path, kind: Kind | None) -> bool:
-    """Whether modules.json names a tower in a folder below."""
-    if (path / "config.json").is_file() or missing.is_clip_of_sentences(path):
-        return False
-    return (path / sentence.MODULES).is_file()
-
-
-def _find_in_sentence(path: Path, kind: Kind | None) -> Found:
-    return _find_in_directory(sentence.read(path).transformer, kind)
-
-
-LAYOUTS = (
-    Layout(name="big_vision's .npz", fits=_is_npz, find=_find_in_npz),
-    open_clip_layout.LAYOUT,
-    timm_layout.LAYOUT,
-    Layout(name="sentence-transformers' folder", fits=_is_sentence, find=_find_in_sentence),
-    Layout(name="transformers' directory", fits=_is_directory, find=_find_in_directory),
-)
-"""The first that fits is read; the last fits every directory, and says what it lacks."""
-
-
 def _read(
     plan: _Blueprint, tables: tuple[names.NameTable, ...], tensors: names.Tensors
 ) -> tuple[dict[str, Any], str]:
@@ -348,8 +261,26 @@ def _read(
         digest.add(name, array)
         return array
 
+    _check_computed(plan, matched, tensors)
     params = names.load_params(matched, found, expected, read, plan.types["param_dtype"])
     return plan.family.resize(params, plan.file_config, plan.config), digest.hexdigest()
+
+
+def _check_computed(plan: _Blueprint, matched: names.Plan, tensors: names.Tensors) -> None:
+    """Raises UserError where a file holds other numbers than its config describes."""
+    computed = plan.family.computed(plan.file_config)
+    for rule in matched.table.rules:
+        name, want = matched.prefix + rule.file, computed.get(str(rule.path))
+        if want is None or name not in tensors.shapes:
+            continue
+        own = np.asarray(tensors.read(name), np.float32)
+        # Half precision rounds by a hundredth of that.
+        if own.shape != want.shape or np.abs(own - want).max() > 1e-2 * np.abs(want).max():
+            raise UserError(
+                f"{tensors.label}: tensor {name!r} holds other numbers than {plan.family.title} "
+                "computes by its config.json; for a frozen tower that reads them, write "
+                "torch:hf:NAME_OR_DIR"
+            )
 
 
 @lru_cache(maxsize=32)  # tracing `init` takes longer than reading a small tower

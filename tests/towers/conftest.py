@@ -26,7 +26,8 @@ def _randomize(model, seed=0):
     """Every parameter random: a fresh model's zero biases and unit scales would hide mistakes."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in model.parameters():
+        # Others are computed, such as RoFormer's sines.
+        for parameter in (p for p in model.parameters() if p.requires_grad):
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
             if parameter.ndim == 1:
                 parameter.add_(0.5)

@@ -6,6 +6,7 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
+import transformers
 from safetensors.numpy import load_file, save_file
 
 from ape_jax import towers
@@ -274,3 +275,39 @@ def test_build_reads_a_directory_or_a_file(directory):
     for path in (directory, directory / "config.json", str(directory)):
         module, config = towers.build(path)
         assert config.depth == 2 and module.config == config
+
+
+COMPUTED = {
+    "roformer": (
+        lambda: transformers.RoFormerModel(
+            transformers.RoFormerConfig(**BERT_SIZES, max_position_embeddings=24)
+        ),
+        "encoder.embed_positions.weight",
+    ),
+    "radio": (
+        lambda: transformers.RadioModel(
+            transformers.RadioConfig(
+                **{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},
+                **{"image_size": 32, "patch_size": 8, "max_img_size": 64},
+            )
+        ),
+        "radio_model.input_conditioner.norm_mean",
+    ),
+}
+BERT_SIZES = {
+    **{"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2},
+    **{"num_attention_heads": 4, "intermediate_size": 48},
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_a_file_with_other_numbers_than_are_computed_is_refused(tmp_path, text_reference, name):
+    make, tensor = COMPUTED[name]
+    text_reference.save(make(), tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    half = {key: value.astype(np.float16) for key, value in tensors.items()}
+    save_file(half, tmp_path / "model.safetensors")
+    towers.read(tmp_path)
+    save_file({**tensors, tensor: tensors[tensor] + 0.1}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=f"{tensor}.*holds other numbers"):
+        towers.read(tmp_path)

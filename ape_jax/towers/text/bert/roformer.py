@@ -73,12 +73,12 @@ def _describe(config: TextConfig, pooling: str) -> dict[str, Any]:
     return family.describe(config, "roformer", rotary_value=False, **more)
 
 
-def _complete(config: TextConfig, arrays: Arrays) -> Arrays:
+def _computed(config: TextConfig) -> Arrays:
     width = config.width // config.heads
     powers = _THETA ** (np.arange(0, width, 2) / width)
     angles = np.arange(config.positions)[:, None] / powers
     table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
-    return {"turns": table, **bert.complete(config, arrays)}
+    return {"turns": table}
 
 
 ROFORMER = Family(
@@ -92,7 +92,8 @@ ROFORMER = Family(
     tables=(NAMES,),
     prepare=family.prepare,
     adapt=family.adapt,
+    computed=_computed,
     groups=PROJECTION,
     adapters=DENSE,
-    torch=TorchClass(describe=_describe, table=lambda config: NAMES, complete=_complete),
+    torch=TorchClass(describe=_describe, table=lambda config: NAMES, complete=bert.complete),
 )

@@ -126,13 +126,13 @@ def _describe(config: ViTConfig, pooling: str) -> dict[str, Any]:
     )
 
 
-def _complete(config: ViTConfig, arrays: Arrays) -> Arrays:
-    """With the buffers of its class, which hold what its config says."""
+def _computed(config: ViTConfig) -> Arrays:
+    """The buffers of its class, which hold what its config says."""
     statistics = [
         np.array(x, np.float32).reshape(3, 1, 1) for x in (config.image_mean, config.image_std)
     ]
     buffers = [*statistics, np.array(config.cls_tokens, np.int64)]
-    return {**arrays, **dict(zip(_BUFFERS, buffers, strict=True))}
+    return dict(zip(_BUFFERS, buffers, strict=True))
 
 
 RADIO = family.declare(
@@ -150,6 +150,6 @@ RADIO = family.declare(
         describe=_describe,
         table=lambda config: _GATED_NAMES if config.swiglu else _NAMES,
         resizes=True,
-        complete=_complete,
     ),
+    computed=_computed,
 )
