@@ -18,7 +18,7 @@ _TABLES: Mapping[str, Mapping[str, str]] = {
         "unsloth_* auto_map processor_class library_name license tags",
     },
     "config.json": {
-        "computed from others whatever they say": "patch_dim",
+        "computed from others, or read off the weights": "patch_dim in_features",
         "states of training and how parameters begin": "*dropout* *dropout_prob drop_path_rate "
         "stochastic_depth_prob initializer_* init_std layerscale_value layer_scale_init_value "
         "gradient_checkpointing use_mask_token mask_ratio norm_pix_loss pos_embed_shift "
