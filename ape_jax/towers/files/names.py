@@ -139,13 +139,25 @@ def gated(file: str, mlp: str, *, first: str = "gate") -> tuple[Rule, Rule]:
     return Rule(f"{file}.weight", weight, LINEAR), Rule(f"{file}.bias", bias)
 
 
-def fused(file: str) -> tuple[Rule, Rule]:
-    """The two rules of a torch linear layer that holds queries, keys and values."""
+def fused(
+    file: str,
+    attention: str = "blocks/attention",
+    *,
+    parts: tuple[str, ...] = ("query", "key", "value"),
+    joint: str = ".",
+) -> tuple[Rule, Rule]:
+    """The two rules of a torch linear layer that holds queries, keys and values.
+
+    Args:
+      file: the layer's name.
+      attention: path of the attention.
+      parts: what it holds, in its order.
+      joint: what stands between the layer's name and "weight".
+    """
     weight, bias = (
-        tuple(f"blocks/attention/{name}/{leaf}" for name in ("query", "key", "value"))
-        for leaf in ("kernel", "bias")
+        tuple(f"{attention}/{name}/{leaf}" for name in parts) for leaf in ("kernel", "bias")
     )
-    return Rule(f"{file}.weight", weight, LINEAR), Rule(f"{file}.bias", bias)
+    return Rule(f"{file}{joint}weight", weight, LINEAR), Rule(f"{file}{joint}bias", bias)
 
 
 def norm(file: str, path: str, *, since: int = 0) -> tuple[Rule, Rule]:

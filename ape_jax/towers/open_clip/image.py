@@ -11,7 +11,7 @@ from typing import Any
 from ape_jax.errors import UserError
 from ape_jax.images.transforms import ImageTransform, Resize
 from ape_jax.towers.family import FAMILIES, Fields
-from ape_jax.towers.files.names import CONV, LINEAR, NameTable, Rule, Shape, Tensors, linear, norm
+from ape_jax.towers.files.names import CONV, NameTable, Rule, Shape, Tensors, fused, linear, norm
 from ape_jax.towers.files.sections import Prefixed
 from ape_jax.towers.layout import Found
 from ape_jax.towers.open_clip.description import Description, activation, norm_eps
@@ -31,14 +31,8 @@ TRUNK = "visual.trunk."
 _OWN = "visual."
 _BLOCK = "transformer.resblocks.{i}"
 _MODES: Mapping[str, Resize] = {"shortest": "shortest", "squash": "exact", "longest": "longest"}
-_QKV = ("query", "key", "value")
 BLOCKS = (
-    Rule(
-        f"{_BLOCK}.attn.in_proj_weight",
-        tuple(f"blocks/attention/{n}/kernel" for n in _QKV),
-        LINEAR,
-    ),
-    Rule(f"{_BLOCK}.attn.in_proj_bias", tuple(f"blocks/attention/{n}/bias" for n in _QKV)),
+    *fused(f"{_BLOCK}.attn.in_proj", joint="_"),
     *linear(f"{_BLOCK}.attn.out_proj", "blocks/attention/out"),
     *norm(f"{_BLOCK}.ln_1", "blocks/norm1"),
     *norm(f"{_BLOCK}.ln_2", "blocks/norm2"),

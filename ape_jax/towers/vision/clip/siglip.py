@@ -9,12 +9,11 @@ from functools import partial
 from typing import Any
 
 from ape_jax.towers.family import Fields, PoolerOutput, TorchClass
-from ape_jax.towers.files.names import CONV, LEAD11, LINEAR, NameTable, Rule, linear, norm
+from ape_jax.towers.files.names import CONV, LEAD11, NameTable, Rule, fused, linear, norm
 from ape_jax.towers.vision import family
 from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import HALF, image_prepare, squashed
 
-_QKV = ("query", "key", "value")
 NAMES = NameTable(
     rules=(
         Rule("embeddings.patch_embedding.weight", "embed/kernel", CONV),
@@ -23,12 +22,7 @@ NAMES = NameTable(
         *family.CLIP_BLOCKS,
         *norm("post_layernorm", "norm"),
         Rule("head.probe", "head/probe", LEAD11),
-        Rule(
-            "head.attention.in_proj_weight",
-            tuple(f"head/attention/{n}/kernel" for n in _QKV),
-            LINEAR,
-        ),
-        Rule("head.attention.in_proj_bias", tuple(f"head/attention/{n}/bias" for n in _QKV)),
+        *fused("head.attention.in_proj", "head/attention", joint="_"),
         *linear("head.attention.out_proj", "head/attention/out"),
         *norm("head.layernorm", "head/norm"),
         *linear("head.mlp.fc1", "head/mlp/fc1"),

@@ -9,9 +9,9 @@ from ape_jax.towers.files.names import (
     CONV,
     LEAD1,
     LEAD11,
-    LINEAR,
     NameTable,
     Rule,
+    fused,
     gated,
     linear,
     norm,
@@ -40,18 +40,15 @@ _RULES = (
     *norm("norm", "norm"),
     Rule("attn_pool.latent", "head/probe", LEAD11),
     *linear("attn_pool.q", "head/attention/query"),
-    Rule("attn_pool.kv.weight", tuple(f"head/attention/{n}/kernel" for n in _QKV[1:]), LINEAR),
-    Rule("attn_pool.kv.bias", tuple(f"head/attention/{n}/bias" for n in _QKV[1:])),
+    *fused("attn_pool.kv", "head/attention", parts=("key", "value")),
     *linear("attn_pool.proj", "head/attention/out"),
     *norm("attn_pool.norm", "head/norm"),
     *linear("attn_pool.mlp.fc1", "head/mlp/fc1"),
     *linear("attn_pool.mlp.fc2", "head/mlp/fc2"),
 )
-_FUSED = Rule(
-    f"{_BLOCK}.attn.qkv.weight", tuple(f"blocks/attention/{n}/kernel" for n in _QKV), LINEAR
-)
+_FUSED, _FUSED_BIAS = fused(f"{_BLOCK}.attn.qkv")
 _ATTENTIONS = (
-    (_FUSED, Rule(f"{_BLOCK}.attn.qkv.bias", tuple(f"blocks/attention/{n}/bias" for n in _QKV))),
+    (_FUSED, _FUSED_BIAS),
     # EVA's, whose keys have no bias.
     (
         _FUSED,

@@ -9,26 +9,20 @@ from __future__ import annotations
 from functools import partial
 
 from ape_jax.towers.family import Fields, TorchClass
-from ape_jax.towers.files.names import CONV, LEAD1, LEAD11, LINEAR, NameTable, Rule, linear, norm
+from ape_jax.towers.files.names import CONV, LEAD1, LEAD11, NameTable, Rule, fused, linear, norm
 from ape_jax.towers.vision import family
 from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import CLIP_STATISTICS, image_prepare, squashed
 from ape_jax.towers.vision.vit import vit
 
 _ATTENTION = "encoder.layers.{i}.self_attn"
-_QKV = ("query", "key", "value")
 _NAMES = NameTable(
     rules=(
         Rule("embeddings.class_embedding", "embed/cls", LEAD11),
         Rule("embeddings.position_embedding", "embed/position", LEAD1),
         Rule("embeddings.patch_embedding.weight", "embed/kernel", CONV),
         Rule("embeddings.patch_embedding.bias", "embed/bias"),
-        Rule(
-            f"{_ATTENTION}.qkv.weight",
-            tuple(f"blocks/attention/{n}/kernel" for n in _QKV),
-            LINEAR,
-        ),
-        Rule(f"{_ATTENTION}.qkv.bias", tuple(f"blocks/attention/{n}/bias" for n in _QKV)),
+        *fused(f"{_ATTENTION}.qkv"),
         *linear(f"{_ATTENTION}.projection", "blocks/attention/out"),
         *(rule for rule in family.CLIP_BLOCKS if ".self_attn." not in rule.file),
         *norm("post_layernorm", "norm"),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ape_jax.towers.family import Arrays, Fields, TorchClass
-from ape_jax.towers.files.names import LEAD1, LINEAR, PATCHES, NameTable, Rule, linear, norm
+from ape_jax.towers.files.names import LEAD1, PATCHES, NameTable, Rule, fused, linear, norm
 from ape_jax.towers.vision import family
 from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import CLIP_STATISTICS, cropped, image_prepare
@@ -21,7 +21,6 @@ from ape_jax.towers.vision.vit.dinov2 import mlp_width
 
 _BLOCK, _FRONT = "radio_model.model.blocks.{i}", "radio_model.model.patch_generator"
 _BUFFERS = ("input_conditioner.norm_mean", "input_conditioner.norm_std", "summary_idxs")
-_QKV = ("query", "key", "value")
 # Those of its own repositories, which transformers writes as well.
 _NAMES = NameTable(
     rules=(
@@ -30,12 +29,7 @@ _NAMES = NameTable(
         Rule(f"{_FRONT}.cls_token.token", "embed/registers"),
         Rule(f"{_FRONT}.pos_embed", "embed/position", LEAD1),
         Rule(f"{_FRONT}.embedder.weight", "embed/kernel", PATCHES),
-        Rule(
-            f"{_BLOCK}.attn.qkv.weight",
-            tuple(f"blocks/attention/{n}/kernel" for n in _QKV),
-            LINEAR,
-        ),
-        Rule(f"{_BLOCK}.attn.qkv.bias", tuple(f"blocks/attention/{n}/bias" for n in _QKV)),
+        *fused(f"{_BLOCK}.attn.qkv"),
         *linear(f"{_BLOCK}.attn.proj", "blocks/attention/out"),
         *norm(f"{_BLOCK}.norm1", "blocks/norm1"),
         *norm(f"{_BLOCK}.norm2", "blocks/norm2"),

@@ -11,9 +11,9 @@ from ape_jax.towers.files.names import (
     CONV,
     LEAD1,
     LEAD11,
-    LINEAR,
     NameTable,
     Rule,
+    fused,
     gated,
     linear,
     norm,
@@ -24,7 +24,6 @@ from ape_jax.towers.vision.prepare import image_prepare, squashed
 from ape_jax.towers.vision.vit.dinov2 import mlp_width
 
 _BLOCK = "blocks.{i}"
-_QKV = ("query", "key", "value")
 # The names of its own files, which transformers writes as well.
 _NAMES = NameTable(
     rules=(
@@ -33,12 +32,7 @@ _NAMES = NameTable(
         Rule("pos_embed", "embed/position", LEAD1),
         Rule("patch_embed.proj.weight", "embed/kernel", CONV),
         Rule("patch_embed.proj.bias", "embed/bias"),
-        Rule(
-            f"{_BLOCK}.attn.qkv.weight",
-            tuple(f"blocks/attention/{n}/kernel" for n in _QKV),
-            LINEAR,
-        ),
-        Rule(f"{_BLOCK}.attn.qkv.bias", tuple(f"blocks/attention/{n}/bias" for n in _QKV)),
+        *fused(f"{_BLOCK}.attn.qkv"),
         *linear(f"{_BLOCK}.attn.proj", "blocks/attention/out"),
         *norm(f"{_BLOCK}.norm1", "blocks/norm1"),
         *norm(f"{_BLOCK}.norm2", "blocks/norm2"),
