@@ -18,12 +18,12 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from ape_jax.errors import UserError
+from ape_jax.images.formats import FORMATS
 
 MAX_PIXELS = 64 * 2**20
 # Shortest-edge resizing multiplies the long edge: 1 x 10,000,000 pixels are few until then.
 MAX_ASPECT = 256
 MAX_BYTES = 512 * 2**20
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 Content = str | bytes | np.ndarray
 

@@ -24,8 +24,8 @@ from PIL import Image
 
 from ape_jax.data.records import printable
 from ape_jax.errors import UserError, install
+from ape_jax.images.formats import IMAGE_ENDINGS
 from ape_jax.pages.desk import Described, Desk, Seen
-from ape_jax.search.items import SUFFIXES
 
 _LARGEST = "100mb"
 _DESCRIBED = 10  # Captions.
@@ -156,7 +156,11 @@ def _texts(gr: Any, desk: Desk, page: Any) -> Any:
     button = gr.Button("Find images", variant="primary")
     with gr.Accordion("Search by an image", open=False), gr.Row():
         file = gr.File(
-            label="Image", file_types=list(SUFFIXES), height=120, elem_id="query-image", scale=3
+            label="Image",
+            file_types=list(IMAGE_ENDINGS),
+            height=120,
+            elem_id="query-image",
+            scale=3,
         )
         like = gr.Button("Find images like it", scale=1)
     message = _message(gr, "text-message")
@@ -229,7 +233,7 @@ def _images(gr: Any, desk: Desk, page: Any) -> None:
     with gr.Row():
         with gr.Column():
             file = gr.File(
-                label="Image", file_types=list(SUFFIXES), height=160, elem_id="described-image"
+                label="Image", file_types=list(IMAGE_ENDINGS), height=160, elem_id="described-image"
             )
             own = gr.Textbox(
                 label="Captions or classes to choose from, one a line",

@@ -16,9 +16,8 @@ from ape_jax.data.specs import open_pairs
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageError, ImageRef, check_encoded
+from ape_jax.images.formats import IMAGE_ENDINGS, is_image_name
 from ape_jax.terminal.progress import track
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ def open_images(spec: str | os.PathLike[str], *, key: str) -> Source:
     if "\0" not in written and os.path.isdir(written):
         return _of_folder(os.path.abspath(written), key)
     named, suffix = registry.is_named(written), os.path.splitext(written)[1].lower()
-    if not (named or suffix) or suffix in SUFFIXES:
+    if not (named or suffix) or suffix in IMAGE_ENDINGS:
         raise UserError(
             f"{key}: there is no folder {written!r}; write one, or a pairs file such as pairs.jsonl"
         )
@@ -99,14 +98,14 @@ def _of_folder(folder: str, key: str) -> Source:
     for parent, below, files in os.walk(folder, onerror=lambda error: closed.append(error)):
         below.sort()
         for file in sorted(files):
-            if os.path.splitext(file)[1].lower() not in SUFFIXES:
+            if not is_image_name(file):
                 other += 1
                 continue
             path = os.path.join(parent, file)
             items.append(Item(path, _stamp(path), (), ImageRef(path, printable(path))))
     if not items:
         why = "cannot be opened" if closed else f"holds no image ({other} other files)"
-        raise UserError(f"{key}: {printable(folder)} {why}; name a folder with {_suffixes()} files")
+        raise UserError(f"{key}: {printable(folder)} {why}; name a folder with images")
     notes = [f"{other} files of other kinds"] if other else []
     notes += [f"{len(closed)} folders that cannot be opened"] if closed else []
     return Source(folder, tuple(items), tuple(notes))
@@ -125,7 +124,3 @@ def _hash(content: bytes | np.ndarray) -> str:
     if isinstance(content, np.ndarray):
         content = repr(content.shape).encode() + content.tobytes()
     return hashlib.sha256(content).hexdigest()
-
-
-def _suffixes() -> str:
-    return f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"

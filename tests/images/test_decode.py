@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ape_jax.images.decode import ImageError, ImageRef, load_image
+from ape_jax.images.formats import FORMATS, HEAD, IMAGE_ENDINGS, is_image_content
 
 RED = (255, 0, 0)
 
@@ -41,14 +42,24 @@ def png_header(width: int, height: int) -> bytes:
     )
 
 
-@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "WEBP", "JPEG", "GIF"])
+@pytest.mark.parametrize("format", [*FORMATS, "MPO"])
 def test_formats(format):
     image = Image.fromarray(gradient())
     lossless = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}.get(format, {})
-    got = load_image(encode(image, format, **lossless))
+    data = encode(image, format, **lossless)
+    got = load_image(data)
     assert got.shape == (20, 30, 3) and got.dtype == np.uint8
-    if format in ("PNG", "BMP", "TIFF", "WEBP"):
+    if format in ("PNG", "BMP", "TIFF", "WEBP", "JPEG2000", "PPM"):
         np.testing.assert_array_equal(got, gradient())
+    else:
+        np.testing.assert_allclose(got.mean((0, 1)), gradient().mean((0, 1)), atol=8)
+    assert is_image_content(data[:HEAD]) == (format not in ("BMP", "TIFF", "PPM"))
+
+
+def test_the_endings_are_those_that_pillow_knows():
+    Image.init()
+    read = {*FORMATS, "MPO"}
+    assert {Image.EXTENSION[ending] for ending in IMAGE_ENDINGS} == read
 
 
 @pytest.mark.parametrize("kind", [str, "path", bytes, bytearray, np.ndarray, Image.Image, ImageRef])
@@ -139,6 +150,12 @@ def _zip() -> bytes:
     return out.getvalue()
 
 
+def _small_box() -> bytes:
+    data = encode(Image.fromarray(gradient(64, 64)), "JPEG2000")
+    at = data.index(b"ihdr") + 4
+    return data[:at] + struct.pack(">II", 8, 8) + data[at + 8 :]
+
+
 PNG = encode(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)))
 JPEG = encode(Image.fromarray(gradient(64, 64)), "JPEG")
 BAD = {
@@ -153,7 +170,8 @@ BAD = {
     "zip": (_zip(), "formats"),
     "text": (b"not an image", "formats"),
     "empty": (b"", "empty"),
-    "ppm is not whitelisted": (encode(Image.fromarray(gradient()), "PPM"), "formats"),
+    "tga is not whitelisted": (encode(Image.fromarray(gradient()), "TGA"), "formats"),
+    "a codestream larger than its box says": (_small_box(), "damaged"),
     "eps is not whitelisted": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "formats"),
     "float tiff": (encode(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF"), "float"),
     "32-bit tiff": (encode(Image.fromarray(np.full((2, 2), 99999, np.int32)), "TIFF"), "32-bit"),
