@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 from ape_jax.data import pairs as pairs_lib
 from ape_jax.errors import UserError
 from ape_jax.features.ragged import RaggedTokens
+from ape_jax.storage.rows import access
+from ape_jax.storage.rows.access import Rows
 
 T = TypeVar("T")
 
@@ -61,14 +63,15 @@ class Dataset:
       pairs: the records that are used.
       captions: their captions.
       pooled: bf16 or f32 [n, V, d] image features of V views, or [n, V, T, d] hidden states where
-        the tower's upper blocks are trained; None where images are encoded in the step.
+        the tower's upper blocks are trained, in memory or in files; None where images are encoded
+        in the step.
       tokens: encodings of `captions.texts`, or their hidden states; None where captions are encoded
         in the step.
     """
 
     pairs: Sequence[pairs_lib.Pair]
     captions: Captions
-    pooled: Float[np.ndarray, "n V ..."] | None
+    pooled: Float[Rows, "n V ..."] | None
     tokens: RaggedTokens | None
 
     def sample(self, count: int, seed: int) -> Dataset:
@@ -93,7 +96,7 @@ class Dataset:
         )
         offsets = np.concatenate([[0], np.cumsum(self.captions.counts[chosen])])
         captions = Captions(tuple(self.captions.texts[i] for i in kept), rows, offsets)
-        pooled = None if self.pooled is None else self.pooled[chosen]
+        pooled = None if self.pooled is None else access.choose(self.pooled, chosen)
         return Dataset(
             pairs, captions, pooled, None if self.tokens is None else self.tokens.rows(kept)
         )

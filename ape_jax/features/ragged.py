@@ -9,11 +9,17 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
 from ape_jax.config import poolings
+from ape_jax.storage.rows import access
+from ape_jax.storage.rows.access import Rows
+
+_BLOCK = (
+    4096  # Rows pooled at a time: what is stored in bf16, or in files, is never f32 as a whole.
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class RaggedTokens:
-    """Rows of different lengths in one flat array.
+    """Rows of different lengths in one flat array, which may lie in files.
 
     Attributes:
       flat: f32 or bf16 (`ml_dtypes`) [sum of lengths, d].
@@ -23,7 +29,7 @@ class RaggedTokens:
         each row's tokens lie; else 0.
     """
 
-    flat: Float[np.ndarray, "S d"] | Int32[np.ndarray, "S 1"]
+    flat: Float[Rows, "S d"] | Int32[np.ndarray, "S 1"]
     offsets: Int[np.ndarray, " bounds"]
     ids: Int32[np.ndarray, "S"] | None = None
     padded_length: int = 0
@@ -48,7 +54,7 @@ class RaggedTokens:
         moved = np.repeat(self.offsets[chosen] - offsets[:-1], lengths)
         places = moved + np.arange(len(moved))
         ids = None if self.ids is None else self.ids[places]
-        return RaggedTokens(self.flat[places], offsets, ids, self.padded_length)
+        return RaggedTokens(access.choose(self.flat, places), offsets, ids, self.padded_length)
 
     def with_padded_length(self) -> RaggedTokens:
         """The same rows, whose batches say at which places each row's tokens lie."""
@@ -99,13 +105,8 @@ class RaggedTokens:
         for group, starts, counts in zip(tokens, self.offsets[rows], lengths):
             # Each token's place in `flat`: its own number plus how far its caption was moved.
             moved = np.repeat(starts - (np.cumsum(counts) - counts), counts)
-            np.take(
-                self.flat,
-                moved + np.arange(len(moved)),
-                axis=0,
-                out=group[: len(moved)],
-                mode="clip",
-            )
+            places = moved + np.arange(len(moved))
+            self.flat.take(places, axis=0, out=group[: len(moved)], mode="clip")
         return tokens, lengths.astype(np.int32)
 
     def batch(self, rows: Int[np.ndarray, "B"], groups: int, size: int) -> dict[str, np.ndarray]:
@@ -147,13 +148,17 @@ class RaggedTokens:
 
     def mean(self) -> Float[np.ndarray, "n d"]:
         """The mean of each row, in f32: mean-pooled text."""
-        return self._pooled("mean")
+        return self.pool("mean")
 
-    def pool(self, pooling: str) -> Float[np.ndarray, "n e"]:
+    def pool(
+        self, pooling: str, start: int = 0, stop: int | None = None
+    ) -> Float[np.ndarray, "n e"]:
         """One f32 vector a row, as `align.packing.Packed` pools.
 
         Args:
           pooling: a mode, or several joined by "+" (`config.poolings`).
+          start: the first row.
+          stop: one behind the last, None for all.
 
         Raises:
           ValueError: for another pooling.
@@ -161,29 +166,32 @@ class RaggedTokens:
         parts = poolings.parts(pooling)
         if not parts:
             raise ValueError(f"captions are not pooled by {pooling!r}")
-        return np.concatenate([self._pooled(part) for part in parts], axis=1)
+        stop, width = len(self) if stop is None else stop, self.flat.shape[1]
+        pooled = np.empty((stop - start, len(parts) * width), np.float32)
+        for first in range(start, stop, _BLOCK):
+            rows = slice(first, min(first + _BLOCK, stop))
+            for k, part in enumerate(parts):
+                into = pooled[rows.start - start : rows.stop - start, k * width : (k + 1) * width]
+                into[:] = self._pooled(part, rows)
+        return pooled
 
-    def _pooled(self, mode: str) -> Float[np.ndarray, "n d"]:
-        """One mode."""
+    def _pooled(self, mode: str, rows: slice) -> Float[np.ndarray, "n d"]:
+        """One mode of a block of rows."""
+        offsets = self.offsets[rows.start : rows.stop + 1]
         if mode in ("cls", "last"):
-            places = self.offsets[:-1] if mode == "cls" else self.offsets[1:] - 1
+            places = offsets[:-1] if mode == "cls" else offsets[1:] - 1
             return self.flat[places].astype(np.float32)
-        pooled = np.zeros((len(self), self.flat.shape[1]), np.float32)
-        for start in range(0, len(self), 4096):  # What is stored in bf16 is never f32 as a whole.
-            offsets = self.offsets[start : start + 4097]
-            flat = self.flat[offsets[0] : offsets[-1]].astype(np.float32, copy=False)
-            starts = offsets[:-1] - offsets[0]
-            if mode == "weightedmean":
-                place = np.arange(len(flat)) - np.repeat(starts, np.diff(offsets)) + 1
-                flat = flat * place[:, None].astype(np.float32)
-            reduce = np.maximum if mode == "max" else np.add
-            pooled[start : start + 4096] = reduce.reduceat(flat, starts, axis=0)
-        count = self.lengths[:, None].astype(np.float32)
+        flat = self.flat[int(offsets[0]) : int(offsets[-1])].astype(np.float32, copy=False)
+        starts, lengths = offsets[:-1] - offsets[0], np.diff(offsets)
+        count = lengths[:, None].astype(np.float32)
         if mode == "max":
-            return pooled
+            return np.maximum.reduceat(flat, starts, axis=0)
         if mode == "weightedmean":
-            return pooled / (count * (count + 1) / 2)
-        return pooled / (np.sqrt(count) if mode == "mean_sqrt_len" else count)
+            place = np.arange(len(flat)) - np.repeat(starts, lengths) + 1
+            flat = flat * place[:, None].astype(np.float32)
+            return np.add.reduceat(flat, starts, axis=0) / (count * (count + 1) / 2)
+        total = np.add.reduceat(flat, starts, axis=0)
+        return total / (np.sqrt(count) if mode == "mean_sqrt_len" else count)
 
 
 def bucket(total: int | np.integer) -> int:

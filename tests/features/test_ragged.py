@@ -8,6 +8,7 @@ import pytest
 from ape_jax.align.packing import Packed
 from ape_jax.config.poolings import MODES
 from ape_jax.features import ragged
+from ape_jax.storage.rows.mapped import MappedRows, Part
 
 
 @pytest.fixture
@@ -82,3 +83,36 @@ def test_rows_are_pooled_as_packed_captions_are(rng, pooling):
 def test_an_unknown_pooling_of_rows_is_an_error(rng):
     with pytest.raises(ValueError, match="'head'"):
         ragged.from_rows([np.ones((1, 2), np.float32)]).pool("head")
+
+
+@pytest.fixture
+def on_disk(rng, tmp_path):
+    """Captions in memory, and the same ones in two files."""
+    rows = [rng.normal(size=(n, 5)).astype(ml_dtypes.bfloat16) for n in rng.integers(1, 9, 60)]
+    memory = ragged.from_rows(rows)
+    cut = int(memory.offsets[23])
+    (tmp_path / "a").write_bytes(memory.flat[:cut].tobytes())
+    (tmp_path / "b").write_bytes(memory.flat[cut:].tobytes())
+    parts = [Part(tmp_path / "a", cut), Part(tmp_path / "b", len(memory.flat) - cut)]
+    files = MappedRows(parts, (5,), memory.flat.dtype)
+    return memory, ragged.RaggedTokens(files, memory.offsets)
+
+
+def test_rows_of_files_are_packed_padded_and_chosen_as_those_in_memory(on_disk, rng):
+    memory, files = on_disk
+    chosen = rng.integers(0, 60, 24)
+    for a, b in ((memory, files), (memory.rows(chosen[::-1]), files.rows(chosen[::-1]))):
+        rows = chosen % len(a)
+        for ours, theirs in zip(a.packed(rows, 4, 56), b.packed(rows, 4, 56), strict=True):
+            assert ours.tobytes() == theirs.tobytes()
+        for ours, theirs in zip(a.padded(rows, 8), b.padded(rows, 8), strict=True):
+            assert ours.tobytes() == theirs.tobytes()
+
+
+@pytest.mark.parametrize("pooling", [*MODES, "cls+mean"])
+def test_rows_of_files_are_pooled_as_those_in_memory(on_disk, pooling, monkeypatch):
+    memory, files = on_disk
+    whole = memory.pool(pooling)
+    assert files.pool(pooling).tobytes() == whole.tobytes()
+    monkeypatch.setattr(ragged, "_BLOCK", 7)
+    assert files.pool(pooling, 20, 43).tobytes() == whole[20:43].tobytes()

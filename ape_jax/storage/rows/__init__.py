@@ -1,0 +1,1 @@
+"""Arrays whose rows are read from files where they are asked for."""
