@@ -2,7 +2,8 @@
 
 Files are not trusted: the format must be one of `FORMATS`, the size is read from the header and
 bounded before a single pixel is decoded, and whatever a broken file makes a decoder raise comes
-out as one sentence that names the image.
+out as one sentence that names the image. Metadata never refuses good pixels: where Pillow stumbles
+over it, the image is decoded without.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ape_jax.errors import UserError
-from ape_jax.images.formats import FORMATS
+from ape_jax.images.essential import essential, is_damaged
+from ape_jax.images.formats import FORMATS, HEAD, is_image_content
+from ape_jax.images.orientation import upright
 
 MAX_PIXELS = 64 * 2**20
 # Shortest-edge resizing multiplies the long edge: 1 x 10,000,000 pixels are few until then.
@@ -80,21 +83,21 @@ def load_image(
         return _from_array(content, name, background)
     if isinstance(content, Image.Image):
         return _decode(content, name, background)
-    opened = io.BytesIO(content) if isinstance(content, bytes) else content
     check_encoded(content, name)
+    if isinstance(content, str):
+        content = _read(content, name)
     try:
-        image = Image.open(opened, formats=FORMATS)
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            pixels = _pixels(image, name, background)
+        if is_damaged(content):
+            raise SyntaxError("pixels are missing or their checksum is wrong")
+        return pixels
+    except ImageError:
+        raise
     except Image.DecompressionBombError as e:
         raise _too_large(name, "more than 178 million") from e
-    except Image.UnidentifiedImageError as e:
-        raise ImageError(
-            f"{name}: this is not an image in one of the formats {', '.join(FORMATS)}; "
-            "convert it or remove it"
-        ) from e
-    except Exception as e:  # A hostile header can make a decoder raise nearly anything.
-        raise _broken(name, e) from e
-    with image:
-        return _decode(image, name, background)
+    except Exception as e:  # OSError, SyntaxError, zlib.error, struct.error, ... by format.
+        return _without_metadata(content, e, name, background)
 
 
 def check_encoded(content: Content, name: str) -> int:
@@ -158,17 +161,64 @@ def _from_array(
     return _to_rgb(Image.fromarray(array), name, background)
 
 
+def _read(path: str, name: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as e:
+        raise ImageError(f"{name}: the file cannot be read ({e.strerror}); correct it") from e
+
+
 def _decode(
     image: Image.Image, name: str, background: tuple[int, int, int]
 ) -> UInt8[np.ndarray, "H W 3"]:
-    _check_size(*image.size, name)
+    """Decodes an image that someone else has opened."""
     try:
-        image.load()
-        return _to_rgb(ImageOps.exif_transpose(image), name, background)
+        return _pixels(image, name, background)
     except ImageError:
         raise
-    except Exception as e:  # OSError, SyntaxError, zlib.error, struct.error, ... by format.
-        raise _broken(name, e) from e
+    except Exception as e:
+        try:  # An image is read when it is first used; until then its file is open.
+            file = getattr(image, "fp", None)
+            file.seek(0)
+            content = file.read(MAX_BYTES)
+        except Exception:
+            raise _broken(name, e) from e
+        return _without_metadata(content, e, name, background)
+
+
+def _without_metadata(
+    content: bytes, error: Exception, name: str, background: tuple[int, int, int]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Decodes what Pillow refuses, if what is wrong with it concerns no pixel.
+
+    Raises:
+      ImageError: it says `error`.
+    """
+    if (pixels_only := essential(content)) is not None and not is_damaged(content):
+        try:
+            with pixels_only.open(FORMATS) as image:
+                return _pixels(image, name, background)
+        except ImageError:
+            raise
+        except Exception:
+            pass  # The pixels are damaged as well, and `error` says how.
+    if isinstance(error, Image.UnidentifiedImageError):
+        if is_image_content(content[:HEAD]):
+            error = SyntaxError("its header cannot be read")
+        else:
+            raise ImageError(
+                f"{name}: this is not an image in one of the formats {', '.join(FORMATS)}; "
+                "convert it or remove it"
+            ) from error
+    raise _broken(name, error) from error
+
+
+def _pixels(
+    image: Image.Image, name: str, background: tuple[int, int, int]
+) -> UInt8[np.ndarray, "H W 3"]:
+    _check_size(*image.size, name)
+    return _to_rgb(upright(image), name, background)
 
 
 def _to_rgb(

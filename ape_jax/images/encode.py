@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 
 from ape_jax.images.decode import ImageError, ImageRef, check_encoded, load_image
+from ape_jax.images.orientation import upright
 
 # What PNG holds, and reads back, as it is.
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
@@ -56,14 +57,18 @@ def stored(image: Any, name: str) -> dict[str, Any]:
 
 
 def _png(image: Image.Image, name: str) -> bytes:
+    file = io.BytesIO()
+    _storable(image, name).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _storable(image: Image.Image, name: str) -> Image.Image:
     if image.mode in _PNG_MODES:
         try:
-            image = ImageOps.exif_transpose(image)
-        except Exception as error:  # As in decoding: a damaged file raises nearly anything.
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ImageError(f"{name}: the image is damaged ({reason}); replace it") from error
-    else:
-        image = Image.fromarray(load_image(image))
-    file = io.BytesIO()
-    image.save(file, "PNG", compress_level=1)
-    return file.getvalue()
+            return upright(image)
+        except Exception:  # Of a damaged file, or of odd metadata, which do not matter.
+            pass
+    try:
+        return Image.fromarray(load_image(image))
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error

@@ -11,10 +11,33 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import SizeDict
+
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
+    3: PIL.Image.Transpose.ROTATE_180,
+    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
+    5: PIL.Image.Transpose.TRANSPOSE,
+    6: PIL.Image.Transpose.ROTATE_270,
+    7: PIL.Image.Transpose.TRANSVERSE,
+    8: PIL.Image.Transpose.ROTATE_90,
+}
+
+
+def upright(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Turns an image as its EXIF says; unlike exif_transpose, it does not write the EXIF anew.
+
+    EXIF that cannot be read, or cannot be written again, refuses no image.
+    """
+    image.load()
+    try:
+        method = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # Metadata of any content make Pillow raise nearly anything.
+        return image
+    return image if method is None else image.transpose(method)
 
 
 class ApeImageProcessor(PilBackend):
@@ -66,7 +89,7 @@ class ApeImageProcessor(PilBackend):
         """RGB [H, W, 3] of a PIL image: turned as its EXIF says, on the background, 8 bits."""
         if not isinstance(image, PIL.Image.Image):
             return super().convert_to_rgb(image, input_data_format=input_data_format)
-        image = PIL.ImageOps.exif_transpose(image)
+        image = upright(image)
         if image.mode == "I" or image.mode.startswith("I;16"):
             wide = np.asarray(image).astype(np.int64)
             image = PIL.Image.fromarray(((wide + 128) // 257).astype(np.uint8))
