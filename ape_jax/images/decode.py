@@ -13,6 +13,7 @@ import io
 import os
 import stat
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -179,7 +180,7 @@ def _decode(
         raise
     except Exception as e:
         try:  # An image is read when it is first used; until then its file is open.
-            file = getattr(image, "fp", None)
+            file: Any = getattr(image, "fp", None)
             file.seek(0)
             content = file.read(MAX_BYTES)
         except Exception:

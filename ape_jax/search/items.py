@@ -15,8 +15,9 @@ from ape_jax.data.records import printable
 from ape_jax.data.specs import open_pairs
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.errors import UserError
+from ape_jax.images import folders
 from ape_jax.images.decode import ImageError, ImageRef, check_encoded
-from ape_jax.images.formats import IMAGE_ENDINGS, is_image_name
+from ape_jax.images.formats import IMAGE_ENDINGS
 from ape_jax.terminal.progress import track
 
 
@@ -94,21 +95,15 @@ def _pair_items(pairs: Pairs) -> Iterator[Item]:
 
 
 def _of_folder(folder: str, key: str) -> Source:
-    items, other, closed = [], 0, []
-    for parent, below, files in os.walk(folder, onerror=lambda error: closed.append(error)):
-        below.sort()
-        for file in sorted(files):
-            if not is_image_name(file):
-                other += 1
-                continue
-            path = os.path.join(parent, file)
-            items.append(Item(path, _stamp(path), (), ImageRef(path, printable(path))))
-    if not items:
-        why = "cannot be opened" if closed else f"holds no image ({other} other files)"
-        raise UserError(f"{key}: {printable(folder)} {why}; name a folder with images")
-    notes = [f"{other} files of other kinds"] if other else []
-    notes += [f"{len(closed)} folders that cannot be opened"] if closed else []
-    return Source(folder, tuple(items), tuple(notes))
+    found = folders.images_below(folder)
+    if not found.paths:
+        raise UserError(
+            f"{key}: {printable(folder)} holds no image{found.said()}; name a folder with images"
+        )
+    items = tuple(
+        Item(path, _stamp(path), (), ImageRef(path, printable(path))) for path in found.paths
+    )
+    return Source(folder, items, found.notes())
 
 
 def _stamp(path: str) -> str:

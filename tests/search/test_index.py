@@ -113,7 +113,7 @@ def test_only_new_and_changed_files_are_encoded(folder, tmp_path):
     index = tmp_path / "index"
     added, encoded = put(index, folder)
     assert (added.total, added.encoded, len(added.unreadable)) == (12, 12, 1)
-    assert "zip.png" in added.unreadable[0] and added.notes == ("1 files of other kinds",)
+    assert "zip.png" in added.unreadable[0] and added.notes == ("1 files of other kinds (1 .txt)",)
     Image.new("RGB", (9, 9), "red").save(folder / "03.png")
     Image.new("RGB", (9, 9), "blue").save(folder / "99.png")
     (folder / "05.png").unlink()
