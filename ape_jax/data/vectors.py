@@ -25,9 +25,8 @@ class Tokens:
     flat: Float32[np.ndarray, "S d"]
     offsets: Int64[np.ndarray, " bounds"]
 
-    def split(self) -> list[Float32[np.ndarray, "_ d"]]:
-        """The vectors of each caption, in the order of the records."""
-        return np.split(self.flat, self.offsets[1:-1])
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
 
 
 class VectorPairs(Pairs):

@@ -10,7 +10,7 @@ from jaxtyping import Float, Integer
 
 from ape_jax.data.labelled import Labelled, open_labelled
 from ape_jax.data.pairs import Pairs
-from ape_jax.data.vectors import VectorPairs
+from ape_jax.data.vectors import Tokens, VectorPairs
 from ape_jax.evaluators import prompts, retrieval, zeroshot
 
 
@@ -21,7 +21,7 @@ class Encoder(Protocol):
     def encode_image(self, images: Sequence[Any]) -> Float[np.ndarray, "n e"]:
         """Unit-length embeddings of images."""
 
-    def encode_text(self, texts: Sequence[str]) -> Float[np.ndarray, "n e"]:
+    def encode_text(self, texts: Sequence[str] | Tokens) -> Float[np.ndarray, "n e"]:
         """Unit-length embeddings of texts."""
 
 
@@ -38,7 +38,7 @@ def evaluate_retrieval(encoder: Encoder, pairs: Pairs) -> dict[str, float]:
     captions = [pairs[i].captions for i in range(len(pairs))]
     image_index = np.repeat(np.arange(len(pairs)), [len(texts) for texts in captions])
     vectors = pairs.text if isinstance(pairs, VectorPairs) else None
-    texts = [t for group in captions for t in group] if vectors is None else vectors.split()
+    texts = [t for group in captions for t in group] if vectors is None else vectors
     zimg = encoder.encode_image([pair.image for pair in pairs])
     ztxt = encoder.encode_text(texts)
     return retrieval.retrieval_metrics(zimg, ztxt, image_index)

@@ -16,6 +16,7 @@ from ape_jax.errors import UserError
 from ape_jax.features.outside import OutsideTower
 from ape_jax.features.ragged import RaggedTokens, bucket
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.storage.row_array import RowArray, blocks
 
 Batches = Iterable[tuple[Mapping[str, Any], np.ndarray]]
 
@@ -88,13 +89,15 @@ def image_batches(
         yield {"image": images[places]}, places
 
 
-def pooled_batches(
-    pooled: Float[np.ndarray, "n ..."], rows: int
-) -> Iterator[tuple[Any, np.ndarray]]:
-    """Batches of image features, pooled ones or hidden states, that were encoded before."""
-    for start in range(0, len(pooled), rows):
-        places = np.arange(start, min(start + rows, len(pooled)))
-        yield {"pooled": pooled[places]}, places
+def pooled_batches(pooled: RowArray, rows: int) -> Iterator[tuple[Any, np.ndarray]]:
+    """Batches of the first view of images that were encoded before.
+
+    Args:
+      pooled: features [n, V, d] or hidden states [n, V, T, d], in memory or on disk.
+      rows: images a batch.
+    """
+    for block in blocks(len(pooled), rows):
+        yield {"pooled": pooled[block][:, 0]}, np.arange(block.start, block.stop)
 
 
 def readable_batches(

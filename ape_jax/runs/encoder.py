@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Float32, Shaped
 
 from ape_jax.align.tuning import selection
 from ape_jax.config.components import text_needs
 from ape_jax.data import decoding, image_loader
 from ape_jax.data.pairs import Pairs
+from ape_jax.data.vectors import Tokens
 from ape_jax.errors import UserError
 from ape_jax.features import ragged, unreadable
 from ape_jax.features.frontier import outside_tower
 from ape_jax.features.outside import OutsideTower
+from ape_jax.features.ragged import RaggedTokens
 from ape_jax.images.decode import ImageRef, load_image
 from ape_jax.runs import embed
 from ape_jax.runs.aligned import AlignedModel
@@ -94,9 +97,7 @@ class Encoder:
         if progress:
             images = track(images, "encoding images", total, "images")
         if isinstance(self.transform, VectorPrepare):
-            vectors = [x.content if isinstance(x, ImageRef) else x for x in images]
-            batches = [x["pooled"] for x, _ in self._vector_batches(vectors, embedder.rows)]
-            name = "pooled"
+            batches, name = self._vector_batches(images, embedder.rows), "pooled"
         elif (outside := self._outside("image")) is not None:
             decoded = decoding.prepared_lists(images, self._decode, embedder.rows)
             batches, name = map(outside.images, decoded), "pooled"
@@ -116,7 +117,7 @@ class Encoder:
 
     def encode_text(
         self,
-        texts: Iterable[str] | Iterable[np.ndarray],
+        texts: Iterable[str] | Iterable[np.ndarray] | Tokens,
         *,
         batch_size: int | None = None,
         progress: bool = True,
@@ -124,7 +125,8 @@ class Encoder:
         """Unit-length embeddings of texts; longer ones than the tower takes are cut.
 
         Args:
-          texts: strings; of a model on precomputed vectors, vectors [d] or token encodings [t, d].
+          texts: strings; of a model on precomputed vectors, vectors [d] or token encodings [t, d],
+            or those of opened pairs, which may lie on disk.
           batch_size: texts a batch, as for `encode_image`.
           progress: as for `encode_image`.
 
@@ -134,20 +136,26 @@ class Encoder:
         Raises:
           UserError: for a text that is not a string.
         """
-        found, _ = _items(texts, "encode_text")
-        texts = list(found)
+        if not isinstance(texts, Tokens):
+            texts = list(_items(texts, "encode_text")[0])
         embedder = self._embedder(self.rows if batch_size is None else batch_size)
         if not texts:
             raise UserError("encode_text: expected at least one item, found an empty list")
-        if isinstance(self.prepare, VectorPrepare):
-            batches = self._token_batches(self.prepare(texts), embedder)
+        if isinstance(texts, Tokens):
+            if not isinstance(self.prepare, VectorPrepare):
+                raise UserError("encode_text: expected strings, found precomputed vectors")
+            self.prepare([texts.flat[:1]])  # Their width; values were looked at when opened.
+            batches = self._token_batches(RaggedTokens(texts.flat, texts.offsets), embedder)
+        elif isinstance(self.prepare, VectorPrepare):
+            batches = self._token_batches(ragged.from_rows(self.prepare(texts)), embedder)
         else:
             strings = [text for text in texts if isinstance(text, str)]
             if len(strings) < len(texts):
                 bad = next(text for text in texts if not isinstance(text, str))
                 raise UserError(f"encode_text: expected strings, found {type(bad).__name__}")
             if (outside := self._outside("text")) is not None:
-                batches = self._token_batches(outside.texts(strings), embedder)
+                rows = ragged.from_rows(outside.texts(strings))
+                batches = self._token_batches(rows, embedder)
             else:
                 batches = embed.text_batches(self.prepare, strings, embedder.rows)
         if progress:
@@ -161,10 +169,9 @@ class Encoder:
         return outside_tower(model.image if kind == "image" else model.text, self.rows)
 
     def _token_batches(
-        self, rows: list[np.ndarray], embedder: embed.Embedder
+        self, tokens: RaggedTokens, embedder: embed.Embedder
     ) -> Iterator[tuple[Any, np.ndarray]]:
-        """Batches of token encodings [t, d] that were made outside of JAX."""
-        tokens = ragged.from_rows(rows)
+        """Batches of token encodings that were made outside of JAX."""
         if "token_index" in text_needs(self.config.text.head.name):
             tokens = tokens.with_padded_length()
         return embed.token_batches(tokens, embedder.rows, embedder.groups)
@@ -227,11 +234,14 @@ class Encoder:
         return self._embedders[rows]
 
     def _vector_batches(
-        self, vectors: Sequence[Any], rows: int
-    ) -> Iterator[tuple[Any, np.ndarray]]:
-        if not vectors:
-            return iter(())
-        return embed.pooled_batches(np.concatenate(self.transform(vectors)), rows)
+        self, vectors: Iterable[Any], rows: int
+    ) -> Iterator[Float32[np.ndarray, "b d"]]:
+        """Given vectors, checked, at most `rows` at a time."""
+        left = iter(vectors)
+        while batch := list(itertools.islice(left, rows)):
+            yield np.concatenate(
+                self.transform([x.content if isinstance(x, ImageRef) else x for x in batch])
+            )
 
     def _decode(self, image: Any) -> Shaped[np.ndarray, "_ _ 3"]:
         return self.transform(load_image(image, background=self.config.data.background))

@@ -41,7 +41,7 @@ class RetrievalTask:
         """`(zimg [n, E], ztxt [m, E], owner [m])`, a row of ztxt for each caption of each image."""
         data, rows = self.dataset, embedder.rows
         images = (
-            embed.pooled_batches(data.pooled[:, 0], rows)
+            embed.pooled_batches(data.pooled, rows)
             if data.pooled is not None
             else self._raw_images(rows)
         )

@@ -8,13 +8,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float32, PyTree
 
 from ape_jax.align.closed_form import Paired, Solution
-from ape_jax.config import Config
+from ape_jax.config import Config, poolings
 from ape_jax.config.components import ClosedFormSpec
 from ape_jax.errors import UserError
 from ape_jax.features.dataset import Dataset
+from ape_jax.features.ragged import RaggedTokens
+
+_TOKENS = 2**15  # Of captions that are pooled together.
 
 
 def solve(
@@ -41,6 +44,50 @@ def solve(
 
     heads = jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(dict(solution.heads)))
     return dataclasses.replace(solution, heads=heads)
+
+
+class PooledRows:
+    """One f32 vector a caption, pooled from its tokens as it is read: [n, e].
+
+    Args:
+      tokens: the captions' encodings, in memory or on disk.
+      pooling: a mode, or several joined by "+", as for `RaggedTokens.pool`.
+    """
+
+    def __init__(self, tokens: RaggedTokens, pooling: str):
+        self._tokens, self._pooling = tokens, pooling
+        width = tokens.flat.shape[1] * len(poolings.parts(pooling))
+        self.shape: tuple[int, ...] = (len(tokens), width)
+        self.dtype = np.dtype(np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all vectors."""
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: slice | np.ndarray) -> Float32[np.ndarray, "b e"]:
+        """The vectors of some captions."""
+        rows = np.arange(*index.indices(len(self))) if isinstance(index, slice) else index
+        out = np.empty((len(rows), self.shape[1]), np.float32)
+        # Captions may be long: so many at a time that their tokens stay few.
+        ends = np.cumsum(self._tokens.lengths[rows])
+        start = 0
+        while start < len(rows):
+            before = ends[start - 1] if start else 0
+            stop = max(int(np.searchsorted(ends, before + _TOKENS, side="right")), start + 1)
+            out[start:stop] = self._read(rows[start:stop]).pool(self._pooling)
+            start = stop
+        return out
+
+    def _read(self, rows: np.ndarray) -> RaggedTokens:
+        if (np.diff(rows) != 1).any():
+            return self._tokens.rows(rows)
+        # Neighbours lie side by side: one long read.
+        offsets = self._tokens.offsets[rows[0] : rows[-1] + 2]
+        return RaggedTokens(self._tokens.flat[offsets[0] : offsets[-1]], offsets - offsets[0])
 
 
 def install(trainable: PyTree, solution: Solution, form: ClosedFormSpec) -> PyTree:
@@ -74,7 +121,7 @@ def _width(config: Config, paired: Paired) -> int:
 
 def _paired(pooling: str, dataset: Dataset, statistics: Mapping[str, Any] | None) -> Paired:
     return Paired(
-        text=dataset.tokens.pool(pooling),
+        text=PooledRows(dataset.tokens, pooling),
         image=dataset.pooled,
         text_index=dataset.captions.text_index,
         image_index=dataset.captions.image_index,

@@ -16,6 +16,7 @@ from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators.retrieval import retrieval_metrics
 from ape_jax.evaluators.tasks import evaluate_retrieval
+from ape_jax.features import ragged
 from ape_jax.features.dataset import FeatureStore
 from ape_jax.runs import build
 from ape_jax.training import loop, run, solve
@@ -149,6 +150,21 @@ def test_asif_beyond_its_anchors_is_one_sentence(tiny_config, tmp_path, monkeypa
     monkeypatch.setattr(module, "MOST_ANCHORS", 10)
     with pytest.raises(UserError, match=r"config.method: 'asif' .* up to 10"):
         loop.train_and_evaluate(resolved(tiny_config, method="asif"), tmp_path)
+
+
+def test_asif_says_how_much_memory_its_anchors_need(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr("ape_jax.storage.memory.free_bytes", lambda: 2000)
+    with pytest.raises(UserError, match=r"keeps all \d+ in memory, 0.000 GB; 0.000 GB are free"):
+        loop.train_and_evaluate(resolved(tiny_config, method="asif"), tmp_path)
+
+
+def test_pooled_captions_are_read_by_rows(rng, monkeypatch):
+    tokens = ragged.from_rows([rng.normal(size=(t, 3)).astype(np.float32) for t in (3, 1, 4, 9, 2)])
+    rows, whole = solve.PooledRows(tokens, "cls+mean"), tokens.pool("cls+mean")
+    monkeypatch.setattr(solve, "_TOKENS", 5)
+    assert (rows.shape, len(rows), rows.nbytes) == ((5, 6), 5, whole.nbytes)
+    for index in (slice(None), slice(1, 4), np.array([4, 0, 0, 3]), np.array([], int)):
+        np.testing.assert_array_equal(rows[index], whole[index])
 
 
 def test_a_width_beyond_the_narrower_side_is_one_sentence(tiny_config, tmp_path):

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from ape_jax.align.closed_form import held_out
-from ape_jax.align.closed_form.paired import Moments, Paired, by_fold, moments
+from ape_jax.align.closed_form.paired import Paired
 from ape_jax.align.closed_form.solution import L2, POWER, Affine, Solution, centred, on_both
+from ape_jax.align.closed_form.sums import Moments, by_fold, check_varies, moments
 from ape_jax.align.heads.linear import LINEAR
 from ape_jax.config.components import ClosedFormSpec
 from ape_jax.errors import UserError
@@ -82,7 +83,8 @@ def cca(paired: Paired | Moments, l2: float, *, dim: int = 0, power: float = 0.0
       All min(d, k) directions, with `text` and `image` as maps to the first `dim`.
 
     Raises:
-      UserError: if a covariance is singular with this l2, or `dim` exceeds min(d, k).
+      UserError: if nothing varies on a side, a covariance is singular with this l2, or `dim`
+        exceeds min(d, k).
 
     References:
       Hotelling, `Relations Between Two Sets of Variates <https://doi.org/10.1093/biomet/28.3-4.321>`_,
@@ -158,6 +160,7 @@ class _Spectra:
     """Eigendecompositions of both covariances, from which every l2 is solved."""
 
     def __init__(self, part: Moments):
+        check_varies(part)
         xx, yy, xy = part.covariances()
         self._means = part.text_mean, part.image_mean
         (self._x, self._u), (self._y, self._v) = np.linalg.eigh(xx), np.linalg.eigh(yy)

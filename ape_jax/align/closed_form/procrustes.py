@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from ape_jax.align.closed_form import held_out
-from ape_jax.align.closed_form.paired import Moments, Paired, by_fold, moments
+from ape_jax.align.closed_form.paired import Paired
 from ape_jax.align.closed_form.solution import Affine, Solution, centred, on_both
+from ape_jax.align.closed_form.sums import Moments, by_fold, check_varies, moments
 from ape_jax.align.heads.linear import LINEAR
 from ape_jax.config.components import ClosedFormSpec
 from ape_jax.errors import UserError
@@ -51,7 +52,7 @@ def procrustes(paired: Paired | Moments, *, dim: int = 0) -> Procrustes:
       Maps of texts and images to the joint space.
 
     Raises:
-      UserError: if `dim` exceeds the width of a side.
+      UserError: if nothing varies on a side, or `dim` exceeds the width of one.
 
     References:
       Schönemann, `A Generalized Solution of the Orthogonal Procrustes Problem
@@ -107,6 +108,7 @@ class _Axes:
     """Principal axes of both sides, from which every width is solved."""
 
     def __init__(self, part: Moments):
+        check_varies(part)
         xx, yy, self._cross = part.covariances()
         self._means = part.text_mean, part.image_mean
         # Ascending eigenvalues: the principal axes come last.

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Integer
 
-from ape_jax.align.closed_form.paired import assign, by_fold, from_rows
+from ape_jax.align.closed_form.paired import assign, from_rows
 from ape_jax.align.closed_form.ridge_pairs import Ridge, check_l2, chosen, grid
+from ape_jax.align.closed_form.sums import by_fold
 from ape_jax.errors import UserError
 
 

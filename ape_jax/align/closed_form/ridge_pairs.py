@@ -10,13 +10,12 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from ape_jax.align.closed_form.held_out import assign
-from ape_jax.align.closed_form.paired import Moments, Paired, by_fold, moments
+from ape_jax.align.closed_form.paired import Paired
 from ape_jax.align.closed_form.solution import L2, Affine, Solution, linear_head, on_both
+from ape_jax.align.closed_form.sums import Moments, by_fold, check_varies, moments, text_mean
 from ape_jax.align.heads.linear import IDENTITY, LINEAR
 from ape_jax.config.components import ClosedFormSpec
 from ape_jax.errors import UserError
-
-_BLOCK = 4096  # Images whose features are converted to f32 together.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,17 +61,21 @@ def ridge_pairs(
       The map fitted on all pairs.
 
     Raises:
-      UserError: as for `ridge_cv`.
+      UserError: as for `ridge_cv`, or if nothing varies on a side.
     """
     paired.check()
     turn = Moments.turned if towards == "text" else lambda part: part
     if l2 is not None:
         check_l2([l2])
-        return _solve(turn(moments(paired)), l2, center=True)
+        total = moments(paired)
+        check_varies(total)
+        return _solve(turn(total), l2, center=True)
     if isinstance(folds, int):
         folds = min(folds, len(paired))
     fold = assign(len(paired), folds, paired.groups(), seed)
-    return chosen([turn(part) for _, part in by_fold(paired, fold)], None, center=True)
+    parts = [part for _, part in by_fold(paired, fold)]
+    check_varies(sum(parts[1:], parts[0]))
+    return chosen([turn(part) for part in parts], None, center=True)
 
 
 def chosen(folds: list[Moments], l2s: np.ndarray | None, center: bool) -> Ridge:
@@ -141,18 +144,34 @@ def check_l2(l2s: Sequence[float] | np.ndarray) -> None:
         raise UserError(f"l2 is {list(map(float, values.ravel()))[:5]}; write positive numbers")
 
 
+class _UnitImages:
+    """Images of unit length, averaged over their views, f32 [n, 1, k]: made as they are read."""
+
+    def __init__(self, paired: Paired):
+        self._paired = paired
+        self.shape: tuple[int, ...] = (len(paired), 1, paired.image.shape[2])
+        self.dtype = np.dtype(np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of them."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        views = self._paired.standardised(self._paired.image[index]).astype(np.float32)
+        length = np.maximum(np.linalg.norm(views, axis=-1, keepdims=True), 1e-12)
+        return (views / length).mean(axis=1, keepdims=True)
+
+
 def _to_images(paired: Paired, *, width: int, l2: float) -> Solution:
     """Fits texts to images of unit length, so that the squared error is a function of the cosine.
 
     The mean over the views of an image is the target: the fit equals that with one row per view.
     """
-    targets = np.empty((len(paired), 1, paired.image.shape[2]), np.float32)
-    for start in range(0, len(paired), _BLOCK):
-        block = np.arange(start, min(start + _BLOCK, len(paired)))
-        views = paired.images(block).astype(np.float32)
-        length = np.maximum(np.linalg.norm(views, axis=-1, keepdims=True), 1e-12)
-        targets[block, 0] = (views / length).mean(axis=1)
-    targets = dataclasses.replace(paired, image=targets, mean=None, std=None)
+    targets = dataclasses.replace(paired, image=_UnitImages(paired), mean=None, std=None)
     fit = ridge_pairs(targets, l2=l2 or None)
     record = {"l2": fit.l2, "width": len(fit.bias)}
     return Solution(record=record, heads={"text_head": linear_head(fit)})
@@ -162,7 +181,7 @@ def _to_texts(paired: Paired, *, width: int, l2: float) -> Solution:
     """Fits images to texts, both centred: image directions that no text has are ignored."""
     fit = ridge_pairs(paired, l2=l2 or None, towards="text")
     # The fit maps the mean image to the mean text, which is subtracted from both sides.
-    mean = moments(paired).text_mean
+    mean = text_mean(paired)
     image = Affine(kernel=fit.kernel, bias=fit.bias - mean)
     text = Affine(kernel=np.eye(len(mean)), bias=-mean)
     return on_both(text, image, {"l2": fit.l2, "width": len(mean)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 import sys
 
 import jax
@@ -12,6 +11,7 @@ from jax.sharding import Mesh
 from ape_jax.errors import UserError
 from ape_jax.features.dataset import Dataset
 from ape_jax.parallel import hosts
+from ape_jax.storage import memory
 from ape_jax.training.input.device_feed import device_features
 
 # Of what is free: training, evaluation and, on a CPU, everything else need memory too.
@@ -67,26 +67,11 @@ def free_bytes(mesh: Mesh) -> int | None:
     """Free memory of a device of this process, None where nothing is known."""
     mine = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
     if mine[0].platform == "cpu":  # Devices share the memory of the host.
-        free = _host_bytes()
+        free = memory.free_bytes()
         return None if free is None else free // len(mine)
     known = [stats for device in mine if (stats := device.memory_stats())]
     limits = [s["bytes_limit"] - s.get("bytes_in_use", 0) for s in known if "bytes_limit" in s]
     return min(limits) if limits else None
-
-
-def _host_bytes() -> int | None:
-    """Memory that this machine, or the container around this process, has left."""
-    found = []
-    try:
-        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
-        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-        limit, used = (
-            pathlib.Path(f"/sys/fs/cgroup/memory.{name}").read_text() for name in ("max", "current")
-        )
-        found.append(max(int(limit) - int(used), 0))
-    except (OSError, ValueError, IndexError):  # Not Linux, or "max": no limit.
-        pass
-    return min(found) if found else None
 
 
 def _agreed(free: int | None) -> int | None:

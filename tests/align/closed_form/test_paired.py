@@ -1,5 +1,8 @@
 """Sums over pairs equal those of the rows written out, and folds keep what belongs together."""
 
+import dataclasses
+
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
@@ -7,9 +10,13 @@ from sklearn.linear_model import Ridge
 
 from ape_jax.align import closed_form
 from ape_jax.align.closed_form import held_out, paired
-from ape_jax.align.closed_form.paired import by_fold
+from ape_jax.align.closed_form.cca import CCA
+from ape_jax.align.closed_form.procrustes import PROCRUSTES
+from ape_jax.align.closed_form.ridge_pairs import RIDGE, RIDGE_TEXT
+from ape_jax.align.closed_form.sums import by_fold
 from ape_jax.errors import UserError
 from ape_jax.evaluators.retrieval import retrieval_metrics
+from ape_jax.storage.row_array import Joined
 
 
 @pytest.fixture
@@ -46,11 +53,57 @@ def test_moments_are_those_of_every_caption_beside_every_view(pairs):
 
 def test_moments_do_not_depend_on_blocks_and_folds_add_up(pairs, monkeypatch):
     whole = closed_form.moments(pairs)
-    monkeypatch.setattr("ape_jax.align.closed_form.paired._BLOCK", 7)
+    monkeypatch.setattr("ape_jax.align.closed_form.sums._BLOCK", 7)
     parts = [part for _, part in by_fold(pairs, np.arange(40) % 3)]
     added = parts[0] + parts[1] + parts[2]
     for name in ("count", "text_text", "image_image", "text_image", "text_sum", "image_sum"):
         np.testing.assert_allclose(getattr(added, name), getattr(whole, name), atol=1e-10)
+
+
+def test_one_pass_for_all_folds_gives_each_fold_its_own_sums(pairs, monkeypatch):
+    """To the bit, in whatever order texts first appear: blocks are of a fold's own rows."""
+    monkeypatch.setattr("ape_jax.align.closed_form.sums._BLOCK", 7)
+    order = dataclasses.replace(pairs, text_index=np.minimum(np.arange(80), 49))
+    for given in (pairs, order):
+        for members, part in by_fold(given, np.arange(40) % 3):
+            alone = closed_form.moments(given, members)
+            for field in dataclasses.fields(part):
+                np.testing.assert_array_equal(getattr(part, field.name), getattr(alone, field.name))
+
+
+@pytest.mark.parametrize("form", [CCA, RIDGE, RIDGE_TEXT, PROCRUSTES])
+def test_features_on_disk_give_the_same_bits_as_in_memory(pairs, form, tmp_path):
+    np.save(tmp_path / "text.npy", pairs.text)
+    halves = [tmp_path / "0.npy", tmp_path / "1.npy"]
+    np.save(halves[0], pairs.image[:13])
+    np.save(halves[1], pairs.image[13:])
+    on_disk = dataclasses.replace(
+        pairs,
+        text=np.load(tmp_path / "text.npy", mmap_mode="r"),
+        image=Joined([np.load(half, mmap_mode="r") for half in halves]),
+    )
+    settings = {name: 0.1 for name in form.keys}
+    ours, theirs = (form.solve(x, width=2, **settings).heads for x in (on_disk, pairs))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+@pytest.mark.parametrize("side", ["text", "image"])
+def test_what_is_not_finite_is_named_by_its_row(pairs, side):
+    values = getattr(pairs, side).copy()
+    used = np.unique(pairs.text_index if side == "text" else pairs.image_index)[-1]
+    values[used, ..., -1] = np.nan
+    with pytest.raises(UserError, match=f"^{side} is not finite in row {used}; encode"):
+        closed_form.cca(dataclasses.replace(pairs, **{side: values}), 0.1)
+
+
+@pytest.mark.parametrize("form", [CCA, RIDGE, RIDGE_TEXT, PROCRUSTES])
+@pytest.mark.parametrize(("side", "name"), [("text", "captions"), ("image", "images")])
+def test_where_nothing_varies_it_is_said(pairs, form, side, name):
+    """An l2 above 0 would not help: CCA has one here."""
+    same = np.ones_like(getattr(pairs, side)) * np.float32(0.7)
+    settings = {name: 3.0 for name in form.keys}
+    with pytest.raises(UserError, match=f"^the {name} of these .* nothing varies"):
+        form.solve(dataclasses.replace(pairs, **{side: same}), width=2, **settings)
 
 
 def test_ridge_on_pairs_is_ridge_on_the_rows_written_out(pairs):
