@@ -125,5 +125,22 @@ def bar(share: float, chance: float) -> str:
     )
 
 
+def histogram(title: str, bins: Sequence[tuple[str, int]]) -> str:
+    """A table of ranges with a bar each, as long as its share of the largest.
+
+    Args:
+      title: plain text.
+      bins: ranges and their counts.
+    """
+    largest = max((count for _, count in bins), default=1)
+    rows = [
+        f"<tr><td>{escape(name)}</td><td>{count:,}</td>"
+        f'<td><div class="bar"><i style="width:{100 * count / largest:.1f}%"></i></div></td></tr>'
+        for name, count in bins
+    ]
+    table = f'<div class="scroll"><table>{"".join(rows)}</table></div>'
+    return f"<div><h3>{escape(title)}</h3>{table}</div>"
+
+
 def _class(kind: str) -> str:
     return f' class="{kind}"' if kind else ""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import collections
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from ape_jax.data.overview.scripts import script
 from ape_jax.evaluators.interval import wilson
 from ape_jax.evaluators.retrieval import RECALL_AT
 from ape_jax.pages import html, words
@@ -15,23 +14,6 @@ from ape_jax.pages.queries import Searched
 
 _LENGTHS = (10, 25, 60, 140)  # Characters, which every language has.
 _FEW = 20
-# Scripts that one language mixes are one.
-_MERGED = {"hiragana": "Japanese kana", "katakana": "Japanese kana", "cjk": "Han (kanji, hanzi)"}
-
-
-def script(text: str) -> str:
-    """The script of most letters of a text, as Unicode names it.
-
-    Example:
-      >>> script("a cat"), script("кошка 7"), script("123")
-      ('Latin', 'Cyrillic', 'no letters')
-    """
-    counts: collections.Counter[str] = collections.Counter()
-    for letter in text:
-        if letter.isalpha() and (name := unicodedata.name(letter, "")):
-            first = name.split()[0].partition("-")[0].lower()
-            counts[_MERGED.get(first, first.capitalize())] += 1
-    return counts.most_common(1)[0][0] if counts else "no letters"
 
 
 def length(text: str) -> str:

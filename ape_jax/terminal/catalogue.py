@@ -42,6 +42,15 @@ COMMANDS: Mapping[str, Command] = {
         ),
         group=_MAKE,
     ),
+    "pairs": Command(
+        module="ape_jax.pairs",
+        does="says what is made of pairs: counts, columns, samples, broken rows",
+        examples=(
+            "ape-jax pairs pairs.csv",
+            "ape-jax pairs a-{000..003}.tar --html look.html --text hf:ORG/NAME",
+        ),
+        group=_MAKE,
+    ),
     "extract": Command(
         module="ape_jax.extract",
         does="fills the feature cache for a run and stops",

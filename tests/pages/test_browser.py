@@ -15,8 +15,11 @@ from importlib import metadata
 import pytest
 from PIL import Image
 
+from ape_jax.data.overview.overview import overview
+from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.pages import browser as browser_lib
+from ape_jax.pages import source
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -307,6 +310,23 @@ def test_the_report_is_whole_without_a_network(chromium, tiny_run, artifacts):
     page.set_viewport_size({"width": 1280, "height": 900})
     assert requested == [address] and not complaints
     page.screenshot(path=artifacts / "report.png", full_page=True)
+    context.close()
+
+
+def test_the_page_about_pairs_is_whole_without_a_network(chromium, tiny, tmp_path, artifacts):
+    pairs = open_pairs(tiny / "pairs.jsonl")
+    (tmp_path / "look.html").write_text(source.document(overview(pairs), pairs, ["w" * 300]))
+    context = chromium.new_context(offline=True, viewport={"width": 360, "height": 700})
+    page, requested = context.new_page(), []
+    page.on("request", lambda request: requested.append(request.url))
+    address = (tmp_path / "look.html").as_uri()
+    page.goto(address)
+    drawn = "getComputedStyle(document.querySelector('.thumb span')).backgroundImage"
+    assert page.evaluate(drawn).startswith('url("data:image/png')
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert requested == [address]
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.screenshot(path=artifacts / "pairs.png", full_page=True)
     context.close()
 
 
