@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Iterator
 
 import jax.numpy as jnp
 
@@ -13,9 +14,10 @@ from ape_jax.data import pairs as pairs_lib
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.data.words import leave_out_words
 from ape_jax.features import extract
+from ape_jax.features.cache import Cache
 from ape_jax.features.dataset import Captions, Dataset, FeatureStore, captions_of
 from ape_jax.features.encoder import FeatureEncoder
-from ape_jax.features.jobs import CaptionJob, ImageJob
+from ape_jax.features.jobs import CaptionJob, ImageJob, Job
 from ape_jax.features.ragged import RaggedTokens
 from ape_jax.features.unreadable import leave_out_unseen
 from ape_jax.images import augment as augment_lib
@@ -75,7 +77,7 @@ def encode_pairs(
     return Dataset(pairs, captions, pooled, tokens)
 
 
-def fill_pairs(
+def jobs_of(
     pairs: pairs_lib.Pairs,
     image: FeatureEncoder | None,
     text: FeatureEncoder | None,
@@ -85,26 +87,25 @@ def fill_pairs(
     views: int = 1,
     words: tuple[int, float] | tuple[()] = (),
     dtype: str | None = None,
-) -> list[tuple[str, extract.Filled]]:
-    """Fills the caches that `encode_pairs` with the same arguments reads, and reads none.
+) -> Iterator[Job]:
+    """The jobs that fill the caches which `encode_pairs` with the same arguments reads.
 
-    Returns:
-      The caches of the images and of the captions, each with its name.
+    Yields:
+      The job of the images, then that of the captions. Which captions there are follows from the
+      images that could be read: before the second is asked for, the cache of the first must be
+      complete, whoever filled it.
 
     Raises:
       UserError: as `encode_pairs`.
     """
-    place = dataclasses.replace(cache_place(config), missing="encode")
-    filled = []
     if image is not None:
-        job = _image_job(pairs, image, config, name, views, dtype)
-        filled.append((job.what, extract.fill(job, place)))
-        pairs = leave_out_unseen(pairs, filled[0][1].seen, job.skipped, name)
+        job, root = _image_job(pairs, image, config, name, views, dtype), cache_place(config).root
+        yield job
+        cache = Cache(root, job.fingerprint, job.count, job.per_shard)
+        pairs = leave_out_unseen(pairs, extract.seen_in(cache), job.skipped, name)
     pairs = _with_words(pairs, words, config)
     if text is not None:
-        texts = _caption_job(pairs, captions_of(pairs), text, config, name, dtype)
-        filled.append((texts.what, extract.fill(texts, place)))
-    return filled
+        yield _caption_job(pairs, captions_of(pairs), text, config, name, dtype)
 
 
 def cache_place(config: Config) -> extract.Place:

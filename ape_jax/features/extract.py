@@ -9,16 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
 from ape_jax.errors import UserError
 from ape_jax.features import shards
 from ape_jax.features.cache import Cache, say
+from ape_jax.features.engines.engine import Engine, ThisProcess, Work
 from ape_jax.features.jobs import CaptionJob, ImageJob, Job
 from ape_jax.features.ragged import RaggedTokens
 from ape_jax.terminal.progress import Progress
+
+THIS_PROCESS = ThisProcess()
 
 _ALIGNMENT = 64  # Bytes; what XLA asks of a buffer.
 
@@ -57,16 +59,25 @@ class Filled:
     @property
     def seen(self) -> Bool[np.ndarray, "n"]:
         """Mask of the items that have features."""
-        seen = np.ones(self.cache.count, bool)
-        for block, shard in zip(self.cache.blocks, self.cache.shards):
-            seen[np.asarray(shard.empty, int) + block.start] = False
-        return seen
+        return seen_in(self.cache)
 
 
-def fill(job: Job, place: Place) -> Filled:
+def seen_in(cache: Cache) -> Bool[np.ndarray, "n"]:
+    """Mask of the items that have features in a complete cache."""
+    seen = np.ones(cache.count, bool)
+    for block, shard in zip(cache.blocks, cache.shards):
+        seen[np.asarray(shard.empty, int) + block.start] = False
+    return seen
+
+
+def fill(job: Work, place: Place, engine: Engine = THIS_PROCESS) -> Filled:
     """Finds the cache of a job's features, and encodes what is missing of it.
 
-    Processes share the shards; each encodes its own on its own devices.
+    Args:
+      job: what is encoded.
+      place: where features are kept, on disk.
+      engine: what encodes. By default processes share the shards; each encodes its own on its own
+        devices.
 
     Raises:
       UserError: where the cache is damaged, cannot be written or may not be made; where nothing can
@@ -77,7 +88,7 @@ def fill(job: Job, place: Place) -> Filled:
     encoded, resumed = 0, len(cache.blocks)
     with cache.filling(place.missing, say) as has_work:
         if has_work:
-            encoded, resumed = _encode_missing(cache, job)
+            encoded, resumed = _encode_missing(cache, job, engine)
     filled = Filled(cache=cache, encoded=encoded, resumed=resumed, seconds=time.monotonic() - start)
     _require_some(job, bool(filled.seen.any()))
     return filled
@@ -129,10 +140,10 @@ def captions(job: CaptionJob, place: Place) -> RaggedTokens:
     return RaggedTokens(flat, offsets)
 
 
-def _encode_missing(cache: Cache, job: Job) -> tuple[int, int]:
+def _encode_missing(cache: Cache, job: Work, engine: Engine) -> tuple[int, int]:
     """Writes this process's missing shards; how much was encoded and how many were there."""
     found, blocks = cache.finished(), cache.blocks
-    mine = range(jax.process_index(), len(blocks), jax.process_count())
+    mine = engine.share(len(blocks))
     cache.verify(job.what, {k: shard for k, shard in found.items() if k in mine})
     missing = [block for k, block in enumerate(blocks) if k not in found]
     need = job.need(missing)
@@ -142,15 +153,14 @@ def _encode_missing(cache: Cache, job: Job) -> tuple[int, int]:
     say(f"{job.what}: {units:,} {job.unit} -> {need / 1e6:,.1f} MB in {cache.path}{there}")
     todo = [k for k in mine if k not in found]
     count = _Count(job, [blocks[k] for k in mine], [blocks[k] for k in todo])
-    for k in todo:
-        cache.write(k, job.encode(blocks[k], count.add))
+    engine.write(job, cache, todo, count.add)
     return count.encoded, len(found)
 
 
 class _Count:
     """Progress over blocks, of which some were done before."""
 
-    def __init__(self, job: Job, blocks: list[range], todo: list[range]):
+    def __init__(self, job: Work, blocks: list[range], todo: list[range]):
         total = sum(map(len, blocks)) * job.per_item
         self._before = total - sum(map(len, todo)) * job.per_item
         self._progress = Progress(job.what, total, job.unit, done=self._before, compiles=bool(todo))
@@ -205,6 +215,6 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return raw[start : start + size].view(dtype).reshape(shape)
 
 
-def _require_some(job: Job, some: bool) -> None:
+def _require_some(job: Work, some: bool) -> None:
     if job.count and not some:
         raise UserError(f"data.pairs: none of the {job.count} {job.what} can be read")

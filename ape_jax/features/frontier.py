@@ -17,9 +17,9 @@ from ape_jax.config.outside import is_precomputed
 from ape_jax.data.pairs import Pairs
 from ape_jax.features.dataset import Dataset, FeatureStore
 from ape_jax.features.encode import FrozenTower
-from ape_jax.features.encode_pairs import cache_place, encode_pairs, fill_pairs
+from ape_jax.features.encode_pairs import cache_place, encode_pairs, jobs_of
 from ape_jax.features.encoder import FeatureEncoder
-from ape_jax.features.extract import Filled
+from ape_jax.features.jobs import Job
 from ape_jax.features.outside import OutsideTower
 from ape_jax.features.unreadable import leave_out_unreadable
 from ape_jax.parallel import mesh as mesh_lib
@@ -75,9 +75,9 @@ class Part:
         """The pairs with their features; see `encode_pairs`."""
         return encode_pairs(self.pairs, self.image, self.text, config, store, **self._settings)
 
-    def fill(self, config: Config) -> list[tuple[str, Filled]]:
-        """The caches that `load` reads, filled; see `fill_pairs`."""
-        return fill_pairs(self.pairs, self.image, self.text, config, **self._settings)
+    def jobs(self, config: Config) -> Iterator[Job]:
+        """The jobs that fill the caches which `load` reads; see `jobs_of`."""
+        return jobs_of(self.pairs, self.image, self.text, config, **self._settings)
 
     @property
     def _settings(self) -> dict[str, Any]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.features import frontier
 from ape_jax.features.encode_pairs import cache_place
-from ape_jax.features.extract import Filled
+from ape_jax.features.extract import Filled, fill
+from ape_jax.features.frontier import Sources
+from ape_jax.features.jobs import Job
 from ape_jax.parallel import hosts
 from ape_jax.runs import build, workdir
 from ape_jax.storage import atomic, disk
@@ -36,30 +39,46 @@ def extract(config: Config, directory: str | os.PathLike[str]) -> dict[str, Any]
         known by then.
     """
     start = time.monotonic()
-    path = workdir.locate(directory)
-    if cache_place(config).root is None:
+    path, place = workdir.locate(directory), cache_place(config)
+    if place.root is None:
         raise UserError(
             "config.cache.dir: 'none' keeps features in memory only; extract needs a directory"
         )
     config, sources = run.open_settled(config)
     sources.digests()
-    towers = build.load_towers(config)
-    made = run.assemble(config, towers)
-    readers = frontier.make_readers(config, made.model, made.frozen, made.mesh, towers.params)
-    if readers.image is None and readers.text is None:
-        raise UserError("config.image.tune: both towers are trained, so there is nothing to encode")
-    with disk.write_errors(f"--workdir: {path}"):
-        path.mkdir(parents=True, exist_ok=True)
-    caches = [
-        _entry(what, filled)
-        for part in frontier.all_parts(config, made.model, sources, readers)
-        for what, filled in part.fill(config)
-    ]
+    place, caches = dataclasses.replace(place, missing="encode"), []
+    for job in jobs(config, sources):
+        with disk.write_errors(f"--workdir: {path}"):
+            path.mkdir(parents=True, exist_ok=True)
+        caches.append(_entry(job.what, fill(job, place)))
     summary = {"caches": caches, "seconds": round(time.monotonic() - start, 3)}
     if hosts.is_first():
         with disk.write_errors(f"--workdir: {path}"):
             atomic.write_json(path / "extract.json", summary)
     return summary
+
+
+def jobs(config: Config, sources: Sources) -> Iterator[Job]:
+    """The jobs that fill the caches of a run, made ready to encode on this process's devices.
+
+    Args:
+      config: a resolved config, settled by its pairs.
+      sources: the pairs.
+
+    Yields:
+      The jobs in the order in which they can be done: before the next is asked for, the cache of
+      the one before must be complete.
+
+    Raises:
+      UserError: for a tower or a key that cannot be used; where there is nothing to encode.
+    """
+    towers = build.load_towers(config)
+    made = run.assemble(config, towers)
+    readers = frontier.make_readers(config, made.model, made.frozen, made.mesh, towers.params)
+    if readers.image is None and readers.text is None:
+        raise UserError("config.image.tune: both towers are trained, so there is nothing to encode")
+    for part in frontier.all_parts(config, made.model, sources, readers):
+        yield from part.jobs(config)
 
 
 def table(summary: Mapping[str, Any]) -> str:
