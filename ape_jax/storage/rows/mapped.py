@@ -50,12 +50,13 @@ class MappedRows:
     Args:
       parts: the files with the rows, in order.
       shape: shape of one row.
-      dtype: type of the elements, little-endian in the files.
+      dtype: type of the elements in the files.
+      read_as: type that rows are converted to as they are read; None for that of the files.
 
     Attributes:
       parts: likewise.
       shape: (n, *shape).
-      dtype: likewise.
+      dtype: type of what is read.
 
     Example:
       >>> import pathlib, tempfile
@@ -67,15 +68,21 @@ class MappedRows:
       ((3, 2), [[2.0, 3.0], [2.0, 3.0]])
     """
 
-    def __init__(self, parts: Sequence[Part], shape: Sequence[int], dtype: np.dtype):
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        shape: Sequence[int],
+        dtype: np.dtype,
+        read_as: np.dtype | None = None,
+    ):
         self.parts = tuple(part for part in parts if part.rows)
-        self.dtype = np.dtype(dtype)
+        self._stored, self.dtype = np.dtype(dtype), np.dtype(read_as or dtype)
         self._starts = np.cumsum([0, *(part.rows for part in self.parts)])
         self.shape = (int(self._starts[-1]), *(int(size) for size in shape))
         self._maps = functools.lru_cache(maxsize=_MAPS)(self._map)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return MappedRows, (self.parts, self.shape[1:], self.dtype)
+        return MappedRows, (self.parts, self.shape[1:], self._stored, self.dtype)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -98,7 +105,7 @@ class MappedRows:
         """The same elements as rows one level down: [n, V, ...] -> [n * V, ...]."""
         count = self.shape[1]
         parts = [dataclasses.replace(part, rows=part.rows * count) for part in self.parts]
-        return MappedRows(parts, self.shape[2:], self.dtype)
+        return MappedRows(parts, self.shape[2:], self._stored, self.dtype)
 
     def __getitem__(self, key: Any) -> Shaped[np.ndarray, "..."]:
         if isinstance(key, tuple):
@@ -147,7 +154,7 @@ class MappedRows:
             raise ValueError("out must be contiguous and of the type of the rows")
         if indices.size:
             flat = inside(indices.reshape(-1), len(self))
-            self._gather(flat, _raw(out).reshape(len(flat), -1))
+            self._gather(flat, self._elements(out).reshape(len(flat), -1))
         return out
 
     def read(self) -> Shaped[np.ndarray, "..."]:
@@ -157,6 +164,10 @@ class MappedRows:
           UserError: where a file cannot be read, or is shorter than it was.
         """
         whole = aligned(self.shape, self.dtype)
+        if self._stored != self.dtype:
+            if len(self):
+                self._copy(0, whole.reshape(len(self), -1))
+            return whole
         into = memoryview(_raw(whole).reshape(-1).view(np.uint8))
         size = self.nbytes // max(len(self), 1)
 
@@ -198,7 +209,7 @@ class MappedRows:
     def _run(self, start: int, stop: int) -> np.ndarray:
         out = np.empty((stop - start, *self.shape[1:]), self.dtype)
         if stop > start:
-            self._copy(start, _raw(out).reshape(stop - start, -1))
+            self._copy(start, self._elements(out).reshape(stop - start, -1))
         return out
 
     def _copy(self, start: int, out: np.ndarray) -> None:
@@ -211,11 +222,11 @@ class MappedRows:
             done, k = done + len(piece), k + 1
 
     def _map(self, k: int) -> np.ndarray:
-        """The rows of a file, [rows, elements] of integers as wide as the elements."""
+        """The rows of a file, [rows, elements]; not to be converted, of integers of their width."""
         import pyarrow as pa
 
         part, width = self.parts[k], math.prod(self.shape[1:])
-        need = part.offset + part.rows * width * self.dtype.itemsize
+        need = part.offset + part.rows * width * self._stored.itemsize
         try:
             # The map outlives the file, which is closed: thousands would be too many open ones.
             with pa.memory_map(str(part.path)) as file:
@@ -224,8 +235,12 @@ class MappedRows:
                 content = file.read_buffer()
         except OSError as error:
             raise _unreadable(part, error) from None
-        unit = _integers(self.dtype)
+        unit = self._stored if self._stored != self.dtype else _integers(self.dtype)
         return np.frombuffer(content, unit, part.rows * width, part.offset).reshape(-1, width)
+
+    def _elements(self, out: np.ndarray) -> np.ndarray:
+        """What rows are copied into: values where they are converted, else plain bits."""
+        return out if self._stored != self.dtype else _raw(out)
 
 
 def aligned(shape: Sequence[int], dtype: np.dtype) -> Shaped[np.ndarray, "..."]:

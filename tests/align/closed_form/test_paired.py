@@ -16,7 +16,7 @@ from ape_jax.align.closed_form.ridge_pairs import RIDGE, RIDGE_TEXT
 from ape_jax.align.closed_form.sums import by_fold
 from ape_jax.errors import UserError
 from ape_jax.evaluators.retrieval import retrieval_metrics
-from ape_jax.storage.row_array import Joined
+from ape_jax.storage.rows.mapped import MappedRows, Part
 
 
 @pytest.fixture
@@ -74,13 +74,15 @@ def test_one_pass_for_all_folds_gives_each_fold_its_own_sums(pairs, monkeypatch)
 @pytest.mark.parametrize("form", [CCA, RIDGE, RIDGE_TEXT, PROCRUSTES])
 def test_features_on_disk_give_the_same_bits_as_in_memory(pairs, form, tmp_path):
     np.save(tmp_path / "text.npy", pairs.text)
-    halves = [tmp_path / "0.npy", tmp_path / "1.npy"]
-    np.save(halves[0], pairs.image[:13])
-    np.save(halves[1], pairs.image[13:])
+    parts = [
+        Part(tmp_path / str(k), len(rows)) for k, rows in enumerate(np.split(pairs.image, [13]))
+    ]
+    for part, rows in zip(parts, np.split(pairs.image, [13]), strict=True):
+        part.path.write_bytes(rows.tobytes())
     on_disk = dataclasses.replace(
         pairs,
         text=np.load(tmp_path / "text.npy", mmap_mode="r"),
-        image=Joined([np.load(half, mmap_mode="r") for half in halves]),
+        image=MappedRows(parts, pairs.image.shape[1:], pairs.image.dtype),
     )
     settings = {name: 0.1 for name in form.keys}
     ours, theirs = (form.solve(x, width=2, **settings).heads for x in (on_disk, pairs))

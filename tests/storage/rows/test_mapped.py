@@ -52,6 +52,20 @@ def test_runs_of_rows_are_taken_into_an_array(both, runs):
     assert same(out, whole[index])
 
 
+@pytest.mark.parametrize("stored", ["<f2", ">f4", "<f8"])
+def test_rows_are_converted_as_they_are_read(tmp_path, stored):
+    whole = np.random.default_rng(1).normal(size=(9, 2, 3)).astype(stored)
+    (tmp_path / "x").write_bytes(b"head" + whole.tobytes())
+    parts = [Part(tmp_path / "x", 5, 4), Part(tmp_path / "x", 4, 4 + 5 * whole[0].nbytes)]
+    rows = MappedRows(parts, (2, 3), np.dtype(stored), np.dtype(np.float32))
+    expected = whole.astype(np.float32)
+    assert same(rows[2:8], expected[2:8]) and same(rows.read(), expected)
+    assert same(rows[np.array([8, 0, 3])], expected[np.array([8, 0, 3])])
+    assert same(rows[np.array([8, 1]), 1], expected[np.array([8, 1]), 1])
+    assert same(pickle.loads(pickle.dumps(rows))[:], expected)
+    assert rows.nbytes == expected.nbytes
+
+
 def test_rows_and_places_are_chosen_together(both):
     whole, rows = both
     index, place = np.array([[3, 24], [0, 3]]), np.array([[2, 0], [1, 1]])
