@@ -1,7 +1,8 @@
-"""Encodes images into an index, asks one, or both.
+"""Encodes images into an index, asks one, writes it as a table, or all three.
 
 ape-jax index --workdir RUN --images FOLDER --out INDEX
 ape-jax index --index INDEX --query "something sweet" -k 5
+ape-jax index --index INDEX --to vectors.parquet
 """
 
 from __future__ import annotations
@@ -30,18 +31,35 @@ _K = flags.DEFINE_integer("k", 5, "How many images to find.", 1, flag_values=FLA
 _EXACT = flags.DEFINE_bool(
     "exact", False, "Compare with every image, even of a large index.", flag_values=FLAGS
 )
+_TO = flags.DEFINE_string(
+    "to",
+    "",
+    "A new Parquet file of path, id, vector and captions, for databases of vectors.",
+    flag_values=FLAGS,
+)
+_TO_DTYPE = flags.DEFINE_enum(
+    "to_dtype",
+    "float32",
+    ["float32", "float16", "int8"],
+    "Numbers of the vectors of --to; int8 has a column scale.",
+    flag_values=FLAGS,
+)
 
 
 def main() -> None:
-    """Makes an index, prints what is found in one, or both."""
+    """Makes an index, prints what is found in one, writes it as a table, or all three."""
     if bool(_IMAGES.value) != bool(_OUT.value):
         raise UserError("--images and --out: found only one of them; write both to make an index")
     if bool(_OUT.value) == bool(_INDEX.value):
         raise UserError(
             "--index: write --images and --out to make an index, or --index and --query to ask one"
         )
-    if _INDEX.value and not (_QUERY.value or _LIKE.value):
-        raise UserError("--query: expected a text, or an image with --like, found neither")
+    if _INDEX.value and not (_QUERY.value or _LIKE.value or _TO.value):
+        raise UserError(
+            "--query: expected a text, an image with --like, or a file with --to, found none"
+        )
+    if FLAGS["to_dtype"].present and not _TO.value:
+        raise UserError("--to_dtype: found it without --to; write the file to make with --to")
     workdir = command.workdir() if _OUT.value else WORKDIR.value
     from ape_jax.commands import index
 
@@ -49,7 +67,8 @@ def main() -> None:
         texts=_QUERY.value, images=_LIKE.value, k=_K.value, exact=_EXACT.value
     )
     place = _INDEX.value or _OUT.value
-    command.output(*index.index(workdir, _IMAGES.value, place, questions))
+    table = index.Table(path=_TO.value, dtype=_TO_DTYPE.value)
+    command.output(*index.index(workdir, _IMAGES.value, place, questions, table))
 
 
 if __name__ == "__main__":

@@ -68,6 +68,32 @@ def test_made_and_asked_in_one_call(tiny, tiny_run, tmp_path, capsys):
     assert asked == "a red bar, among 24 images:" and len(hits) == 2
 
 
+def test_an_index_is_written_as_a_table_without_its_run(run, tiny, tiny_run, tmp_path):
+    duckdb = pytest.importorskip("duckdb")
+    out, first, second = tmp_path / "index", tmp_path / "a.parquet", tmp_path / "b/b.parquet"
+    make = (f"--workdir={tiny_run}", f"--images={tiny}/pairs.jsonl", f"--out={out}")
+    code, made, _ = run(*make, f"--to={first}", "--query=a red bar", "-k=24")
+    assert code == 0 and made["--to"] == {
+        "path": str(first), "rows": 24, "bytes": first.stat().st_size
+    }  # fmt: skip
+    record = json.loads((out / "index.json").read_text())
+    (out / "index.json").write_text(json.dumps(record | {"run": "gone"}))
+    assert run(f"--index={out}", f"--to={second}", "--to_dtype=int8")[0] == 0
+    (query,) = ape_jax.load(tiny_run).encode_text(["a red bar"])
+    rows = duckdb.execute(
+        f"SELECT path, array_cosine_similarity(vector::FLOAT[{len(query)}], "
+        f"?::FLOAT[{len(query)}]) AS cosine FROM '{first}' ORDER BY cosine DESC",
+        [query.tolist()],
+    ).fetchall()
+    names, cosines = zip(*made["a red bar"])
+    assert [name for name, _ in rows] == list(names)
+    np.testing.assert_allclose([cosine for _, cosine in rows], cosines, atol=1e-5)
+    captions = duckdb.execute(f"SELECT path, captions FROM '{second}'").fetchall()
+    assert all(texts for _, texts in captions) and len(captions) == 24
+    code, _, error = run(f"--index={out}", f"--to={second}")
+    assert code == 1 and "exists; name a file that does not" in error
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -76,6 +102,13 @@ def test_made_and_asked_in_one_call(tiny, tiny_run, tmp_path, capsys):
         ([], "--index: write"),
         (["--index=no-such"], "--query: expected"),
         (["--index=no-such", "--query=a"], "holds no index"),
+        (["--index=no-such", "--to=a.csv"], "--to: found the ending '.csv'"),
+        (["--index=no-such", "--to=/no/such/folder/a.parquet"], "holds no index"),
+        (["--index=no-such", "--query=a", "--to_dtype=int8"], "--to_dtype: found it without --to"),
+        (
+            ["--images=no-such", "--out=y", "--workdir=z", "--to=/dev/null/a.parquet"],
+            "cannot write in",
+        ),
         (["--images=no-such", "--out=y"], "--workdir"),
         (["--images=no-such", "--out=y", "--workdir=z"], "--images: there is no folder"),
     ],

@@ -1,9 +1,10 @@
-"""Making an index of images and asking one, from the command line."""
+"""Making an index of images, asking one and writing one as a table, from the command line."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.restore import restore
 from ape_jax.search import items
+from ape_jax.search import table as tables
 
 Found = tuple[dict[str, Any], str]
 
@@ -40,30 +42,49 @@ class Questions:
         return bool(self.texts or self.images)
 
 
-def index(workdir: str, images: str, place: str, questions: Questions) -> Found:
-    """Brings an index up to date, then looks in it; either may be left out.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """Table that is to be written.
+
+    Attributes:
+      path: the file, "" for none.
+      dtype: one of `search.table.DTYPES`.
+    """
+
+    path: str
+    dtype: str
+
+
+def index(workdir: str, images: str, place: str, questions: Questions, table: Table) -> Found:
+    """Brings an index up to date, looks in it, and writes it as a table; each may be left out.
 
     Args:
       workdir: directory of the run; "" for the one that made the index, which is then only asked.
       images: folder of images or a pairs file, "" to leave the index as it is.
       place: directory of the index.
       questions: what to look for.
+      table: table to write.
 
     Returns:
-      Counts of images and hits (name, cosine) by question, and the text for people.
+      Counts of images, hits (name, cosine) by question and the size of the table, and the text for
+      people.
 
     Raises:
-      UserError: for images, a run or an index that cannot be read or do not belong together.
+      UserError: for images, a run or an index that cannot be read or do not belong together, or a
+        table that cannot be written.
     """
-    found, lines = {}, []
+    target = tables.check_target(table.path) if table.path else None
+    found, lines, run = {}, [], None
     if images:
         run, found, line = _make(workdir, images, place)
         lines.append(line)
-    else:
-        run = _maker(workdir, search.maker(place))
     if questions:
-        hits, table = _ask(run, place, questions)
-        found, lines = {**found, **hits}, [*lines, table]
+        run = run or _maker(workdir, search.maker(place))
+        hits, answer = _ask(run, place, questions)
+        found, lines = {**found, **hits}, [*lines, answer]
+    if target is not None:
+        written, line = _write(place, target, table.dtype)
+        found, lines = {**found, **written}, [*lines, line]
     return found, "\n".join(lines)
 
 
@@ -101,6 +122,15 @@ def _ask(run: AlignedModel, place: str, questions: Questions) -> Found:
             lines.append(f"  {cosine:.3f}  {printable(entry.name)}{note}")
         found[what] = [[opened.entries[row].name, cosine] for row, cosine in hits]
     return found, "\n".join(lines)
+
+
+def _write(place: str, target: pathlib.Path, dtype: str) -> Found:
+    opened = search.open_index(place, None)
+    size, odd = tables.write(opened, target, dtype)
+    width = opened.vectors.shape[1]
+    line = f"{target}: {len(opened)} vectors of {width} numbers ({dtype}), {size / 1e6:,.1f} MB"
+    line += f"; {odd} paths are not UTF-8 and have escapes" if odd else ""
+    return {"--to": {"path": str(target), "rows": len(opened), "bytes": size}}, line
 
 
 def _maker(workdir: str, maker: str) -> AlignedModel:

@@ -107,13 +107,13 @@ class Index:
 
 
 def open_index(
-    path: str | os.PathLike[str], identity: Mapping[str, str], *, key: str = "--index"
+    path: str | os.PathLike[str], identity: Mapping[str, str] | None, *, key: str = "--index"
 ) -> Index:
-    """Opens an index for a model.
+    """Opens an index, for a model.
 
     Args:
       path: directory of the index.
-      identity: identity of the model that will search it (`search.identity`).
+      identity: identity of the model that will search it (`search.identity`); None for no model.
       key: the flag to name in messages.
 
     Raises:
@@ -121,7 +121,7 @@ def open_index(
     """
     where = pathlib.Path(path).expanduser().absolute()
     record = store.read_record(where, key)
-    if what := difference(record.identity, identity):
+    if identity is not None and (what := difference(record.identity, identity)):
         raise UserError(
             f"{key}: {where} was made by a run ({record.run}) with {what} than this one has now; "
             "use that run as it was, or make a new index"

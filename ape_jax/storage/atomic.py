@@ -96,17 +96,17 @@ def directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def check_new(out: str, key: str) -> Path:
-    """The absolute path of a directory that is to be created.
+def check_new(out: str, key: str, kind: str = "directory") -> Path:
+    """The absolute path of a directory, or a file where `kind` says so, that is to be created.
 
     Raises:
       UserError: `out` is empty, exists already, or lies where nothing can be written.
     """
     if not out:
-        raise UserError(f"{key}: expected a directory to write, found none")
+        raise UserError(f"{key}: expected a {kind} to write, found none")
     path = Path(out).expanduser().absolute()
     if os.path.lexists(path):
-        raise UserError(f"{key}: {path} exists; name a directory that does not, or remove it")
+        raise UserError(f"{key}: {path} exists; name a {kind} that does not, or remove it")
     parent = next(p for p in path.parents if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise UserError(f"{key}: cannot write in {parent}; name another directory")

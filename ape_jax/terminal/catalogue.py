@@ -83,7 +83,7 @@ COMMANDS: Mapping[str, Command] = {
         does="encodes images into an index, and finds images by text or by image",
         examples=(
             "ape-jax index --workdir DIR --images FOLDER --out INDEX",
-            'ape-jax index --index INDEX --query "something sweet" -k 5',
+            'ape-jax index --index INDEX --query "something sweet" --to vectors.parquet',
         ),
         group=_USE,
     ),
