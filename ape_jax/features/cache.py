@@ -2,12 +2,14 @@
 
     <root>/images-pairs.jsonl-vit_s14-0f3a6c2b91de/
         cache.json                     the fingerprint, part by part
-        shard-00000.array_record ...   see `shards`
+        shard-00000.rows ...           see `files.shards`
         shards.json                    what is on record of every shard; there when all are
+        verified.json                  which files need not be read whole again, `files.verified`
 
 Until all are there, `shard-00000.json` is what is on record of that shard alone. Every file appears
 under its name when it is whole and on the disk, so that a killed extraction leaves finished shards
-and nothing that looks like one.
+and nothing that looks like one. Caches of the version before, with `shard-00000.array_record`, are
+converted shard by shard.
 """
 
 from __future__ import annotations
@@ -24,14 +26,16 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from ape_jax.errors import UserError
-from ape_jax.features import cache_record, shards
+from ape_jax.features import cache_record
+from ape_jax.features.files import shards, verified
+from ape_jax.features.files.records import Records
+from ape_jax.features.files.shards import Shard
 from ape_jax.features.fingerprint import Fingerprint
-from ape_jax.features.shards import Shard
 from ape_jax.parallel import hosts
 from ape_jax.storage import disk, lock, sealed
 from ape_jax.terminal.progress import track
 
-_READERS = 4  # Threads that verify and read; hashing lets the others run.
+_READERS = 4  # Threads that verify; hashing lets the others run.
 
 
 class Cache:
@@ -53,6 +57,7 @@ class Cache:
         # The readable part of the name depends on how pairs and tower were named.
         found = sorted(root.glob(f"*-{fingerprint.digest[:12]}")) if root.is_dir() else []
         self.path = found[0] if found else root / fingerprint.name
+        self._records = Records(self.path, fingerprint.digest, [len(b) for b in self.blocks])
 
     @property
     def blocks(self) -> list[range]:
@@ -61,8 +66,13 @@ class Cache:
         return [range(i, min(i + self.per_shard, self.count)) for i in starts]
 
     def file(self, k: int) -> Path:
-        """The ArrayRecord file of shard k."""
-        return self.path / f"shard-{k:05d}.array_record"
+        """The file of shard k."""
+        return self._records.file(k)
+
+    @property
+    def is_ragged(self) -> bool:
+        """True for captions, whose rows differ in length."""
+        return self.fingerprint.kind == "captions"
 
     @functools.cached_property
     def shards(self) -> list[Shard]:
@@ -71,22 +81,15 @@ class Cache:
         Raises:
           UserError: where the records are damaged or those of another cache.
         """
-        record = self.path / "shards.json"
-        value = sealed.read(record)
-        found = [Shard.from_json(shard) for shard in value["shards"]]
-        if value["cache"] != self.fingerprint.digest or [s.records for s in found] != [
-            len(block) for block in self.blocks
-        ]:
-            raise sealed.damaged(record, "belongs to another cache")
-        return found
+        return self._records.of_all()
 
     def is_complete(self) -> bool:
         """Tests by the records whether the cache is complete.
 
         Raises:
-          UserError: where `cache.json` is not this cache's.
+          UserError: where `cache.json` is not this cache's, or a record is damaged.
         """
-        if not self._is_begun() or not (self.path / "shards.json").exists():
+        if not self._is_begun() or not self._records.are_whole():
             return False
         with contextlib.suppress(OSError):  # A reader need not be able to tidy up.
             for left_over in self.path.glob("shard-*.json"):
@@ -95,16 +98,7 @@ class Cache:
 
     def finished(self) -> dict[int, Shard]:
         """Records of the finished shards of an unfinished cache."""
-        found: dict[int, Shard] = {}
-        for k, block in enumerate(self.blocks):
-            with contextlib.suppress(FileNotFoundError):
-                value = sealed.read(self._record(k))
-                shard = Shard.from_json(value["shard"])
-                mine = (self.fingerprint.digest, k, len(block))
-                if (value["cache"], value["number"], shard.records) != mine:
-                    raise sealed.damaged(self._record(k), "belongs to another shard")
-                found[k] = shard
-        return found
+        return self._records.of_finished()
 
     def verify(self, what: str, found: dict[int, Shard] | None = None) -> None:
         """Reads every byte of these shards, of all if none are named.
@@ -118,34 +112,36 @@ class Cache:
             for _ in track(done, f"verifying {what}", len(chosen), "shards"):
                 pass
 
-    def load(self, what: str, take: Callable[[int, int, Iterator[bytes]], None]) -> None:
-        """Verifies every shard and hands its records on, several shards at a time.
+    def verify_changed(self, what: str) -> None:
+        """Reads every byte of the shards that were written since they were last verified.
 
-        Args:
-          what: for the progress line.
-          take: called with the number of the shard's first item, the bytes in all records before
-            it, and its records.
+        Every process of a cluster takes part; each reads some of them, and all raise the error of
+        one.
 
         Raises:
           UserError: naming the first file that is not as it was written.
         """
-        before = np.cumsum([0, *(shard.payload for shard in self.shards)]).tolist()
-
-        def read(k: int) -> None:
-            shard = self.shards[k]
-            shards.verify(self.file(k), shard)
-            take(self.blocks[k].start, before[k], shards.read(self.file(k), shard))
-
-        with ThreadPoolExecutor(_READERS) as pool:
-            done = pool.map(read, range(len(self.shards)))
-            for _ in track(done, f"reading {what}", len(self.shards), "shards"):
-                pass
+        named = {self.file(k): shard.sha256 for k, shard in enumerate(self.shards)}
+        found = verified.states(named)
+        changed = set(verified.changed(self.path, found))
+        wanted = _agree_on(np.array([path in changed for path in named], bool))
+        mine = np.flatnonzero(wanted)[jax.process_index() :: jax.process_count()].tolist()
+        error: UserError | None = None
+        try:
+            self.verify(what, {k: self.shards[k] for k in mine})
+        except UserError as damage:
+            error = damage
+        if _any(error is not None):
+            raise error or sealed.damaged(self.path, "holds a damaged shard")
+        if wanted.any() and hosts.is_first():
+            verified.note(self.path, named, found)
 
     @contextlib.contextmanager
     def filling(self, missing: str, say: Callable[[str], None]) -> Iterator[bool]:
         """Keeps other extractions out until the caller has written its shards.
 
-        Every process of a cluster takes part; the first looks and decides for all.
+        Every process of a cluster takes part; the first looks and decides for all. A cache of the
+        version before is converted first.
 
         Args:
           missing: "error" where nothing may be encoded.
@@ -160,7 +156,7 @@ class Cache:
         with contextlib.ExitStack() as stack:
             fill = hosts.is_first() and not self.is_complete()
             if fill:
-                if missing == "error":
+                if missing == "error" and not (self._is_begun() and self._records.are_whole(None)):
                     raise self._missing()
                 fill = stack.enter_context(self._locked(say))
             if jax.process_count() > 1:
@@ -177,9 +173,7 @@ class Cache:
         """
         with self._write_errors():
             self.path.mkdir(parents=True, exist_ok=True)
-            shard = shards.write(self.file(k), rows)
-            value = {"cache": self.fingerprint.digest, "number": k, "shard": shard.to_json()}
-            sealed.write(self._record(k), value)
+            self._records.put(k, shards.write(self.file(k), rows, ragged=self.is_ragged))
 
     def require_space(self, need: int, what: str) -> None:
         """Raises UserError unless so many bytes are free."""
@@ -192,9 +186,6 @@ class Cache:
             "name another directory ('none' for memory only), and run again: what was finished is "
             "kept",
         )
-
-    def _record(self, k: int) -> Path:
-        return self.path / f"shard-{k:05d}.json"
 
     def _is_begun(self) -> bool:
         """Tests whether there is a directory with this cache's fingerprint."""
@@ -230,7 +221,8 @@ class Cache:
                 yield False
                 return
             self._begin(say)
-            yield True
+            self._convert(say)
+            yield not self.is_complete()
 
     def _begin(self, say: Callable[[str], None]) -> None:
         if self._is_begun():
@@ -240,21 +232,32 @@ class Cache:
         with self._write_errors():
             sealed.write(self.path / "cache.json", cache_record.contents(self.fingerprint))
 
+    def _convert(self, say: Callable[[str], None]) -> None:
+        """Writes the shards of the version before anew, as many as were finished."""
+        old = self._records.of_the_version_before()
+        if not old:
+            return
+        say(
+            f"{self.path}: {len(old)} shards of an earlier version are put, once, into files that "
+            "are read by rows; their bits stay the same"
+        )
+        with self._write_errors():
+            self._records.convert(old, ragged=self.is_ragged)
+
     def _finish(self) -> None:
         """Puts the records of all shards into one file, once every process is done."""
         _meet("written")
         if hosts.is_first():
-            found = self.finished()
-            self._require_all(k for k in range(len(self.blocks)) if k not in found)
-            values = [found[k].to_json() for k in sorted(found)]
-            with self._write_errors():
-                value = {"cache": self.fingerprint.digest, "shards": values}
-                sealed.write(self.path / "shards.json", value)
-                for left_over in [*self.path.glob("shard-*.json"), *self.path.glob(".*.partial")]:
-                    left_over.unlink()
+            self._seal()
         _meet("recorded")
         if not (self.path / "shards.json").exists():
             self._require_all(range(len(self.blocks)))
+
+    def _seal(self) -> None:
+        found = self.finished()
+        self._require_all(k for k in range(len(self.blocks)) if k not in found)
+        with self._write_errors():
+            self._records.seal(found)
 
     def _require_all(self, missing: Iterator[int] | range) -> None:
         if names := ", ".join(str(k) for k in missing):
@@ -267,6 +270,20 @@ class Cache:
 def _meet(where: str) -> None:
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"ape_jax features {where}")
+
+
+def _agree_on(mask: np.ndarray) -> np.ndarray:
+    """The first process's mask, on all of them."""
+    if jax.process_count() == 1:
+        return mask
+    return np.asarray(multihost_utils.broadcast_one_to_all(mask.astype(np.int32))) > 0
+
+
+def _any(mine: bool) -> bool:
+    """Tests whether it is so on any process."""
+    if jax.process_count() == 1:
+        return mine
+    return bool(np.max(multihost_utils.process_allgather(np.int32(mine))))
 
 
 def say(line: str) -> None:

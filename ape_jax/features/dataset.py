@@ -74,6 +74,20 @@ class Dataset:
     pooled: Float[Rows, "n V ..."] | None
     tokens: RaggedTokens | None
 
+    @property
+    def bytes_on_disk(self) -> int:
+        """Bytes of the features that are read from files."""
+        flat = None if self.tokens is None else self.tokens.flat
+        return sum(rows.nbytes for rows in (self.pooled, flat) if access.is_on_disk(rows))
+
+    def in_memory(self) -> Dataset:
+        """The same data set, whose features are arrays in memory."""
+        pooled = None if self.pooled is None else access.in_memory(self.pooled)
+        tokens = self.tokens
+        if tokens is not None:
+            tokens = dataclasses.replace(tokens, flat=access.in_memory(tokens.flat))
+        return dataclasses.replace(self, pooled=pooled, tokens=tokens)
+
     def sample(self, count: int, seed: int) -> Dataset:
         """A random sample of `count` records, in their original order.
 

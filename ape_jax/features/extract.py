@@ -1,4 +1,4 @@
-"""From a job to features: on disk and back, or in memory only."""
+"""From a job to features: on disk, where they are read by rows, or in memory only."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ape_jax.errors import UserError
-from ape_jax.features import shards
 from ape_jax.features.cache import Cache, say
 from ape_jax.features.engines.engine import Engine, ThisProcess, Work
+from ape_jax.features.files import shards
 from ape_jax.features.jobs import CaptionJob, ImageJob, Job
 from ape_jax.features.ragged import RaggedTokens
+from ape_jax.storage import sealed
+from ape_jax.storage.rows.access import Rows
+from ape_jax.storage.rows.mapped import MappedRows, Part, aligned
 from ape_jax.terminal.progress import Progress
 
 THIS_PROCESS = ThisProcess()
 
-_ALIGNMENT = 64  # Bytes; what XLA asks of a buffer.
-
-Images = tuple[Float[np.ndarray, "m V ..."], Bool[np.ndarray, "n"]]
+Images = tuple[Float[Rows, "m V ..."], Bool[np.ndarray, "n"]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,26 +98,20 @@ def fill(job: Work, place: Place, engine: Engine = THIS_PROCESS) -> Filled:
 def images(job: ImageJob, place: Place) -> Images:
     """Features [m, V, ...] of the m images that can be read, and which of all n these are.
 
+    On disk they are read by rows; every byte was verified since it was written.
+
     Raises:
       UserError: as `fill`.
     """
     if place.root is None:
         return _images_in_memory(job, place)
     filled = fill(job, place)
-    seen = filled.seen
-    before = np.concatenate([[0], np.cumsum(seen)])
-    features = _aligned((int(seen.sum()), *job.shape), job.dtype)
-
-    def take(first: int, _: int, records: Iterator[bytes]) -> None:
-        for at, record in enumerate(filter(None, records), before[first]):
-            features[at] = np.frombuffer(record, job.dtype).reshape(job.shape)
-
-    filled.cache.load(job.what, take)
-    return features, seen
+    filled.cache.verify_changed(job.what)
+    return MappedRows(_parts(filled.cache, job), job.shape, job.dtype), filled.seen
 
 
 def captions(job: CaptionJob, place: Place) -> RaggedTokens:
-    """Token encodings of all captions.
+    """Token encodings of all captions, as `images` gives features.
 
     Raises:
       UserError: as `fill`.
@@ -124,20 +119,28 @@ def captions(job: CaptionJob, place: Place) -> RaggedTokens:
     if place.root is None:
         return _captions_in_memory(job, place)
     cache = fill(job, place).cache
+    cache.verify_changed(job.what)
+    parts, offsets = _parts(cache, job), np.zeros(job.count + 1, np.int64)
     token = job.width * job.dtype.itemsize
-    flat = _aligned((sum(s.payload for s in cache.shards) // token, job.width), job.dtype)
-    offsets = np.zeros(job.count + 1, np.int64)
+    for k, block in enumerate(cache.blocks):
+        lengths = shards.lengths(cache.file(k), cache.shards[k])
+        offsets[block.start + 1 : block.stop + 1] = lengths // token
+    return RaggedTokens(MappedRows(parts, (job.width,), job.dtype), np.cumsum(offsets))
 
-    def take(first: int, before: int, records: Iterator[bytes]) -> None:
-        at = before // token
-        for i, record in enumerate(records, first):
-            row = np.frombuffer(record, job.dtype).reshape(-1, job.width)
-            flat[at : at + len(row)] = row
-            at += len(row)
-            offsets[i + 1] = at
 
-    cache.load(job.what, take)
-    return RaggedTokens(flat, offsets)
+def _parts(cache: Cache, job: Job) -> list[Part]:
+    """The files of a cache with how many rows, images or tokens, each holds.
+
+    Raises:
+      UserError: where they are no rows of this job.
+    """
+    is_images = isinstance(job, ImageJob)
+    size = (math.prod(job.shape) if is_images else job.width) * job.dtype.itemsize
+    for k, shard in enumerate(cache.shards):
+        full = (shard.records - len(shard.empty)) * size
+        if shard.payload != full if is_images else shard.payload % size:
+            raise sealed.damaged(cache.file(k), f"does not hold rows of {size} bytes")
+    return [Part(cache.file(k), shard.payload // size) for k, shard in enumerate(cache.shards)]
 
 
 def _encode_missing(cache: Cache, job: Work, engine: Engine) -> tuple[int, int]:
@@ -172,7 +175,7 @@ class _Count:
 
 
 def _images_in_memory(job: ImageJob, place: Place) -> Images:
-    features, seen, at = _aligned((job.count, *job.shape), job.dtype), np.zeros(job.count, bool), 0
+    features, seen, at = aligned((job.count, *job.shape), job.dtype), np.zeros(job.count, bool), 0
     for i, row in _rows_in_memory(job, place):
         if row is not None:
             features[at], seen[i] = row, True
@@ -183,7 +186,7 @@ def _images_in_memory(job: ImageJob, place: Place) -> Images:
 
 def _captions_in_memory(job: CaptionJob, place: Place) -> RaggedTokens:
     room = job.need([range(job.count)]) // (job.width * job.dtype.itemsize)
-    flat, offsets = _aligned((room, job.width), job.dtype), np.zeros(job.count + 1, np.int64)
+    flat, offsets = aligned((room, job.width), job.dtype), np.zeros(job.count + 1, np.int64)
     for i, row in _rows_in_memory(job, place):
         offsets[i + 1] = offsets[i] + len(row)
         flat[offsets[i] : offsets[i + 1]] = row
@@ -205,14 +208,6 @@ def _rows_in_memory(job: Job, place: Place) -> Iterator[tuple[int, Any]]:
     count = _Count(job, blocks, blocks)
     for block in blocks:
         yield from zip(block, job.encode(block, count.add))
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An empty array that a CPU device can take as its own: JAX copies others, all of them."""
-    size = math.prod(shape) * dtype.itemsize
-    raw = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def _require_some(job: Work, some: bool) -> None:

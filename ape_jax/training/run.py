@@ -24,6 +24,7 @@ from ape_jax.features.frontier import Sources
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build, forked, imported, provenance
 from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
+from ape_jax.storage.rows.access import Rows
 from ape_jax.terminal import tables as report
 from ape_jax.training import defaults, optim, solve
 from ape_jax.training.evaluation import RetrievalTask
@@ -240,10 +241,10 @@ def _task(config: Config, model: Model, name: str, dataset: Dataset) -> Retrieva
     )
 
 
-def moments(pooled: Float[np.ndarray, "n V d"]) -> tuple[np.ndarray, np.ndarray]:
+def moments(pooled: Float[Rows, "n V d"]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation, f32 [d] each, in two passes over blocks in f64.
 
-    The features of a large set fill much of the memory: they are not copied whole.
+    The features of a large set fill much of the memory, or more than it: they are read by blocks.
     """
     count = pooled.shape[0] * pooled.shape[1]
     blocks = range(0, len(pooled), 4096)

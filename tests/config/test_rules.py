@@ -66,6 +66,7 @@ def test_given_images_go_with_a_real_text_tower():
         ({"text__tune": "full", "cache__text": False}, "config.cache.text: .* no effect"),
         ({"cache__place": "device", "cache__text": False}, "config.cache.place"),
         ({"cache__place": "device", "cache__views": 0}, "config.cache.place"),
+        ({"cache__place": "disk", "cache__dir": "none"}, "config.cache.place: 'disk' reads"),
         ({"latent__mixup": 1.0, "text__tune": "full"}, "config.latent.mixup"),
         ({"train__micro_batch": 100}, "config.train.micro_batch: 100"),
         (

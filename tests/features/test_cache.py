@@ -11,6 +11,7 @@ import pytest
 
 from ape_jax.errors import UserError
 from ape_jax.features import extract, jobs
+from ape_jax.features.files import shards, verified
 from ape_jax.features.fingerprint import Fingerprint
 
 F32 = np.dtype(np.float32)
@@ -67,19 +68,16 @@ def contents(path):
 def test_rows_come_back_without_those_that_have_none(place):
     features, seen = extract.images(Job(), place)
     assert np.flatnonzero(~seen).tolist() == [5]
-    assert features[:, 1, 2].tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+    assert features[:][:, 1, 2].tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9]
 
 
 def test_cache_is_found_again_and_nothing_is_encoded(place, made):
     job = Job()
+    files = [".lock", "cache.json", *(f"shard-0000{k}.rows" for k in range(3)), "shards.json"]
+    assert sorted(contents(made)) == files
     features, _ = extract.images(job, place)
     assert job.encoded == [] and len(features) == 9
-    assert sorted(contents(made)) == [
-        ".lock",
-        "cache.json",
-        *(f"shard-0000{k}.array_record" for k in range(3)),
-        "shards.json",
-    ]
+    assert sorted(contents(made)) == [*files, "verified.json"]
 
 
 def test_cache_is_found_under_the_name_that_another_spec_gave_it(place, made):
@@ -116,7 +114,7 @@ def test_finished_shard_that_was_damaged_before_resuming_is_refused(place):
         extract.fill(Job(stop=8), place)
     path = extract.Cache(place.root, Job().fingerprint, 10, 4).file(1)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(UserError, match=r"shard-00001\.array_record is damaged"):
+    with pytest.raises(UserError, match=r"shard-00001\.rows is damaged"):
         extract.fill(Job(), place)
 
 
@@ -133,8 +131,26 @@ def test_flipped_byte_in_any_file_is_refused_by_name(place, made, rng):
     extract.images(Job(), place)
 
 
+def test_bytes_are_read_again_only_where_a_file_changed(place, made, monkeypatch):
+    read, verify = [], shards.verify
+    monkeypatch.setattr(verified, "_SETTLED", 0)
+    monkeypatch.setattr(shards, "verify", lambda path, s: read.append(path.name) or verify(path, s))
+    extract.images(Job(), place)
+    assert len(read) == 3
+    extract.images(Job(), place)
+    assert len(read) == 3
+    path = made / "shard-00001.rows"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"x")
+    with pytest.raises(UserError, match=r"shard-00001\.rows is damaged"):
+        extract.images(Job(), place)
+    path.write_bytes(content)
+    extract.images(Job(), place)
+    assert read[3:] == ["shard-00001.rows"] * 2
+
+
 def swap(path):
-    a, b = path / "shard-00000.array_record", path / "shard-00001.array_record"
+    a, b = path / "shard-00000.rows", path / "shard-00001.rows"
     content = a.read_bytes()
     a.write_bytes(b.read_bytes())
     b.write_bytes(content)
@@ -146,8 +162,8 @@ def edit(path):
 
 
 DAMAGE = {
-    "truncated": lambda p: (p / "shard-00001.array_record").write_bytes(b"abc"),
-    "deleted": lambda p: (p / "shard-00002.array_record").unlink(),
+    "truncated": lambda p: (p / "shard-00001.rows").write_bytes(b"abc"),
+    "deleted": lambda p: (p / "shard-00002.rows").unlink(),
     "swapped": swap,
     "edited": edit,
     "nameless": lambda p: (p / "cache.json").unlink(),

@@ -40,7 +40,7 @@ config = config_lib.resolve(config_lib.unflatten(json.load(open(sys.argv[1]))))
 with hosts.cluster():
     caches = extraction.extract(config, sys.argv[2])["caches"]
     made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
-    data = made.dataset.pooled.tobytes() + made.dataset.tokens.flat.tobytes()
+    data = made.dataset.pooled[:].tobytes() + made.dataset.tokens.flat[:].tobytes()
     print("encoded", sum(cache["encoded"] for cache in caches))
     print("features", hashlib.sha256(data).hexdigest())
 """

@@ -108,7 +108,7 @@ def test_ridge_is_scikit_learns_on_the_same_features(config, tmp_path):
     config = config.replace({"study.methods": ("ridge",)})
     made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
     data = made.dataset
-    flat = data.pooled[:, 0]
+    flat = data.pooled[:][:, 0]
     zimg = (flat - flat.mean(0)) / np.maximum(flat.std(0), 1e-6)
     zimg /= np.linalg.norm(zimg, axis=1, keepdims=True)
     rows, owner = data.captions.text_index, data.captions.image_index

@@ -58,7 +58,7 @@ def features(config):
     made = prepared(config)
     data, statistics = made.dataset, made.aligned.frozen["statistics"]
     center, spread = (np.asarray(statistics[name]) for name in ("center", "spread"))
-    images = (made.tasks[0].dataset.pooled[:, 0] - center) / spread
+    images = (made.tasks[0].dataset.pooled[:][:, 0] - center) / spread
     return images, made.tasks[0].dataset.tokens.mean(), data.captions
 
 

@@ -44,7 +44,7 @@ def test_dimension_that_never_varies_is_not_blown_up():
 
 def test_statistics_are_those_of_the_training_images(tiny_config):
     made = prepared(tiny_config)
-    flat = made.dataset.pooled.reshape(-1, 32).astype(np.float32)
+    flat = made.dataset.pooled[:].reshape(-1, 32).astype(np.float32)
     np.testing.assert_allclose(made.aligned.frozen["statistics"]["center"], flat.mean(0), atol=1e-5)
     np.testing.assert_allclose(made.aligned.frozen["statistics"]["spread"], flat.std(0), rtol=1e-3)
 
@@ -102,7 +102,7 @@ def test_statistics_and_pairs_are_those_of_the_sample(tiny_config):
     tiny_config.data.sample = 18
     made = prepared(tiny_config)
     assert len(made.dataset.pairs) == len(made.dataset.pooled) == 18
-    center = made.dataset.pooled.reshape(-1, 32).astype(np.float32).mean(0)
+    center = made.dataset.pooled[:].reshape(-1, 32).astype(np.float32).mean(0)
     np.testing.assert_allclose(made.aligned.frozen["statistics"]["center"], center, atol=1e-5)
 
 

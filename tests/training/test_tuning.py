@@ -76,7 +76,7 @@ def test_a_hidden_state_is_cached_with_all_its_tokens(tuned_config, tmp_path):
     image = {"image": towers.image.prepare([made.dataset.pairs[3].image])["image"]}
     own = towers.params["image_tower"]
     want = towers.image.apply(own, image, layer=2, pooling="none").tokens
-    np.testing.assert_allclose(made.dataset.pooled[3], want, atol=1e-5)
+    np.testing.assert_allclose(made.dataset.pooled[:][3], want, atol=1e-5)
     assert "appended block" in run.parameter_table(made, full=True)
 
 

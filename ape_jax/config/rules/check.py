@@ -153,6 +153,12 @@ def _check_features(config: Config) -> None:
             "config.cache.place: 'device' needs both sides encoded once: tune='frozen', "
             "cache.views of at least 1 and cache.text=True; write 'auto'"
         )
+    own = all(is_precomputed(config.side(side).tower) for side in frontier)
+    if config.cache.place == "disk" and config.cache.dir == "none" and not own:
+        raise UserError(
+            "config.cache.place: 'disk' reads features from files, and cache.dir='none' keeps them "
+            "in memory; name a directory or write 'auto'"
+        )
     if config.latent.mixup and not (frozen["image"] and frozen["text"]):
         raise UserError(
             "config.latent.mixup: both sides are mixed, so both need tune='frozen'; write 0"

@@ -24,7 +24,7 @@ from ape_jax.config.section import Section, key
 
 Dtype = Literal["bfloat16", "float32"]
 OnError = Literal["error", "skip"]
-CachePlace = Literal["auto", "device", "host"]
+CachePlace = Literal["auto", "device", "host", "disk"]
 Colour = tuple[int, int, int]
 
 
@@ -108,7 +108,8 @@ class CacheConfig(Section):
     )
     place: CachePlace = key(
         choice(*get_args(CachePlace)),
-        "Where features live in training; 'auto' is the device where they fit.",
+        "Where features live in training: on devices, in the host's memory, or in files, read by "
+        "rows; 'auto' is the first of these where they fit.",
         harmless=True,
     )
 

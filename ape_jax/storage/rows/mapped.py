@@ -168,7 +168,7 @@ class MappedRows:
             if len(self):
                 self._copy(0, whole.reshape(len(self), -1))
             return whole
-        into = memoryview(_raw(whole).reshape(-1).view(np.uint8))
+        into = _raw(whole).reshape(-1).view(np.uint8).data
         size = self.nbytes // max(len(self), 1)
 
         def fill(k: int) -> None:

@@ -19,6 +19,7 @@ from ape_jax.data.image_loader import Skipped
 from ape_jax.features.dataset import Dataset
 from ape_jax.nn.tree import Tree
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.storage.rows import access
 from ape_jax.training import blocks
 from ape_jax.training.blocks import Span
 from ape_jax.training.input.prefetch import ahead
@@ -56,10 +57,11 @@ class Samples(Tree):
 
 
 def device_features(dataset: Dataset) -> Features:
-    """The arrays that a device has to hold, in NumPy, without a copy of the features."""
+    """The arrays that a device has to hold, in NumPy, without a copy of features in memory."""
     tokens = dataset.tokens
+    pooled, flat = access.in_memory(dataset.pooled), access.in_memory(tokens.flat)
     offsets = np.asarray(tokens.offsets, np.int32)
-    return Features(pooled=dataset.pooled, tokens=tokens.flat, ids=tokens.ids, offsets=offsets)
+    return Features(pooled=pooled, tokens=flat, ids=tokens.ids, offsets=offsets)
 
 
 class DeviceFeed:

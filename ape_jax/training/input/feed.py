@@ -38,9 +38,9 @@ def open_feed(run: Run) -> Feed:
     """
     config, model, mesh = run.aligned.config, run.aligned.model, run.aligned.mesh
     image, text = model.image, model.text
-    host = HostFeed(run.dataset, image.tower, text.tower, config, mesh)
     # Hidden states and all tokens of images are far larger than vectors; they are streamed.
     large = "hidden" in (image.frontier, text.frontier) or image.pooling == "none"
-    if large or not residency.on_device(run.dataset, config.cache.place, mesh):
-        return host
-    return DeviceFeed(run.dataset, host.sampler, host.block_steps, mesh)
+    where = residency.choose(run.dataset, config.cache.place, mesh, streams=large)
+    dataset = run.dataset if where == "disk" else run.dataset.in_memory()
+    host = HostFeed(dataset, image.tower, text.tower, config, mesh)
+    return DeviceFeed(dataset, host.sampler, host.block_steps, mesh) if where == "device" else host

@@ -31,8 +31,9 @@ Batch = Mapping[str, np.ndarray]
 class HostFeed:
     """Makes this process's share of each step's batch; `skipped` counts images put aside.
 
-    Whatever was encoded before is looked up; the rest is decoded, augmented and tokenised. Which
-    records, which caption and which view come in a step is the same either way.
+    Whatever was encoded before is looked up, in memory or in files: the rows of this process's
+    share of a batch and no others. The rest is decoded, augmented and tokenised. Which records,
+    which caption and which view come in a step is the same either way.
 
     Args:
       dataset: the pairs and their features.
@@ -121,9 +122,9 @@ class HostFeed:
         if self._raw or data.tokens is None:
             return 1  # Images are large, and encoding makes steps long.
         share = train.batch // (self._groups * self._process[1])
-        size = share * data.pooled[:1, 0].nbytes
+        size = share * (data.pooled.nbytes // (data.pooled.shape[0] * data.pooled.shape[1]))
         tokens = self.sampler.usual_size if self._packs else share * self._length
-        size += tokens * data.tokens.flat[:1].nbytes
+        size += tokens * (data.tokens.flat.nbytes // len(data.tokens.flat))
         return blocks.block_steps(train, size)
 
     def _batch(self, step: int, raw: Any) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from ape_jax.features.dataset import Captions, Dataset
 from ape_jax.features.ragged import RaggedTokens
 from ape_jax.images.decode import ImageRef
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.storage.rows.mapped import MappedRows, Part
 from ape_jax.training.input import residency
 
 
@@ -26,20 +27,36 @@ def test_device_that_does_not_fit_names_the_sizes(monkeypatch):
     mesh, dataset = mesh_lib.make_mesh(8), make_dataset()
     monkeypatch.setattr(residency, "free_bytes", lambda mesh: residency.feature_bytes(dataset))
     with pytest.raises(UserError, match=r"cache.place: 'device' does not fit .* MiB .* 'host'"):
-        residency.on_device(dataset, "device", mesh)
-    assert not residency.on_device(dataset, "auto", mesh)
+        residency.choose(dataset, "device", mesh)
+    assert residency.choose(dataset, "auto", mesh) == "host"
     monkeypatch.setattr(residency, "free_bytes", lambda mesh: 10 * residency.feature_bytes(dataset))
-    assert residency.on_device(dataset, "device", mesh)
-    assert residency.on_device(dataset, "auto", mesh)
-    assert not residency.on_device(dataset, "host", mesh)
+    assert residency.choose(dataset, "device", mesh) == "device"
+    assert residency.choose(dataset, "auto", mesh) == "device"
+    assert residency.choose(dataset, "host", mesh) == "host"
+    assert residency.choose(dataset, "disk", mesh) == "disk"
 
 
 def test_device_is_refused_where_nothing_is_encoded():
     dataset = dataclasses.replace(make_dataset(), pooled=None)
     with pytest.raises(UserError, match=r"cache\.place: 'device' keeps encoded features"):
-        residency.on_device(dataset, "device", mesh_lib.make_mesh())
+        residency.choose(dataset, "device", mesh_lib.make_mesh())
 
 
 def test_free_memory_of_this_machine_is_known_and_shared_by_its_devices():
     one, eight = (residency.free_bytes(mesh_lib.make_mesh(count)) for count in (1, 8))
     assert 2**26 < eight < one
+
+
+def test_what_is_on_disk_stays_there_where_memory_would_be_short(tmp_path, monkeypatch, capsys):
+    (tmp_path / "a").write_bytes(bytes(50 * 3 * 16 * 4))
+    pooled = MappedRows([Part(tmp_path / "a", 50)], (3, 16), np.dtype(np.float32))
+    dataset, mesh = dataclasses.replace(make_dataset(), pooled=pooled), mesh_lib.make_mesh()
+    assert dataset.bytes_on_disk == pooled.nbytes
+    for free, where in ((3 * pooled.nbytes, "host"), (pooled.nbytes, "disk"), (None, "disk")):
+        monkeypatch.setattr(residency.memory, "free_bytes", lambda free=free: free)
+        assert residency.choose(dataset, "auto", mesh) == where
+        assert f"features live on the {where} (0 MiB of features" in capsys.readouterr().err
+        # Hidden states are never put on devices.
+        assert residency.choose(dataset, "auto", mesh, streams=True) == where
+    assert isinstance(dataset.in_memory().pooled, np.ndarray)
+    assert dataset.in_memory().bytes_on_disk == 0

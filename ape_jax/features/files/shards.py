@@ -1,4 +1,8 @@
-"""One shard of a cache: an ArrayRecord file, and what is on record of it."""
+"""One shard of a cache: a file of rows, and what is on record of it.
+
+The file holds the elements of all rows, little-endian and end to end, without those that are empty.
+Rows of different lengths (captions' tokens) are followed by the bytes of each, u32 [records].
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from ape_jax.storage import atomic, sealed
 
-# Each record by itself, so that single ones can be read; features hardly compress.
-_OPTIONS = "group_size:1,uncompressed"
-_READ_TOGETHER = 2**22  # Bytes of records in memory besides the features.
+_LENGTH = np.dtype("<u4")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,42 +48,64 @@ class Shard:
         return cls(**{**value, "empty": tuple(value["empty"])})
 
 
-def write(path: Path, rows: Sequence[np.ndarray | None]) -> Shard:
-    """Writes one record a row, raw little-endian bytes; None is an empty record.
+def write(path: Path, rows: Sequence[np.ndarray | bytes | None], *, ragged: bool) -> Shard:
+    """Writes rows end to end; None is an empty record.
 
     The bytes of the file follow from the rows alone.
 
+    Args:
+      path: the file.
+      rows: arrays, or their bytes.
+      ragged: whether rows differ in length.
+
     Raises:
       OSError: the disk is full or the folder cannot be written.
+      ValueError: rows differ in length that may not.
     """
-    from array_record.python import array_record_module
+    lengths = np.array([0 if row is None else _size(row) for row in rows], np.int64)
+    if not ragged and len(set(lengths[lengths > 0].tolist())) > 1:
+        raise ValueError(f"rows of {sorted(set(lengths.tolist()))} bytes are no array")
+    payload, digest = int(lengths.sum()), hashlib.sha256()
+
+    def pieces() -> Iterator[bytes]:
+        for row in rows:
+            if row is not None:
+                yield row if isinstance(row, bytes) else row.tobytes()
+        if ragged:
+            yield lengths.astype(_LENGTH).tobytes()
 
     def fill(partial: Path) -> None:
-        partial.touch()  # Which says what is wrong with a folder; the writer does not.
-        try:
-            writer = array_record_module.ArrayRecordWriter(str(partial), _OPTIONS)
-            try:
-                for row in rows:
-                    writer.write(b"" if row is None else row.tobytes())
-            finally:
-                writer.close()
-        except RuntimeError as error:  # It hides what the system said.
-            raise OSError(str(error).split(";")[0]) from error
+        with partial.open("wb") as file:
+            for piece in pieces():
+                file.write(piece)
+                digest.update(piece)
         # Once more from the file: what goes on record from here on is true.
-        back = array_record_module.ArrayRecordReader(str(partial))
-        expected = (b"" if row is None else row.tobytes() for row in rows)
-        if any(a != b for a, b in zip(expected, back.read_all(), strict=True)):
+        if _digest(partial) != digest.hexdigest():
             raise OSError(None, "the bytes read back are not those written")
-        back.close()
 
     atomic.write(path, fill)
     return Shard(
         records=len(rows),
-        payload=sum(row.nbytes for row in rows if row is not None),
+        payload=payload,
         empty=tuple(i for i, row in enumerate(rows) if row is None),
-        size=path.stat().st_size,
-        sha256=_digest(path),
+        size=payload + (lengths.size * _LENGTH.itemsize if ragged else 0),
+        sha256=digest.hexdigest(),
     )
+
+
+def lengths(path: Path, shard: Shard) -> Int64[np.ndarray, "n"]:
+    """Bytes of each record of a shard of ragged rows.
+
+    Raises:
+      UserError: where the file cannot be read, or is no such shard.
+    """
+    try:
+        found = np.fromfile(path, _LENGTH, shard.records, offset=shard.payload).astype(np.int64)
+    except OSError as error:
+        raise sealed.damaged(path, f"cannot be read ({error.strerror})") from None
+    if len(found) != shard.records or found.sum() != shard.payload:
+        raise sealed.damaged(path, "is damaged: it does not hold the lengths of its rows")
+    return found
 
 
 def verify(path: Path, shard: Shard) -> None:
@@ -102,22 +127,8 @@ def verify(path: Path, shard: Shard) -> None:
         raise sealed.damaged(path, "is damaged: its bytes are not those that were written")
 
 
-def read(path: Path, shard: Shard) -> Iterator[bytes]:
-    """The records of a shard that was verified.
-
-    Raises:
-      UserError: where it cannot be read after all.
-    """
-    from array_record.python import array_record_module
-
-    try:
-        reader = array_record_module.ArrayRecordReader(str(path))
-        step = max(1, _READ_TOGETHER * shard.records // max(shard.payload, 1))
-        for start in range(0, shard.records, step):
-            yield from reader.read(start, min(start + step, shard.records))
-        reader.close()
-    except (OSError, RuntimeError, IndexError, ValueError) as error:
-        raise sealed.damaged(path, f"cannot be read ({str(error).split(';')[0]})") from None
+def _size(row: np.ndarray | bytes) -> int:
+    return len(row) if isinstance(row, bytes) else row.nbytes
 
 
 def _digest(path: Path) -> str:

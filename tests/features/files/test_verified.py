@@ -1,0 +1,83 @@
+"""Notes of what was verified: they spare reading, and never hide a change."""
+
+import os
+
+import pytest
+
+from ape_jax.features.files import verified
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.setattr(verified, "_SETTLED", 0)
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for path in paths:
+        path.write_bytes(b"12345678")
+    named = {path: f"sum of {path.name}" for path in paths}
+    return tmp_path, named
+
+
+def note(folder, named):
+    verified.note(folder, named, verified.states(named))
+
+
+def changed(folder, named):
+    return [path.name for path in verified.changed(folder, verified.states(named))]
+
+
+def test_what_was_verified_and_left_alone_is_not_read_again(files):
+    assert changed(*files) == ["a", "b"]
+    note(*files)
+    assert changed(*files) == []
+
+
+def rewritten(path):
+    path.write_bytes(b"12345679")
+
+
+def dated_back(path):
+    stat = path.stat()
+    path.write_bytes(b"12345679")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def replaced(path):
+    path.with_name("c").write_bytes(b"12345678")
+    path.with_name("c").replace(path)
+
+
+@pytest.mark.parametrize("change", [rewritten, dated_back, replaced, os.unlink])
+def test_any_change_of_a_file_is_seen(files, change):
+    note(*files)
+    change(files[0] / "a")
+    assert changed(*files) == ["a"]
+
+
+def test_another_checksum_on_record_is_seen(files):
+    folder, named = files
+    note(folder, named)
+    assert changed(folder, {**named, folder / "b": "another"}) == ["b"]
+
+
+def test_file_that_changed_while_it_was_read_is_not_noted(files):
+    folder, named = files
+    found = verified.states(named)
+    rewritten(folder / "b")
+    verified.note(folder, named, found)
+    assert changed(folder, named) == ["b"]
+
+
+def test_file_that_was_written_just_now_is_not_noted(files, monkeypatch):
+    monkeypatch.setattr(verified, "_SETTLED", 10**12)
+    note(*files)
+    assert changed(*files) == ["a", "b"]
+
+
+def test_of_a_damaged_note_nothing_follows(files):
+    folder, named = files
+    note(folder, named)
+    path = folder / verified.NAME
+    content = path.read_bytes()
+    for damaged in (content.replace(b'"a"', b'"c"'), b"", b"[]", content[:-3]):
+        path.write_bytes(damaged)
+        assert changed(folder, named) == ["a", "b"]
