@@ -17,7 +17,7 @@ from ape_jax import recipes
 from ape_jax.api.aligner import Aligner
 from ape_jax.config import Config, schema, synonyms
 from ape_jax.data import in_memory
-from ape_jax.data.formats.columns import CAPTION_NAMES, IMAGE_NAMES, find_column
+from ape_jax.data.columns import CAPTION_NAMES, IMAGE_NAMES, find_column
 from ape_jax.errors import UserError
 from ape_jax.parallel import programs
 from ape_jax.runs import workdir as workdir_lib

@@ -10,7 +10,7 @@ from typing import Any
 
 from ape_jax import search
 from ape_jax.config.outside import is_precomputed
-from ape_jax.data.records import printable
+from ape_jax.data.cells import printable
 from ape_jax.errors import UserError
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.encoder import Encoder

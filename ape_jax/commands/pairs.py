@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ape_jax.config.outside import is_precomputed, is_torch
+from ape_jax.data.cells import printable
 from ape_jax.data.overview.overview import Overview, Tokenizer, overview
 from ape_jax.data.pairs import Pairs
-from ape_jax.data.records import printable
 from ape_jax.data.specs import open_pairs
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.errors import UserError

@@ -16,10 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ape_jax.data.cells import record_captions, shorten
+from ape_jax.data.columns import CAPTION_NAMES, IMAGE_NAMES, find_column
 from ape_jax.data.formats import registry
-from ape_jax.data.formats.columns import CAPTION_NAMES, IMAGE_NAMES, find_column
 from ape_jax.data.pairs import Pairs
-from ape_jax.data.records import record_captions, shorten
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.images import encode
@@ -175,7 +175,7 @@ def _prepared(rows: Iterator[Row]) -> Iterator[dict[str, Any]]:
         while chunk := list(itertools.islice(rows, _ROWS)):
             stored = pool.map(lambda row: encode.stored(row[1], row[0]), chunk)
             for (where, _, text), image in zip(chunk, stored, strict=True):
-                captions = record_captions({"caption": _texts(text)}, where)
+                captions = record_captions(_texts(text), where)
                 yield {"image": image, "captions": list(captions)}
 
 

@@ -6,9 +6,13 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple, SupportsIndex, TypeGuard, overload
 
+from ape_jax.data.cells import decode_text, shorten
 from ape_jax.data.class_names import as_prose
-from ape_jax.data.records import Record, decode_text, shorten
-from ape_jax.data.specs import read_records
+from ape_jax.data.options import Reading
+from ape_jax.data.specs import source
+from ape_jax.data.table.look import problem_of
+from ape_jax.data.table.plain import PlainRow, labelled_rows
+from ape_jax.data.table.problems import Problem, Problems
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageRef
 
@@ -50,7 +54,11 @@ class Labelled(Sequence[LabelledImage]):
 
 
 def open_labelled(
-    spec: str | os.PathLike, classnames: Sequence[str] | None = None, *, key: str = "data.labelled"
+    spec: str | os.PathLike,
+    classnames: Sequence[str] | None = None,
+    *,
+    key: str = "data.labelled",
+    reading: Reading | None = None,
 ) -> Labelled:
     """Opens a labelled file or data set; nothing is decoded.
 
@@ -62,12 +70,13 @@ def open_labelled(
       classnames: None takes the data set's own (TFDS) as prose, else the names that occur, sorted;
         labels in a file must then be names. Two may be equal where all labels are numbers.
       key: the config key to name in messages.
+      reading: which columns, and what happens to rows that cannot be used; None stops at them.
 
     Raises:
       UserError: a label that is unknown, out of range or neither name nor integer; names the file
         and line. Class names that are not those of the data set.
     """
-    records = read_records(spec, wanted=("label",), key=key)
+    records = _rows(os.fspath(spec), key, reading or Reading())
     raw = [_raw_label(r) for r in records]
     own = records[0].fields.get("label_names")
     if own:
@@ -87,6 +96,25 @@ def open_labelled(
     labels = [_label(r, value, index, len(classnames)) for r, value in zip(records, raw)]
     items = [(r.image, label) for r, label in zip(records, labels)]
     return Labelled(items, classnames, os.fspath(spec))
+
+
+def _rows(spec: str, key: str, reading: Reading) -> list[PlainRow]:
+    """The rows of a source whose images are there."""
+    rows: list[PlainRow] = []
+    problems: list[Problem] = []
+    for row in labelled_rows(source(spec, key), key, reading.columns):
+        problem = (
+            row if isinstance(row, Problem) else problem_of(row.image) if reading.look else None
+        )
+        if problem is not None:
+            problems.append(problem)
+        elif isinstance(row, PlainRow):
+            rows.append(row)
+    total = len(rows) + len(problems)
+    Problems(images=problems, rows=total).check(reading, key, spec)
+    if not rows:
+        raise UserError(f"{key}: {spec!r} holds no records; write at least one")
+    return rows
 
 
 def _own_names(
@@ -130,19 +158,21 @@ def _alike(name: str) -> str:
     return "".join(c for c in name.casefold() if c.isalnum())
 
 
-def _raw_label(record: Record) -> int | str:
-    value: Any = record.fields.get("label")
+def _raw_label(record: PlainRow) -> int | str:
+    column = record.columns[0]
+    value: Any = record.fields.get(column)
     if isinstance(value, bytes):
         value = decode_text(value, record.where, "label")
     if isinstance(value, str) and value.strip():
         return value.strip()
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    found = f"'label' is {shorten(value)}" if "label" in record.fields else "there is no 'label'"
+    found = f"{column!r} is {shorten(value)}"
+    found = found if column in record.fields else f"there is no {column!r}"
     raise UserError(f"{record.where}: {found}; write an integer or a class name")
 
 
-def _label(record: Record, value: int | str, index: dict[str, int], count: int) -> int:
+def _label(record: PlainRow, value: int | str, index: dict[str, int], count: int) -> int:
     if isinstance(value, str):
         if value in index:
             return index[value]

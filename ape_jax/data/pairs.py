@@ -6,16 +6,20 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import SupportsIndex, overload
+from typing import TYPE_CHECKING, SupportsIndex, overload
 
 import numpy as np
+from jaxtyping import Int
 
-from ape_jax.images.decode import ImageRef, check_encoded
+from ape_jax.data.table import identity
+from ape_jax.data.table.problems import Problems
+from ape_jax.data.table.sheet import BATCH_ROWS
+from ape_jax.data.table.stored import Table
+from ape_jax.images.decode import ImageRef
 from ape_jax.terminal.progress import track
 
-# Up to here a digest reads the images themselves; above, their names and sizes stand for them.
-_CONTENT_BYTES = 256 * 2**20
-_CONTENT_IMAGES = 20_000
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,50 +38,110 @@ class Pair:
 
 
 class Pairs(Sequence[Pair]):
-    """A sequence of `Pair`s.
+    """A sequence of `Pair`s: rows of a table that is read when they are asked for.
+
+    Example:
+      pairs = open_pairs("pairs.jsonl")
+      pairs[0].captions, pairs[0].image.name, len(pairs.take(np.arange(10)))
+
+    Args:
+      table: the images and captions.
+      spec: what they were opened from.
+      rows: the rows of the table that are used, in this order; None for all.
+      problems: rows of the source that cannot be used.
 
     Attributes:
       spec: what it was opened from.
-      num_captions: number of captions of all images.
+      table: the table.
+      rows: i64 [n], the rows of the table.
+      problems: rows of the source that are not among them.
     """
 
-    def __init__(self, pairs: Iterable[Pair], spec: str = "pairs"):
-        self._pairs = tuple(pairs)
-        self.spec = spec
-        self.num_captions = sum(len(p.captions) for p in self._pairs)
+    def __init__(
+        self,
+        table: Table,
+        spec: str = "pairs",
+        rows: Int[np.ndarray, " n"] | None = None,
+        problems: Problems | None = None,
+    ):
+        self.table, self.spec = table, spec
+        self.problems = problems or Problems(batches=table.problems, files=table.files)
+        self._rows = None if rows is None else np.asarray(rows, np.int64)
+
+    @classmethod
+    def of(cls, pairs: Iterable[Pair], spec: str = "pairs") -> Pairs:
+        """A small set, held in memory."""
+        return cls(table_of(pairs), spec)
+
+    @property
+    def rows(self) -> Int[np.ndarray, " n"]:
+        """The rows of the table, i64 [n]."""
+        return np.arange(len(self.table)) if self._rows is None else self._rows
+
+    def take(self, rows: Int[np.ndarray, " k"] | Sequence[int], spec: str | None = None) -> Pairs:
+        """Some of the pairs, by index, in that order; nothing is copied."""
+        name = self.spec if spec is None else spec
+        return Pairs(self.table, name, self.rows[np.asarray(rows, np.int64)], self.problems)
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return len(self.table) if self._rows is None else len(self._rows)
 
     @overload
     def __getitem__(self, i: SupportsIndex) -> Pair: ...
     @overload
     def __getitem__(self, i: slice) -> tuple[Pair, ...]: ...
     def __getitem__(self, i: SupportsIndex | slice) -> Pair | tuple[Pair, ...]:
-        return self._pairs[i]
+        if isinstance(i, slice):
+            return tuple(self[k] for k in range(*i.indices(len(self))))
+        at = i.__index__()
+        at += len(self) if at < 0 else 0
+        if not 0 <= at < len(self):
+            raise IndexError(f"there are {len(self)} pairs, found index {i}")
+        row = at if self._rows is None else int(self._rows[at])
+        return Pair(self.image_ref(at), tuple(self.table.cell("captions", row)), self._id(row))
+
+    def image_ref(self, i: int) -> ImageRef:
+        """The reference to one image."""
+        return self.table.image(i if self._rows is None else int(self._rows[i]))
 
     def __iter__(self) -> Iterator[Pair]:
-        return iter(self._pairs)
+        rows, at = self.rows, 0
+        columns = (self.table.column(name, rows) for name in ("id", "captions"))
+        for ids, captions in zip(*columns, strict=True):
+            for name, texts in zip(ids.to_pylist(), captions.to_pylist(), strict=True):
+                yield Pair(self.image_ref(at), tuple(texts), _text(name))
+                at += 1
+
+    def ids(self) -> Iterator[str]:
+        """Yields the ids of all pairs."""
+        for ids in self.table.column("id", self.rows):
+            yield from map(_text, ids.to_pylist())
+
+    def captions(self) -> Iterator[pa.ListArray]:
+        """Yields the lists of captions, many pairs at a time."""
+        return self.table.column("captions", self.rows)
 
     def __repr__(self) -> str:
         return f"Pairs({self.spec!r}, images={len(self)}, captions={self.num_captions})"
 
     @functools.cached_property
-    def _sizes(self) -> list[int]:
-        return [_nbytes(p.image) for p in self._pairs]
+    def num_captions(self) -> int:
+        """Number of captions of all images."""
+        return sum(int(x.offsets[-1].as_py() - x.offsets[0].as_py()) for x in self.captions())
 
-    @property
-    def _by_content(self) -> bool:
-        return sum(self._sizes) <= _CONTENT_BYTES and len(self) <= _CONTENT_IMAGES
+    def _id(self, row: int) -> str:
+        return _text(self.table.cell("id", row))
 
     @functools.cached_property
     def image_hashes(self) -> list[bytes]:
         """The sha256 of each image's bytes; in a larger set, as for `digest`, of its id."""
-        if not self._by_content:
-            ids = (pair.id.encode("utf-8", "surrogatepass") for pair in self._pairs)
+        if not identity.is_by_content(self.table, self.rows):
+            ids = (name.encode("utf-8", "surrogatepass") for name in self.ids())
             return [hashlib.sha256(name).digest() for name in ids]
-        tracked = track(self._pairs, "hashing images", len(self), "images")
-        return [_image_hash(pair.image) for pair in tracked]
+        images = (self.image_ref(i) for i in range(len(self)))
+        return [
+            identity.image_hash(x) for x in track(images, "hashing images", len(self), "images")
+        ]
 
     @functools.cached_property
     def digest(self) -> str:
@@ -85,35 +149,39 @@ class Pairs(Sequence[Pair]):
 
         Images count by their bytes up to 256 MiB and 20,000 images in all. A larger set counts
         each by its size only, beside its id: an image replaced by one of the same size in bytes
-        goes unnoticed there.
+        goes unnoticed there. The digest of a table in the cache folder is kept beside it, and found
+        again as long as sizes and times of a small set's images are the same.
         """
-        sizes, by_content = self._sizes, self._by_content
-        total = hashlib.sha256(
-            b"ape_jax pairs 1 content" if by_content else b"ape_jax pairs 1 size"
-        )
-        for pair, size in zip(track(self._pairs, "hashing pairs", len(self), "pairs"), sizes):
-            image = _image_hash(pair.image) if by_content else size.to_bytes(8, "little")
-            # A path on disk need not be valid Unicode.
-            name = pair.id.encode("utf-8", "surrogatepass")
-            for part in (name, image, *(c.encode() for c in pair.captions)):
-                total.update(len(part).to_bytes(8, "little"))
-                total.update(part)
-            total.update(len(pair.captions).to_bytes(8, "little"))
-        return total.hexdigest()
+        return identity.digest(self.table, self._rows)
 
 
-def _nbytes(image: ImageRef) -> int:
-    return image.nbytes if image.nbytes is not None else check_encoded(image.content, image.name)
+def table_of(pairs: Iterable[Pair]) -> Table:
+    """A table in memory, whose images are the references themselves."""
+    import pyarrow as pa
+
+    from ape_jax.data.table import schema
+
+    found = list(pairs)
+    batches = []
+    for start in range(0, len(found), BATCH_ROWS):
+        block = found[start : start + BATCH_ROWS]
+        nothing = pa.nulls(len(block), pa.int64())
+        columns = {
+            "file": pa.nulls(len(block), pa.int32()),
+            "at": pa.nulls(len(block), pa.string()),
+            "path": pa.nulls(len(block), pa.binary()),
+            "content": pa.nulls(len(block), pa.large_binary()),
+            "offset": nothing,
+            "size": nothing,
+            "number": pa.array(np.arange(start, start + len(block))),
+            "id": pa.array([p.id.encode("utf-8", "surrogatepass") for p in block], pa.binary()),
+            "captions": pa.array([list(p.captions) for p in block], pa.list_(pa.string())),
+        }
+        names = schema.pairs().names
+        arrays = [columns[name] for name in names]
+        batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema.pairs()))
+    return Table(batches=batches, refs=[pair.image for pair in found])
 
 
-def _image_hash(image: ImageRef) -> bytes:
-    content = image.content
-    if isinstance(content, str):
-        try:
-            with open(content, "rb") as f:
-                return hashlib.file_digest(f, "sha256").digest()
-        except OSError:  # Whoever decodes it says so, or skips it.
-            return b"unreadable"
-    if isinstance(content, np.ndarray):
-        content = repr(content.shape).encode() + content.tobytes()
-    return hashlib.sha256(content).digest()
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogatepass")

@@ -1,33 +1,38 @@
-"""Opens what a config names (`pairs.jsonl`, `a-{000..003}.tar`, `tfds:...`): pairs or records."""
+"""Opens what a config names (`pairs.jsonl`, `a-{000..003}.tar`, `tfds:...`): pairs or rows."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from ape_jax.data import split
 from ape_jax.data.formats import registry
-from ape_jax.data.formats.format import Reader
-from ape_jax.data.pairs import Pair, Pairs
-from ape_jax.data.records import Record, record_captions, record_id
+from ape_jax.data.options import Reading
+from ape_jax.data.pairs import Pairs
+from ape_jax.data.table import look, store
+from ape_jax.data.table.problems import Problems
 from ape_jax.errors import UserError
-from ape_jax.images.decode import ImageError, check_encoded
-from ape_jax.terminal.progress import track
 
 _MAX_SHARDS = 100_000
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
-def open_pairs(spec: str | os.PathLike, *, key: str = "data.pairs") -> Pairs:
-    """Opens pairs of any format and checks every record, before anything is decoded.
+def open_pairs(
+    spec: str | os.PathLike, *, key: str = "data.pairs", reading: Reading | None = None
+) -> Pairs:
+    """Opens pairs of any format and checks every row, before anything is decoded.
 
-    Records with the same id are one pair with several captions (in order, exact duplicates
-    dropped, surrounding white space removed). The default id is the image's path as seen from the
-    pairs file, or the shard and member, or the split's index.
+    The rows of one image are one pair with several captions (in order, exact duplicates dropped,
+    surrounding white space removed). Images are the same where their path is, or where they are
+    stored inside of files and their bytes are equal. The default id is the image's path as seen
+    from the pairs file, or the shard and member, or the split's index.
 
     Example:
       pairs = open_pairs("pairs.jsonl")
@@ -38,41 +43,32 @@ def open_pairs(spec: str | os.PathLike, *, key: str = "data.pairs") -> Pairs:
         `tfds:NAME[/CONFIG]:SPLIT`, `demo:NAME[/LANGUAGE]:SPLIT`, `features:FILES`, `part:...`
         (`data.split`), or of a format that a plug-in has registered.
       key: the config key to name in messages.
+      reading: which columns, and what happens to rows that cannot be used; None stops at them.
 
     Returns:
       The pairs; `VectorPairs` for `features:`.
 
     Raises:
-      UserError: whatever a spec or a record can have wrong; names the file and line.
+      UserError: whatever a spec or a row can have wrong; names the file and line.
     """
+    reading = reading or Reading()
     written = _checked(spec, key)
     if written.startswith(split.PREFIX):
         part = split.parse(written, key)
-        return split.take(part, open_pairs(part.spec, key=key), key)
+        return split.take(part, open_pairs(part.spec, key=key, reading=reading), key)
     found = registry.find(written, key=key)
     if found.open is not None:
-        return found.open(os.fspath(spec), key)
-    records = read_records(spec, wanted=("captions", "caption"), key=key)
-    return Pairs(_merge(records), os.fspath(spec))
-
-
-def read_records(spec: str | os.PathLike, *, wanted: Sequence[str], key: str) -> list[Record]:
-    """Reads every record of a spec; images must be there and not empty, and are not decoded.
-
-    Args:
-      spec: as for `open_pairs`, without `features:`.
-      wanted: the fields of which one is needed: `("caption", "captions")` or `("label",)`.
-      key: the config key to name in messages.
-
-    Raises:
-      UserError: an unknown form, a missing or damaged file, no records, missing images.
-    """
-    spec = _checked(spec, key)
-    records = list(track(_records(spec, wanted, key), f"reading {spec}", None, "records"))
-    if not records:
-        raise UserError(f"{key}: {spec!r} holds no records; write at least one")
-    _check_images(records, spec)
-    return records
+        return found.open(written, key)
+    table = store.make_or_find(source(written, key), written, key=key, columns=reading.columns)
+    good, images = look.look(table, written) if reading.look else (None, ())
+    rows = len(table) + sum(batch.num_rows for batch in table.problems)
+    problems = Problems(batches=table.problems, files=table.files, images=images, rows=rows)
+    problems.check(reading, key, written)
+    kept = None if good is None or good.all() else np.flatnonzero(good)
+    pairs = Pairs(table, written, kept, problems)
+    if not len(pairs):
+        raise UserError(f"{key}: {written!r} holds no pair that can be used: {problems}")
+    return pairs
 
 
 def _checked(spec: str | os.PathLike, key: str) -> str:
@@ -81,46 +77,39 @@ def _checked(spec: str | os.PathLike, key: str) -> str:
     return os.fspath(spec)
 
 
-def _records(spec: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
+def source(spec: str, key: str) -> list[store.Part]:
+    """The files of a spec, each with its format.
+
+    Raises:
+      UserError: an unknown form, or a file that is missing.
+    """
     found = registry.find(spec, key=key)
-    read = found.read
-    if read is None:
-        raise UserError(f"{key}: {spec!r} holds no records; write {registry.supported()}")
     if found.prefix:
-        return read(spec, wanted, key)
+        reader = None if found.images is None else _Lazy(found.images, spec, key)
+        read = functools.partial(found.read, spec)
+        return [store.Part(file=spec, stamp=found.stamp(spec, key), read=read, reader=reader)]
     paths = expand_braces(spec, key)
     missing = [p for p in paths if not os.path.isfile(p)]
     if missing:
         others = f" ({len(missing)} of {len(paths)} files are missing)" if len(paths) > 1 else ""
         raise UserError(f"{key}: there is no file {missing[0]!r}{others}; correct the path")
-    return itertools.chain.from_iterable(_read_file(read, p, wanted, key) for p in paths)
+    parts = []
+    for path in map(os.path.abspath, paths):
+        chosen = registry.find(path, key=key)
+        stamp = store.stamp_of(path, chosen.name)
+        read = functools.partial(chosen.read, path)
+        parts.append(store.Part(file=path, stamp=stamp, read=read))
+    return parts
 
 
-def _read_file(read: Reader, path: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
-    try:
-        yield from read(path, wanted, key)
-    except OSError as e:
-        raise UserError(f"{key}: {path!r} cannot be read ({e.strerror})") from e
+class _Lazy:
+    """Reads numbered images; their source is opened when the first is asked for."""
 
+    def __init__(self, images: Callable, spec: str, key: str):
+        self._open = functools.cache(functools.partial(images, spec, key))
 
-def _merge(records: Sequence[Record]) -> Iterator[Pair]:
-    """One pair an id, in order of first appearance."""
-    merged: dict[str, tuple[Record, dict[str, None]]] = {}
-    default_ids: dict[object, str] = {}
-    for record in records:
-        captions = record_captions(record.fields, record.where)
-        explicit = record_id(record.fields, record.where)
-        # Without an id the image itself decides: equal bytes in a Parquet file are one image.
-        name = explicit or default_ids.setdefault(record.identity, record.name)
-        first, known = merged.setdefault(name, (record, {}))
-        if first.identity != record.identity:
-            raise UserError(
-                f"{record.where}: the id {name!r} is also that of another image at {first.where}; "
-                "give each image its own id"
-            )
-        known.update(dict.fromkeys(captions))
-    for name, (record, captions) in merged.items():
-        yield Pair(record.image, tuple(captions), name)
+    def __call__(self, number: int) -> bytes:
+        return self._open()(number)
 
 
 def expand_braces(spec: str, key: str) -> list[str]:
@@ -151,28 +140,3 @@ def _choices(inside: str, spec: str, key: str) -> Sequence[str]:
         )
     width = len(first) if first.startswith("0") or len(first) == len(last) else 0
     return [str(i).zfill(width) for i in range(int(first), int(last) + 1)]
-
-
-def _check_images(records: Sequence[Record], spec: str) -> None:
-    """Raises one UserError for all the images that are missing, empty or not files."""
-    problems: list[str] = []
-    checked: set[object] = set()
-    for record in track(records, f"looking for the images of {spec}", len(records), "images"):
-        source = record.image.source
-        if record.identity in checked:
-            continue
-        checked.add(record.identity)
-        try:
-            if isinstance(source, str):
-                check_encoded(source, record.image.name)
-            elif record.image.nbytes == 0:
-                check_encoded(b"", record.image.name)
-        except ImageError as e:
-            problems.append(str(e))
-    if len(problems) == 1:
-        raise ImageError(problems[0])
-    if problems:
-        rest = "; ".join(p.split(";")[0] for p in problems[1:3])
-        raise ImageError(
-            f"{problems[0]}; {len(problems)} images of {len(checked)} cannot be used, next: {rest}"
-        )

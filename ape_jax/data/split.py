@@ -81,7 +81,7 @@ def take(part: Part, pairs: Pairs, key: str) -> Pairs:
             "them; write data.split=0"
         )
     kept = [i for i in range(len(pairs)) if (i in held) == (part.which == "held-out")]
-    return Pairs([pairs[i] for i in kept], str(part))
+    return pairs.take(kept, str(part))
 
 
 def _held_out(pairs: Pairs, share: float, seed: int) -> set[int]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from ape_jax.data.pairs import Pair, Pairs
+from ape_jax.data.pairs import Pair, Pairs, table_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class VectorPairs(Pairs):
         image: Float32[np.ndarray, "n V d"],
         text: Tokens | None,
     ):
-        super().__init__(pairs, spec)
+        super().__init__(table_of(pairs), spec)
         self.image, self.text = image, text
 
     @functools.cached_property

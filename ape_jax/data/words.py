@@ -36,7 +36,7 @@ def leave_out_words(pairs: Pairs, variants: int, rate: float, seed: int) -> Pair
     if isinstance(pairs, VectorPairs):
         varied: Pairs = VectorPairs(made, pairs.spec, pairs.image, pairs.text)
     else:
-        varied = Pairs(made, pairs.spec)
+        varied = Pairs.of(made, pairs.spec)
     if varied.num_captions == pairs.num_captions:
         raise UserError(
             f"config.augment.words: no caption of {pairs.spec} has words to leave out, which are "

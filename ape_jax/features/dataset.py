@@ -49,8 +49,8 @@ def captions_of(pairs: Sequence[pairs_lib.Pair]) -> Captions:
     place: dict[str, int] = {}
     rows: list[int] = []
     offsets = [0]
-    for i in range(len(pairs)):
-        rows += [place.setdefault(text, len(place)) for text in pairs[i].captions]
+    for pair in pairs:
+        rows += [place.setdefault(text, len(place)) for text in pair.captions]
         offsets.append(len(rows))
     return Captions(tuple(place), np.asarray(rows), np.asarray(offsets))
 

@@ -156,7 +156,7 @@ def statistics_part(sources: Sources, readers: Readers) -> Part:
     few = sources.train
     if len(few) > _STATISTICS_IMAGES:  # Spread over the file, which may be sorted.
         chosen = np.linspace(0, len(few) - 1, _STATISTICS_IMAGES).astype(int)
-        few = Pairs([few[int(i)] for i in chosen], f"{few.spec} ({_STATISTICS_IMAGES} of them)")
+        few = few.take(chosen, f"{few.spec} ({_STATISTICS_IMAGES} of them)")
     return Part(name="statistics", pairs=few, image=readers.image, text=None)
 
 

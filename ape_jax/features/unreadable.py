@@ -30,7 +30,7 @@ def leave_out_unseen(
             + ", ".join(ids)
             + (" ..." if left_out > len(ids) else "")
         )
-    return pairs_lib.Pairs([pairs[int(i)] for i in np.flatnonzero(seen)], pairs.spec)
+    return pairs.take(np.flatnonzero(seen))
 
 
 def leave_out_unreadable(pairs: pairs_lib.Pairs, transform: Any, name: str) -> pairs_lib.Pairs:
@@ -43,7 +43,7 @@ def leave_out_unreadable(pairs: pairs_lib.Pairs, transform: Any, name: str) -> p
         pass
     report_skipped(skipped, len(pairs), name)
     bad = set(skipped.indices)
-    return pairs_lib.Pairs([pairs[i] for i in range(len(pairs)) if i not in bad], pairs.spec)
+    return pairs.take([i for i in range(len(pairs)) if i not in bad])
 
 
 def report_skipped(skipped: image_loader.Skipped, count: int, name: str) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from PIL import Image
 
-from ape_jax.data.records import printable
+from ape_jax.data.cells import printable
 from ape_jax.errors import UserError, install
 from ape_jax.images.formats import IMAGE_ENDINGS
 from ape_jax.pages.desk import Described, Desk, Seen

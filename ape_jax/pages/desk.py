@@ -21,7 +21,7 @@ from PIL import Image
 
 from ape_jax import search
 from ape_jax.config.outside import is_precomputed
-from ape_jax.data.records import printable
+from ape_jax.data.cells import printable
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.features.cache import say

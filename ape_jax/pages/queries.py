@@ -57,7 +57,7 @@ class Searched:
 def sample(pairs: Pairs, count: int) -> Pairs:
     """Up to `count` records, evenly spaced."""
     indices = np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int)
-    return Pairs([pairs[i] for i in indices], pairs.spec)
+    return pairs.take(indices)
 
 
 def search(encoder: tasks.Encoder, pairs: Pairs) -> Searched:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from ape_jax.data.records import printable
+from ape_jax.data.cells import printable
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageRef
 from ape_jax.search import graph as graph_lib

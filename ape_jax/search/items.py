@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ape_jax.data.cells import printable
 from ape_jax.data.formats import registry
 from ape_jax.data.pairs import Pairs
-from ape_jax.data.records import printable
 from ape_jax.data.specs import open_pairs
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.errors import UserError

@@ -49,7 +49,7 @@ def main() -> None:
     args = parser.parse_args()
     source = open_pairs("demo:twemoji:train")
     chosen = [source[i] for i in range(min(args.images, len(source)))]
-    images = image_job(args, Pairs(chosen, source.spec))
+    images = image_job(args, Pairs.of(chosen, source.spec))
     captions = caption_job(args, captions_of(source).texts[: args.captions])
     seconds: dict[str, list[float]] = {}
     for round_ in range(-1, args.rounds):  # The first compiles.

@@ -251,7 +251,7 @@ def test_digest_leaves_an_unreadable_image_to_whoever_decodes_it(folder, monkeyp
 
 
 def test_digest_of_a_large_set_uses_sizes(folder, monkeypatch):
-    monkeypatch.setattr("ape_jax.data.pairs._CONTENT_IMAGES", 1)
+    monkeypatch.setattr("ape_jax.data.table.identity._CONTENT_IMAGES", 1)
     first = open_pairs(_jsonl(folder)).digest
     assert open_pairs(_jsonl(folder)).digest == first
     (folder / "a.png").write_bytes(png(0) + b"\0")

@@ -27,7 +27,7 @@ def make_pairs(n: int = 10, bad: tuple[int, ...] = (), size: int = 12) -> Pairs:
         source = b"broken" if i in bad else pixels
         captions = tuple(f"{i} {j}" for j in range(1 + i % 3))
         made.append(Pair(ImageRef(source, f"image {i}"), captions, str(i)))
-    return Pairs(made)
+    return Pairs.of(made)
 
 
 def train(pairs, steps: int, **kwargs) -> list[dict[str, np.ndarray]]:

@@ -13,7 +13,7 @@ from ape_jax.images.decode import ImageRef
 
 
 def pairs_of(*captions):
-    return Pairs(
+    return Pairs.of(
         [Pair(ImageRef(b"", f"{i}.png", 0), texts, str(i)) for i, texts in enumerate(captions)],
         "some.csv",
     )

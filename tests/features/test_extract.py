@@ -133,7 +133,7 @@ def test_unreadable_images_are_empty_records_and_known_on_the_next_start(
     bad = ImageRef(str(tmp_path / "bad.png"), "bad.png")
     chosen = {3, *range(10, 20)}  # One among others, and a whole shard.
     records = [dataclasses.replace(p, image=bad) if i in chosen else p for i, p in enumerate(pairs)]
-    broken = Pairs(records, pairs.spec)
+    broken = Pairs.of(records, pairs.spec)
     reader = frozen("image", pooling="cls")
     whole, _ = extract.images(image_job(reader, pairs), place)
     for _ in range(2):

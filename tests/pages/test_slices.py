@@ -26,7 +26,7 @@ def test_scripts_are_unicodes(text, script):
 
 
 def searched(captions, ranks):
-    pairs = Pairs([Pair(ImageRef("a.png", "a"), (c,), c) for c in captions])
+    pairs = Pairs.of([Pair(ImageRef("a.png", "a"), (c,), c) for c in captions])
     count = len(captions)
     return Searched(
         pairs=pairs,

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.registry import FORMATS
-from ape_jax.data.records import Record, file_record
-from ape_jax.errors import UserError
+from ape_jax.data.rows import Ask, Broken, FileRows, Row
 
 
-def read(path: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
-    """Reads one file.
+def read(path: str, ask: Ask) -> FileRows:
+    """Reads one file; a line without a bar is broken."""
+    return FileRows(rows=_rows(path), named=True)
 
-    Raises:
-      UserError: a line has no bar.
-    """
+
+def _rows(path: str) -> Iterator[Row | Broken]:
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             image, bar, caption = line.partition(" | ")
-            where = f"{path}:{number}"
-            if not bar:
-                raise UserError(f"{where}: there is no ' | '; write IMAGE | CAPTION")
-            yield file_record(image, {"caption": caption}, where=where, base=os.path.dirname(path))
+            if bar:
+                yield Row(str(number), {"image": image, "captions": caption})
+            else:
+                yield Broken(str(number), "damaged row", "there is no ' | '; write IMAGE | CAPTION")
 
 
 TOY = PairsFormat(name="toy", spec="*.toy", suffixes=(".toy",), read=read)

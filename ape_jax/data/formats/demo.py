@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ape_jax.data.formats import tfds
 from ape_jax.data.formats.format import PairsFormat
-from ape_jax.data.records import Record
+from ape_jax.data.rows import Ask, FileRows, Numbered, Row
 from ape_jax.demo.emoji import pairs as emoji
 from ape_jax.demo.icons import pairs as icons
 from ape_jax.errors import UserError
-from ape_jax.images.decode import ImageRef
 
 _DEMO = re.compile(
     r"(?P<style>[^/:]+)(/(?P<language>[^/:]+))?:(?P<split>[^/:\[]+)(?P<slice>\[[^\[\]]*\])?"
 )
 
 
-def read_demo(spec: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
+def read_demo(spec: str, ask: Ask) -> FileRows:
     """Reads the demo's pairs: captions, and the concept as label.
 
     Emoji are `demo:STYLE[/LANGUAGE]:SPLIT`, icons `demo:icons:SPLIT`; a split may be a slice such
@@ -28,13 +26,12 @@ def read_demo(spec: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
 
     Args:
       spec: as above.
-      wanted: not used: every record has a caption and a label.
-      key: the config key to name in messages.
+      ask: every record has captions and a label.
 
     Raises:
       UserError: there is no such style, language or split, or the demo cannot be prepared.
     """
-    match = _DEMO.fullmatch(spec.removeprefix("demo:"))
+    key, match = ask.key, _DEMO.fullmatch(spec.removeprefix("demo:"))
     if match is None:
         raise UserError(f"{key}: {spec!r} is not complete; write demo:STYLE[/LANGUAGE]:SPLIT")
     style, language, split = match["style"], match["language"] or "en", match["split"]
@@ -49,33 +46,57 @@ def read_demo(spec: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
                 f"{key}: {spec!r}: the {part} {value!r} is unknown; write one of {', '.join(known)}"
             )
     split += match["slice"] or ""
-    return _icons(spec, split, key) if is_icons else _emoji(spec, style, language, split, key)
-
-
-def _emoji(spec: str, style: str, language: str, split: str, key: str) -> Iterator[Record]:
+    if is_icons:
+        return FileRows(rows=_icons(spec, split, key), named=True)
     try:
         pairs = emoji.read_pairs(style, language, split)
     except UserError as e:
         raise UserError(f"{key}: {spec!r}: {e}") from e
-    for i, (png, captions, name, concept) in enumerate(pairs):
-        where = f"{spec}:{i} ({name})"
-        fields = {"captions": captions, "label": concept}
-        yield Record(where, ImageRef(png, where, len(png)), name, name, fields)
+    # By number: drawings of two concepts may be equal, and are two images nevertheless.
+    rows = (
+        Row(
+            f"{i} ({name})",
+            {"image": Numbered(i, len(png)), "captions": captions, "label": concept, "id": name},
+        )
+        for i, (png, captions, name, concept) in enumerate(pairs)
+    )
+    return FileRows(rows=rows, named=True)
 
 
-def _icons(spec: str, split: str, key: str) -> Iterator[Record]:
+def _icons(spec: str, split: str, key: str) -> Iterator[Row]:
     """Images are read when they are needed: all of them would fill 100 MB."""
     source = tfds.data_source(icons.open_builder(), split, spec, key)
     for i, example in tfds.examples(source):
         name = _text(example["id"])
-        where = f"{spec}:{i} ({name})"
-        fields = {"caption": _text(example["caption"]), "label": _text(example["concept"])}
-        ref = ImageRef(functools.partial(tfds.image_bytes, source, i), where, len(example["image"]))
-        yield Record(where, ref, name, name, fields)
+        fields = {
+            "image": Numbered(i, len(example["image"])),
+            "captions": _text(example["caption"]),
+            "label": _text(example["concept"]),
+            "id": name,
+        }
+        yield Row(f"{i} ({name})", fields)
+
+
+def open_images(spec: str, key: str) -> Callable[[int], bytes]:
+    """The reader of drawings by number."""
+    match = _DEMO.fullmatch(spec.removeprefix("demo:"))
+    assert match is not None  # Its rows were read.
+    split = match["split"] + (match["slice"] or "")
+    if match["style"] != "icons":
+        pairs = emoji.read_pairs(match["style"], match["language"] or "en", split)
+        return lambda i: pairs[i][0]
+    source = tfds.data_source(icons.open_builder(), split, spec, key)
+    return lambda i: tfds.image_bytes(source, i)
 
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-DEMO = PairsFormat(name="demo", spec="demo:NAME[/LANGUAGE]:SPLIT", prefix="demo:", read=read_demo)
+DEMO = PairsFormat(
+    name="demo",
+    spec="demo:NAME[/LANGUAGE]:SPLIT",
+    prefix="demo:",
+    read=read_demo,
+    images=open_images,
+)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ape_jax.data.records import record_captions, record_id, shorten
+from ape_jax.data.cells import Unusable, identifier, record_captions, shorten
 from ape_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -143,7 +143,10 @@ def _join(
     first: list[int] = []
     image_index, ids = np.zeros(len(image), np.int64), []
     for row, value in enumerate(given):
-        name = record_id({"id": value}, f"{path}:row {row}")
+        try:
+            name = identifier(value)
+        except Unusable as e:
+            raise UserError(f"{path}:row {row}: {e.reason}") from e
         identity = ("row", row) if name is None else name
         if identity not in number:
             number[identity] = len(first)
@@ -159,4 +162,4 @@ def _join(
 
 
 def _caption(value: Any, where: str) -> str:
-    return record_captions({"caption": value}, where)[0]
+    return record_captions(value, where)[0]

@@ -34,12 +34,31 @@ def find(spec: str, *, key: str) -> PairsFormat:
       UserError: no format is recognised; lists those that there are.
     """
     formats = FORMATS.values()
-    suffix = os.path.splitext(spec)[1].lower()
     named = [format for format in formats if format.prefix and spec.startswith(format.prefix)]
-    found = named or [format for format in formats if suffix in format.suffixes]
+    found = named or _by_look(spec) or _by_suffix(spec)
     if not found:
         raise UserError(f"{key}: {spec!r} is of no known form; write {supported()}")
     return found[0]
+
+
+def _by_look(spec: str) -> list[PairsFormat]:
+    """Formats that recognise a file or folder by a look at it."""
+    looking = [format for format in _by_suffix(spec, looks=True) if format.matches is not None]
+    if not looking or "\0" in spec or not os.path.exists(spec):
+        return []
+    return [format for format in looking if format.matches and format.matches(spec)]
+
+
+def _by_suffix(spec: str, looks: bool = False) -> list[PairsFormat]:
+    """Formats by the longest suffix of a spec; those that look, or those that need not."""
+    name = "/" if os.path.isdir(spec) else spec.lower()
+    lengths = {
+        format.name: max((len(x) for x in format.suffixes if name.endswith(x)), default=0)
+        for format in FORMATS.values()
+        if (format.matches is not None) == looks
+    }
+    found = [format for format in FORMATS.values() if lengths.get(format.name)]
+    return sorted(found, key=lambda format: -lengths[format.name])
 
 
 def is_named(spec: str) -> bool:

@@ -6,16 +6,15 @@ A builder that was prepared with `file_format="array_record"` is read by index
 
 from __future__ import annotations
 
-import functools
 import os
+import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ape_jax.data.formats.format import PairsFormat
-from ape_jax.data.records import Record
+from ape_jax.data.rows import Ask, FileRows, Numbered, Row
 from ape_jax.errors import UserError
-from ape_jax.images.decode import ImageRef
 
 _SPEC = re.compile(r"(?P<name>[\w./-]+(:\d+\.\d+\.\d+)?):(?P<split>.+)")
 _CAPTIONS = ("captions", "caption", "text")
@@ -23,7 +22,7 @@ _IDS = ("id", "image/id", "image_id")
 _BLOCK = 64
 
 
-def read_tfds(spec: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
+def read_tfds(spec: str, ask: Ask) -> FileRows:
     """Reads every record of one split once, images encoded as they are stored.
 
     Captions are the feature `captions`, `caption` or `text`, or COCO's nested `captions/text`;
@@ -32,16 +31,13 @@ def read_tfds(spec: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
     Args:
       spec: `tfds:NAME[/CONFIG][:VERSION]:SPLIT`; the split may be a slice such as `train[:10%]`.
         Builders are looked for in `TFDS_DATA_DIR`, by default `~/tensorflow_datasets`.
-      wanted: the fields of which one is needed.
-      key: the config key to name in messages.
+      ask: whether captions or labels are wanted.
 
     Raises:
       UserError: the data set, its split or its features are missing.
     """
-    match = _SPEC.fullmatch(spec.removeprefix("tfds:"))
-    if match is None:
-        raise UserError(f"{key}: {spec!r} names no split; write tfds:NAME[/CONFIG]:SPLIT")
-    builder = _builder(match["name"], spec, key)
+    key = ask.key
+    builder, split = _named(spec, key)
     found = builder.info.features  # Looks like a dictionary, but is no Mapping.
     features = dict(found.items()) if hasattr(found, "items") else {}
     if "image" not in features:
@@ -49,22 +45,45 @@ def read_tfds(spec: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
         raise UserError(
             f"{key}: {spec!r} has no feature 'image', found {names}; choose another data set"
         )
-    feature = _wanted_feature(features, wanted, spec, key)
-    source = data_source(builder, match["split"], spec, key)
+    feature = _wanted_feature(features, ask.wanted == "label", spec, key)
+    source = data_source(builder, split, spec, key)
+    return FileRows(rows=_rows(source, features, feature), named=True)
+
+
+def _rows(source: Any, features: Mapping[str, Any], feature: str) -> Iterator[Row]:
     classes = getattr(features[feature], "names", None) if feature == "label" else None
     id_feature = next((n for n in _IDS if n in features), None)
     for i, example in examples(source):
-        fields = {"caption" if feature == "text" else feature: _plain(example[feature])}
+        fields = {
+            "image": Numbered(i, len(example["image"])),
+            "label" if feature == "label" else "captions": _plain(example[feature]),
+        }
         if classes:
             fields["label_names"] = classes
         if id_feature:
             fields["id"] = _plain(example[id_feature])
-        yield _record(source, i, f"{spec}:{i}", len(example["image"]), fields)
+        yield Row(str(i), fields, str(i))
 
 
-def _record(source: Any, i: int, where: str, nbytes: int, fields: Mapping[str, Any]) -> Record:
-    ref = ImageRef(functools.partial(image_bytes, source, i), where, nbytes)
-    return Record(where, ref, str(i), i, fields)
+def _named(spec: str, key: str) -> tuple[Any, str]:
+    """The builder and the split of a spec."""
+    match = _SPEC.fullmatch(spec.removeprefix("tfds:"))
+    if match is None:
+        raise UserError(f"{key}: {spec!r} names no split; write tfds:NAME[/CONFIG]:SPLIT")
+    return _builder(match["name"], spec, key), match["split"]
+
+
+def open_images(spec: str, key: str) -> Callable[[int], bytes]:
+    """The reader of a split's images by number."""
+    source = data_source(*_named(spec, key), spec, key)
+    return lambda i: image_bytes(source, i)
+
+
+def stamp(spec: str, key: str) -> str:
+    """Sizes and times of a data set's files."""
+    folder = pathlib.Path(_named(spec, key)[0].data_dir)
+    files = ((p.name, p.stat()) for p in sorted(folder.iterdir()) if p.is_file())
+    return f"tfds {folder} {[(name, s.st_size, s.st_mtime_ns) for name, s in files]}"
 
 
 def examples(source: Any) -> Iterator[tuple[int, Any]]:
@@ -93,8 +112,8 @@ def _builder(name: str, spec: str, key: str) -> Any:
         ) from e
 
 
-def _wanted_feature(features: Mapping[str, Any], wanted: Sequence[str], spec: str, key: str) -> str:
-    accepted = _CAPTIONS if "caption" in wanted else tuple(wanted)
+def _wanted_feature(features: Mapping[str, Any], labels: bool, spec: str, key: str) -> str:
+    accepted = ("label",) if labels else _CAPTIONS
     for name in accepted:
         if name in features:
             return name
@@ -139,4 +158,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
-TFDS = PairsFormat(name="tfds", spec="tfds:NAME[/CONFIG]:SPLIT", prefix="tfds:", read=read_tfds)
+TFDS = PairsFormat(
+    name="tfds",
+    spec="tfds:NAME[/CONFIG]:SPLIT",
+    prefix="tfds:",
+    read=read_tfds,
+    images=open_images,
+    stamp=stamp,
+)

@@ -7,17 +7,16 @@ from any thread, so shards are shuffled exactly and never rewritten or extracted
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
+from ape_jax.data.cells import Unusable, printable
 from ape_jax.data.formats.format import PairsFormat
-from ape_jax.data.records import MAX_RECORD_BYTES, Record, decode_text, printable
+from ape_jax.data.rows import MAX_RECORD_BYTES, Ask, Broken, Embedded, FileRows, Row
 from ape_jax.errors import UserError
-from ape_jax.images.decode import ImageRef
 
 _IMAGES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")
 
@@ -29,35 +28,45 @@ class _Member:
     size: int
 
 
-def read_tar(path: str, wanted: Sequence[str], key: str) -> Iterator[Record]:
+def read_tar(path: str, ask: Ask) -> FileRows:
     """Reads one uncompressed shard.
 
     Captions come from the `.txt` member (one caption) or from `caption` or `captions` of the
     `.json` member, which may also hold `id` and `label`; a `.cls` member is a label. Members with
     other endings are not read.
 
-    Args:
-      path: the tar file.
-      wanted, key: not used: messages name shard and member.
+    Records without an image, with two, or with text that is not UTF-8 or not JSON, are broken.
+    """
+    return FileRows(rows=_records(path), named=True)
+
+
+def _records(path: str) -> Iterator[Row | Broken]:
+    """Reads one shard.
 
     Raises:
-      UserError: the shard is damaged or cut, a record has no image, a link is where a file should
-        be, or text is not UTF-8 or not JSON.
+      UserError: the shard is damaged or cut, a member is there twice, or a link is where a file
+        should be.
     """
     members: dict[str, _Member] = {}
-    current = None
+    current, seen = None, set()
     with open(path, "rb") as f:
         for member in _members(path):
             name, ending = _split(member.name)
             if current is not None and name != current:
-                yield _record(path, f, current, members)
+                yield _record(f, path, current, members)
                 members = {}
+            if name != current and name in seen:
+                raise UserError(
+                    f"{path}:{printable(name)}: the key is also that of another image; put the "
+                    "members of a record one after the other, under a key of their own"
+                )
+            seen.add(name)
             current = name
             if ending in members:
                 raise UserError(f"{path}: the member {member.name!r} is there twice; remove one")
             members[ending] = member
         if current is not None:
-            yield _record(path, f, current, members)
+            yield _record(f, path, current, members)
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -103,60 +112,62 @@ def _check_end(path: str, end: int) -> None:
     )
 
 
-def _record(path: str, f: Any, name: str, members: dict[str, _Member]) -> Record:
-    where = f"{path}:{printable(name)}"
+def _record(f: Any, path: str, name: str, members: dict[str, _Member]) -> Row | Broken:
     images = [e for e in members if e in _IMAGES]
     if len(images) != 1:
         endings = ", ".join(f".{printable(e)}" for e in members)
-        raise UserError(
-            f"{where}: found {len(images)} images among the members {endings}; "
-            "put one image (.png, .jpg, .webp, ...) in each record"
+        reason = (
+            f"found {len(images)} images among the members {endings}; put one image (.png, .jpg, "
+            ".webp, ...) in each record"
         )
+        return Broken(printable(name), "no image" if not images else "several images", reason)
     image = members[images[0]]
-    fields = _read_fields(f, members, where)
-    ref = ImageRef(
-        functools.partial(_read_at, path, image.offset, image.size),
-        f"{path}:{printable(image.name)}",
-        image.size,
-    )
-    identity = (os.path.abspath(path), image.offset)
-    return Record(where, ref, f"{os.path.basename(path)}/{name}", identity, fields)
+    try:
+        fields = _read_fields(f, members)
+    except Unusable as e:
+        at, _, reason = e.reason.partition(": ")
+        return Broken(at, e.kind, reason)
+    fields["image"] = Embedded(path, image.offset, image.size)
+    return Row(printable(image.name), fields, f"/{name}")
 
 
-def _read_fields(f: Any, members: dict[str, _Member], where: str) -> dict[str, Any]:
+def _read_fields(f: Any, members: dict[str, _Member]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if "json" in members:
+        name = members["json"].name
         try:
-            read = json.loads(_read_text(f, members["json"], where))
+            read = json.loads(_read_text(f, members["json"]))
         except (ValueError, RecursionError) as e:
-            if isinstance(e, UserError):
+            if isinstance(e, Unusable):
                 raise
-            raise UserError(f"{where}.json: this is not JSON ({' '.join(str(e).split())})") from e
+            reason = f"{printable(name)}: this is not JSON ({' '.join(str(e).split())})"
+            raise Unusable("damaged row", reason) from e
         if not isinstance(read, dict):
-            raise UserError(f"{where}.json: write a JSON object with 'caption' or 'captions'")
+            reason = f"{printable(name)}: write a JSON object with 'caption' or 'captions'"
+            raise Unusable("damaged row", reason)
         fields = {k: read[k] for k in ("caption", "captions", "label", "id") if k in read}
+        single = fields.pop("caption", None)
+        if single is not None and fields.get("captions") is None:
+            fields["captions"] = single
     if "txt" in members:
         # img2dataset writes the caption into both; the text member is the convention.
-        fields.pop("captions", None)
-        fields["caption"] = _read_text(f, members["txt"], f"{where}.txt")
+        fields["captions"] = _read_text(f, members["txt"])
     if "cls" in members:
-        fields["label"] = _read_text(f, members["cls"], f"{where}.cls").strip()
+        fields["label"] = _read_text(f, members["cls"]).strip()
     return fields
 
 
-def _read_text(f: Any, member: _Member, where: str) -> str:
+def _read_text(f: Any, member: _Member) -> str:
     if member.size > MAX_RECORD_BYTES:
-        raise UserError(
-            f"{where}: {member.name!r} has {member.size} bytes, more than {MAX_RECORD_BYTES}"
-        )
+        reason = f"{printable(member.name)}: {member.size} bytes, more than {MAX_RECORD_BYTES}"
+        raise Unusable("damaged row", reason)
     f.seek(member.offset)
-    return decode_text(f.read(member.size), where, "member")
-
-
-def _read_at(path: str, offset: int, size: int) -> bytes:
-    with open(path, "rb") as f:
-        f.seek(offset)
-        return f.read(size)
+    try:
+        return f.read(member.size).decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        name = printable(member.name)
+        reason = f"{name}: the member is not UTF-8 text (byte {e.start}); save it as UTF-8"
+        raise Unusable("not UTF-8", reason) from e
 
 
 WEBDATASET = PairsFormat(

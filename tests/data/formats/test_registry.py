@@ -1,7 +1,6 @@
 """Formats of pairs: recognised by prefix or suffix, declared in one file each."""
 
 import dataclasses
-import os
 import subprocess
 import sys
 
@@ -10,16 +9,18 @@ import pytest
 from ape_jax.data import open_labelled, open_pairs
 from ape_jax.data.formats import registry
 from ape_jax.data.formats.format import PairsFormat
-from ape_jax.data.records import file_record
+from ape_jax.data.rows import FileRows, Row
 from ape_jax.errors import UserError
 
 
-def read_lines(path, wanted, key):
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            image, text = line.strip().split(" ", 1)
-            fields = {wanted[-1]: text}
-            yield file_record(image, fields, where=f"{path}:{number}", base=os.path.dirname(path))
+def read_lines(path, ask):
+    def rows():
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                image, text = line.strip().split(" ", 1)
+                yield Row(str(number), {"image": image, ask.wanted: text})
+
+    return FileRows(rows=rows(), named=True)
 
 
 LINES = PairsFormat(name="lines", spec="*.lines", suffixes=(".lines",), read=read_lines)

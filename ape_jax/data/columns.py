@@ -1,0 +1,137 @@
+"""Which columns of a table are the images, the captions, the ids and the labels."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+
+from ape_jax.errors import UserError
+
+IMAGE_NAMES = (
+    *("image", "images", "img", "picture", "photo", "image_path", "img_path", "image_file"),
+    *("file_name", "filename", "filepath", "file_path", "path", "file", "jpg", "png", "jpeg"),
+    *("webp", "image_name", "imagepath", "image_url", "img_url", "url"),
+)
+"""Usual names of the column of images, the best first."""
+CAPTION_NAMES = (
+    *("captions", "caption", "text", "texts", "sentence", "sentences", "title", "txt"),
+    *("alt_text", "alt", "description", "descriptions", "prompt", "label_text"),
+)
+"""Usual names of the column of captions, the best first."""
+LABEL_NAMES = (
+    *("label", "labels", "fine_label", "class", "class_name", "classname", "category", "cls"),
+    *("target", "species", "breed"),
+)
+"""Usual names of the column of labels, the best first."""
+_ID_NAMES = ("id",)
+
+_NUMBERED = re.compile(r"(?P<stem>.*?)[ _.-]?\d+")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The columns that are read.
+
+    Attributes:
+      image: the images.
+      captions: the captions, or the labels; of several each row gives what it has.
+      id: the ids; None where there are none.
+      left: those that are not read.
+    """
+
+    image: str
+    captions: tuple[str, ...]
+    id: str | None
+    left: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        texts = ", ".join(map(repr, self.captions))
+        rest = f"; not read: {', '.join(map(repr, self.left))}" if self.left else ""
+        return f"images from {self.image!r}, captions from {texts}{rest}"
+
+
+def find_column(found: Sequence[str], names: Sequence[str]) -> str | None:
+    """The column that is meant by one of some names, whatever its case; None where there is none.
+
+    Example:
+      >>> find_column(["ID", "File_Name", "text"], IMAGE_NAMES)
+      'File_Name'
+    """
+    by_name = {_plain(column): column for column in reversed(found)}
+    return next((by_name[_plain(name)] for name in names if _plain(name) in by_name), None)
+
+
+def choose(
+    found: Sequence[str], asked: Mapping[str, Sequence[str]], labels: bool, where: str
+) -> Columns:
+    """Chooses the columns of images and of captions or labels.
+
+    Args:
+      found: names of the columns.
+      asked: those that the user has named, by `image`, `captions`, `id` and `label`.
+      labels: whether labels are wanted and not captions.
+      where: the file, and the line of its header, for messages.
+
+    Raises:
+      UserError: a column is missing, there twice, or named and not there.
+    """
+    wanted = "label" if labels else "captions"
+    for role, names in asked.items():
+        if missing := [name for name in names if name not in found]:
+            raise UserError(
+                f"{where}: there is no column {missing[0]!r}, which data.columns names for {role}; "
+                f"found {_listed(found)}"
+            )
+    image = next(iter(asked.get("image", ())), None) or find_column(found, IMAGE_NAMES)
+    texts = tuple(asked.get(wanted, ()))
+    if not texts:
+        # A reader of images as urls has one column of both kinds of names at most.
+        others = [name for name in found if name != image]
+        texts = _labels(others) if labels else _captions(others)
+    if image is None or not texts:
+        needed = "'label'" if labels else "'captions' or 'caption'"
+        raise UserError(
+            f"{where}: found the columns {_listed(found)}; name them 'image' and {needed}, or say "
+            f"which they are by data.columns={{'image': NAME, '{wanted}': NAME}}"
+        )
+    key = next(iter(asked.get("id", ())), None) or find_column(found, _ID_NAMES)
+    doubled = [name for name in (image, *texts, key) if list(found).count(name or "") > 1]
+    if doubled:
+        raise UserError(f"{where}: the column {doubled[0]!r} is there twice; remove one")
+    left = tuple(name for name in found if name not in (image, *texts, key))
+    return Columns(image=image, captions=texts, id=key, left=left)
+
+
+def _labels(found: Sequence[str]) -> tuple[str, ...]:
+    name = find_column(found, LABEL_NAMES)
+    return () if name is None else (name,)
+
+
+def _captions(found: Sequence[str]) -> tuple[str, ...]:
+    """The best-named column; `captions`, `caption` and a numbered series are read as one."""
+    best = find_column(found, CAPTION_NAMES)
+    if best is not None and _plain(best) in ("captions", "caption"):
+        both = [name for name in found if _plain(name) in ("captions", "caption")]
+        return (best, *(name for name in both if name != best), *_series(found, "caption", best))
+    if best is not None:
+        return (best, *_series(found, _plain(best), best))
+    for stem in CAPTION_NAMES:
+        if series := _series(found, stem, None):
+            return series
+    return ()
+
+
+def _series(found: Sequence[str], stem: str, best: str | None) -> tuple[str, ...]:
+    """Columns `caption_0`, `caption_1`, ... of a stem."""
+    matches = ((name, _NUMBERED.fullmatch(_plain(name))) for name in found if name != best)
+    return tuple(name for name, match in matches if match and match["stem"] == stem)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s-]+", "_", str(name).strip().lower())
+
+
+def _listed(found: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, found[:12])) or "none"
+    return shown if len(shown) <= 200 else f"{shown[:197]}..."

@@ -1,0 +1,28 @@
+"""How pairs are opened: which columns, and what happens to rows that cannot be used."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+OnError = Literal["error", "skip"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a source is read; see the config's `data`.
+
+    Attributes:
+      columns: names of columns by `image`, `captions`, `id`, `label`, where they are not found by
+        themselves.
+      on_error: "error" stops at rows that cannot be used, "skip" leaves them out and counts them.
+      max_skipped: share of the rows above which "skip" stops too.
+      look: whether images on disk are looked at: missing and empty ones are rows that cannot be
+        used.
+    """
+
+    columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    on_error: OnError = "error"
+    max_skipped: float = 0.05
+    look: bool = True

@@ -1,0 +1,242 @@
+"""From the rows of files to the rows of a table: one pass, a block at a time."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ape_jax.data import cells, columns
+from ape_jax.data.cells import Unusable
+from ape_jax.data.columns import Columns
+from ape_jax.data.rows import Ask, Broken, FileRows, Row
+from ape_jax.data.table import schema
+from ape_jax.data.table.image_cells import Image, ImageCells
+from ape_jax.data.table.sheet import Sheet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BLOCK = 2**13  # Rows that are Python objects at a time.
+_FIRST = 1024  # Rows by whose names the columns are chosen, where there is no header.
+_CONTENT = 2**26  # Bytes of images that wait for their block.
+_OWN = Columns(image="image", captions=("captions",), id="id")
+
+
+class Builder:
+    """Collects the rows of all files of a source.
+
+    Args:
+      folder: where what does not fit into memory is put.
+      root: folder that default ids are relative to.
+      ask: what is asked of the readers.
+      count: takes the number of rows that were read, for progress.
+
+    Attributes:
+      rows: sheet of `schema.rows`.
+      problems: sheet of `schema.problems`.
+      lists: number of cells that were split as lists.
+    """
+
+    def __init__(self, folder: Path, root: str, ask: Ask, count: Callable[[int], None]):
+        self.rows = Sheet(schema.rows(), folder, "rows")
+        self.problems = Sheet(schema.problems(), folder, "problems")
+        self.lists = 0
+        self._root, self._ask, self._count = root, ask, count
+        self._waiting: list[pa.RecordBatch] = []
+
+    def add(self, number: int, file: str, read: FileRows) -> None:
+        """Reads a file.
+
+        Args:
+          number: of the file in the source.
+          file: its path, or a spec with a prefix.
+          read: its rows.
+
+        Raises:
+          UserError: the file is damaged, or has no columns of images and captions.
+        """
+        bases = read.base or ((os.path.dirname(file), os.getcwd()) if os.path.isabs(file) else ())
+        images = ImageCells(file, self._root, bases, self._ask.say)
+        chosen = _OWN if read.named else None
+        if chosen is None and read.columns is not None:
+            chosen = self._choose(read.columns, f"{file}:{read.header}".rstrip(":"))
+        rows = iter(read.rows)
+        block = first_rows(rows)
+        while block:
+            if chosen is None and (named := names(block)):
+                chosen = self._choose(named, f"{file}:{block[0].at}")
+            if chosen is not None:
+                images.settle(image_cells(block, chosen.image))
+            # Where all rows so far are broken, no columns are known yet.
+            made = self._block(number, block, chosen or _OWN, images)
+            # Of images that are bytes fewer rows are in memory at a time.
+            each = made.content // len(block) + 1
+            block = list(itertools.islice(rows, max(1, min(_BLOCK, _CONTENT // each))))
+
+    def _choose(self, found: Sequence[str], where: str) -> Columns:
+        chosen = columns.choose(found, self._ask.columns, False, where)
+        usual = chosen.image == "image" and set(chosen.captions) <= {"caption", "captions"}
+        if chosen.left or not usual:
+            self._ask.say(f"{where}: {chosen}")
+        return chosen
+
+    def _block(
+        self, number: int, block: list[Row | Broken], chosen: Columns, images: ImageCells
+    ) -> _Block:
+        made = _Block(number)
+        for row in block:
+            if isinstance(row, Broken):
+                made.problem(row.at, row.kind, row.reason)
+                continue
+            self._row(row, chosen, images, made)
+        self._count(len(block))
+        if made.at:
+            self.rows.append(made.batch())
+        if made.problems:
+            self.problems.append(made.problem_batch())
+        return made
+
+    def _row(self, row: Row, chosen: Columns, images: ImageCells, made: _Block) -> None:
+        fields, at = row.fields, row.at
+        found: list[str] = []
+        missing = True
+        for column in chosen.captions:
+            value = fields.get(column)
+            # What nearly all cells are; the rest in `cells`.
+            if type(value) is str and value.isascii() and value[:1] not in "[( nN<":
+                text = value.strip()
+                if text:
+                    found.append(text)
+                    missing = False
+                    continue
+            if value is None and (len(chosen.captions) > 1 or column not in fields):
+                continue
+            missing = False
+            for caption in cells.captions(value, column):
+                if caption is None:
+                    self.lists += 1
+                elif isinstance(caption, Unusable):
+                    made.problem(at, caption.kind, caption.reason)
+                else:
+                    found.append(caption)
+        if missing:
+            made.problem(at, "empty caption", _no_caption(fields, chosen))
+        if not found:
+            return
+        try:
+            if chosen.image not in fields:
+                listed = cells.shorten(list(fields)) if fields else "no fields"
+                reason = f"there is no {chosen.image!r}, found {listed}; write the image's path"
+                raise Unusable("no image", reason)
+            image = images(fields[chosen.image], row.suffix)
+            key = None if chosen.id is None else cells.identifier(fields.get(chosen.id), chosen.id)
+        except Unusable as e:
+            made.problem(at, e.kind, e.reason)
+            return
+        made.add(at, image, key, found)
+
+    def discard(self) -> None:
+        """Removes what was put on disk."""
+        self.rows.discard()
+        self.problems.discard()
+
+
+class _Block:
+    """Columns of the rows of one block."""
+
+    def __init__(self, file: int):
+        self.file = file
+        self.at: list[str] = []
+        self._images: list[Image] = []
+        self._ids: list[str | None] = []
+        self._captions: list[list[str]] = []
+        self.problems: list[tuple[str, str, str]] = []
+        self.content = 0  # Bytes of images in it.
+
+    def add(self, at: str, image: Image, key: str | None, captions: list[str]) -> None:
+        self.at.append(at)
+        self._images.append(image)
+        if image.content is not None:
+            self.content += image.size
+        self._ids.append(key)
+        self._captions.append(captions)
+
+    def problem(self, at: str, kind: str, reason: str) -> None:
+        self.problems.append((at, kind, reason))
+
+    def batch(self) -> pa.RecordBatch:
+        import pyarrow as pa
+
+        path, offset, size, content, number, key, name = zip(*self._images, strict=True)
+        types = {field.name: field.type for field in schema.rows()}
+        columns: dict[str, Any] = {
+            "file": np.full(len(self.at), self.file, np.int32),
+            "at": self.at,
+            "path": path,
+            "offset": offset,
+            "size": size,
+            "content": content,
+            "number": number,
+            "key": key,
+            "id": self._ids,
+            "name": name,
+            "captions": self._captions,
+        }
+        arrays = [pa.array(columns[name], kind) for name, kind in types.items()]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema.rows())
+
+    def problem_batch(self) -> pa.RecordBatch:
+        import pyarrow as pa
+
+        at, kind, reason = map(list, zip(*self.problems, strict=True))
+        file = np.full(len(at), self.file, np.int32)
+        return pa.RecordBatch.from_arrays(
+            [pa.array(file), pa.array(at), pa.array(kind), pa.array(reason)],
+            schema=schema.problems(),
+        )
+
+
+def first_rows(rows: Iterator[Row | Broken]) -> list[Row | Broken]:
+    """The first rows, fewer where they hold much."""
+    block: list[Row | Broken] = []
+    size = 0
+    while len(block) < _FIRST and size < _CONTENT:
+        row = next(rows, None)
+        if row is None:
+            break
+        block.append(row)
+        if isinstance(row, Row):
+            size += sum(_size(value) for value in row.fields.values())
+    return block
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, Mapping):
+        value = value.get("bytes")
+    return len(value) if isinstance(value, bytes | bytearray) else 0
+
+
+def names(block: Sequence[Row | Broken]) -> list[str]:
+    """The names of all fields, in order of first appearance."""
+    rows = (row.fields for row in block if isinstance(row, Row))
+    return list(dict.fromkeys(itertools.chain.from_iterable(rows)))
+
+
+def image_cells(block: Sequence[Row | Broken], column: str) -> Iterable[Any]:
+    """The image cells of rows, the path of a mapping."""
+    rows = (row.fields.get(column) for row in block if isinstance(row, Row))
+    return (value.get("path") if isinstance(value, Mapping) else value for value in rows)
+
+
+def _no_caption(fields: Mapping[str, Any], chosen: Columns) -> str:
+    if null := [name for name in chosen.captions if name in fields]:
+        return f"{null[0]!r} is null; write a caption or remove the row"
+    return (
+        f"found only the fields {', '.join(map(repr, fields))}; write 'captions' (a list of texts) "
+        "or 'caption' (a text)"
+    )

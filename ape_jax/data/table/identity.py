@@ -1,0 +1,139 @@
+"""What identifies pairs: the digest of ids, captions and images, and hashes of images."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from ape_jax.data.table.stored import Table
+from ape_jax.errors import UserError
+from ape_jax.images.decode import ImageRef, check_encoded
+from ape_jax.storage import sealed
+from ape_jax.terminal.progress import track
+
+# Up to here a digest reads the images themselves; above, their names and sizes stand for them.
+_CONTENT_BYTES = 256 * 2**20
+_CONTENT_IMAGES = 20_000
+
+
+def is_by_content(table: Table, rows: Int[np.ndarray, " n"]) -> bool:
+    """Whether images are few and small enough to count by their bytes."""
+    if len(rows) > _CONTENT_IMAGES:
+        return False
+    total = 0
+    for row in rows.tolist():
+        total += _nbytes(table.image(row))
+        if total > _CONTENT_BYTES:
+            return False
+    return True
+
+
+def digest(table: Table, rows: Int[np.ndarray, " n"] | None) -> str:
+    """The sha256 of pairs; see `Pairs.digest`.
+
+    Args:
+      table: the pairs.
+      rows: those that count, None for all; the digest of all is kept beside the table.
+    """
+    chosen = np.arange(len(table)) if rows is None else rows
+    by_content = is_by_content(table, chosen)
+    stamp = _stamp(table, chosen) if by_content else "sizes"
+    kept = _kept(table) if rows is None else {}
+    if kept.get("stamp") == stamp:
+        return kept["digest"]
+    value = _digest(table, chosen, by_content)
+    if rows is None and table.folder is not None:
+        with contextlib.suppress(OSError):  # A reader need not be able to write.
+            sealed.write(table.folder / "digest.json", {"digest": value, "stamp": stamp})
+    return value
+
+
+def _digest(table: Table, rows: Int[np.ndarray, " n"], by_content: bool) -> str:
+    total = hashlib.sha256(b"ape_jax pairs 1 content" if by_content else b"ape_jax pairs 1 size")
+    tracked = track(_named(table, rows), "hashing pairs", len(rows), "pairs")
+    counts = _hashes(table, rows) if by_content else sizes(table, rows)
+    for counted, (name, captions) in zip(counts, tracked):
+        for part in (name, counted, *(caption.encode() for caption in captions)):
+            total.update(len(part).to_bytes(8, "little"))
+            total.update(part)
+        total.update(len(captions).to_bytes(8, "little"))
+    return total.hexdigest()
+
+
+def _hashes(table: Table, rows: Int[np.ndarray, " n"]) -> Iterator[bytes]:
+    return (image_hash(table.image(row)) for row in rows.tolist())
+
+
+def sizes(table: Table, rows: Int[np.ndarray, " n"]) -> Iterator[bytes]:
+    """Yields the size of each image, eight bytes; files are looked at, column by column."""
+    if table.refs:
+        yield from (_nbytes(table.image(row)).to_bytes(8, "little") for row in rows.tolist())
+        return
+    at = 0
+    columns = (table.column(name, rows) for name in ("size", "path"))
+    for known, paths in zip(*columns, strict=True):
+        for size, path in zip(known.to_pylist(), paths.to_pylist(), strict=True):
+            if size < 0:
+                size = _file_size(path) or _nbytes(table.image(int(rows[at])))
+            yield size.to_bytes(8, "little")
+            at += 1
+
+
+def _file_size(path: bytes) -> int:
+    try:
+        return os.stat(path.decode("utf-8", "surrogatepass")).st_size
+    except (OSError, ValueError):  # Said by `check_encoded`.
+        return 0
+
+
+def _named(table: Table, rows: Int[np.ndarray, " n"]) -> Iterator[tuple[bytes, list[str]]]:
+    columns = (table.column(name, rows) for name in ("id", "captions"))
+    for ids, captions in zip(*columns, strict=True):
+        yield from zip(ids.to_pylist(), captions.to_pylist(), strict=True)
+
+
+def _kept(table: Table) -> dict[str, Any]:
+    if table.folder is None:
+        return {}
+    try:
+        return sealed.read(table.folder / "digest.json")
+    except (FileNotFoundError, UserError):  # Made again.
+        return {}
+
+
+def _stamp(table: Table, rows: Int[np.ndarray, " n"]) -> str:
+    """A hash of sizes and times of the images' files."""
+    total = hashlib.sha256()
+    for row in rows.tolist():
+        source = table.image(row).source
+        if isinstance(source, str):
+            with contextlib.suppress(OSError, ValueError):
+                status = os.stat(source)
+                total.update(
+                    f"{source} {status.st_size} {status.st_mtime_ns}\n".encode(errors="replace")
+                )
+    return total.hexdigest()
+
+
+def _nbytes(image: ImageRef) -> int:
+    return image.nbytes if image.nbytes is not None else check_encoded(image.content, image.name)
+
+
+def image_hash(image: ImageRef) -> bytes:
+    """The sha256 of an image's bytes, or of an array's shape and values."""
+    content = image.content
+    if isinstance(content, str):
+        try:
+            with open(content, "rb") as f:
+                return hashlib.file_digest(f, "sha256").digest()
+        except OSError:  # Whoever decodes it says so, or skips it.
+            return b"unreadable"
+    if isinstance(content, np.ndarray):
+        content = repr(content.shape).encode() + content.tobytes()
+    return hashlib.sha256(content).digest()

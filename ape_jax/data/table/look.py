@@ -1,0 +1,97 @@
+"""Looks at the images of a table on disk, without reading them: missing and empty ones."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool
+
+from ape_jax.data.table.problems import Problem
+from ape_jax.data.table.stored import Table
+from ape_jax.errors import UserError
+from ape_jax.images.decode import ImageError, ImageRef, check_encoded
+from ape_jax.storage import sealed
+from ape_jax.terminal.progress import Progress
+
+
+def look(table: Table, spec: str) -> tuple[Bool[np.ndarray, " n"], Sequence[Problem]]:
+    """Which images are there and not empty, and what is wrong with the others.
+
+    A table in the cache folder is looked through once; after that only at what was wrong. Whoever
+    decodes an image says so if it has gone since.
+
+    Args:
+      table: the pairs.
+      spec: what they were read from, for the progress line.
+    """
+    known = _known(table)
+    if known is None:
+        good, problems = _look(table, spec)
+    else:
+        good, problems = np.ones(len(table), bool), []
+        for row in known:
+            cells = (table.cell(name, row) for name in ("path", "offset", "size"))
+            if (problem := _problem(table, row, *cells)) is not None:
+                good[row] = False
+                problems.append(problem)
+    if table.folder is not None and (known is None or len(known) != len(problems)):
+        with contextlib.suppress(OSError):  # A reader need not be able to write.
+            bad = np.flatnonzero(~good).tolist()
+            sealed.write(table.folder / "looked.json", {"cannot be used": bad})
+    return good, problems
+
+
+def _known(table: Table) -> list[int] | None:
+    if table.folder is None:
+        return None
+    try:
+        return sealed.read(table.folder / "looked.json")["cannot be used"]
+    except (FileNotFoundError, UserError, KeyError):
+        return None
+
+
+def _look(table: Table, spec: str) -> tuple[Bool[np.ndarray, " n"], list[Problem]]:
+    good, problems = np.ones(len(table), bool), []
+    progress = Progress(f"looking for the images of {spec}", len(table), "images")
+    row = 0
+    for batch in table.batches:
+        columns = (batch.column(name).to_pylist() for name in ("path", "offset", "size"))
+        for path, offset, size in zip(*columns, strict=True):
+            if (problem := _problem(table, row, path, offset, size)) is not None:
+                good[row] = False
+                problems.append(problem)
+            row += 1
+        progress.update(row)
+    return good, problems
+
+
+def _problem(table: Table, row: int, path: bytes | None, offset: int, size: int) -> Problem | None:
+    if path is None or offset >= 0:
+        if size:
+            return None
+    else:
+        written = path.decode("utf-8", "surrogatepass")
+        if "://" in written:
+            return None
+        try:
+            check_encoded(written, "")
+            return None
+        except ImageError:
+            pass
+    return problem_of(table.image(row))
+
+
+def problem_of(image: ImageRef) -> Problem | None:
+    """What is wrong with an image that is missing or empty; None for one that is there."""
+    try:
+        if isinstance(image.source, str) and "://" not in image.source:
+            check_encoded(image.source, image.name)
+        elif image.nbytes == 0:
+            check_encoded(b"", image.name)
+    except ImageError as e:
+        reason = str(e).removeprefix(f"{image.name}: ")
+        kind = "empty image" if "0 bytes" in reason else "missing image"
+        return Problem(image.name, kind, reason)
+    return None

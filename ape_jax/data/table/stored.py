@@ -1,0 +1,114 @@
+"""A table of pairs that was made: rows by index, memory-mapped where it is large."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int
+
+from ape_jax.data.cells import printable
+from ape_jax.data.table.sheet import BATCH_ROWS
+from ape_jax.images.decode import ImageRef
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """Pairs, one a row, in record batches of `BATCH_ROWS` rows.
+
+    Attributes:
+      batches: of `schema.pairs`.
+      problems: of `schema.problems`: rows of the source that are not among the pairs.
+      files: what was read; `file` is an index of it.
+      notes: what was said while it was made.
+      folder: where it is kept; None for a table in memory.
+      refs: images of a table that was made of `Pair`s, by number.
+      readers: readers of numbered images, by the file (a spec) that they are of.
+    """
+
+    batches: Sequence[pa.RecordBatch]
+    problems: Sequence[pa.RecordBatch] = ()
+    files: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    folder: Path | None = None
+    refs: Sequence[ImageRef] = ()
+    readers: Mapping[str, Callable[[int], bytes]] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        if not self.batches:
+            return 0
+        return BATCH_ROWS * (len(self.batches) - 1) + self.batches[-1].num_rows
+
+    def cell(self, name: str, row: int) -> Any:
+        """One value."""
+        batch, at = divmod(row, BATCH_ROWS)
+        return self.batches[batch].column(name)[at].as_py()
+
+    def column(self, name: str, rows: Int[np.ndarray, " k"]) -> Iterator[pa.Array]:
+        """Yields a column of ascending or other rows, a block at a time.
+
+        Blocks are of rows that follow each other in `rows` and lie in one batch, or of `BATCH_ROWS`
+        rows at most.
+        """
+        import pyarrow as pa
+
+        if len(rows) and len(rows) == len(self) and (rows[-1] == len(rows) - 1):
+            if np.array_equal(rows, np.arange(len(rows))):
+                yield from (batch.column(name) for batch in self.batches)
+                return
+        whole = pa.chunked_array([batch.column(name) for batch in self.batches])
+        for start in range(0, len(rows), BATCH_ROWS):
+            taken = whole.take(pa.array(rows[start : start + BATCH_ROWS])).combine_chunks()
+            yield taken.chunk(0) if isinstance(taken, pa.ChunkedArray) else taken
+
+    def image(self, row: int) -> ImageRef:
+        """The reference to a row's image."""
+        number = self.cell("number", row)
+        if self.refs:
+            return self.refs[number]
+        file: str = self.files[self.cell("file", row)]
+        path = self.cell("path", row)
+        offset, size = self.cell("offset", row), self.cell("size", row)
+        content = functools.partial(self._content, row)
+        return reference(
+            file, self.cell("at", row), path, offset, size, content, number, self.readers.get(file)
+        )
+
+    def _content(self, row: int) -> bytes:
+        return self.cell("content", row)
+
+
+def reference(
+    file: str,
+    at: str,
+    path: bytes | None,
+    offset: int,
+    size: int,
+    content: Callable[[], bytes],
+    number: int,
+    reader: Callable[[int], bytes] | None,
+) -> ImageRef:
+    """The reference to an image, from the cells of its row; see `schema.rows`."""
+    where, nbytes = f"{file}:{at}", None if size < 0 else size
+    if number >= 0 and reader is not None:
+        return ImageRef(functools.partial(reader, number), where, nbytes)
+    if path is None:
+        return ImageRef(content, where, nbytes)
+    name = path.decode("utf-8", "surrogatepass")
+    if offset >= 0:
+        return ImageRef(functools.partial(_read_at, name, offset, size), where, nbytes)
+    return ImageRef(name, f"{where} ({printable(name.removeprefix(os.path.dirname(file) + '/'))})")
+
+
+def _read_at(path: str, offset: int, size: int) -> bytes:
+    with open(path, "rb") as f:
+        f.seek(offset)
+        return f.read(size)
