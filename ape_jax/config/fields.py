@@ -137,6 +137,17 @@ def is_specs(value: Any) -> bool:
     return texts and all(name.fullmatch(k) and v for k, v in value.items())
 
 
+def is_columns(value: Any) -> bool:
+    """Whether it maps what pairs consist of to names of columns."""
+    if not isinstance(value, Mapping) or not set(value) <= {"image", "captions", "id", "label"}:
+        return False
+    named = [[x] if isinstance(x, str) else x for x in value.values()]
+    return all(
+        isinstance(x, list | tuple) and x and all(isinstance(name, str) and name for name in x)
+        for x in named
+    )
+
+
 def is_multipliers(value: Any) -> bool:
     """Whether it lists (regular expression, factor)."""
     ok = isinstance(value, tuple) and all(isinstance(v, tuple) and len(v) == 2 for v in value)

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
+from ape_jax.config.sections.data import DataConfig
+
 OnError = Literal["error", "skip"]
 
 
@@ -26,3 +28,16 @@ class Reading:
     on_error: OnError = "error"
     max_skipped: float = 0.05
     look: bool = True
+
+    @classmethod
+    def of(cls, data: DataConfig) -> Reading:
+        """What a config's `data` says."""
+        columns = {
+            role: tuple(x.strip() for x in names.split(",")) if isinstance(names, str) else names
+            for role, names in data.columns.items()
+        }
+        return cls(
+            columns={role: tuple(names) for role, names in columns.items()},
+            on_error=data.on_error,
+            max_skipped=data.max_skipped,
+        )

@@ -14,6 +14,7 @@ from ape_jax.align.tuning import selection
 from ape_jax.config import Config, automatic
 from ape_jax.config.outside import PREFIX, is_precomputed
 from ape_jax.data import sampling
+from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
 from ape_jax.data.vectors import VectorPairs
@@ -94,7 +95,7 @@ def check_sources(config: Config, sources: Sources) -> None:
 
 def _open(config: Config, spec: str, key: str) -> Pairs:
     """Opens a source; vectors must be as wide as the sides that take them."""
-    pairs = open_pairs(spec, key=key)
+    pairs = open_pairs(spec, key=key, reading=Reading.of(config.data))
     if not isinstance(pairs, VectorPairs):
         return pairs
     widths = {"image": pairs.image.shape[-1]}

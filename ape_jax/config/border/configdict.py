@@ -102,9 +102,10 @@ def override(
     known = schema.keys(kind)
     for key, value in assignments.items():
         group, _, name = key.rpartition(".")
-        if group == "data.eval" and name:
-            config.data.eval.unlock()
-            config.data.eval[name] = value
+        if group in ("data.eval", "data.columns") and name:
+            mapping = _section(config, group)
+            mapping.unlock()
+            mapping[name] = value
             continue
         if _is_foreign(key, kind):
             raise UserError(

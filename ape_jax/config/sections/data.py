@@ -13,6 +13,7 @@ from ape_jax.config.fields import (
     flag,
     integer,
     is_colour,
+    is_columns,
     is_crop,
     is_randaugment,
     is_specs,
@@ -49,7 +50,14 @@ class DataConfig(Section):
     )
     on_error: OnError = key(
         choice(*get_args(OnError)),
-        "Whether an image that cannot be read ends the run, or is left out and counted.",
+        "Whether rows and images that cannot be used end the run, or are left out and counted.",
+    )
+    max_skipped: float = key(
+        number(0.05, 0.0, 1.0), "Share of the rows above which leaving out ends the run, too."
+    )
+    columns: Mapping[str, str | tuple[str, ...]] = key(
+        Field({}, "a mapping of image, captions, id, label to names of columns", is_columns),
+        "Names of columns, where they are not found by themselves; several by commas.",
     )
     background: Colour = key(
         Field((255, 255, 255), "three integers from 0 to 255", is_colour),
