@@ -78,11 +78,13 @@ def _fill(index: Index, path: pathlib.Path, dtype: str) -> None:
     record = index.record
     about = {"run": record.run, "identity": dict(record.identity), "dtype": dtype, "width": width}
     schema = pa.schema(fields, metadata={"ape_jax.index": json.dumps(about)})
-    # Vectors do not become smaller, and are most of the file.
     compression = {"path": "zstd", "id": "zstd", "captions.list.element": "zstd"}
-    progress = Progress(f"writing {path.name}", len(index), "images")
+    # Vectors do not become smaller. Parquet stores an integer of one byte in four, unless it is an
+    # entry of a dictionary.
+    small = ["vector.list.element"] if dtype == "int8" else False
+    progress = Progress("writing the table", len(index), "images")
     with pq.ParquetWriter(
-        path, schema, compression=compression, use_dictionary=False, write_statistics=["id"]
+        path, schema, compression=compression, use_dictionary=small, write_statistics=["id"]
     ) as writer:
         for start, stop in _blocks(len(index), width):
             columns = _columns(index, start, stop, dtype, with_captions)
