@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
 import os
 import shutil
 import tempfile
@@ -17,7 +16,7 @@ from jaxtyping import Float
 from ape_jax.api import preview
 from ape_jax.api.evaluation import Evaluation
 from ape_jax.data import in_memory
-from ape_jax.errors import UserError
+from ape_jax.errors import UserError, path_text, whole_number
 from ape_jax.evaluators import prompts, tasks, zeroshot
 from ape_jax.exporters import verified
 from ape_jax.pages import run as report_page
@@ -49,6 +48,7 @@ def load(directory: str | os.PathLike[str], dtype: str | None = None) -> Aligner
     """
     if dtype not in (None, *_DTYPES):
         raise UserError(f"load: dtype: expected None, 'bfloat16' or 'float32', found {dtype!r}")
+    directory = path_text(directory, "load")
     programs.keep()
     settings = None if dtype is None else {"image.dtype": dtype, "text.dtype": dtype}
     return Aligner(restore(directory, settings))
@@ -92,7 +92,7 @@ class Aligner(Encoder):
           images: as in `encode_image`.
           classnames: c names; of a dictionary the values, which are in its order.
           templates: a name or a file as `--templates` takes it (`none`, `simple`, `openai`, ...),
-            or a list or tuple of texts, each with one `{}`; None is the bare name.
+            one text with `{}`, or a list or tuple of them; None is the bare name.
 
         Returns:
           f32 [n, c], rows summing to 1.
@@ -123,7 +123,7 @@ class Aligner(Encoder):
         Raises:
           UserError: for another `k`; as `encode_image` and `encode_text`.
         """
-        count = _count(k)
+        count = whole_number(k, "retrieve: k")
         scores = self.encode_text(queries) @ self.encode_image(images).T
         best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
         return [[(int(i), float(row[i])) for i in indices] for indices, row in zip(best, scores)]
@@ -178,7 +178,9 @@ class Aligner(Encoder):
           UserError: for what the format cannot express, a package that it needs, or a directory
             that exists.
         """
-        return verified.export(self.directory, directory, format)
+        if not isinstance(format, str):
+            raise UserError(f"export: format: expected a name such as 'torch', found {format!r}")
+        return verified.export(self.directory, path_text(directory, "export"), format)
 
     def save(self, directory: str | os.PathLike[str]) -> Path:
         """Keeps the run: copies its work directory, which the object uses from then on.
@@ -194,7 +196,7 @@ class Aligner(Encoder):
         Raises:
           UserError: the directory exists or cannot be written, or the model is not of a run.
         """
-        out = atomic.check_new(os.fspath(directory), "save")
+        out = atomic.check_new(path_text(directory, "save"), "save")
         if not (Path(self.directory) / "config.json").is_file():
             raise UserError(
                 f"save: {self.directory} is a finished model and no run; use export(DIR, "
@@ -222,20 +224,14 @@ def _classnames(classnames: Sequence[str] | Mapping[Any, str]) -> list[str]:
     if isinstance(classnames, str | bytes) or not hasattr(classnames, "__iter__"):
         kind = type(classnames).__name__
         raise UserError(f"classify: expected a list of class names, found one {kind}; write [x]")
+    if isinstance(classnames, set | frozenset):
+        raise UserError("classify: a set of class names has no order; write a list")
     names = list(classnames)
     for name in names:
         if not isinstance(name, str):
             raise UserError(f"classify: a class name is a text, found {type(name).__name__}")
+        if not name.strip():
+            raise UserError(f"classify: expected class names, found the empty one {name!r}")
     if not names:
         raise UserError("classify: expected at least one class name, found an empty list")
     return names
-
-
-def _count(k: Any) -> int:
-    try:
-        count = -1 if isinstance(k, bool) else operator.index(k)
-    except TypeError:
-        count = -1
-    if count < 1:
-        raise UserError(f"retrieve: k: expected a whole number of at least 1, found {k!r}")
-    return count

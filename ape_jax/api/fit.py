@@ -18,7 +18,7 @@ from ape_jax.api.aligner import Aligner
 from ape_jax.config import Config, schema, synonyms
 from ape_jax.data import in_memory
 from ape_jax.data.columns import CAPTION_NAMES, IMAGE_NAMES, find_column
-from ape_jax.errors import UserError
+from ape_jax.errors import UserError, path_text
 from ape_jax.parallel import programs
 from ape_jax.runs import workdir as workdir_lib
 from ape_jax.runs.restore import restore
@@ -77,13 +77,15 @@ def fit(
     if workdir is None:
         temporary = tempfile.TemporaryDirectory(prefix="ape_jax-")
         workdir = temporary.name
-    path = workdir_lib.locate(workdir)
+    path = workdir_lib.locate(path_text(workdir, "fit: workdir"))
+    if not isinstance(recipe, str | os.PathLike):
+        raise UserError(f"fit: recipe: expected a name such as 'few_pairs', found {recipe!r}")
     try:
         folder = path / _DATA
         specs = _specs(eval, folder)
         arguments |= {"image": image, "text": text}
         arguments["pairs"] = in_memory.as_spec(pairs, folder, key="pairs")
-        config = _config(recipe, arguments, {**settings, "data.eval": specs})
+        config = _config(os.fspath(recipe), arguments, {**settings, "data.eval": specs})
         with _quiet():
             loop.train_and_evaluate(config, path)
             model = Aligner(restore(path), temporary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -59,8 +60,8 @@ def resolve_templates(
       templates: "none" (the bare class name), "simple" (7 general ones), "openai" (the 80 of CLIP),
         "open_clip_simple" (7 of these, as open_clip chose them), "clip_benchmark:NAME[/LANGUAGE]"
         (those of that data set, where clip_benchmark is installed), a UTF-8 text file with one
-        template a line, or a list of templates, each with exactly one "{}". A file that bears one
-        of these names is written "./none".
+        template a line, one template, or a list of them; a template has exactly one "{}". A file
+        that bears one of these names is written "./none".
       key: the flag or config key to name in messages.
 
     Returns:
@@ -70,7 +71,13 @@ def resolve_templates(
       UserError: there is no such name or file, or a line is not a template.
     """
     if not isinstance(templates, str | Path):
-        if not len(templates):
+        if isinstance(templates, bytes) or not hasattr(templates, "__iter__"):
+            raise UserError(
+                f"{key}: expected a name, a file or a list of texts, found "
+                f"{type(templates).__name__}"
+            )
+        templates = tuple(templates)
+        if not templates:
             raise UserError(f'{key}: the list is empty; write at least one such as "{PLACE}"')
         return _checked(templates, where=f"{key}, item ")
     if templates in _SHIPPED:
@@ -81,7 +88,9 @@ def resolve_templates(
         return prompts.templates(str(templates))
     if str(templates).startswith(clip_benchmark_tables.PREFIX):
         return clip_benchmark_tables.read(str(templates), "templates", key=key)
-    if not Path(templates).is_file():
+    if PLACE in str(templates) and not os.path.isfile(templates):
+        return _checked([str(templates)], where=f"{key}, item ")
+    if not os.path.isfile(templates):
         raise UserError(
             f'{key}="{templates}" is neither one of {", ".join([*_SHIPPED, *_OPEN_CLIP])} nor a '
             "file; write one of these names, or the path of a text file with one template a line "

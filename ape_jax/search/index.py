@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ape_jax.data.cells import printable
-from ape_jax.errors import UserError
+from ape_jax.errors import UserError, whole_number
 from ape_jax.images.decode import ImageRef
 from ape_jax.search import graph as graph_lib
 from ape_jax.search import items, store
@@ -61,10 +61,14 @@ class Index:
           For each query, indices in `entries` and cosines, best first.
 
         Raises:
-          UserError: if `k` is below 1.
+          UserError: if `k` is no whole number of at least 1, or queries have another width.
         """
-        if k < 1:
-            raise UserError(f"k: found {k}; ask for at least 1 result")
+        k = whole_number(k, "k")
+        if queries.ndim != 2 or queries.shape[1] != self.vectors.shape[1]:
+            raise UserError(
+                f"queries: expected [q, {self.vectors.shape[1]}], found {list(queries.shape)}; "
+                "encode them with the model of the index"
+            )
         if self._graph is not None and not exact:
             proposed = graph_lib.propose(self._graph, queries, _PROPOSED * k)
             scores = [self.vectors[rows] @ query for rows, query in zip(proposed, queries)]

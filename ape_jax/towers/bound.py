@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
 
-from ape_jax.errors import UserError
+from ape_jax.errors import UserError, whole_number
 from ape_jax.terminal.progress import track
 from ape_jax.towers.files.reading import say_once
 from ape_jax.towers.loading import read
@@ -54,6 +54,7 @@ class BoundTower:
         self, batch: Mapping[str, Any], layer: int = -1, pooling: str | None = None
     ) -> Encoded:
         """Encode one batch (compiled once a shape); layer and pooling as for `Tower.apply`."""
+        layer = whole_number(layer, "layer", None)
         if self.tower.outside is not None:
             return _encode_outside(self.tower, self.tower.outside, batch, layer, pooling)
         depth, final, pooling = self.tower.resolve(layer, pooling)
@@ -81,6 +82,7 @@ class BoundTower:
         Raises:
           UserError: for an input that cannot be read, none at all, or a tower that does not pool.
         """
+        batch = whole_number(batch, "batch")
         if not len(inputs):
             raise UserError("expected images or texts, found none; give at least one")
         if self.config.pooling == "none":

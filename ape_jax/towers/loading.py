@@ -55,9 +55,12 @@ def _blueprint(
 ) -> _Blueprint:
     types = {}
     for key, value in (("dtype", dtype), ("param_dtype", param_dtype)):
-        name = value if isinstance(value, str) else getattr(np.dtype(value), "name", value)
+        try:
+            name = value if isinstance(value, str) else np.dtype(value).name
+        except TypeError:
+            name = value
         known = {**DTYPES, INT8: jnp.float32} if key == "param_dtype" else DTYPES
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise UserError(f"{key} is {value!r}; write one of {', '.join(known)}")
         types[key] = known[name]
     options = {k: v for k, v in options.items() if v is not None}

@@ -110,6 +110,18 @@ def test_retrieve_finds_the_best_first(model, tiny):
 
 
 @pytest.mark.parametrize(
+    "templates",
+    [["a {}"], ("a {}",), "a {}", iter(["a {}"]), np.array(["a {}"])],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.usefixtures("unchecked")
+def test_a_template_is_taken_in_any_form(model, tiny, templates):
+    image, names = [tiny / "red-bar.png"], {"first": "red bar", "second": "blue bar"}
+    expected = model.classify(image, ["a red bar", "a blue bar"])
+    np.testing.assert_array_equal(model.classify(image, names, templates), expected)
+
+
+@pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda m: m.encode_text("a cat"), "list"),
@@ -127,7 +139,24 @@ def test_retrieve_finds_the_best_first(model, tiny):
         (lambda m: m.retrieve(["x"], ["x.png"], k=0), "found 0"),
         (lambda m: m.retrieve(["x"], ["x.png"], k=-1), "found -1"),
         (lambda m: m.retrieve(["x"], ["x.png"], k=True), "found True"),
+        (lambda m: m.retrieve(["x"], ["x.png"], k="2"), "found '2'"),
+        (lambda m: m.classify(["x.png"], {"cat", "dog"}), "no order"),
+        (lambda m: m.classify(["x.png"], ["cat", " "]), "found the empty one"),
+        (lambda m: m.classify(["x.png"], ["cat"], templates=3), "a list of texts, found int"),
+        (lambda m: m.classify(["x.png"], ["cat"], templates=b"a {}"), "found bytes"),
+        (lambda m: m.classify(["x.png"], ["cat"], templates=iter([])), "the list is empty"),
+        (lambda m: m.classify(["x.png"], ["cat"], templates="a {} {}"), "2 times"),
         (lambda m: m.evaluate([("x.png",)]), r"evaluate\[0\]"),
+        (lambda m: m.export(None), "export: expected a path, found NoneType"),
+        (lambda m: m.export("x", format=["torch"]), "format: expected a name"),
+        (lambda m: m.save(3), "save: expected a path, found int"),
+        (lambda m: ape_jax.load(None), "load: expected a path, found NoneType"),
+        (lambda m: ape_jax.load(" "), "load: expected a path"),
+        (lambda m: ape_jax.load("a\0b"), "load: expected a path"),
+        (lambda m: ape_jax.load("\ud800"), "load: expected a path"),
+        (lambda m: ape_jax.load("x" * 300), "300 characters"),
+        (lambda m: ape_jax.fit(image="a", text="b", pairs=[], workdir=""), "workdir: expected"),
+        (lambda m: ape_jax.fit(image="a", text="b", pairs=[], recipe=3), "recipe: expected a name"),
         (lambda m: m.export("/tmp"), "exists"),
         (lambda m: m.save("/tmp"), "exists"),
     ],

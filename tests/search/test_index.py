@@ -88,6 +88,17 @@ def test_equal_cosines_come_in_the_order_of_the_images():
     assert [place for place, _ in hits] == [1, 3, 4, 0]
 
 
+@pytest.mark.parametrize("k", [0, -1, 2.0, True, None, "2"])
+@pytest.mark.usefixtures("unchecked")
+def test_a_number_of_results_that_is_none_is_one_sentence(folder, tmp_path, k):
+    put(tmp_path / "index", folder)
+    index = search.open_index(tmp_path / "index", IDENTITY)
+    with pytest.raises(UserError, match="k: expected a whole number of at least 1, found"):
+        index.search(np.ones((1, 3), np.float32), k)
+    with pytest.raises(UserError, match=r"queries: expected \[q, 3\], found \[1, 4\]"):
+        index.search(np.ones((1, 4), np.float32), 2)
+
+
 def test_a_graph_finds_nearly_what_numpy_finds(tmp_path, rng):
     pytest.importorskip("usearch", reason="usearch is not installed (ape_jax[index])")
     vectors = rng.normal(size=(6000, 32)).astype(np.float32)

@@ -311,3 +311,10 @@ def test_a_file_with_other_numbers_than_are_computed_is_refused(tmp_path, text_r
     save_file({**tensors, tensor: tensors[tensor] + 0.1}, tmp_path / "model.safetensors")
     with pytest.raises(UserError, match=f"{tensor}.*holds other numbers"):
         towers.read(tmp_path)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("dtype", [3, ["float32"], "float33", np.int32])
+def test_a_dtype_that_is_none_is_one_sentence(dtype):
+    with pytest.raises(UserError, match="write one of"):
+        towers.build({"model_type": "vit"}, dtype=dtype)
