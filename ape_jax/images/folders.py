@@ -5,9 +5,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
-import stat
-from collections.abc import Iterator
 
+from ape_jax.images import walk
 from ape_jax.images.formats import HEAD, is_image_content, is_image_name, is_litter
 
 _NAMED = 5  # Kinds of files that a note names; the rest is counted.
@@ -63,11 +62,14 @@ def images_below(folder: str) -> Found:
       The images, and what was left out.
     """
     paths, other, litter = [], collections.Counter(), 0
-    walk = _Walk(folder)
-    for parent, files in walk:
-        in_litter = is_litter(os.path.relpath(parent, folder))
-        for name in files:
-            path = os.path.join(parent, name)
+    problems = collections.Counter()
+    for found in walk.folders(folder):
+        problems[found.problem] += 1
+        if found.others:
+            other["links to nothing, or no plain files"] += found.others
+        in_litter = is_litter(os.path.relpath(found.path, folder))
+        for name in found.files:
+            path = os.path.join(found.path, name)
             if in_litter or is_litter(name):
                 litter += 1
             elif is_image_name(name) or _is_image(path):
@@ -75,46 +77,16 @@ def images_below(folder: str) -> Found:
             else:
                 other[os.path.splitext(name)[1].lower()[:20]] += 1
     return Found(
-        paths=tuple(paths), other=dict(other), litter=litter, closed=walk.closed, again=walk.again
+        paths=tuple(paths),
+        other=dict(other),
+        litter=litter,
+        closed=problems["cannot be opened"],
+        again=problems["is read already"],
     )
-
-
-class _Walk:
-    """Folders with the sorted names of their files; links to folders come last."""
-
-    def __init__(self, top: str):
-        self.closed, self.again = 0, 0
-        self._links, self._seen = [top], set()
-        self._top = os.path.join(os.path.realpath(top), "")
-
-    def __iter__(self) -> Iterator[tuple[str, list[str]]]:
-        while self._links:
-            for parent, below, files in os.walk(self._links.pop(0), onerror=self._is_closed):
-                if not self._is_new(parent):
-                    below.clear()
-                    continue
-                below.sort()
-                paths = (os.path.join(parent, name) for name in below)
-                self._links += filter(os.path.islink, paths)
-                yield parent, sorted(files)
-
-    def _is_closed(self, _error: OSError) -> None:
-        self.closed += 1
-
-    def _is_new(self, folder: str) -> bool:
-        place = os.path.realpath(folder)
-        # A link to what holds the folder itself would make an index of the whole disk.
-        around = self._top.startswith(os.path.join(place, "")) and bool(self._seen)
-        new = place not in self._seen and not around
-        self._seen.add(place)
-        self.again += not new
-        return new
 
 
 def _is_image(path: str) -> bool:
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # A pipe would wait for ever.
-            return False
         with open(path, "rb") as file:
             return is_image_content(file.read(HEAD))
     except OSError:

@@ -78,7 +78,7 @@ def test_links_are_followed_once_each_and_in_no_circle(put, tmp_path):
     found = images_below(top)
     assert names(top) == ["d.png", "z/a.png", "z/below/b.png", "z/out/c.png"]
     assert found.notes() == (
-        "1 files of other kinds (1 without ending)",  # The link to nothing.
+        "1 files of other kinds (1 links to nothing, or no plain files)",
         "4 links to folders that are read already",
     )
     os.symlink(top, tmp_path / "link")
