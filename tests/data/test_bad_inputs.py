@@ -157,7 +157,7 @@ PAIRS = {
     "tar record twice": (
         "p.tar",
         tar(*(x for i, n in enumerate("010") for x in ((f"{n}.png", _png(i)), (f"{n}.txt", b"x")))),
-        ["p.tar:0", "another image"],
+        ["p.tar:0", "twice"],
     ),
     "tar text not utf-8": ("p.tar", tar(("7.png", PNG), ("7.txt", b"\xff")), ["p.tar:7", "UTF-8"]),
     "tar bad json": ("p.tar", tar(("7.png", PNG), ("7.json", b"{")), ["p.tar:7.json", "JSON"]),
@@ -191,7 +191,6 @@ def test_bad_pairs(name, folder):
 SPECS = {
     "unknown suffix": ("pairs.txt", ["*.jsonl", "tfds:NAME"]),
     "no suffix": ("pairs", ["*.jsonl"]),
-    "compressed tar": ("pairs.tar.gz", ["*.tar"]),
     "empty": ("", ["*.jsonl"]),
     "none": (None, ["None", "*.jsonl"]),
     "unknown prefix": ("hub:coco:train", ["*.jsonl"]),

@@ -6,173 +6,155 @@ from any thread, so shards are shuffled exactly and never rewritten or extracted
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import os
-import tarfile
-from collections.abc import Iterator
-from typing import Any
+import functools
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
-from ape_jax.data.cells import Unusable, printable
+from ape_jax.data.archives import headers
+from ape_jax.data.archives.compressed import decompressed
+from ape_jax.data.archives.records import Index, Part, Record
+from ape_jax.data.cells import printable
 from ape_jax.data.formats.format import PairsFormat
-from ape_jax.data.rows import MAX_RECORD_BYTES, Ask, Broken, Embedded, FileRows, Row
+from ape_jax.data.formats.sidecars import TEXTS, Sidecars, Unreadable
+from ape_jax.data.rows import Ask, Broken, Embedded, FileRows, Row
 from ape_jax.errors import UserError
+from ape_jax.images.formats import HEAD, IMAGE_ENDINGS, is_image_content
 
-_IMAGES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Member:
-    name: str
-    offset: int
-    size: int
+_IMAGES = tuple(ending[1:] for ending in IMAGE_ENDINGS)
+_READ = (*TEXTS, "json", "cls")
+# Known to be no images; the content of others is looked at.
+_NO_IMAGES = (*_READ, "npy", "npz", "pt", "pth", "pickle", "pkl", "pyd", "mp4", "wav", "md5")
 
 
 def read_tar(path: str, ask: Ask) -> FileRows:
-    """Reads one uncompressed shard.
+    """Reads one shard; a compressed one by a copy in the cache folder.
 
-    Captions come from the `.txt` member (one caption) or from `caption` or `captions` of the
-    `.json` member, which may also hold `id` and `label`; a `.cls` member is a label. Members with
-    other endings are not read.
+    Captions, id and label are in the texts and the JSON beside an image (`sidecars`). The image is
+    known by its ending, or by its content where the ending is none of an image.
 
-    Records without an image, with two, or with text that is not UTF-8 or not JSON, are broken.
+    Args:
+      path: the tar file.
+      ask: what is asked; its columns are names of endings (`caption.txt`, `seg.png`) and of fields
+        of `.json`.
     """
-    return FileRows(rows=_records(path), named=True)
+    reader = _Reader(path, ask)
+    return FileRows(rows=reader, named=reader.named)
 
 
-def _records(path: str) -> Iterator[Row | Broken]:
-    """Reads one shard.
+class _Reader:
+    """Rows of one shard, which is opened when they are read."""
 
-    Raises:
-      UserError: the shard is damaged or cut, a member is there twice, or a link is where a file
-        should be.
-    """
-    members: dict[str, _Member] = {}
-    current, seen = None, set()
-    with open(path, "rb") as f:
-        for member in _members(path):
-            name, ending = _split(member.name)
-            if current is not None and name != current:
-                yield _record(f, path, current, members)
-                members = {}
-            if name != current and name in seen:
-                raise UserError(
-                    f"{path}:{printable(name)}: the key is also that of another image; put the "
-                    "members of a record one after the other, under a key of their own"
-                )
-            seen.add(name)
-            current = name
-            if ending in members:
-                raise UserError(f"{path}: the member {member.name!r} is there twice; remove one")
-            members[ending] = member
-        if current is not None:
-            yield _record(f, path, current, members)
+    def __init__(self, path: str, ask: Ask):
+        self._path, self._ask = path, ask
+        self._sidecars = Sidecars(ask, "tars")
+        self.named = self._sidecars.named
+        self._left: dict[str, None] = {}
 
+    def __iter__(self) -> Iterator[Row | Broken]:
+        plain = decompressed(self._path, self._ask.say)
+        index = Index(self._path, headers.members(plain))
+        if index.damage is not None and not len(index):
+            raise UserError(f"{self._path}: {index.damage.reason}")
+        with open(plain, "rb") as f:
+            for record in index:
+                for one in self._split(record, f):
+                    yield self._row(one, f, plain)
+        if index.damage is not None:
+            yield Broken(f"byte {index.damage.offset}", "damaged tar", index.damage.reason)
+        for kind in (*sorted(index.left), *(f"members .{ending}" for ending in sorted(self._left))):
+            self._ask.say(f"tars: {kind} are not read")
 
-def _split(name: str) -> tuple[str, str]:
-    """`train/0001.seg.png` -> (`train/0001`, `seg.png`), as WebDataset does."""
-    folder, slash, base = name.rpartition("/")
-    stem, _, ending = base.partition(".")
-    return folder + slash + stem, ending.lower()
-
-
-def _members(path: str) -> Iterator[_Member]:
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for info in tar:
-                if info.size < 0:  # Would send tarfile backwards, for ever.
-                    raise tarfile.ReadError("a member of negative size")
-                if info.isdir() or os.path.basename(info.name).startswith("__"):
-                    continue  # WebDataset's own metadata members.
-                if not info.isreg() or info.issparse():
-                    raise UserError(
-                        f"{path}: the member {info.name!r} is not a plain file; pack files"
-                    )
-                yield _Member(info.name, info.offset_data, info.size)
-                # tarfile keeps every header; a shard of millions should not.
-                tar.members = []  # pyright: ignore[reportAttributeAccessIssue]: typeshed omits it
-            end = tar.offset
-    except (tarfile.TarError, EOFError, ValueError, OSError) as e:
-        if isinstance(e, UserError):
-            raise
-        reason = " ".join(str(e).split())
-        raise UserError(f"{path}: the tar is damaged or compressed ({reason}); repack it") from e
-    _check_end(path, end)
-
-
-def _check_end(path: str, end: int) -> None:
-    # tarfile takes a damaged header behind the first member for the end of the archive; only a
-    # block of zeros is.
-    with open(path, "rb") as f:
-        f.seek(end)
-        if f.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE):
+    def _split(self, record: Record, f: BinaryIO) -> Iterator[Record]:
+        """A record, or several where keys have dots: `a.0.jpg a.0.txt a.1.jpg a.1.txt`."""
+        images = _images(record.parts, f)
+        stems = {image.ending.rpartition(".")[0] for image in images}
+        if len(images) < 2 or "" in stems or len(stems) < len(images):
+            yield record
             return
-    raise UserError(
-        f"{path}: the tar is damaged or cut at byte {end} of {os.path.getsize(path)}; repack it"
-    )
-
-
-def _record(f: Any, path: str, name: str, members: dict[str, _Member]) -> Row | Broken:
-    images = [e for e in members if e in _IMAGES]
-    if len(images) != 1:
-        endings = ", ".join(f".{printable(e)}" for e in members)
-        reason = (
-            f"found {len(images)} images among the members {endings}; put one image (.png, .jpg, "
-            ".webp, ...) in each record"
+        self._ask.say(
+            f"tars: several images share the key {record.key!r} up to the first dot; they are "
+            "records of their own, with keys up to the last dot"
         )
-        return Broken(printable(name), "no image" if not images else "several images", reason)
-    image = members[images[0]]
-    try:
-        fields = _read_fields(f, members)
-    except Unusable as e:
-        at, _, reason = e.reason.partition(": ")
-        return Broken(at, e.kind, reason)
-    fields["image"] = Embedded(path, image.offset, image.size)
-    return Row(printable(image.name), fields, f"/{name}")
+        by_stem: dict[str, list[Part]] = {}
+        for part in record.parts:
+            stem, _, ending = part.ending.rpartition(".")
+            by_stem.setdefault(stem, []).append(part._replace(ending=ending))
+        for stem, parts in by_stem.items():
+            yield Record(f"{record.key}.{stem}" if stem else record.key, tuple(parts))
 
-
-def _read_fields(f: Any, members: dict[str, _Member]) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    if "json" in members:
-        name = members["json"].name
+    def _row(self, record: Record, f: BinaryIO, plain: str) -> Row | Broken:
+        at = printable(record.key)
+        if problem := _problem(record):
+            return Broken(at, "damaged row", problem)
+        images = _images(record.parts, f)
+        self._note_left(record, images)
+        cells = {part.ending: Embedded(plain, part.offset, part.size) for part in images}
+        chosen = self._ask.columns.get("image", ())
+        if len(images) == 1:
+            cells["image"] = cells[images[0].ending]
+        elif not chosen:
+            return _not_one(at, images, record)
+        texts = [
+            (part.ending, functools.partial(headers.read_text, f, part.offset, part.size))
+            for part in record.parts
+        ]
         try:
-            read = json.loads(_read_text(f, members["json"]))
-        except (ValueError, RecursionError) as e:
-            if isinstance(e, Unusable):
-                raise
-            reason = f"{printable(name)}: this is not JSON ({' '.join(str(e).split())})"
-            raise Unusable("damaged row", reason) from e
-        if not isinstance(read, dict):
-            reason = f"{printable(name)}: write a JSON object with 'caption' or 'captions'"
-            raise Unusable("damaged row", reason)
-        fields = {k: read[k] for k in ("caption", "captions", "label", "id") if k in read}
-        single = fields.pop("caption", None)
-        if single is not None and fields.get("captions") is None:
-            fields["captions"] = single
-    if "txt" in members:
-        # img2dataset writes the caption into both; the text member is the convention.
-        fields["captions"] = _read_text(f, members["txt"])
-    if "cls" in members:
-        fields["label"] = _read_text(f, members["cls"]).strip()
-    return fields
+            fields = self._sidecars.fields(texts, cells)
+        except Unreadable as e:
+            return Broken(f"{at}.{e.ending}", "damaged row", e.reason)
+        # As messages about an image name it.
+        member = f"{record.key}.{images[0].ending}" if len(images) == 1 else record.key
+        return Row(printable(member.removesuffix(".")), fields, f"/{record.key}")
+
+    def _note_left(self, record: Record, images: Sequence[Part]) -> None:
+        for part in record.parts:
+            if part.ending.rpartition(".")[2] not in _READ and part not in images:
+                if len(self._left) < 8 and part.ending.isprintable():
+                    self._left[part.ending] = None
 
 
-def _read_text(f: Any, member: _Member) -> str:
-    if member.size > MAX_RECORD_BYTES:
-        reason = f"{printable(member.name)}: {member.size} bytes, more than {MAX_RECORD_BYTES}"
-        raise Unusable("damaged row", reason)
-    f.seek(member.offset)
-    try:
-        return f.read(member.size).decode("utf-8-sig")
-    except UnicodeDecodeError as e:
-        name = printable(member.name)
-        reason = f"{name}: the member is not UTF-8 text (byte {e.start}); save it as UTF-8"
-        raise Unusable("not UTF-8", reason) from e
+def _images(parts: Sequence[Part], f: BinaryIO) -> list[Part]:
+    """The images of a record: by the whole ending, else by its last part, else by content."""
+    whole = [part for part in parts if part.ending in _IMAGES]
+    last = whole or [part for part in parts if part.ending.rpartition(".")[2] in _IMAGES]
+    return last or [part for part in parts if _might_be_image(part) and _holds_image(part, f)]
+
+
+def _might_be_image(part: Part) -> bool:
+    return part.plain and part.size > HEAD and part.ending.rpartition(".")[2] not in _NO_IMAGES
+
+
+def _holds_image(part: Part, f: BinaryIO) -> bool:
+    f.seek(part.offset)
+    return is_image_content(f.read(HEAD))
+
+
+def _problem(record: Record) -> str:
+    """What makes a record useless, a phrase with the remedy; "" for nothing."""
+    seen: set[str] = set()
+    for part in record.parts:
+        name = printable(f"{record.key}.{part.ending}")
+        if part.ending in seen:
+            return f"the member {name!r} is there twice; remove one"
+        if not part.plain:
+            return f"the member {name!r} is no plain file; pack files, and of links what they name"
+        seen.add(part.ending)
+    return ""
+
+
+def _not_one(at: str, images: Sequence[Part], record: Record) -> Broken:
+    listed = ", ".join(f".{printable(part.ending)}" for part in record.parts[:12])
+    return Broken(
+        at,
+        "several images" if images else "no image",
+        f"found {len(images)} images among the members {listed}; put one image (.png, .jpg, .webp, "
+        "...) in each record",
+    )
 
 
 WEBDATASET = PairsFormat(
     name="webdataset",
     spec="*.tar (or several, as in shard-{000..003}.tar)",
-    suffixes=(".tar",),
+    suffixes=(".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"),
     read=read_tar,
 )
