@@ -1,0 +1,1 @@
+"""Files and images at urls, kept in the cache folder."""
