@@ -20,12 +20,14 @@ class Field:
       expects: what passes the test.
       check: the test.
       why: one line for `--help-config` and the docs: what the key does, or what it is for.
+      canonical: makes the form that is kept out of other ways to write a value.
     """
 
     default: Any
     expects: str | Callable[[], str]
     check: Callable[[Any], bool]
     why: str = ""
+    canonical: Callable[[Any], Any] | None = None
 
     def explained(self, why: str) -> Field:
         """The same with a line on what the key does."""

@@ -71,7 +71,7 @@ def checked(kind: type[S], flat: Mapping[str, Any]) -> S:
             raise UserError(f"config.{key}: no such key{nearest(key, known)}")
     given = {}
     for key, field in known.items():
-        given[key] = normalised(flat.get(key, field.default), field.default)
+        given[key] = normalised(flat.get(key, field.default), field)
         if not field.check(given[key]):
             raise UserError(f"config.{key}: expected {field.words}, found {given[key]!r}")
     return _build(kind, given)
@@ -90,10 +90,15 @@ def _build(kind: type[S], flat: Mapping[str, Any], prefix: str = "") -> S:
     return kind(**made, **({"declared": declared} if declared else {}))
 
 
-def normalised(value: Any, like: Any) -> Any:
+def normalised(value: Any, field: Field) -> Any:
+    """A value as it is kept: by the field's own rule, else like its default."""
+    return field.canonical(value) if field.canonical else _like(value, field.default)
+
+
+def _like(value: Any, like: Any) -> Any:
     """Lists read as tuples and whole numbers as floats where the key holds those."""
     if isinstance(like, tuple) and isinstance(value, list | tuple):
-        return tuple(normalised(v, ()) if isinstance(v, list) else v for v in value)
+        return tuple(_like(v, ()) if isinstance(v, list) else v for v in value)
     if isinstance(like, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value) if abs(value) < 2**53 else math.inf
     return value

@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Integer
 
+from ape_jax.data.mixing import WeightedOrder, order_of
 from ape_jax.data.sampling import Order, check_batch, generator, positions
 from ape_jax.errors import UserError
 from ape_jax.images.augment import Augment
@@ -145,7 +146,7 @@ def train_batches(
     check_batch(len(pairs), batch)
     skipped = Skipped() if skipped is None else skipped  # An empty one is false.
     prepare = _Prepare(pairs, transform, augment, on_error, skipped, background)
-    order = Order(len(pairs), seed)
+    order = order_of(pairs, seed)
 
     def record(local: int) -> dict[str, Any]:
         """The record of this process at a position counted over its own shares."""
@@ -155,7 +156,7 @@ def train_batches(
     return _train_batches(record, share, start_step, workers)
 
 
-def _train_record(prepare: _Prepare, order: Order, position: int) -> dict[str, Any]:
+def _train_record(prepare: _Prepare, order: Order | WeightedOrder, position: int) -> dict[str, Any]:
     index, image = _first_readable(prepare, order.at(position))
     view = prepare.view(image, functools.partial(generator, order.seed, "augment", position))
     return {"image": view, "index": np.int32(index)}

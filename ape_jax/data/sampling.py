@@ -121,9 +121,9 @@ def uniform(
     return (product >> np.uint64(32)).astype(np.int64)
 
 
-def permutation(n: int, seed: int, epoch: int) -> UInt32[np.ndarray, "n"]:
+def permutation(n: int, seed: int, epoch: int, stream: str = "order") -> UInt32[np.ndarray, "n"]:
     """The order of one epoch: the indices below `n`, sorted by keyed hashes of themselves."""
-    high, low = threefry2x32(_stream_key(seed, "order"), np.array([epoch], np.uint64))
+    high, low = threefry2x32(_stream_key(seed, stream), np.array([epoch], np.uint64))
     # A counter gives two hashes, for an index of each half.
     counters = np.arange((n + 1) // 2, dtype=np.uint64)
     hashes = np.concatenate(threefry2x32(int(high[0]) << 32 | int(low[0]), counters))[:n]

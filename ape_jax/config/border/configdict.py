@@ -37,6 +37,8 @@ def default() -> ml_collections.ConfigDict:
     """
     defaults = {key: field.default for key, field in schema.keys(Config).items()}
     config = ml_collections.ConfigDict({**unflatten(defaults), **{name: {} for name in OPEN}})
+    # Text, a list of specs, or a mapping from specs to weights.
+    config.data.pairs = ml_collections.FieldReference("", field_type=object)
     config.lock()
     for name in OPEN:
         _section(config, name).unlock()
@@ -114,7 +116,7 @@ def override(
         if key not in known:
             raise UserError(f"config.{key}: no such key{schema.nearest(key, known)}")
         field = known[key]
-        parsed = schema.normalised(_parse(f"config.{key}", value, field), field.default)
+        parsed = schema.normalised(_parse(f"config.{key}", value, field), field)
         if not field.check(parsed):
             raise UserError(f"config.{key}: expected {field.words}, found {value!r}")
         node = _section(config, group) if group else config

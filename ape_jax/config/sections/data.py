@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal, get_args
 
+from ape_jax.config import mixtures
 from ape_jax.config.fields import (
     Field,
     automatic,
@@ -34,7 +35,11 @@ class DataConfig(Section):
     """The pairs, and how their images are read."""
 
     pairs: str = key(
-        string(expects="pairs: a file, tfds:NAME:SPLIT or demo:NAME:SPLIT"), "What is trained on."
+        dataclasses.replace(
+            string(expects="pairs: a file, tfds:NAME:SPLIT or demo:NAME:SPLIT"),
+            canonical=mixtures.text_of,
+        ),
+        "What is trained on: a spec, a list of specs, or a mapping from specs to weights.",
     )
     sample: int = key(
         integer(0, 0),
@@ -45,7 +50,12 @@ class DataConfig(Section):
         "Share of the images of `pairs` that is held out, as the evaluation 'held-out'; 0 is none.",
     )
     eval: Mapping[str, str] = key(
-        Field({}, "a mapping from names to pairs, {'test': 'pairs.jsonl'}", is_specs),
+        Field(
+            {},
+            "a mapping from names to pairs, {'test': 'pairs.jsonl'}",
+            is_specs,
+            canonical=mixtures.texts_of,
+        ),
         "What is evaluated on, by name.",
     )
     on_error: OnError = key(
