@@ -16,13 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ape_jax.config import mixtures
 from ape_jax.data.cells import record_captions, shorten
 from ape_jax.data.columns import CAPTION_NAMES, IMAGE_NAMES, find_column
-from ape_jax.data.formats import registry
 from ape_jax.data.pairs import Pairs
+from ape_jax.data.places import sources
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.images import encode
+from ape_jax.images.formats import is_image_name
 from ape_jax.storage import atomic
 from ape_jax.terminal.progress import track
 
@@ -40,10 +42,11 @@ def as_spec(pairs: Any, folder: Path, *, key: str) -> str:
     """The spec of pairs: their own, or that of a Parquet file which they are written to.
 
     Args:
-      pairs: a spec or path; or pairs in memory: a list of (image, caption or captions) or of rows
-        by the names of columns, a pandas DataFrame, a Hugging Face `Dataset`, an Arrow table, or a
-        dictionary of columns. An image is a path, a PIL image, encoded bytes, a uint8 array
-        [H, W, 3 or 4], or a dictionary of `bytes` and `path`.
+      pairs: a spec or path, a list of these, or a mapping from these to weights; or pairs in
+        memory: a list of (image, caption or captions) or of rows by the names of columns, a pandas
+        DataFrame, a Hugging Face `Dataset`, an Arrow table, or a dictionary of columns. An image is
+        a path, a PIL image, encoded bytes, a uint8 array [H, W, 3 or 4], or a dictionary of `bytes`
+        and `path`.
       folder: where the file is written; made if it is needed.
       key: the argument to name in messages.
 
@@ -53,10 +56,15 @@ def as_spec(pairs: Any, folder: Path, *, key: str) -> str:
     Raises:
       UserError: for something else, an image or caption that is none, or no rows.
     """
+    if not isinstance(pairs, list | tuple) or not any(map(_is_image, pairs)):
+        pairs = mixtures.text_of(pairs)
     if isinstance(pairs, str | os.PathLike):
-        spec = os.path.expanduser(os.fspath(pairs))
-        return spec if not spec or registry.is_named(spec) else os.path.abspath(spec)
+        return sources.absolute(os.fspath(pairs))
     return str(_write(_rows(pairs, key), folder, key))
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, str) and is_image_name(value)
 
 
 def open_any(pairs: Any, folder: Path, *, key: str) -> Pairs:

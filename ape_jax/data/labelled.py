@@ -104,7 +104,11 @@ def _rows(spec: str, key: str, reading: Reading) -> list[PlainRow]:
     problems: list[Problem] = []
     for row in labelled_rows(source(spec, key), key, reading.columns):
         problem = (
-            row if isinstance(row, Problem) else problem_of(row.image) if reading.look else None
+            row
+            if isinstance(row, Problem)
+            else problem_of(row.image, len(problems))
+            if reading.look
+            else None
         )
         if problem is not None:
             problems.append(problem)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, SupportsIndex, overload
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float64, Int
 
 from ape_jax.data.table import identity
 from ape_jax.data.table.problems import Problems
@@ -123,6 +123,15 @@ class Pairs(Sequence[Pair]):
 
     def __repr__(self) -> str:
         return f"Pairs({self.spec!r}, images={len(self)}, captions={self.num_captions})"
+
+    @functools.cached_property
+    def weights(self) -> Float64[np.ndarray, " n"] | None:
+        """How often each pair comes in training, f64 [n]; None for equally often."""
+        of_file = np.asarray(self.table.weights, np.float64)
+        if not len(of_file) or (of_file == of_file[0]).all():
+            return None
+        files = [np.asarray(column) for column in self.table.column("file", self.rows)]
+        return of_file[np.concatenate(files)] if files else None
 
     @functools.cached_property
     def num_captions(self) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from ape_jax.data.cells import printable
 from ape_jax.data.formats import registry
 from ape_jax.data.pairs import Pairs
+from ape_jax.data.places import sources
 from ape_jax.data.specs import open_pairs
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.errors import UserError
@@ -73,7 +74,7 @@ def open_images(spec: str | os.PathLike[str], *, key: str) -> Source:
         raise UserError(
             f"{key}: there is no folder {written!r}; write one, or a pairs file such as pairs.jsonl"
         )
-    pairs = open_pairs(written if named else os.path.abspath(written), key=key)
+    pairs = open_pairs(sources.absolute(written), key=key)
     if isinstance(pairs, VectorPairs):
         raise UserError(f"{key}: {written!r} holds vectors and no images; name images")
     return of_pairs(pairs)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ape_jax.data import open_labelled, open_pairs
-from ape_jax.data.specs import expand_braces
+from ape_jax.data.places.patterns import expand_braces
 from ape_jax.errors import UserError
 from ape_jax.images.decode import load_image
 

@@ -6,7 +6,7 @@ import os
 
 from ape_jax.config.registry import Registry
 from ape_jax.data import split
-from ape_jax.data.formats.format import PairsFormat
+from ape_jax.data.formats.format import Opener, PairsFormat
 from ape_jax.errors import UserError
 
 FORMATS: Registry[PairsFormat] = Registry(
@@ -16,6 +16,7 @@ FORMATS: Registry[PairsFormat] = Registry(
         "csv": "ape_jax.data.formats.csv:CSV",
         "parquet": "ape_jax.data.formats.parquet:PARQUET",
         "webdataset": "ape_jax.data.formats.webdataset:WEBDATASET",
+        "folder": "ape_jax.data.formats.folder:FOLDER",
         "tfds": "ape_jax.data.formats.tfds:TFDS",
         "demo": "ape_jax.data.formats.demo:DEMO",
         "features": "ape_jax.data.formats.features:FEATURES",
@@ -59,6 +60,22 @@ def _by_suffix(spec: str, looks: bool = False) -> list[PairsFormat]:
     }
     found = [format for format in FORMATS.values() if lengths.get(format.name)]
     return sorted(found, key=lambda format: -lengths[format.name])
+
+
+def looked_at(path: str) -> PairsFormat | None:
+    """The format that recognises a file or folder by a look at it."""
+    return next(iter(_by_look(path)), None)
+
+
+def by_suffix(path: str) -> PairsFormat | None:
+    """The format of a file whose suffix is enough."""
+    return next(iter(_by_suffix(path)), None)
+
+
+def opens(spec: str) -> Opener | None:
+    """What opens a spec whose format is not made of rows, as `features:` is not."""
+    named = (f for f in FORMATS.values() if f.prefix and spec.startswith(f.prefix))
+    return next((format.open for format in named), None)
 
 
 def is_named(spec: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from ape_jax.data.remote.fetch import Remote
 from ape_jax.data.table.stored import Table
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageRef, check_encoded
@@ -122,11 +123,15 @@ def _stamp(table: Table, rows: Int[np.ndarray, " n"]) -> str:
 
 
 def _nbytes(image: ImageRef) -> int:
+    if isinstance(image.source, Remote):  # Its url stands for it; nothing is fetched for a digest.
+        return 0
     return image.nbytes if image.nbytes is not None else check_encoded(image.content, image.name)
 
 
 def image_hash(image: ImageRef) -> bytes:
-    """The sha256 of an image's bytes, or of an array's shape and values."""
+    """The sha256 of an image's bytes, of an array's shape and values, or of a url."""
+    if isinstance(image.source, Remote):
+        return hashlib.sha256(image.source.url.encode("utf-8", "surrogatepass")).digest()
     content = image.content
     if isinstance(content, str):
         try:

@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import itertools
 import os
+import posixpath
 import re
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -134,6 +135,9 @@ class ImageCells:
 
     def _folder(self, head: str) -> tuple[bytes, bytes]:
         """A folder's absolute path, and as seen from the root, each with a slash at the end."""
+        if _URL.match(self._base):
+            url = posixpath.join(self._base, head).encode("utf-8", "surrogatepass")
+            return url, url
         absolute = os.path.normpath(os.path.join(self._base, os.path.expanduser(head)))
         name = os.path.relpath(absolute, self._root)
         name = "" if name == "." else absolute + "/" if name.startswith(os.pardir) else name + "/"

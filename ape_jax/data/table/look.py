@@ -8,12 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool
 
+from ape_jax.data.remote import fetch
+from ape_jax.data.table import store
 from ape_jax.data.table.problems import Problem
 from ape_jax.data.table.stored import Table
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageError, ImageRef, check_encoded
-from ape_jax.storage import sealed
+from ape_jax.storage import nearby, sealed
 from ape_jax.terminal.progress import Progress
+
+_SUGGESTED = 3  # Problems for which a folder is looked through.
 
 
 def look(table: Table, spec: str) -> tuple[Bool[np.ndarray, " n"], Sequence[Problem]]:
@@ -33,7 +37,7 @@ def look(table: Table, spec: str) -> tuple[Bool[np.ndarray, " n"], Sequence[Prob
         good, problems = np.ones(len(table), bool), []
         for row in known:
             cells = (table.cell(name, row) for name in ("path", "offset", "size"))
-            if (problem := _problem(table, row, *cells)) is not None:
+            if (problem := _problem(table, row, *cells, len(problems))) is not None:
                 good[row] = False
                 problems.append(problem)
     if table.folder is not None and (known is None or len(known) != len(problems)):
@@ -55,19 +59,27 @@ def _known(table: Table) -> list[int] | None:
 def _look(table: Table, spec: str) -> tuple[Bool[np.ndarray, " n"], list[Problem]]:
     good, problems = np.ones(len(table), bool), []
     progress = Progress(f"looking for the images of {spec}", len(table), "images")
-    row = 0
+    row, urls = 0, 0
     for batch in table.batches:
         columns = (batch.column(name).to_pylist() for name in ("path", "offset", "size"))
         for path, offset, size in zip(*columns, strict=True):
-            if (problem := _problem(table, row, path, offset, size)) is not None:
+            if (problem := _problem(table, row, path, offset, size, len(problems))) is not None:
                 good[row] = False
                 problems.append(problem)
+            urls += offset < 0 and path is not None and b"://" in path
             row += 1
         progress.update(row)
+    if urls:
+        store.say(
+            f"{spec}: {urls:,} images are at urls; each is fetched when it is first read, and kept "
+            f"in {fetch.images_dir()}"
+        )
     return good, problems
 
 
-def _problem(table: Table, row: int, path: bytes | None, offset: int, size: int) -> Problem | None:
+def _problem(
+    table: Table, row: int, path: bytes | None, offset: int, size: int, before: int
+) -> Problem | None:
     if path is None or offset >= 0:
         if size:
             return None
@@ -80,11 +92,16 @@ def _problem(table: Table, row: int, path: bytes | None, offset: int, size: int)
             return None
         except ImageError:
             pass
-    return problem_of(table.image(row))
+    return problem_of(table.image(row), before)
 
 
-def problem_of(image: ImageRef) -> Problem | None:
-    """What is wrong with an image that is missing or empty; None for one that is there."""
+def problem_of(image: ImageRef, before: int = 0) -> Problem | None:
+    """What is wrong with an image that is missing or empty; None for one that is there.
+
+    Args:
+      image: the reference.
+      before: number of problems before it; the first few suggest the file that was meant.
+    """
     try:
         if isinstance(image.source, str) and "://" not in image.source:
             check_encoded(image.source, image.name)
@@ -93,5 +110,8 @@ def problem_of(image: ImageRef) -> Problem | None:
     except ImageError as e:
         reason = str(e).removeprefix(f"{image.name}: ")
         kind = "empty image" if "0 bytes" in reason else "missing image"
+        if before < _SUGGESTED and kind == "missing image" and isinstance(image.source, str):
+            if instead := nearby.instead_of(image.source):
+                reason = f"there is no such file; {instead}; correct the path"
         return Problem(image.name, kind, reason)
     return None

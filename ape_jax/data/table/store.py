@@ -48,12 +48,14 @@ class Part:
       stamp: changes when its content may have: format, size and time; "" where that is not known.
       read: reads it.
       reader: reads its numbered images.
+      weight: how often its images come in training; None where no weights are given.
     """
 
     file: str
     stamp: str
     read: Callable[[Ask], FileRows]
     reader: Callable[[int], bytes] | None = None
+    weight: float | None = None
 
 
 def make_or_find(
@@ -85,7 +87,8 @@ def make_or_find(
     else:
         for line in found.notes:
             say(line)
-    return dataclasses.replace(found, readers=readers)
+    weights = [part.weight for part in parts if part.weight is not None]
+    return dataclasses.replace(found, readers=readers, weights=weights)
 
 
 def _opened(folder: Path, stamp: str) -> Table | None:
@@ -203,7 +206,11 @@ def stamp_of(path: str, name: str) -> str:
 
 def common_folder(files: Sequence[str]) -> str:
     """The folder that default ids are relative to: of all files together."""
-    folders = {os.path.dirname(file) for file in files if os.path.isabs(file)}
+    folders = {
+        file if os.path.isdir(file) else os.path.dirname(file)
+        for file in files
+        if os.path.isabs(file)
+    }
     return os.path.commonpath(folders) if folders else os.getcwd()
 
 

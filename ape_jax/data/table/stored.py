@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ape_jax.data.cells import printable
+from ape_jax.data.remote import fetch
 from ape_jax.data.table.sheet import BATCH_ROWS
 from ape_jax.images.decode import ImageRef
 
@@ -32,6 +33,7 @@ class Table:
       folder: where it is kept; None for a table in memory.
       refs: images of a table that was made of `Pair`s, by number.
       readers: readers of numbered images, by the file (a spec) that they are of.
+      weights: of each of the files, in a mixture with weights.
     """
 
     batches: Sequence[pa.RecordBatch]
@@ -41,6 +43,7 @@ class Table:
     folder: Path | None = None
     refs: Sequence[ImageRef] = ()
     readers: Mapping[str, Callable[[int], bytes]] = dataclasses.field(default_factory=dict)
+    weights: Sequence[float] = ()
 
     def __len__(self) -> int:
         if not self.batches:
@@ -103,6 +106,9 @@ def reference(
     if path is None:
         return ImageRef(content, where, nbytes)
     name = path.decode("utf-8", "surrogatepass")
+    if fetch.is_url(name):
+        shown = f"{where} ({printable(name)})"
+        return ImageRef(fetch.Remote(name, shown), shown)
     if offset >= 0:
         return ImageRef(functools.partial(_read_at, name, offset, size), where, nbytes)
     return ImageRef(name, f"{where} ({printable(name.removeprefix(os.path.dirname(file) + '/'))})")

@@ -1,0 +1,1 @@
+"""Which files the spec of pairs names: patterns, folders, several sources, urls."""
