@@ -14,7 +14,7 @@ import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from ape_jax.errors import UserError
 from ape_jax.storage import atomic, disk, lock
@@ -25,7 +25,7 @@ _MOST_RATIO = 50
 _ALWAYS_ALLOWED = 2**28
 _KEPT_FREE = 2**30
 _BLOCK = 2**20
-_OPENERS: dict[bytes, Callable[[str], IO[bytes]]] = {
+_OPENERS: dict[bytes, Callable[[str], Any]] = {
     b"\x1f\x8b": lambda path: gzip.open(path, "rb"),
     b"BZh": lambda path: bz2.open(path, "rb"),
     b"\xfd7zXZ\0": lambda path: lzma.open(path, "rb"),
@@ -64,7 +64,7 @@ def decompressed(path: str, say: Callable[[str], None]) -> str:
     return str(copy)
 
 
-def _decompress(path: str, opener: Callable[[str], IO[bytes]], to: Path, packed: int) -> None:
+def _decompress(path: str, opener: Callable[[str], Any], to: Path, packed: int) -> None:
     room = shutil.disk_usage(to.parent).free - _KEPT_FREE
     limit = max(_ALWAYS_ALLOWED, _MOST_RATIO * packed)
     progress, done = Progress(f"decompressing {path}", None, "MB"), 0

@@ -65,7 +65,7 @@ class _BoundedInfo(tarfile.TarInfo):
     def _proc_member(self, tarfile_: tarfile.TarFile) -> tarfile.TarInfo:
         if self.size < 0 or (self.type in _EXTENSIONS and self.size > _MOST_EXTENSION):
             raise tarfile.ReadError(f"a header claims {self.size} bytes")
-        return super()._proc_member(tarfile_)  # pyright: ignore: a hook that typeshed omits
+        return super()._proc_member(tarfile_)  # pyright: ignore[reportAttributeAccessIssue]: a hook
 
 
 def members(path: str) -> Iterator[Member | Damage]:

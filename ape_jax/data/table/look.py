@@ -37,7 +37,7 @@ def look(table: Table, spec: str) -> tuple[Bool[np.ndarray, " n"], Sequence[Prob
         good, problems = np.ones(len(table), bool), []
         for row in known:
             cells = (table.cell(name, row) for name in ("path", "offset", "size"))
-            if (problem := _problem(table, row, *cells, len(problems))) is not None:
+            if (problem := _problem(table, row, *cells, before=len(problems))) is not None:
                 good[row] = False
                 problems.append(problem)
     if table.folder is not None and (known is None or len(known) != len(problems)):
