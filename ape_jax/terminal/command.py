@@ -14,6 +14,7 @@ from ape_jax import config as config_lib
 from ape_jax import recipes
 from ape_jax.config import Config
 from ape_jax.errors import UserError
+from ape_jax.parallel.actors import RayCluster
 from ape_jax.terminal import catalogue, flags, help, hints
 
 C = TypeVar("C", bound=Config)
@@ -119,6 +120,34 @@ def workdir() -> str:
     if not flags.WORKDIR.value:
         raise UserError("--workdir: expected the directory of a run, found none")
     return flags.WORKDIR.value
+
+
+def ray_cluster() -> RayCluster | None:
+    """The Ray cluster of `--engine ray`, None where this process encodes.
+
+    Raises:
+      UserError: for flags of a Ray cluster without one, or in a process of a cluster of JAX.
+    """
+    if flags.ENGINE.value != "ray":
+        for name, flag in (("--address", flags.ADDRESS), ("--actors", flags.ACTORS)):
+            if flag.value:
+                raise UserError(
+                    f"{name}: found {flag.value!r} without a Ray cluster; write "
+                    "--engine=ray as well"
+                )
+        return None
+    from ape_jax.parallel import hosts
+
+    if hosts.in_cluster():
+        raise UserError(
+            "--engine: this process is one of several that JAX connects, which share the work "
+            "themselves; start one process alone, or leave --engine=ray out"
+        )
+    import jax
+
+    # The accelerators are the actors'.
+    jax.config.update("jax_platforms", "cpu")
+    return RayCluster(address=flags.ADDRESS.value, actors=flags.ACTORS.value)
 
 
 def load_config(kind: type[C] = Config) -> C:

@@ -32,6 +32,26 @@ JSON = flags.DEFINE_bool(
 VERBOSE = flags.DEFINE_bool(
     "verbose", False, "Print full tables, and what libraries log.", flag_values=_SHARED
 )
+ENGINE = flags.DEFINE_enum(
+    "engine",
+    "process",
+    ["process", "ray"],
+    "What encodes: this process, with others of a cluster of JAX, or actors on a Ray cluster.",
+    flag_values=_SHARED,
+)
+ADDRESS = flags.DEFINE_string(
+    "address",
+    "",
+    "Of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT. None starts one on this machine.",
+    flag_values=_SHARED,
+)
+ACTORS = flags.DEFINE_integer(
+    "actors",
+    0,
+    "How many actors on Ray; 0 for one a GPU or, without any, one for every four cores.",
+    0,
+    flag_values=_SHARED,
+)
 
 OVERRIDE = "--config."
 overrides: dict[str, str] = {}
@@ -46,7 +66,8 @@ def flag_values(*shared: str) -> flags.FlagValues:
       _DATA = flags.DEFINE_string("data", "", "Pairs.", flag_values=FLAGS)
 
     Args:
-      *shared: those of `config`, `workdir` and `json` that the command takes.
+      *shared: those of `config`, `workdir`, `json`, `engine`, `address` and `actors` that the
+        command takes.
     """
     own = flags.FlagValues()
     for name in (*shared, "verbose"):

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ape_jax import config as config_lib
+from ape_jax import recipes
 from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.features import frontier
 from ape_jax.features.encode_pairs import cache_place
-from ape_jax.features.extract import Filled, fill
+from ape_jax.features.engines import ray
+from ape_jax.features.extract import THIS_PROCESS, Filled, fill
 from ape_jax.features.frontier import Sources
 from ape_jax.features.jobs import Job
 from ape_jax.parallel import hosts
+from ape_jax.parallel.actors import RayCluster
 from ape_jax.runs import build, workdir
 from ape_jax.storage import atomic, disk
 from ape_jax.terminal import tables as report
 from ape_jax.training import run
 
 
-def extract(config: Config, directory: str | os.PathLike[str]) -> dict[str, Any]:
+def extract(
+    config: Config,
+    directory: str | os.PathLike[str],
+    cluster: RayCluster | None = None,
+    recipe: str = "",
+) -> dict[str, Any]:
     """Encodes whatever a run of this config reads from the cache and is not there yet.
 
     Killed and started again, it goes on with the first shard that was not finished.
@@ -30,6 +40,9 @@ def extract(config: Config, directory: str | os.PathLike[str]) -> dict[str, Any]
     Args:
       config: a resolved config; `cache.missing` does not matter here.
       directory: where `extract.json` is written.
+      cluster: the Ray cluster whose actors encode; None for this process, or the processes of a
+        cluster of JAX.
+      recipe: what `--config` named, whose file may register components; actors read it too.
 
     Returns:
       The contents of `extract.json`: `{"caches": [...], "seconds": s}`.
@@ -47,10 +60,19 @@ def extract(config: Config, directory: str | os.PathLike[str]) -> dict[str, Any]
     config, sources = run.open_settled(config)
     sources.digests()
     place, caches = dataclasses.replace(place, missing="encode"), []
-    for job in jobs(config, sources):
-        with disk.write_errors(f"--workdir: {path}"):
-            path.mkdir(parents=True, exist_ok=True)
-        caches.append(_entry(job.what, fill(job, place)))
+    with contextlib.ExitStack() as stack:
+        if cluster is None:
+            engine, work = THIS_PROCESS, jobs(config, sources)
+        else:
+            # One device an actor, and a directory that does not depend on where it runs.
+            settled = {"cache.dir": str(place.root), "mesh.fsdp": 1, "mesh.rules": ()}
+            arguments = {**config_lib.flatten(config), **settled}, recipe
+            engine = stack.enter_context(ray.on_ray(cluster, place.root, remote_jobs, *arguments))
+            work = engine.jobs()
+        for job in work:
+            with disk.write_errors(f"--workdir: {path}"):
+                path.mkdir(parents=True, exist_ok=True)
+            caches.append(_entry(job.what, fill(job, place, engine)))
     summary = {"caches": caches, "seconds": round(time.monotonic() - start, 3)}
     if hosts.is_first():
         with disk.write_errors(f"--workdir: {path}"):
@@ -79,6 +101,19 @@ def jobs(config: Config, sources: Sources) -> Iterator[Job]:
         raise UserError("config.image.tune: both towers are trained, so there is nothing to encode")
     for part in frontier.all_parts(config, made.model, sources, readers):
         yield from part.jobs(config)
+
+
+def remote_jobs(flat: Mapping[str, Any], recipe: str) -> Iterator[Job]:
+    """The jobs of a run in a process that was given its config only; see `jobs`.
+
+    Args:
+      flat: the config, settled, as `config.flatten` gives it.
+      recipe: what `--config` named, "" for nothing.
+    """
+    if recipe:
+        recipes.read(recipe)
+    config = config_lib.resolve(config_lib.unflatten(flat))
+    return jobs(config, run.open_sources(config))
 
 
 def table(summary: Mapping[str, Any]) -> str:
