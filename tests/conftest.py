@@ -228,6 +228,33 @@ def tiny_config(new_tiny_config):
     return new_tiny_config()
 
 
+@pytest.fixture(scope="session")
+def ray_here():
+    """A Ray cluster of two cores on this machine, in whose processes shards hold eight items."""
+    ray = pytest.importorskip("ray", reason="ray is not installed (ape_jax[ray])")
+
+    def small_shards():  # Sent by value: this module is not there.
+        from ape_jax.features import jobs
+
+        jobs.SHARD_VIEWS = jobs.SHARD_CAPTIONS = 8
+
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        object_store_memory=2**27,
+        runtime_env={
+            "worker_process_setup_hook": small_shards,
+            # As `quick_compiles`, whatever the module that asks first compiles with.
+            "env_vars": {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        },
+    )
+    yield ray
+    ray.shutdown()
+
+
 @pytest.fixture
 def write_tfds(tmp_path, monkeypatch) -> Callable[[str, dict, list[dict]], None]:
     """(name, features, examples) -> a TFDS data set `tfds:name:train`, without TensorFlow."""

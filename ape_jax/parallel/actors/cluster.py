@@ -7,6 +7,7 @@ import dataclasses
 import importlib.util
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,7 +84,10 @@ def joined(cluster: RayCluster) -> Iterator[Any]:
 def _connect(ray: Any, address: str) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if not address:
-        ray.init(address="local", include_dashboard=False, object_store_memory=_STORE, **quiet)
+        with warnings.catch_warnings():
+            # JAX warns of forks, for the sake of what a child does before it runs a program.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            ray.init(address="local", include_dashboard=False, object_store_memory=_STORE, **quiet)
         return
     try:
         _require_answer(address)
