@@ -12,9 +12,14 @@ from ape_jax.errors import UserError
 FORMATS: Registry[PairsFormat] = Registry(
     "pairs format",
     {
-        "jsonl": "ape_jax.data.formats.jsonl:JSONL",
-        "csv": "ape_jax.data.formats.csv:CSV",
-        "parquet": "ape_jax.data.formats.parquet:PARQUET",
+        "jsonl": "ape_jax.data.formats.tables.json:JSONL",
+        "json": "ape_jax.data.formats.tables.json:JSON",
+        "csv": "ape_jax.data.formats.tables.csv:CSV",
+        "spreadsheet": "ape_jax.data.formats.tables.opened:SPREADSHEET",
+        "parquet": "ape_jax.data.formats.tables.parquet:PARQUET",
+        "arrow": "ape_jax.data.formats.tables.arrow:ARROW",
+        "saved": "ape_jax.data.formats.tables.arrow:SAVED",
+        "hf": "ape_jax.data.formats.tables.hub:HUB",
         "webdataset": "ape_jax.data.formats.webdataset:WEBDATASET",
         "folder": "ape_jax.data.formats.folder:FOLDER",
         "tfds": "ape_jax.data.formats.tfds:TFDS",
@@ -35,7 +40,7 @@ def find(spec: str, *, key: str) -> PairsFormat:
       UserError: no format is recognised; lists those that there are.
     """
     formats = FORMATS.values()
-    named = [format for format in formats if format.prefix and spec.startswith(format.prefix)]
+    named = [format for format in formats if _has_prefix(spec, format)]
     found = named or _by_look(spec) or _by_suffix(spec)
     if not found:
         raise UserError(f"{key}: {spec!r} is of no known form; write {supported()}")
@@ -81,8 +86,14 @@ def opens(spec: str) -> Opener | None:
 def is_named(spec: str) -> bool:
     """Tests whether a spec begins with the prefix of a format, so that it is no path."""
     return spec.startswith(split.PREFIX) or any(
-        format.prefix and spec.startswith(format.prefix) for format in FORMATS.values()
+        _has_prefix(spec, format) for format in FORMATS.values()
     )
+
+
+def _has_prefix(spec: str, format: PairsFormat) -> bool:
+    """Tests for a format's prefix; hf://... is an address, and hf:NAME a data set."""
+    rest = spec.removeprefix(format.prefix)
+    return rest != spec and not rest.startswith("//")
 
 
 def supported() -> str:

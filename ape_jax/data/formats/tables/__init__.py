@@ -1,0 +1,1 @@
+"""Tables: CSV and TSV, JSON, Parquet, Arrow and Hugging Face's data sets."""
