@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ape_jax.data import cells, columns
 from ape_jax.data.cells import Unusable
 from ape_jax.data.columns import Columns
 from ape_jax.data.rows import Ask, Broken, FileRows, Row
 from ape_jax.data.table import schema
-from ape_jax.data.table.image_cells import Image, ImageCells
+from ape_jax.data.table.block import Block
+from ape_jax.data.table.image_cells import ImageCells
 from ape_jax.data.table.sheet import Sheet
 
 if TYPE_CHECKING:
@@ -87,8 +86,8 @@ class Builder:
 
     def _block(
         self, number: int, block: list[Row | Broken], chosen: Columns, images: ImageCells
-    ) -> _Block:
-        made = _Block(number)
+    ) -> Block:
+        made = Block(number)
         for row in block:
             if isinstance(row, Broken):
                 made.problem(row.at, row.kind, row.reason)
@@ -101,7 +100,7 @@ class Builder:
             self.problems.append(made.problem_batch())
         return made
 
-    def _row(self, row: Row, chosen: Columns, images: ImageCells, made: _Block) -> None:
+    def _row(self, row: Row, chosen: Columns, images: ImageCells, made: Block) -> None:
         fields, at = row.fields, row.at
         found: list[str] = []
         missing = True
@@ -133,7 +132,10 @@ class Builder:
                 listed = cells.shorten(list(fields)) if fields else "no fields"
                 reason = f"there is no {chosen.image!r}, found {listed}; write the image's path"
                 raise Unusable("no image", reason)
-            image = images(fields[chosen.image], row.suffix)
+            cell = fields[chosen.image]
+            image = images.plain(cell) if type(cell) is str else None
+            if image is None:
+                image = images(cell, row.suffix)
             key = None if chosen.id is None else cells.identifier(fields.get(chosen.id), chosen.id)
         except Unusable as e:
             made.problem(at, e.kind, e.reason)
@@ -144,61 +146,6 @@ class Builder:
         """Removes what was put on disk."""
         self.rows.discard()
         self.problems.discard()
-
-
-class _Block:
-    """Columns of the rows of one block."""
-
-    def __init__(self, file: int):
-        self.file = file
-        self.at: list[str] = []
-        self._images: list[Image] = []
-        self._ids: list[str | None] = []
-        self._captions: list[list[str]] = []
-        self.problems: list[tuple[str, str, str]] = []
-        self.content = 0  # Bytes of images in it.
-
-    def add(self, at: str, image: Image, key: str | None, captions: list[str]) -> None:
-        self.at.append(at)
-        self._images.append(image)
-        if image.content is not None:
-            self.content += image.size
-        self._ids.append(key)
-        self._captions.append(captions)
-
-    def problem(self, at: str, kind: str, reason: str) -> None:
-        self.problems.append((at, kind, reason))
-
-    def batch(self) -> pa.RecordBatch:
-        import pyarrow as pa
-
-        path, offset, size, content, number, key, name = zip(*self._images, strict=True)
-        types = {field.name: field.type for field in schema.rows()}
-        columns: dict[str, Any] = {
-            "file": np.full(len(self.at), self.file, np.int32),
-            "at": self.at,
-            "path": path,
-            "offset": offset,
-            "size": size,
-            "content": content,
-            "number": number,
-            "key": key,
-            "id": self._ids,
-            "name": name,
-            "captions": self._captions,
-        }
-        arrays = [pa.array(columns[name], kind) for name, kind in types.items()]
-        return pa.RecordBatch.from_arrays(arrays, schema=schema.rows())
-
-    def problem_batch(self) -> pa.RecordBatch:
-        import pyarrow as pa
-
-        at, kind, reason = map(list, zip(*self.problems, strict=True))
-        file = np.full(len(at), self.file, np.int32)
-        return pa.RecordBatch.from_arrays(
-            [pa.array(file), pa.array(at), pa.array(kind), pa.array(reason)],
-            schema=schema.problems(),
-        )
 
 
 def first_rows(rows: Iterator[Row | Broken]) -> list[Row | Broken]:

@@ -19,12 +19,16 @@ from ape_jax.data.rows import Embedded, Numbered
 
 _LOOKED_AT = 32  # Images of a file, by which the folder of relative paths is found.
 _FOLDERS = 100_000  # Folders remembered at a time.
+_ODD = cells.NULLS | {"", ".", ".."}  # Ends of a path that are no name of a file.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 class Image(NamedTuple):
-    """One image as the table stores it; see `schema.rows`."""
+    """One image as the table stores it; see `schema.rows`.
+
+    `name` is None where the path, as seen from the root, is the default id.
+    """
 
     path: bytes | None
     offset: int
@@ -32,7 +36,7 @@ class Image(NamedTuple):
     content: bytes | None
     number: int
     key: bytes
-    name: bytes
+    name: bytes | None
 
 
 class ImageCells:
@@ -50,7 +54,7 @@ class ImageCells:
         self._base = bases[0] if bases else root
         self._label = os.path.relpath(file, root) if os.path.isabs(file) else file
         self._settled = False
-        self._folders: dict[str, tuple[bytes, bytes]] = {}
+        self._folders: dict[str, bytes] = {}
 
     def settle(self, values: Iterable[Any]) -> None:
         """Finds the folder that relative paths are relative to, by the first images."""
@@ -101,49 +105,38 @@ class ImageCells:
             return self._of_path(os.fspath(value))
         raise _no_image(value)
 
+    def plain(self, value: str) -> bytes | None:
+        """The absolute path of an image in a folder that is known; None for anything else."""
+        cut = value.rfind("/") + 1
+        known = self._folders.get(value[:cut])
+        if known is None or value[cut:] in _ODD or "\\" in value:
+            return None
+        return known + value[cut:].encode("utf-8", "surrogatepass")
+
     def _of_path(self, value: str) -> Image:
-        head, slash, tail = value.rpartition("/")
-        head += slash
-        known = self._folders.get(head)
-        if known is None or not tail or tail in (".", "..") or "\\" in tail or tail in cells.NULLS:
-            if not value.strip() or (value in cells.NULLS):
-                raise _no_image(value)
-            if value.startswith("data:"):
-                return self._of_data(value)
-            if _URL.match(value) and not value.startswith("file://"):
-                url = value.encode("utf-8", "surrogatepass")
-                return Image(url, -1, -1, None, -1, _hash(url), url)
-            written = self._posix(value)
-            if written != value:
-                return self._of_path(written)
-            if not tail or tail in (".", ".."):
-                tail, head = "", value
-            known = self._folder(head)
-            if not tail:
-                known = known[0].rstrip(b"/"), known[1].rstrip(b"/")
-            elif len(self._folders) < _FOLDERS:
-                self._folders[head] = known
-        end = tail.encode("utf-8", "surrogatepass")
-        path = known[0] + end
-        return Image(path, -1, -1, None, -1, _hash(path), known[1] + end)
+        if not value.strip() or value in cells.NULLS:
+            raise _no_image(value)
+        if value.startswith("data:"):
+            return self._of_data(value)
+        if _URL.match(value) and not value.startswith("file://"):
+            url = value.encode("utf-8", "surrogatepass")
+            return Image(url, -1, -1, None, -1, _hash(url), url)
+        written = self._posix(value)
+        if _URL.match(self._base):
+            absolute = posixpath.join(self._base, written)
+        else:
+            absolute = os.path.normpath(os.path.join(self._base, os.path.expanduser(written)))
+        path = absolute.encode("utf-8", "surrogatepass")
+        cut = written.rfind("/") + 1
+        if written == value and value[cut:] not in _ODD and len(self._folders) < _FOLDERS:
+            self._folders[value[:cut]] = path[: path.rfind(b"/") + 1]
+        return Image(path, -1, -1, None, -1, _hash(path), None)
 
     def _posix(self, value: str) -> str:
         written = _posix(value)
         if "\\" in value and written != value:
             self._say(f"{self._file}: paths of images have Windows separators; read as '/'")
         return written
-
-    def _folder(self, head: str) -> tuple[bytes, bytes]:
-        """A folder's absolute path, and as seen from the root, each with a slash at the end."""
-        if _URL.match(self._base):
-            url = posixpath.join(self._base, head).encode("utf-8", "surrogatepass")
-            return url, url
-        absolute = os.path.normpath(os.path.join(self._base, os.path.expanduser(head)))
-        name = os.path.relpath(absolute, self._root)
-        name = "" if name == "." else absolute + "/" if name.startswith(os.pardir) else name + "/"
-        ends = absolute if absolute.endswith("/") else absolute + "/"
-        encoded = (x.encode("utf-8", "surrogatepass") for x in (ends, name))
-        return next(encoded), next(encoded)
 
     def _of_data(self, value: str) -> Image:
         head, _, data = value.partition(",")

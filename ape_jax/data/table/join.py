@@ -81,7 +81,7 @@ def image_keys(batches: Sequence[pa.RecordBatch]) -> Keys:
 
 
 def joined(
-    batches: Sequence[pa.RecordBatch], found: Groups, ids: Names
+    batches: Sequence[pa.RecordBatch], found: Groups, ids: Names, root: str
 ) -> Iterator[pa.RecordBatch]:
     """Yields the pairs: a row an image, with the captions of all its rows, exact duplicates once.
 
@@ -89,6 +89,7 @@ def joined(
       batches: of `schema.rows`.
       found: the rows of each image.
       ids: where the ids of images come from.
+      root: folder that default ids are relative to.
     """
     import pyarrow as pa
 
@@ -100,12 +101,26 @@ def joined(
         low = 0 if start == 0 else int(ends[start - 1])
         rows = order[low : int(ends[stop - 1])]
         heads = _take(table, found.first[start:stop])
+        heads["name"] = _default_names(heads, root)
         captions = _captions(_take(table.select(["captions"]), rows), found.group[rows] - start)
         names = _ids(table, ids, heads, slice(start, stop))
         columns = {**heads, "captions": captions, "id": names}
         yield pa.RecordBatch.from_arrays(
             [columns[name] for name in schema.pairs().names], schema=schema.pairs()
         )
+
+
+def _default_names(heads: dict[str, pa.Array], root: str) -> pa.Array:
+    """The default ids: names that readers gave, else paths as seen from the root."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    prefix = f"{root.rstrip('/')}/".encode("utf-8", "surrogatepass")
+    path = heads["path"]
+    below = pc.starts_with(path, prefix)
+    inside = pc.binary_replace_slice(path, 0, len(prefix), b"")
+    names = pc.call_function("if_else", [below, inside, path])
+    return pc.call_function("coalesce", [heads["name"], names]).cast(pa.binary())
 
 
 def _take(table: pa.Table, rows: np.ndarray) -> dict[str, pa.Array]:
@@ -167,7 +182,7 @@ def explicit_ids(
     """
     import pyarrow as pa
 
-    table = pa.Table.from_batches(batches, schema.rows()).select(["id", "file", "name", "at"])
+    table = pa.Table.from_batches(batches, schema.rows()).select(["id", "file", "at"])
     column = table.column("id")
     if column.null_count == len(column):
         return Names(None)

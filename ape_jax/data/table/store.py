@@ -162,7 +162,7 @@ class _Made:
         self, builder: Builder, files: Sequence[str], root: str, say: Callable[[str], None]
     ):
         self._rows, self.problems = builder.rows.close(), builder.problems.close()
-        self._files, self.count = tuple(files), 0
+        self._files, self._root, self.count = tuple(files), root, 0
         if builder.lists:
             say(f"{builder.lists:,} cells of captions are lists as text; each item is a caption")
         if self._rows:
@@ -174,7 +174,11 @@ class _Made:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The pairs."""
-        return join.joined(self._rows, self._groups, self._names) if self._rows else iter(())
+        return (
+            join.joined(self._rows, self._groups, self._names, self._root)
+            if self._rows
+            else iter(())
+        )
 
     def table(self, batches: Sequence[pa.RecordBatch], notes: tuple[str, ...]) -> Table:
         """The table in memory."""
