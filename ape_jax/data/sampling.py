@@ -18,6 +18,14 @@ from ape_jax.errors import UserError
 
 # Raise it when the same seed would give another order or other samples.
 VERSION = "2"
+_VERSION_OF_BLOCKS = "3"  # Of the order of more records than are shuffled at once.
+
+# Records of an epoch that are shuffled at once. Of more, blocks of neighbours are shuffled, and the
+# records of a window of blocks: features are read from a disk in long runs, and those of a window
+# stay in memory while they come.
+_AT_ONCE = 2**18
+_BLOCK = 2**10
+_WINDOW = 2**6
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
@@ -28,8 +36,9 @@ _WORD = 0xFFFFFFFF
 class Order:
     """Epoch-wise shuffles of `n` records: every record once an epoch, batches straddle epochs.
 
-    The permutation of an epoch is held in memory, 4 bytes a record: far less than the records, and
-    a whole batch is looked up at once.
+    Up to 2**18 records are one shuffle, which is held in memory. More are shuffled on two levels:
+    the blocks of 1024 neighbours, and the records of each 64 blocks that follow each other then.
+    Of these one window is held in memory, whatever the number of records.
 
     Attributes:
       n: number of records.
@@ -46,7 +55,7 @@ class Order:
     def at(self, position: int) -> int:
         """The record at one global position."""
         epoch, offset = divmod(position, self.n)
-        return int(_epoch(self.n, self.seed, epoch)[offset])
+        return int(self._at(epoch, np.array([offset]))[0])
 
     def lookup(self, positions: Int64[np.ndarray, "*b"]) -> Int64[np.ndarray, "*b"]:
         """The records at global positions, of any number of epochs."""
@@ -54,8 +63,13 @@ class Order:
         out = np.empty(positions.shape, np.int64)
         for epoch in np.unique(epochs):
             here = epochs == epoch
-            out[here] = _epoch(self.n, self.seed, int(epoch))[offsets[here]]
+            out[here] = self._at(int(epoch), offsets[here])
         return out
+
+    def _at(self, epoch: int, offsets: Int64[np.ndarray, "b"]) -> Int64[np.ndarray, "b"]:
+        if self.n > _AT_ONCE:
+            return by_blocks(self.n, self.seed, epoch, offsets)
+        return _epoch(self.n, self.seed, epoch)[offsets].astype(np.int64)
 
     def indices(
         self, step: int, batch: int, process_index: int = 0, process_count: int = 1
@@ -119,6 +133,66 @@ def uniform(
     bits, _ = threefry2x32(_stream_key(seed, stream), np.asarray(positions).astype(np.uint64))
     product = bits.astype(np.uint64) * counts.astype(np.uint64)
     return (product >> np.uint64(32)).astype(np.int64)
+
+
+def version(n: int) -> str:
+    """The version of the order of `n` records."""
+    return VERSION if n <= _AT_ONCE else _VERSION_OF_BLOCKS
+
+
+def by_blocks(
+    n: int,
+    seed: int,
+    epoch: int,
+    offsets: Int64[np.ndarray, "b"],
+    block: int = _BLOCK,
+    window: int = _WINDOW,
+) -> Int64[np.ndarray, "b"]:
+    """The records of an epoch that is shuffled on two levels.
+
+    Args:
+      n: number of records.
+      seed: seed of the run.
+      epoch: the epoch.
+      offsets: i64 [b], places in the epoch, from 0 to n - 1.
+      block: records of a block, neighbours; the last block may have fewer.
+      window: blocks whose records are shuffled together.
+
+    Returns:
+      i64 [b].
+    """
+    starts = _blocks(n, seed, epoch, block, window)[1]
+    out, windows = np.empty(offsets.shape, np.int64), np.searchsorted(starts, offsets, "right") - 1
+    for number in np.unique(windows):
+        here = windows == number
+        records = _window(n, seed, epoch, int(number), block, window)
+        out[here] = records[offsets[here] - starts[number]]
+    return out
+
+
+@functools.lru_cache(maxsize=4)
+def _blocks(
+    n: int, seed: int, epoch: int, block: int, window: int
+) -> tuple[UInt32[np.ndarray, "m"], Int64[np.ndarray, "w"]]:
+    """The blocks of an epoch in order, and the places at which windows begin."""
+    order = permutation(-(-n // block), seed, epoch, "order of blocks")
+    sizes = np.full(len(order), block)
+    sizes[order == len(order) - 1] = n - (len(order) - 1) * block
+    return order, (np.cumsum(sizes) - sizes)[::window]
+
+
+# A batch meets one window or two, the steps that are sampled at once some more.
+@functools.lru_cache(maxsize=4)
+def _window(
+    n: int, seed: int, epoch: int, number: int, block: int, window: int
+) -> UInt32[np.ndarray, "m"]:
+    """The records of a window in order."""
+    order, starts = _blocks(n, seed, epoch, block, window)
+    chosen = order[number * window : (number + 1) * window].astype(np.int64)
+    records = (chosen[:, None] * block + np.arange(block)).reshape(-1)
+    records = records[records < n].astype(np.uint32)
+    count = (epoch * len(starts) + number) % 2**64
+    return records[permutation(len(records), seed, count, "order in a window")]
 
 
 def permutation(n: int, seed: int, epoch: int, stream: str = "order") -> UInt32[np.ndarray, "n"]:

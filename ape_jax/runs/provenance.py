@@ -22,5 +22,6 @@ def meta(config: Config, towers: Towers, pairs: Pairs | None = None) -> dict[str
     }
     if pairs is not None:
         found["pairs"] = {"spec": config.data.pairs, "digest": pairs.digest}
-        found["order of the pairs"] = sampling.VERSION  # Another would resume to other bits.
+        # Another would resume to other bits.
+        found["order of the pairs"] = sampling.version(config.data.sample or len(pairs))
     return found

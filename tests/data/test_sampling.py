@@ -169,3 +169,81 @@ def test_every_record_comes_at_every_place_equally_often():
     for epoch in range(4000):
         places[permutation(20, 0, epoch), np.arange(20)] += 1
     assert stats.chisquare(places.ravel()).pvalue > 1e-4
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 12), st.integers(1, 6), st.integers(0, 2**40))
+def test_an_epoch_by_blocks_holds_every_record_once_window_after_window(n, block, window, epoch):
+    made = sampling.by_blocks(n, 7, epoch, np.arange(n), block, window)
+    assert sorted(made) == list(range(n))
+    # Brute force: cut where `window` whole blocks have come.
+    blocks = [range(i, min(i + block, n)) for i in range(0, n, block)]
+    left = made.tolist()
+    while left:
+        first = dict.fromkeys(record // block for record in left)
+        chosen, size = [], 0
+        for k in first:  # The blocks of the next window are those that its records are of.
+            chosen.append(k)
+            size = sum(len(blocks[j]) for j in chosen)
+            if sorted(left[:size]) == sorted(r for j in chosen for r in blocks[j]) and (
+                len(chosen) == window or size == len(left)
+            ):
+                break
+        assert sorted(left[:size]) == sorted(r for j in chosen for r in blocks[j])
+        assert len(chosen) <= window
+        left = left[size:]
+
+
+def test_an_order_by_blocks_is_the_same_wherever_it_is_asked():
+    offsets = np.arange(100)
+    whole = sampling.by_blocks(100, 3, 5, offsets, 8, 3)
+    assert [sampling.by_blocks(100, 3, 5, offsets[i : i + 1], 8, 3)[0] for i in offsets] == [*whole]
+    mixed = np.random.default_rng(0).permutation(100)
+    np.testing.assert_array_equal(sampling.by_blocks(100, 3, 5, mixed, 8, 3), whole[mixed])
+
+
+def test_orders_by_blocks_of_epochs_and_seeds_differ():
+    made = {
+        tuple(sampling.by_blocks(64, seed, epoch, np.arange(64), 8, 3))
+        for seed in (0, 1)
+        for epoch in (0, 1, 2)
+    }
+    assert len(made) == 6
+
+
+def test_every_record_comes_in_every_eighth_of_epochs_by_blocks_equally_often():
+    places = np.zeros((40, 8), int)
+    for epoch in range(3000):
+        order = sampling.by_blocks(40, 0, epoch, np.arange(40), 4, 3)
+        places[order, np.arange(40) // 5] += 1
+    assert stats.chisquare(places.ravel()).pvalue > 1e-4
+
+
+def test_neighbours_in_a_window_are_independent():
+    follows = np.zeros((12, 12), int)
+    for epoch in range(4000):
+        order = sampling.by_blocks(12, 0, epoch, np.arange(12), 4, 3)
+        follows[order[:-1], order[1:]] += 1
+    assert not follows.diagonal().any()
+    assert stats.chisquare(follows[~np.eye(12, dtype=bool)]).pvalue > 1e-4
+
+
+def test_only_large_sets_are_shuffled_by_blocks():
+    at = np.array([0, 5, 2**18 - 1])
+    np.testing.assert_array_equal(Order(2**18, 1).lookup(at), permutation(2**18, 1, 0)[at])
+    large = Order(2**18 + 1, 1)
+    window = large.lookup(np.arange(2**16 - 1024))
+    assert len(np.unique(window)) == len(window) and len(np.unique(window // 1024)) <= 64
+    assert sampling.version(2**18) == sampling.VERSION != sampling.version(2**18 + 1)
+
+
+def test_order_by_blocks_is_pinned():
+    # A change here changes every run that is resumed.
+    assert Order(10**6, 0).indices(0, 4).tolist() == [518962, 950289, 653088, 547974]
+    assert Order(10**6, 0).indices(2**40, 4).tolist() == [57549, 834536, 770420, 359379]
+    assert Order(2**32 - 1, 3).indices(1000, 4).tolist() == [
+        2327285844,
+        3168000152,
+        1101523022,
+        2993143727,
+    ]

@@ -15,6 +15,7 @@ from ape_jax.features.ragged import bucket
 from ape_jax.training.blocks import window_steps
 
 _CHUNK = 2**14  # Positions sampled at once: more would not stay in the processor's cache.
+_RECORDS = 2**20  # Whose captions are measured at once.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,12 +99,18 @@ class Sampler:
 
         The expected maximum of m normal variables is below sigma * sqrt(2 ln m).
         """
-        counts = self._captions.counts
-        # A record is sampled first and one of its captions then.
-        weights = np.repeat(1 / (len(counts) * counts), counts)
-        lengths = self._lengths[self._captions.text_index]
-        mean = float(weights @ lengths)
-        variance = max(float(weights @ lengths**2) - mean**2, 0.0)
+        captions, mean, square = self._captions, 0.0, 0.0
+        count = len(captions.counts)
+        for start in range(0, count, _RECORDS):
+            stop = min(start + _RECORDS, count)
+            counts = captions.counts[start:stop]
+            # A record is sampled first and one of its captions then.
+            weights = np.repeat(1 / (count * counts), counts)
+            texts = captions.text_index[captions.offsets[start] : captions.offsets[stop]]
+            lengths = self._lengths[texts]
+            mean += float(weights @ lengths)
+            square += float(weights @ lengths**2)
+        variance = max(square - mean**2, 0.0)
         share = self.batch * self._positives // self.groups
         groups = self.groups * window_steps(self.batch)
         return math.ceil(share * mean + math.sqrt(2 * math.log(groups) * share * variance))
