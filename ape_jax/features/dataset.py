@@ -101,14 +101,15 @@ class Dataset:
         # The first ones of one random order: a smaller sample is a part of a larger one.
         order = np.random.default_rng([seed, len(self.pairs)]).permutation(len(self.pairs))
         chosen = np.sort(order[:count])
-        pairs = [self.pairs[int(i)] for i in chosen]
-        kept, rows = np.unique(
-            np.concatenate(
-                [self.captions.text_index[slice(*self.captions.offsets[i : i + 2])] for i in chosen]
-            ),
-            return_inverse=True,
-        )
-        offsets = np.concatenate([[0], np.cumsum(self.captions.counts[chosen])])
+        if isinstance(self.pairs, pairs_lib.Pairs):
+            pairs = self.pairs.take(chosen)
+        else:
+            pairs = [self.pairs[int(i)] for i in chosen]
+        counts = self.captions.counts[chosen]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        moved = np.repeat(self.captions.offsets[chosen] - offsets[:-1], counts)
+        texts = self.captions.text_index[moved + np.arange(len(moved))]
+        kept, rows = np.unique(texts, return_inverse=True)
         captions = Captions(tuple(self.captions.texts[i] for i in kept), rows, offsets)
         pooled = None if self.pooled is None else access.choose(self.pooled, chosen)
         return Dataset(

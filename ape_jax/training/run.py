@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -22,6 +23,7 @@ from ape_jax.errors import UserError
 from ape_jax.features import frontier
 from ape_jax.features.dataset import Dataset, FeatureStore
 from ape_jax.features.frontier import Sources
+from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build, forked, imported, provenance
 from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
@@ -246,13 +248,18 @@ def moments(pooled: Float[Rows, "n V d"]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation, f32 [d] each, in two passes over blocks in f64.
 
     The features of a large set fill much of the memory, or more than it: they are read by blocks.
+    Each process of a cluster reads some of them; the result is the same for any number.
     """
     count = pooled.shape[0] * pooled.shape[1]
-    blocks = range(0, len(pooled), 4096)
+    starts = np.arange(0, len(pooled), 4096)
+    mine = range(jax.process_index(), len(starts), jax.process_count())
 
     def total(of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        parts = (of(pooled[i : i + 4096].astype(np.float64)).sum(axis=(0, 1)) for i in blocks)
-        return sum(parts) / count
+        parts = np.zeros((len(starts), *pooled.shape[2:]))
+        for k in mine:
+            block = pooled[int(starts[k]) : int(starts[k]) + 4096].astype(np.float64)
+            parts[k] = of(block).sum(axis=(0, 1))
+        return sum(hosts.gather_turns(parts)) / count
 
     mean = total(lambda x: x)
     spread = np.sqrt(total(lambda x: (x - mean) ** 2))

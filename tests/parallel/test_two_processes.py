@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from ape_jax import config as config_lib
@@ -46,15 +47,29 @@ with hosts.cluster():
 """
 
 
-def cluster_of(count):
-    """The environment of each of so many processes with two devices."""
+# Training from disk; the losses of all steps.
+TRAIN = """
+import json, pathlib, sys
+import jax
+from ape_jax import config as config_lib
+from ape_jax.parallel import hosts
+from ape_jax.training import loop
+config = config_lib.resolve(config_lib.unflatten(json.load(open(sys.argv[1]))))
+with hosts.cluster():
+    assert jax.device_count() == 8
+    loop.train_and_evaluate(config, pathlib.Path(sys.argv[2]))
+"""
+
+
+def cluster_of(count, devices=2):
+    """The environment of each of so many processes with so many devices."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
     common = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
     if count == 1:
         return [common]
@@ -62,7 +77,7 @@ def cluster_of(count):
     return [{**cluster, "JAX_PROCESS_ID": str(i)} for i in range(count)]
 
 
-def outputs(count, *arguments, timeout=120):
+def outputs(count, *arguments, timeout=120, devices=2):
     """What each of so many processes prints."""
     processes = [
         subprocess.Popen(
@@ -72,7 +87,7 @@ def outputs(count, *arguments, timeout=120):
             stderr=subprocess.PIPE,
             text=True,
         )
-        for env in cluster_of(count)
+        for env in cluster_of(count, devices)
     ]
     printed = []
     for process in processes:
@@ -102,5 +117,28 @@ def test_processes_share_an_extraction_and_its_bytes_are_those_of_one(tiny_confi
         assert sum(encoded) == 48 + 48 and min(encoded) > 0
         features |= {line for out in printed for line in out if "features" in line}
         found = (root / "features").rglob("*")
-        files[count] = {p.name: p.read_bytes() for p in found if p.is_file()}
+        # Notes of what was verified hold the times of files.
+        files[count] = {
+            p.name: p.read_bytes() for p in found if p.is_file() and p.name != "verified.json"
+        }
     assert len(features) == 1 and files[1] == files[2]
+
+
+@pytest.mark.slow
+def test_one_process_two_and_four_train_to_the_same_losses_from_disk(tiny_config, tmp_path):
+    tiny_config.cache.place, tiny_config.cache.dir = "disk", str(tmp_path / "features")
+    tiny_config.cache.views, tiny_config.augment.flip = 3, True
+    tiny_config.train.log_every, tiny_config.train.steps = 1, 12
+    tiny_config.train.checkpoint_every = 0
+    flat = config_lib.flatten(config_lib.resolve(tiny_config))
+    (tmp_path / "config.json").write_text(json.dumps(flat))
+    losses = {}
+    for count in (1, 2, 4):
+        workdir = tmp_path / f"run-{count}"
+        arguments = (TRAIN, tmp_path / "config.json", workdir)
+        outputs(count, *arguments, timeout=400, devices=8 // count)
+        lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+        losses[count] = [line["train/loss"] for line in lines if "train/loss" in line]
+    assert len(losses[1]) == 12
+    for count in (2, 4):
+        np.testing.assert_allclose(losses[count], losses[1], rtol=1e-5)

@@ -96,7 +96,12 @@ def test_trained_towers_with_all_savings_resume_with_the_same_bits(
 @pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize(
     ("views", "place", "calls"),
-    [(0, "host", 0), (3, "device", 3), pytest.param(3, "host", 1, marks=pytest.mark.slow)],
+    [
+        (0, "host", 0),
+        (3, "device", 3),
+        pytest.param(3, "host", 1, marks=pytest.mark.slow),
+        pytest.param(3, "disk", 1, marks=pytest.mark.slow),
+    ],
 )
 def test_killed_at_any_step_and_resumed_ends_with_the_same_bits(
     tiny_config, tmp_path, killed_at, views, place, calls

@@ -1,4 +1,6 @@
-"""Features on the device give the batches, and the bits, that streaming from the host gives."""
+"""Features on the device or in files give the batches, and the bits, of those in memory."""
+
+import dataclasses
 
 import flax.linen as nn
 import jax
@@ -13,10 +15,13 @@ from ape_jax.align.latent import Latent
 from ape_jax.align.model import Model, Side
 from ape_jax.config import Config
 from ape_jax.data.pairs import Pair
+from ape_jax.features import ragged
 from ape_jax.features.dataset import Captions, Dataset
 from ape_jax.features.ragged import RaggedTokens
 from ape_jax.images.decode import ImageRef
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.storage.rows.access import is_on_disk
+from ape_jax.storage.rows.mapped import MappedRows, Part
 from ape_jax.towers.tower import Tower, TowerConfig
 from ape_jax.training.input.device_feed import DeviceFeed
 from ape_jax.training.input.host_feed import HostFeed
@@ -39,6 +44,20 @@ def make_dataset(n=50, views=3, longest=9, dtype=ml_dtypes.bfloat16):
         pooled=rng.normal(size=(n, views, WIDTH)).astype(dtype),
         tokens=RaggedTokens(flat, np.concatenate([[0], np.cumsum(lengths)])),
     )
+
+
+def on_disk(dataset, folder, files=5):
+    """The same data set, its features in so many files each."""
+
+    def put(name, rows):
+        parts = []
+        for k, piece in enumerate(np.array_split(rows, files)):
+            (folder / f"{name}-{k}").write_bytes(piece.tobytes())
+            parts.append(Part(folder / f"{name}-{k}", len(piece)))
+        return MappedRows(parts, rows.shape[1:], rows.dtype)
+
+    tokens = dataclasses.replace(dataset.tokens, flat=put("tokens", dataset.tokens.flat))
+    return dataclasses.replace(dataset, pooled=put("pooled", dataset.pooled), tokens=tokens)
 
 
 def tower(kind):
@@ -155,3 +174,36 @@ def test_bf16_features_are_gathered_as_stored():
     _, resident = feeds(make_dataset(), mesh_lib.make_mesh(1))
     _, block = next(resident.blocks(0, 4))
     assert block["tokens"].dtype == block["pooled"].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(("devices", "positives"), [(1, 1), (8, 3)])
+def test_blocks_from_disk_are_those_from_memory(devices, positives, tmp_path):
+    mesh, memory = mesh_lib.make_mesh(devices), make_dataset()
+    settings = {"calls": 24, "positives": positives, "batch": 48, "micro_batches": 3}
+    streamed, _ = feeds(memory, mesh, **settings)
+    files, _ = feeds(on_disk(memory, tmp_path), mesh, **settings)
+    assert gathered(files, 41, 70) == gathered(streamed, 41, 70)
+
+
+def test_training_from_disk_memory_and_device_ends_with_the_same_bits(tmp_path):
+    mesh, memory = mesh_lib.make_mesh(8), make_dataset()
+    files = on_disk(memory, tmp_path)
+    streamed, resident = feeds(memory, mesh, calls=7)
+    from_disk, resident_from_disk = feeds(files, mesh, calls=7)
+    ends = [train(feed, mesh, 30) for feed in (streamed, resident, from_disk, resident_from_disk)]
+    for end in ends[1:]:
+        jax.tree.map(np.testing.assert_array_equal, ends[0][0], end[0])
+        assert end[1] == ends[0][1]
+
+
+def test_a_sample_of_features_on_disk_stays_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(ragged, "_BLOCK", 7)
+    memory = make_dataset()
+    ours, theirs = on_disk(memory, tmp_path).sample(20, 3), memory.sample(20, 3)
+    assert is_on_disk(ours.pooled) and is_on_disk(ours.tokens.flat)
+    assert ours.pooled[:].tobytes() == theirs.pooled.tobytes()
+    assert ours.tokens.flat[:].tobytes() == theirs.tokens.flat.tobytes()
+    assert ours.tokens.mean().tobytes() == theirs.tokens.mean().tobytes()
+    mesh = mesh_lib.make_mesh(1)
+    a, b = (gathered(feeds(d, mesh, calls=3)[0], 0, 7) for d in (ours, theirs))
+    assert a == b
