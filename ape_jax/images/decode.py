@@ -33,7 +33,15 @@ Content = str | bytes | np.ndarray
 
 
 class ImageError(UserError):
-    """Error of an image that cannot be used; `on_error="skip"` skips these and no other errors."""
+    """Error of an image that cannot be used; `on_error="skip"` skips these and no other errors.
+
+    Attributes:
+      kind: what it is counted as: "missing image", "damaged image".
+    """
+
+    def __init__(self, message: str, kind: str = "unsuitable image"):
+        super().__init__(message)
+        self.kind = kind
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -115,16 +123,23 @@ def check_encoded(content: Content, name: str) -> int:
         try:
             status = os.stat(content)
         except (OSError, ValueError) as e:  # ValueError: a NUL byte in the path.
-            raise ImageError(f"{name}: there is no such file; correct the path") from e
+            raise ImageError(
+                f"{name}: there is no such file; correct the path", "missing image"
+            ) from e
         if not stat.S_ISREG(status.st_mode):
-            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise ImageError(f"{name}: this is {kind}; write the path of an image file")
+            found = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise ImageError(
+                f"{name}: this is {found}; write the path of an image file", "missing image"
+            )
         size = status.st_size
     if size == 0:
-        raise ImageError(f"{name}: the image is empty (0 bytes); replace it or remove it")
+        raise ImageError(
+            f"{name}: the image is empty (0 bytes); replace it or remove it", "empty image"
+        )
     if size > MAX_BYTES:
         raise ImageError(
-            f"{name}: the image has {size} bytes, more than the limit of {MAX_BYTES}; shrink it"
+            f"{name}: the image has {size} bytes, more than the limit of {MAX_BYTES}; shrink it",
+            "too large image",
         )
     return size
 
@@ -167,7 +182,9 @@ def _read(path: str, name: str) -> bytes:
         with open(path, "rb") as file:
             return file.read(MAX_BYTES + 1)
     except OSError as e:
-        raise ImageError(f"{name}: the file cannot be read ({e.strerror}); correct it") from e
+        raise ImageError(
+            f"{name}: the file cannot be read ({e.strerror}); correct it", "missing image"
+        ) from e
 
 
 def _decode(
@@ -210,7 +227,8 @@ def _without_metadata(
         else:
             raise ImageError(
                 f"{name}: this is not an image in one of the formats {', '.join(FORMATS)}; "
-                "convert it or remove it"
+                "convert it or remove it",
+                "not an image",
             ) from error
     raise _broken(name, error) from error
 
@@ -254,10 +272,13 @@ def _check_size(width: int, height: int, name: str) -> None:
 def _too_large(name: str, found: str) -> ImageError:
     return ImageError(
         f"{name}: the header announces {found} pixels, more than the limit of {MAX_PIXELS}; "
-        "shrink the image"
+        "shrink the image",
+        "too large image",
     )
 
 
 def _broken(name: str, error: Exception) -> ImageError:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return ImageError(f"{name}: the image is damaged ({reason}); replace it or remove it")
+    return ImageError(
+        f"{name}: the image is damaged ({reason}); replace it or remove it", "damaged image"
+    )
