@@ -28,6 +28,12 @@ _VERIFY = flags.DEFINE_bool(
     "Read the source again, decode every image and compare all of them.",
     flag_values=FLAGS,
 )
+_COLUMNS = flags.DEFINE_multi_string(
+    "columns",
+    [],
+    "Columns by name, image=NAME or captions=NAME,NAME; may be repeated.",
+    flag_values=FLAGS,
+)
 
 
 def main() -> None:
@@ -36,7 +42,13 @@ def main() -> None:
         raise UserError("expected pairs, such as pairs.csv or a-{000..003}.tar; found none")
     from ape_jax.commands import pairs
 
-    asked = pairs.Asked(data=_DATA.value, html=_HTML.value, text=_TEXT.value, verify=_VERIFY.value)
+    asked = pairs.Asked(
+        data=_DATA.value,
+        html=_HTML.value,
+        text=_TEXT.value,
+        verify=_VERIFY.value,
+        columns=_COLUMNS.value,
+    )
     command.output(*pairs.look(asked))
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from tests.broken import write_broken
+
 # Before the first import of jax.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
@@ -107,6 +109,12 @@ def tiny(tmp_path_factory):
         _write_pairs(root)
 
     return _once(tmp_path_factory, "tiny", make)
+
+
+@pytest.fixture
+def broken(tiny, tmp_path):
+    """The tiny world's pairs with rows between them that cannot be used, one line of each kind."""
+    return write_broken(tiny, tmp_path / "broken")
 
 
 @pytest.fixture(scope="session")

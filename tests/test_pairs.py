@@ -1,5 +1,7 @@
 """`ape-jax pairs`: what it says of a small source, as people and as scripts read it."""
 
+import collections
+import html
 import json
 import os
 import subprocess
@@ -9,7 +11,9 @@ import pytest
 import tokenizers
 
 from ape_jax import pairs
+from ape_jax.data.table import sheet
 from ape_jax.terminal import command
+from tests.broken import BROKEN
 
 
 @pytest.fixture
@@ -62,6 +66,46 @@ def test_tokens_are_the_towers_own(tiny, look):
     assert (found["limit"], found["cut"]) == (16, 0)
 
 
+@pytest.mark.parametrize("verify", [False, True])
+def test_broken_rows_are_counted_by_kind_and_shown(broken, look, tmp_path, verify):
+    page = tmp_path / "x.html"
+    code, out, _ = look(str(broken), f"--html={page}", "--json", f"--verify={verify}")
+    found = json.loads(out)
+    decoded = ("not an image", "damaged image")
+    kinds = collections.Counter(kind for kind, _ in BROKEN if verify or kind not in decoded)
+    assert code == 0 and found["cannot_be_used"]["kinds"] == kinds
+    assert found["images"] == 24 + 2 * (not verify) and found["cannot_be_used"]["rows"] == 32
+    first = {problem["kind"]: problem for problem in found["cannot_be_used"]["first"]}
+    assert first["missing image"]["where"] == f"{broken}:4 (gone.png)"
+    text = page.read_text()
+    assert all(html.escape(problem["reason"]) in text for problem in first.values())
+    assert ("Images of this page that cannot be read" in text) == (not verify)
+
+
+def test_columns_are_chosen_and_what_is_left_is_said(tiny, look, tmp_path):
+    header = "path,title,text,width"
+    (tmp_path / "p.csv").write_text(f"{header}\n{tiny / 'red-bar.png'},one,two,3\n")
+    said = {}
+    for words in ((), ("--columns", "captions=title"), ("--columns", "captions=text,title")):
+        _, out, _ = look(str(tmp_path / "p.csv"), "--json", *words)
+        found = json.loads(out)
+        (note,) = found["notes"]
+        assert "not read" in note and "'width'" in note
+        said[tuple(found["samples"][0]["captions"])] = note
+    assert set(said) == {("two",), ("one",), ("two", "one")}
+
+
+def test_verify_reads_a_table_in_the_cache_folder_again(tiny, look, tmp_path, monkeypatch):
+    monkeypatch.setenv("APE_JAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sheet, "_IN_MEMORY", 0)
+    pairs = tmp_path / "p.jsonl"
+    for caption, words in (("one", ()), ("two", ("--verify",))):
+        pairs.write_text(json.dumps({"image": str(tiny / "red-bar.png"), "caption": caption}))
+        os.utime(pairs, (1, 1))  # Equal size and time: only the content differs.
+        _, out, _ = look(str(pairs), "--json", *words)
+        assert json.loads(out)["samples"][0]["captions"] == [caption]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -69,6 +113,7 @@ def test_tokens_are_the_towers_own(tiny, look):
         (["none.jsonl"], "error: pairs: there is no file 'none.jsonl'"),
         (["a.jsonl", "b.jsonl"], "error: unexpected argument"),
         (["PAIRS", "--text=features:8"], "error: --text: 'features:8' stands for vectors"),
+        (["PAIRS", "--columns=captions"], "error: --columns: expected image=NAME"),
         (["PAIRS", "--html=/proc/no/such"], "error: --html: /proc/no/such cannot be written"),
     ],
 )

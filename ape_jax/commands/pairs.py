@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ape_jax.config.outside import is_precomputed, is_torch
 from ape_jax.data.cells import printable
+from ape_jax.data.options import ROLES, Reading
 from ape_jax.data.overview.overview import Overview, Tokenizer, overview
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
+from ape_jax.data.undecodable import undecodable
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.errors import UserError
 from ape_jax.pages import html, source
@@ -21,6 +24,7 @@ from ape_jax.towers import loading
 
 _CAPTION = 100  # Characters of a caption of a sample.
 _BAR = 24
+_BROKEN = 3  # Rows of each kind.
 
 Found = tuple[dict[str, Any], str]
 
@@ -33,13 +37,15 @@ class Asked:
       data: the pairs.
       html: a file to write a page to, "" for none.
       text: a text tower to count tokens with, "" for none.
-      verify: whether the source is read again, and every image is looked at.
+      verify: whether the source is read again, and every image is decoded and compared.
+      columns: names of columns, as `image=NAME` or `captions=NAME,NAME`.
     """
 
     data: str
     html: str
     text: str
     verify: bool
+    columns: Sequence[str] = ()
 
 
 def look(asked: Asked) -> Found:
@@ -55,9 +61,14 @@ def look(asked: Asked) -> Found:
       UserError: for pairs or a tower that cannot be read, or a page that cannot be written.
     """
     tokenizer = _tokenizer(asked.text) if asked.text else None
-    pairs = open_pairs(asked.data, key="pairs")
+    reading = Reading(
+        columns=_columns(asked.columns), on_error="skip", max_skipped=1.0, again=asked.verify
+    )
+    pairs = open_pairs(asked.data, key="pairs", reading=reading)
     if isinstance(pairs, VectorPairs):
         raise UserError(f"pairs: {asked.data!r} holds vectors and no images; name images")
+    if asked.verify:
+        pairs = pairs.without(dict(undecodable(pairs, "decoding images")))
     found = overview(pairs, tokenizer=tokenizer, everything=asked.verify)
     if asked.html:
         file = Path(asked.html).expanduser().absolute()
@@ -65,6 +76,19 @@ def look(asked: Asked) -> Found:
             atomic.write_text(file, source.document(found, pairs))
         command.say(f"written: {file}")
     return _record(found, pairs), _text(found, pairs)
+
+
+def _columns(written: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    found = {}
+    for text in written:
+        role, equals, names = text.partition("=")
+        if role not in ROLES or not equals or not all(names.split(",")):
+            raise UserError(
+                f"--columns: expected image=NAME or captions=NAME,NAME ({', '.join(ROLES)}), found "
+                f"{text!r}"
+            )
+        found[role] = tuple(names.split(","))
+    return found
 
 
 def _tokenizer(spec: str) -> Tokenizer:
@@ -82,7 +106,18 @@ def _record(found: Overview, pairs: Pairs) -> dict[str, Any]:
         {"id": pair.id, "image": pair.image.name, "captions": list(pair.captions)}
         for pair in (pairs[row] for row in found.samples)
     ]
-    return {"spec": pairs.spec, **found.record(), "samples": samples}
+    broken = {
+        "rows": pairs.problems.rows,
+        "kinds": pairs.problems.counts(),
+        "first": [problem._asdict() for problem in pairs.problems.first(_BROKEN)],
+    }
+    return {
+        "spec": pairs.spec,
+        "notes": list(pairs.table.notes),
+        **found.record(),
+        "cannot_be_used": broken,
+        "samples": samples,
+    }
 
 
 def _text(found: Overview, pairs: Pairs) -> str:
@@ -95,6 +130,12 @@ def _text(found: Overview, pairs: Pairs) -> str:
         for name, count in found.per_image.bins():
             bar = "#" * max(1, round(_BAR * count / largest))
             lines.append(f"  {name:>9}  {count:>9,}  {bar}")
+    if pairs.table.notes:
+        lines += ["how it was read", *(f"  {note}" for note in pairs.table.notes)]
+    if len(pairs.problems):
+        lines.append("rows that cannot be used, the first of each kind")
+        broken = sorted(pairs.problems.first(_BROKEN), key=lambda problem: problem.kind)
+        lines += [f"  {problem.kind}: {problem}" for problem in broken]
     lines.append("samples")
     for pair in (pairs[row] for row in found.samples):
         some = " | ".join(html.shortened(" ".join(c.split()), _CAPTION) for c in pair.captions[:3])

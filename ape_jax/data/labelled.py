@@ -115,7 +115,7 @@ def _rows(spec: str, key: str, reading: Reading) -> list[PlainRow]:
         elif isinstance(row, PlainRow):
             rows.append(row)
     total = len(rows) + len(problems)
-    Problems(images=problems, rows=total).check(reading, key, spec)
+    Problems(images=problems, rows=total, pairs=total).check(reading, key, spec)
     if not rows:
         raise UserError(f"{key}: {spec!r} holds no records; write at least one")
     return rows

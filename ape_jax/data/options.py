@@ -9,6 +9,8 @@ from typing import Literal
 from ape_jax.config.sections.data import DataConfig
 
 OnError = Literal["error", "skip"]
+ROLES = ("image", "captions", "id", "label")
+"""What a column may be."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,12 +24,14 @@ class Reading:
       max_skipped: share of the rows above which "skip" stops too.
       look: whether images on disk are looked at: missing and empty ones are rows that cannot be
         used.
+      again: whether the source is read again, although its table is in the cache folder.
     """
 
     columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     on_error: OnError = "error"
     max_skipped: float = 0.05
     look: bool = True
+    again: bool = False
 
     @classmethod
     def of(cls, data: DataConfig) -> Reading:

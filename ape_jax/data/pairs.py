@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, SupportsIndex, overload
 
 import numpy as np
 from jaxtyping import Float64, Int
 
 from ape_jax.data.table import identity
-from ape_jax.data.table.problems import Problems
+from ape_jax.data.table.problems import Problem, Problems
 from ape_jax.data.table.sheet import BATCH_ROWS
 from ape_jax.data.table.stored import Table
 from ape_jax.images.decode import ImageRef
@@ -65,7 +65,7 @@ class Pairs(Sequence[Pair]):
         problems: Problems | None = None,
     ):
         self.table, self.spec = table, spec
-        self.problems = problems or Problems(batches=table.problems, files=table.files)
+        self.problems = table.found_broken() if problems is None else problems
         self._rows = None if rows is None else np.asarray(rows, np.int64)
 
     @classmethod
@@ -82,6 +82,20 @@ class Pairs(Sequence[Pair]):
         """Some of the pairs, by index, in that order; nothing is copied."""
         name = self.spec if spec is None else spec
         return Pairs(self.table, name, self.rows[np.asarray(rows, np.int64)], self.problems)
+
+    def without(self, problems: Mapping[int, Problem]) -> Pairs:
+        """The pairs whose image can be used; the others are among the problems.
+
+        Args:
+          problems: what is wrong with the image of a pair, by index.
+        """
+        if not problems:
+            return self
+        kept = np.ones(len(self), bool)
+        kept[list(problems)] = False
+        more = [problems[i] for i in sorted(problems)]
+        found = self.problems.with_images(more)
+        return Pairs(self.table, self.spec, self.rows[kept], found)
 
     def __len__(self) -> int:
         return len(self.table) if self._rows is None else len(self._rows)
@@ -189,7 +203,8 @@ def table_of(pairs: Iterable[Pair]) -> Table:
         names = schema.pairs().names
         arrays = [columns[name] for name in names]
         batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema.pairs()))
-    return Table(batches=batches, refs=[pair.image for pair in found])
+    refs = [pair.image for pair in found]
+    return Table(batches=batches, refs=refs, source_rows=len(refs))
 
 
 def _text(name: bytes) -> str:

@@ -14,7 +14,6 @@ from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.places import sources
 from ape_jax.data.table import look, store
-from ape_jax.data.table.problems import Problems
 from ape_jax.errors import UserError
 
 
@@ -52,10 +51,11 @@ def open_pairs(
         return split.take(part, open_pairs(part.spec, key=key, reading=reading), key)
     if (opened := registry.opens(written)) is not None:
         return opened(written, key)
-    table = store.make_or_find(source(written, key), written, key=key, columns=reading.columns)
+    table = store.make_or_find(
+        source(written, key), written, key=key, columns=reading.columns, again=reading.again
+    )
     good, images = look.look(table, written) if reading.look else (None, ())
-    rows = len(table) + sum(batch.num_rows for batch in table.problems)
-    problems = Problems(batches=table.problems, files=table.files, images=images, rows=rows)
+    problems = table.found_broken().with_images(images)
     problems.check(reading, key, written)
     kept = None if good is None or good.all() else np.flatnonzero(good)
     pairs = Pairs(table, written, kept, problems)

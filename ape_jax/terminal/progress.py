@@ -10,6 +10,8 @@ from typing import TypeVar
 from ape_jax.parallel import hosts
 
 T = TypeVar("T")
+PATIENCE = 5.0
+"""Seconds that work may take without a line."""
 
 
 class Progress:
@@ -25,6 +27,7 @@ class Progress:
       per: units per item, if the rate is in other units than `total`.
       done: items done before this start, which do not count in the rate.
       compiles: whether the first step compiles.
+      after: seconds of work before the first line; work that is shorter says nothing.
     """
 
     def __init__(
@@ -36,7 +39,9 @@ class Progress:
         done: int = 0,
         *,
         compiles: bool = False,
+        after: float = 0.0,
     ):
+        self._after = after
         self._what, self._total, self._unit, self._per = what, total, unit, per
         self._start = self._shown = time.monotonic()
         # What the rate is reckoned from: items done, and when.
@@ -57,6 +62,8 @@ class Progress:
         due = now - self._shown > self._pause(now)
         first, self._base = self._base is None, self._base or (done, now)
         if not (due or last or (first and self._live)) or not hosts.is_first():
+            return
+        if now - self._start < self._after:
             return
         self._shown = now
         before, since = self._base
@@ -90,7 +97,7 @@ def track(items: Iterable[T], what: str, total: int | None, unit: str) -> Iterat
     """
     progress, start = Progress(what, total, unit), time.monotonic()
     for done, item in enumerate(items):
-        if time.monotonic() - start > 5:
+        if time.monotonic() - start > PATIENCE:
             progress.update(done)
         yield item
 

@@ -104,7 +104,7 @@ PAIRS = {
     "many missing images": (
         "p.jsonl",
         jsonl(GOOD, *({**GOOD, "image": f"no{i}.png"} for i in range(9))),
-        ["p.jsonl:2 (no0.png)", "9 images of 10", "no1.png", "no2.png"],
+        ["p.jsonl:2 (no0.png)", "9 of 10 images", "no1.png", "no2.png"],
     ),
     "empty image": ("p.jsonl", jsonl({**GOOD, "image": "empty.png"}), ["empty.png", "0 bytes"]),
     "directory as image": ("p.jsonl", jsonl({**GOOD, "image": "folder.png"}), ["directory"]),

@@ -315,7 +315,12 @@ def test_the_report_is_whole_without_a_network(chromium, tiny_run, artifacts):
 
 def test_the_page_about_pairs_is_whole_without_a_network(chromium, tiny, tmp_path, artifacts):
     pairs = open_pairs(tiny / "pairs.jsonl")
-    (tmp_path / "look.html").write_text(source.document(overview(pairs), pairs, ["w" * 300]))
+    (tmp_path / "look.html").write_text(
+        source.document(
+            overview(pairs),
+            pairs,
+        )
+    )
     context = chromium.new_context(offline=True, viewport={"width": 360, "height": 700})
     page, requested = context.new_page(), []
     page.on("request", lambda request: requested.append(request.url))

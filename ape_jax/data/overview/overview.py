@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +15,11 @@ from ape_jax.data.overview.repeats import CaptionRepeats, Repeats
 from ape_jax.data.overview.scripts import Scripts
 from ape_jax.data.overview.spread import Spread, Tally
 from ape_jax.data.pairs import Pairs
-from ape_jax.images.decode import ImageRef
-from ape_jax.terminal.progress import track
+from ape_jax.terminal.progress import PATIENCE, Progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_BLOCK = 2**16
 _EXTREMES = 8
 _SAMPLE = 1000  # Images whose header is read.
 _COMPARED = 20_000
@@ -136,10 +134,6 @@ def overview(
     texts = _texts(pairs, tokenizer)
     count = len(pairs)
     chosen = np.arange(count) if everything else spaced(count, _SAMPLE)
-
-    def image(row: int) -> ImageRef:
-        return pairs[row].image
-
     return Overview(
         images=count,
         captions=pairs.num_captions,
@@ -151,11 +145,11 @@ def overview(
         same_caption=texts.repeats.result(),
         same_image=repeats.repeated_images(
             count,
-            image,
+            pairs.image_ref,
             limit=count if everything else _COMPARED,
             most_bytes=2**63 - 1 if everything else _COMPARED_BYTES,
         ),
-        sizes=headers.sizes(image, chosen),
+        sizes=headers.sizes(pairs.image_ref, chosen),
         longest=texts.extremes.longest,
         shortest=texts.extremes.shortest,
         samples=spaced(count, samples).tolist(),
@@ -241,17 +235,9 @@ def _least(
 
 def _texts(pairs: Pairs, tokenizer: Tokenizer | None) -> _Texts:
     texts, first = _Texts(tokenizer), 0
-    blocks = -(-len(pairs) // _BLOCK)
-    for block in track(caption_blocks(pairs), "looking at captions", blocks, "blocks of 65,536"):
+    progress = Progress("looking at captions", len(pairs), "images", after=PATIENCE)
+    for block in pairs.captions():
         texts.add(first, block)
         first += len(block)
+        progress.update(first)
     return texts
-
-
-def caption_blocks(pairs: Pairs) -> Iterator[pa.Array]:
-    """The captions of all images, list<string> [n] a block."""
-    import pyarrow as pa
-
-    for start in range(0, len(pairs), _BLOCK):
-        some = [list(pair.captions) for pair in pairs[start : start + _BLOCK]]
-        yield pa.array(some, pa.list_(pa.string()))

@@ -39,12 +39,13 @@ class Builder:
       rows: sheet of `schema.rows`.
       problems: sheet of `schema.problems`.
       lists: number of cells that were split as lists.
+      read: number of rows that were read.
     """
 
     def __init__(self, folder: Path, root: str, ask: Ask, count: Callable[[int], None]):
         self.rows = Sheet(schema.rows(), folder, "rows")
         self.problems = Sheet(schema.problems(), folder, "problems")
-        self.lists = 0
+        self.lists = self.read = 0
         self._root, self._ask, self._count = root, ask, count
         self._waiting: list[pa.RecordBatch] = []
 
@@ -94,6 +95,7 @@ class Builder:
                 continue
             self._row(row, chosen, images, made)
         self._count(len(block))
+        self.read += len(block)
         if made.at:
             self.rows.append(made.batch())
         if made.problems:

@@ -15,7 +15,7 @@ from ape_jax.data.table.stored import Table
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageError, ImageRef, check_encoded
 from ape_jax.storage import nearby, sealed
-from ape_jax.terminal.progress import Progress
+from ape_jax.terminal.progress import PATIENCE, Progress
 
 _SUGGESTED = 3  # Problems for which a folder is looked through.
 
@@ -58,7 +58,7 @@ def _known(table: Table) -> list[int] | None:
 
 def _look(table: Table, spec: str) -> tuple[Bool[np.ndarray, " n"], list[Problem]]:
     good, problems = np.ones(len(table), bool), []
-    progress = Progress(f"looking for the images of {spec}", len(table), "images")
+    progress = Progress(f"looking for the images of {spec}", len(table), "images", after=PATIENCE)
     row, urls = 0, 0
     for batch in table.batches:
         columns = (batch.column(name).to_pylist() for name in ("path", "offset", "size"))
@@ -108,10 +108,10 @@ def problem_of(image: ImageRef, before: int = 0) -> Problem | None:
         elif image.nbytes == 0:
             check_encoded(b"", image.name)
     except ImageError as e:
-        reason = str(e).removeprefix(f"{image.name}: ")
-        kind = "empty image" if "0 bytes" in reason else "missing image"
-        if before < _SUGGESTED and kind == "missing image" and isinstance(image.source, str):
-            if instead := nearby.instead_of(image.source):
-                reason = f"there is no such file; {instead}; correct the path"
-        return Problem(image.name, kind, reason)
+        problem = Problem.of_image(image, e)
+        missing = problem.kind == "missing image" and isinstance(image.source, str)
+        if before < _SUGGESTED and missing and (instead := nearby.instead_of(image.source)):
+            reason = f"there is no such file; {instead}; correct the path"
+            return problem._replace(reason=reason)
+        return problem
     return None

@@ -36,7 +36,7 @@ from ape_jax.terminal.progress import Progress
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_VERSION = 1  # Raise it where the same files give another table.
+_VERSION = 2  # Raise it where the same files give another table.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,12 @@ class Part:
 
 
 def make_or_find(
-    parts: Sequence[Part], spec: str, *, key: str, columns: Mapping[str, tuple[str, ...]]
+    parts: Sequence[Part],
+    spec: str,
+    *,
+    key: str,
+    columns: Mapping[str, tuple[str, ...]],
+    again: bool = False,
 ) -> Table:
     """The table of a source.
 
@@ -68,6 +73,8 @@ def make_or_find(
       spec: as the user wrote it, for messages.
       key: the config key to name in messages.
       columns: names of columns that the user has chosen.
+      again: whether it is made again although it is there, for files whose content has changed and
+        whose size and time have not.
 
     Raises:
       UserError: a file cannot be read, has no columns of images and captions, or no rows.
@@ -78,7 +85,7 @@ def make_or_find(
     root = disk.cache_dir() / "pairs"
     folder = root / f"{_slug(spec)}-{stamp[:16]}"
     readers = {part.file: part.reader for part in parts if part.reader is not None}
-    found = _opened(folder, stamp) if lasts else None
+    found = _opened(folder, stamp) if lasts and not again else None
     if found is None:
         found = _made(parts, spec, key, columns, folder, stamp)
         if not lasts:  # What is mapped stays readable.
@@ -105,6 +112,7 @@ def _opened(folder: Path, stamp: str) -> Table | None:
         return Table(
             batches=sheet.mapped(folder / "table.arrow"),
             problems=sheet.mapped(folder / "problems.arrow"),
+            source_rows=int(record["rows"]),
             files=tuple(record["files"]),
             notes=tuple(record["notes"]),
             folder=folder,
@@ -163,6 +171,7 @@ class _Made:
     ):
         self._rows, self.problems = builder.rows.close(), builder.problems.close()
         self._files, self._root, self.count = tuple(files), root, 0
+        self._read = builder.read
         if builder.lists:
             say(f"{builder.lists:,} cells of captions are lists as text; each item is a caption")
         if self._rows:
@@ -182,11 +191,17 @@ class _Made:
 
     def table(self, batches: Sequence[pa.RecordBatch], notes: tuple[str, ...]) -> Table:
         """The table in memory."""
-        return Table(batches=batches, problems=self.problems, files=self._files, notes=notes)
+        return Table(
+            batches=batches,
+            problems=self.problems,
+            source_rows=self._read,
+            files=self._files,
+            notes=notes,
+        )
 
     def record(self, notes: tuple[str, ...]) -> dict[str, Any]:
         """What is on record of the table."""
-        return {"files": list(self._files), "notes": list(notes)}
+        return {"files": list(self._files), "notes": list(notes), "rows": self._read}
 
 
 def _keep(made: _Made, notes: tuple[str, ...], folder: Path, stamp: str) -> None:

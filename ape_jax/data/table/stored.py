@@ -14,6 +14,7 @@ from jaxtyping import Int
 
 from ape_jax.data.cells import printable
 from ape_jax.data.remote import fetch
+from ape_jax.data.table.problems import Problems
 from ape_jax.data.table.sheet import BATCH_ROWS
 from ape_jax.images.decode import ImageRef
 
@@ -28,6 +29,7 @@ class Table:
     Attributes:
       batches: of `schema.pairs`.
       problems: of `schema.problems`: rows of the source that are not among the pairs.
+      source_rows: number of rows of the source, those that cannot be used included.
       files: what was read; `file` is an index of it.
       notes: what was said while it was made.
       folder: where it is kept; None for a table in memory.
@@ -38,6 +40,7 @@ class Table:
 
     batches: Sequence[pa.RecordBatch]
     problems: Sequence[pa.RecordBatch] = ()
+    source_rows: int = 0
     files: Sequence[str] = ()
     notes: Sequence[str] = ()
     folder: Path | None = None
@@ -49,6 +52,12 @@ class Table:
         if not self.batches:
             return 0
         return BATCH_ROWS * (len(self.batches) - 1) + self.batches[-1].num_rows
+
+    def found_broken(self) -> Problems:
+        """The rows of the source that are not among the pairs."""
+        return Problems(
+            batches=self.problems, files=self.files, rows=self.source_rows, pairs=len(self)
+        )
 
     def cell(self, name: str, row: int) -> Any:
         """One value."""

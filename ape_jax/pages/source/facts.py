@@ -9,6 +9,7 @@ from ape_jax.data.overview.overview import Overview
 from ape_jax.data.overview.repeats import Repeats
 from ape_jax.data.overview.spread import Spread
 from ape_jax.data.pairs import Pairs
+from ape_jax.data.table.problems import Problems
 from ape_jax.pages.html import shortened
 
 _LONGEST = 80
@@ -40,8 +41,18 @@ def facts(overview: Overview, pairs: Pairs) -> list[tuple[str, str]]:
         ("the same caption on several images", _same_caption(overview.same_caption, pairs)),
         ("images of equal bytes", _same_image(overview)),
         ("sizes of images", _sizes(overview.sizes)),
+        ("rows that cannot be used", _problems(pairs.problems)),
     ]
     return found
+
+
+def _problems(problems: Problems) -> str:
+    if not len(problems):
+        return "none"
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in problems.counts().items())
+    return (
+        f"{len(problems):,} of {problems.rows:,} ({percent(len(problems), problems.rows)}): {kinds}"
+    )
 
 
 def _spread(spread: Spread) -> str:
@@ -109,8 +120,7 @@ def _sizes(sizes: Sizes) -> str:
     if not sizes.looked_at:
         return "none could be read"
     words = (
-        f"{sizes.width.min:,} to {sizes.width.max:,} wide, median {sizes.width.median:,}; "
-        f"{sizes.height.min:,} to {sizes.height.max:,} high, median {sizes.height.median:,}; "
-        f"{_shares(sizes.formats)} ({sizes.looked_at:,} looked at"
+        f"{_spread(sizes.width)} wide; {_spread(sizes.height)} high; {_shares(sizes.formats)} "
+        f"({sizes.looked_at:,} looked at"
     )
     return words + (f", {sizes.unreadable:,} cannot be read)" if sizes.unreadable else ")")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from ape_jax.data.overview.overview import Overview, spaced
 from ape_jax.data.overview.repeats import Repeated
 from ape_jax.data.pairs import Pairs
+from ape_jax.data.table.problems import Problems
 from ape_jax.images.decode import ImageError, load_image
 from ape_jax.pages import html
 from ape_jax.pages.html import Section
@@ -18,19 +19,19 @@ _SAMPLE = 60
 _THUMBS = 6  # Of images that have something in common.
 _CAPTIONS = 6
 _LONGEST = 400  # Characters of a caption; one of a million would be the page.
+_BROKEN = 20  # Rows of each kind.
 _BYTES = 3_000_000  # Of all pictures.
 
 
-def document(overview: Overview, pairs: Pairs, notes: Sequence[str] = ()) -> str:
+def document(overview: Overview, pairs: Pairs) -> str:
     """The page as HTML; a few MB at most.
 
     Args:
       overview: of the pairs.
       pairs: the pairs.
-      notes: what was said when they were opened.
     """
     rows = _Rows(pairs)
-    sections = [_figures(overview, pairs), _notes(notes)]
+    sections = [_figures(overview, pairs), _notes(pairs.table.notes), _problems(pairs.problems)]
     few = overview.images <= _SAMPLE
     title = "All pairs" if few else f"A sample of {_SAMPLE}, evenly spaced"
     sections.append(Section(title, rows.of(spaced(overview.images, _SAMPLE).tolist())))
@@ -117,6 +118,20 @@ def _figures(overview: Overview, pairs: Pairs) -> Section:
 def _notes(notes: Sequence[str]) -> Section:
     body = html.table([], [[note] for note in notes], "words") if notes else ""
     return Section("How it was read", body)
+
+
+def _problems(problems: Problems) -> Section:
+    rows = [
+        [problem.kind, html.shortened(problem.where, _LONGEST), problem.reason]
+        for problem in sorted(problems.first(_BROKEN), key=lambda problem: problem.kind)
+    ]
+    body = ""
+    if rows:
+        counts = [[kind, f"{count:,}"] for kind, count in problems.counts().items()]
+        body = html.table(["kind", "rows"], counts)
+        body += html.heading(f"The first of each kind, at most {_BROKEN}")
+        body += html.table(["kind", "where", "what is wrong"], rows, "words")
+    return Section("Rows that cannot be used", body)
 
 
 def _repeated(

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ape_jax.data.overview import overview as overview_lib
 from ape_jax.data.overview.overview import Tokenizer, overview
 from ape_jax.data.pairs import Pair, Pairs
 from ape_jax.images.decode import ImageRef
@@ -20,12 +19,10 @@ def pairs(tmp_path):
         Image.new("RGB", (20 + i, 30), (10 * i, 0, 0)).save(path, "JPEG" if i == 2 else "PNG")
         made.append(Pair(ImageRef(str(path), path.name), captions, f"{i}"))
     (tmp_path / "5.png").write_bytes(b"no image")
-    return Pairs(made, "made")
+    return Pairs.of(made, "made")
 
 
-@pytest.mark.parametrize("block", [2**16, 5])
-def test_figures_are_those_counted_by_hand(pairs, monkeypatch, block):
-    monkeypatch.setattr(overview_lib, "_BLOCK", block)
+def test_figures_are_those_counted_by_hand(pairs):
     tokenizer = Tokenizer(tower="words", limit=2, lengths=lambda x: np.array([*map(_words, x)]))
     found = overview(pairs, tokenizer=tokenizer, samples=4)
     texts = [text for captions in CAPTIONS * 4 for text in captions]

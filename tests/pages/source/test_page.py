@@ -1,5 +1,6 @@
 """The page about pairs: whole, bounded, and nothing of the user's is run."""
 
+import dataclasses
 import html.parser
 import re
 
@@ -8,7 +9,8 @@ import pytest
 from PIL import Image
 
 from ape_jax.data.overview.overview import overview
-from ape_jax.data.pairs import Pair, Pairs
+from ape_jax.data.pairs import Pair, Pairs, table_of
+from ape_jax.data.table.problems import Problem
 from ape_jax.images.decode import ImageRef
 from ape_jax.pages import source
 from ape_jax.pages.source import page as page_lib
@@ -44,17 +46,20 @@ def pairs(tmp_path_factory):
         captions = (f"</style><script>{i}</script>", "the same", *(f"t{k}" for k in range(i % 9)))
         made.append(Pair(ImageRef(str(path), path.name), captions, f'"><u>{i}'))
     made.append(Pair(ImageRef(str(root / "0.png"), "0.png"), ("w" * 10**6,), "long"))
-    return Pairs(made, "<made>")
+    table = dataclasses.replace(table_of(made), notes=["cells are separated by <;>"])
+    problem = Problem("<u>", "empty <caption>", "a caption is <empty>")
+    return Pairs(table, "<made>", problems=table.found_broken().with_images([problem]))
 
 
 def test_all_is_there_and_nothing_of_the_users_is_run(pairs):
-    text = source.document(overview(pairs), pairs, ["cells are separated by <;>"])
+    text = source.document(overview(pairs), pairs)
     page = Reader(text)
     assert not {"script", "u", "link", "iframe", "img"} & set(page.tags)
     for words in (
         "Pairs: <made>",
         f"91 images, {pairs.num_captions} captions",
         "cells are separated by <;>",
+        "empty <caption> <u> a caption is <empty>",
         "</style><script>0</script>",
         "A sample of 60, evenly spaced",
         "Longest captions",
