@@ -113,7 +113,7 @@ def test_verify_reads_a_table_in_the_cache_folder_again(tiny, look, tmp_path, mo
         (["none.jsonl"], "error: pairs: there is no file 'none.jsonl'"),
         (["a.jsonl", "b.jsonl"], "error: unexpected argument"),
         (["PAIRS", "--text=features:8"], "error: --text: 'features:8' stands for vectors"),
-        (["PAIRS", "--columns=captions"], "error: --columns: expected image=NAME"),
+        (["PAIRS", "--columns=captions"], "error: --columns: expected image, captions"),
         (["PAIRS", "--html=/proc/no/such"], "error: --html: /proc/no/such cannot be written"),
     ],
 )

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ape_jax.config.fields import is_columns
 from ape_jax.config.outside import is_precomputed, is_torch
 from ape_jax.data.cells import printable
-from ape_jax.data.options import ROLES, Reading
+from ape_jax.data.options import Reading
 from ape_jax.data.overview.overview import Overview, Tokenizer, overview
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
@@ -79,15 +80,15 @@ def look(asked: Asked) -> Found:
 
 
 def _columns(written: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for text in written:
-        role, equals, names = text.partition("=")
-        if role not in ROLES or not equals or not all(names.split(",")):
-            raise UserError(
-                f"--columns: expected image=NAME or captions=NAME,NAME ({', '.join(ROLES)}), found "
-                f"{text!r}"
-            )
+        role, _, names = text.partition("=")
         found[role] = tuple(names.split(","))
+        if not is_columns(found):
+            raise UserError(
+                f"--columns: expected image, captions, id or label, as in captions=NAME,NAME; "
+                f"found {text!r}"
+            )
     return found
 
 

@@ -9,8 +9,6 @@ from typing import Literal
 from ape_jax.config.sections.data import DataConfig
 
 OnError = Literal["error", "skip"]
-ROLES = ("image", "captions", "id", "label")
-"""What a column may be."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -63,7 +63,9 @@ class DataConfig(Section):
         "Whether rows and images that cannot be used end the run, or are left out and counted.",
     )
     max_skipped: float = key(
-        number(0.05, 0.0, 1.0), "Share of the rows above which leaving out ends the run, too."
+        number(0.05, 0.0, 1.0),
+        "Share of the rows above which leaving out ends the run, too.",
+        harmless=True,
     )
     columns: Mapping[str, str | tuple[str, ...]] = key(
         Field({}, "a mapping of image, captions, id, label to names of columns", is_columns),
