@@ -34,7 +34,7 @@ def leave_out_words(pairs: Pairs, variants: int, rate: float, seed: int) -> Pair
     """
     made = [_varied(pair, variants, rate, seed) for pair in pairs]
     if isinstance(pairs, VectorPairs):
-        varied: Pairs = VectorPairs(made, pairs.spec, pairs.image, pairs.text)
+        varied: Pairs = pairs.with_captions(made)
     else:
         varied = Pairs.of(made, pairs.spec)
     if varied.num_captions == pairs.num_captions:

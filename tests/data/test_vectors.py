@@ -25,8 +25,8 @@ def test_two_arrays_are_pairs_row_by_row(tmp_path, rng):
     image, text = _arrays(rng)
     pairs = open_vectors(_save(tmp_path, image, text))
     assert len(pairs) == pairs.num_captions == 6
-    np.testing.assert_array_equal(pairs.image[:, 0], image)
-    np.testing.assert_array_equal(pairs.text.flat, text)
+    np.testing.assert_array_equal(pairs.image[:][:, 0], image)
+    np.testing.assert_array_equal(pairs.text.flat[:], text)
     np.testing.assert_array_equal(pairs.text.offsets, np.arange(7))
 
 

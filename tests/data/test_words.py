@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ape_jax.data.pairs import Pair, Pairs
-from ape_jax.data.vectors import VectorPairs
+from ape_jax.data.vectors import VectorPairs, VectorTable
 from ape_jax.data.words import leave_out_words
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageRef
@@ -85,7 +85,14 @@ def test_variants_depend_on_the_caption_and_the_seed_alone():
 
 def test_given_images_stay_with_their_captions():
     image = np.ones((1, 1, 3), np.float32)
-    pairs = VectorPairs(list(pairs_of(("a red boat",))), "some.npz", image, None)
+    table = VectorTable(
+        spec="some.npz",
+        vectors=image,
+        bounds=np.array([0, 1]),
+        names=["0"],
+        texts=["a red boat"],
+    )
+    pairs = VectorPairs(table, None)
     found = leave_out_words(pairs, 4, 0.5, seed=0)
     assert isinstance(found, VectorPairs) and found.image is image
     assert len(found[0].captions) > 1

@@ -66,7 +66,7 @@ def test_the_saved_model_embeds_vectors(trained, vectors):
     pairs = open_vectors(vectors)
     found = tasks.evaluate_retrieval(model, pairs)
     assert found["t2i_r10"] == pytest.approx(summary["eval/train/t2i_r10"], abs=1e-6)
-    z = model.encode_image(pairs.image[:3, 0])
+    z = model.encode_image(pairs.image[:3][:, 0])
     assert z.shape == (3, 12)
     np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, rtol=1e-5)
     with pytest.raises(UserError, match="takes vectors"):
