@@ -116,6 +116,12 @@ def test_sources_that_are_none(tmp_path, spec, words):
     assert words.format(root=tmp_path) in str(error.value)
 
 
+def test_a_part_by_name_is_not_passed_over(tmp_path):
+    path = shard(tmp_path / "a.tar", "a")
+    with pytest.raises(UserError, match="tars have no parts by name; leave ':train' out"):
+        open_pairs(f"{path}:train")
+
+
 # Names as they are written.
 
 

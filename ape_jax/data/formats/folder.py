@@ -43,7 +43,7 @@ def read_folder(path: str, ask: Ask) -> FileRows:
       path: the folder; folders below it are read too, in order of their names.
       ask: what is asked; its columns are names of endings (`caption.txt`) and of fields of `.json`.
     """
-    sidecars = Sidecars(ask, printable(path))
+    sidecars = Sidecars(ask, "folders of images")
     return FileRows(rows=_rows(path, ask, sidecars), base=(path,), named=sidecars.named)
 
 

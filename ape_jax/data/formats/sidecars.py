@@ -13,6 +13,7 @@ from typing import Any
 
 from ape_jax.data.columns import CAPTION_NAMES, find_column
 from ape_jax.data.rows import Ask
+from ape_jax.errors import UserError
 
 TEXTS = ("txt", "text", "caption", "captions")
 """Last parts of the endings of texts."""
@@ -33,10 +34,12 @@ class Sidecars:
 
     Args:
       ask: what is asked; its columns are names of endings (`caption.txt`) and of JSON fields.
-      where: where the files are, for messages: "tars" or a folder.
+      where: where the files are, for messages: "tars" or "folders of images".
     """
 
     def __init__(self, ask: Ask, where: str):
+        if ask.part:
+            raise UserError(f"{ask.key}: {where} have no parts by name; leave ':{ask.part}' out")
         self._ask, self._where = ask, where
         self._chosen = bool(ask.columns)
 

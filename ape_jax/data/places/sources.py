@@ -22,7 +22,7 @@ from ape_jax.data.table import store
 from ape_jax.errors import UserError
 from ape_jax.storage import nearby
 
-_PART = re.compile(r"(?P<path>.+\.\w+):(?P<part>[\w+-]+)")
+_PART = re.compile(r"(?P<path>.+[^:]):(?P<part>[\w+-]+)")
 _LFS = b"version https://git-lfs"
 
 
@@ -71,15 +71,15 @@ def places(spec: str, key: str, say: Callable[[str], None]) -> list[Place]:
     whole = _existing(spec, key, say)
     if whole is not None:
         return _of_path(whole, key, say)
+    if (named := _PART.fullmatch(spec)) and _existing(named["path"], key, say) is not None:
+        inner = places(named["path"], key, say)
+        return [dataclasses.replace(place, part=named["part"]) for place in inner]
     found: list[str] = []
     written = _plain(spec)
     for path in patterns.expand_braces(written, key):
         matches = patterns.matching(path, key) if patterns.is_glob(path) else [path]
         found += matches
     missing = [path for path in found if not os.path.exists(path)]
-    if missing and (part := _PART.fullmatch(spec)):
-        inner = places(part["path"], key, say)
-        return [dataclasses.replace(place, part=part["part"]) for place in inner]
     if missing:
         raise _missing(missing, found, key)
     return [place for path in found for place in _of_path(path, key, say)]
