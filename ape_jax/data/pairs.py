@@ -15,6 +15,7 @@ from ape_jax.data.table import identity
 from ape_jax.data.table.problems import Problem, Problems
 from ape_jax.data.table.sheet import BATCH_ROWS
 from ape_jax.data.table.stored import Table
+from ape_jax.data.table.texts import CaptionIndex, caption_index
 from ape_jax.images.decode import ImageRef
 from ape_jax.terminal.progress import track
 
@@ -134,6 +135,10 @@ class Pairs(Sequence[Pair]):
     def captions(self) -> Iterator[pa.ListArray]:
         """Yields the lists of captions, many pairs at a time."""
         return self.table.column("captions", self.rows)
+
+    def caption_index(self) -> CaptionIndex:
+        """Every caption of every image, identical texts once."""
+        return caption_index(self.table, self._rows)
 
     def __repr__(self) -> str:
         return f"Pairs({self.spec!r}, images={len(self)}, captions={self.num_captions})"

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ape_jax.data import pairs as pairs_lib
+from ape_jax.data.table.texts import Texts
 from ape_jax.errors import UserError
 from ape_jax.features.ragged import RaggedTokens
 from ape_jax.storage.rows import access
@@ -29,7 +30,7 @@ class Captions:
       offsets: i64 [n + 1]; record i has `text_index[offsets[i]:offsets[i + 1]]`.
     """
 
-    texts: tuple[str, ...]
+    texts: Sequence[str]
     text_index: Int[np.ndarray, "m"]
     offsets: Int[np.ndarray, " bounds"]
 
@@ -46,6 +47,8 @@ class Captions:
 
 def captions_of(pairs: Sequence[pairs_lib.Pair]) -> Captions:
     """The caption table of a pairs source."""
+    if isinstance(pairs, pairs_lib.Pairs):
+        return Captions(*pairs.caption_index())
     place: dict[str, int] = {}
     rows: list[int] = []
     offsets = [0]
@@ -108,9 +111,11 @@ class Dataset:
         counts = self.captions.counts[chosen]
         offsets = np.concatenate([[0], np.cumsum(counts)])
         moved = np.repeat(self.captions.offsets[chosen] - offsets[:-1], counts)
-        texts = self.captions.text_index[moved + np.arange(len(moved))]
-        kept, rows = np.unique(texts, return_inverse=True)
-        captions = Captions(tuple(self.captions.texts[i] for i in kept), rows, offsets)
+        index = self.captions.text_index[moved + np.arange(len(moved))]
+        kept, rows = np.unique(index, return_inverse=True)
+        texts = self.captions.texts
+        few = texts.take(kept) if isinstance(texts, Texts) else tuple(texts[i] for i in kept)
+        captions = Captions(few, rows, offsets)
         pooled = None if self.pooled is None else access.choose(self.pooled, chosen)
         return Dataset(
             pairs, captions, pooled, None if self.tokens is None else self.tokens.rows(kept)

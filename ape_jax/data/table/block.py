@@ -37,7 +37,7 @@ class Block:
 
     def add(self, at: str, image: bytes | Image, key: str | None, captions: list[str]) -> None:
         """Adds a row; an image that is a whole file is its path."""
-        if type(image) is bytes:
+        if isinstance(image, bytes):
             self._paths.append(image)
         else:
             self._others[len(self.at)] = image

@@ -117,8 +117,10 @@ def _default_names(heads: dict[str, pa.Array], root: str) -> pa.Array:
 
     prefix = f"{root.rstrip('/')}/".encode("utf-8", "surrogatepass")
     path = heads["path"]
-    below = pc.starts_with(path, prefix)
-    inside = pc.binary_replace_slice(path, 0, len(prefix), b"")
+    options = pc.MatchSubstringOptions(prefix)
+    below = pc.call_function("starts_with", [path], options)
+    cut = pc.ReplaceSliceOptions(0, len(prefix), b"")
+    inside = pc.call_function("binary_replace_slice", [path], cut)
     names = pc.call_function("if_else", [below, inside, path])
     return pc.call_function("coalesce", [heads["name"], names]).cast(pa.binary())
 

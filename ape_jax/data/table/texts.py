@@ -1,0 +1,169 @@
+"""The distinct captions of pairs, and which of them each image has.
+
+They are found once and kept beside a table in the cache folder, memory-mapped:
+
+    texts.arrow        the distinct captions, in order of first appearance
+    text_index.npy     i64 [m], the caption among these of each caption of each image
+    text_offsets.npy   i64 [n + 1], where the captions of each image begin
+    texts.json         written last
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, overload
+
+import numpy as np
+from jaxtyping import Int, Int64
+
+from ape_jax.data.table import join, sheet
+from ape_jax.data.table.sheet import BATCH_ROWS
+from ape_jax.data.table.stored import Table
+from ape_jax.errors import UserError
+from ape_jax.storage import atomic, sealed
+from ape_jax.terminal.progress import track
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Texts(Sequence[str]):
+    """Texts in Arrow arrays, as a sequence; equal to a list of the same texts.
+
+    Args:
+      arrays: the texts, a part after the other.
+    """
+
+    def __init__(self, arrays: Sequence[pa.StringArray]):
+        self.arrays = list(arrays)
+        self._ends = list(itertools.accumulate(map(len, self.arrays)))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, i: SupportsIndex) -> str: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[str]: ...
+    def __getitem__(self, i: SupportsIndex | slice) -> str | list[str]:
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(len(self)))]
+        at = i.__index__()
+        at += len(self) if at < 0 else 0
+        if not 0 <= at < len(self):
+            raise IndexError(f"there are {len(self)} texts, found index {i}")
+        part = bisect.bisect_right(self._ends, at)
+        before = self._ends[part - 1] if part else 0
+        return self.arrays[part][at - before].as_py()
+
+    def __iter__(self) -> Iterator[str]:
+        return itertools.chain.from_iterable(array.to_pylist() for array in self.arrays)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    def take(self, rows: Int[np.ndarray, " k"]) -> Texts:
+        """Some of the texts, in this order."""
+        import pyarrow as pa
+
+        whole = pa.chunked_array(self.arrays, pa.string())
+        starts = range(0, len(rows), BATCH_ROWS)
+        taken = (whole.take(pa.array(rows[i : i + BATCH_ROWS])).chunks for i in starts)
+        return Texts(list(itertools.chain.from_iterable(taken)))
+
+
+class CaptionIndex(NamedTuple):
+    """Every caption of every image, identical texts once.
+
+    Attributes:
+      texts: the distinct captions.
+      text_index: i64 [m], index in `texts` of each caption, image after image.
+      offsets: i64 [n + 1]; image i has `text_index[offsets[i]:offsets[i + 1]]`.
+    """
+
+    texts: Sequence[str]
+    text_index: Int64[np.ndarray, " m"]
+    offsets: Int64[np.ndarray, " bounds"]
+
+
+def caption_index(table: Table, rows: Int[np.ndarray, " n"] | None) -> CaptionIndex:
+    """The captions of a table's rows.
+
+    Args:
+      table: the pairs.
+      rows: those that are used, None for all; what is found of all is kept.
+    """
+    folder = table.folder if rows is None else None
+    kept = None if folder is None else _kept(folder)
+    if kept is not None:
+        return kept
+    found = _found(table, np.arange(len(table)) if rows is None else rows)
+    if folder is None:
+        return found
+    with contextlib.suppress(OSError):  # A reader need not be able to write.
+        _keep(folder, found)
+    return _kept(folder) or found
+
+
+def _found(table: Table, rows: Int[np.ndarray, " n"]) -> CaptionIndex:
+
+    hashes: list[bytes] = []
+    counts: list[np.ndarray] = []
+    flat: list[pa.StringArray] = []
+    blocks = table.column("captions", rows)
+    total = -(-len(rows) // BATCH_ROWS)
+    new = hashlib.blake2b
+    for lists in track(blocks, "looking for equal captions", total, "blocks of 65536"):
+        counts.append(np.diff(np.asarray(lists.offsets, np.int64)))
+        texts = lists.flatten()
+        flat.append(texts)
+        digests = (new(text.encode(), digest_size=16).digest() for text in texts.to_pylist())
+        hashes.append(b"".join(digests))
+    keys = np.frombuffer(b"".join(hashes), "<u8").reshape(-1, 2)
+    groups = join.groups(keys)
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts or [np.zeros(0, np.int64)]))])
+    texts = Texts(flat) if len(groups.first) == len(keys) else Texts(flat).take(groups.first)
+    return CaptionIndex(texts, groups.group, offsets.astype(np.int64))
+
+
+def _keep(folder: Path, found: CaptionIndex) -> None:
+    import pyarrow as pa
+
+    schema = pa.schema([("text", pa.string())])
+    assert isinstance(found.texts, Texts)
+    batches = [pa.RecordBatch.from_arrays([x], schema=schema) for x in found.texts.arrays]
+    atomic.write(folder / "texts.arrow", lambda path: sheet.write(path, schema, batches))
+    arrays = {"text_index": found.text_index, "text_offsets": found.offsets}
+    for name, array in arrays.items():
+        atomic.write(folder / f"{name}.npy", lambda path, array=array: _save(path, array))
+    names = ("texts.arrow", *(f"{name}.npy" for name in arrays))
+    sealed.write(
+        folder / "texts.json", {"sizes": {name: (folder / name).stat().st_size for name in names}}
+    )
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, array)
+
+
+def _kept(folder: Path) -> CaptionIndex | None:
+    import pyarrow as pa
+
+    try:
+        for name, size in sealed.read(folder / "texts.json")["sizes"].items():
+            if (folder / name).stat().st_size != size:
+                return None
+        arrays = (
+            np.load(folder / f"{name}.npy", mmap_mode="r")
+            for name in ("text_index", "text_offsets")
+        )
+        texts = Texts([batch.column(0) for batch in sheet.mapped(folder / "texts.arrow")])
+        return CaptionIndex(texts, next(arrays), next(arrays))
+    except (UserError, OSError, KeyError, ValueError, pa.ArrowException):
+        return None  # Made again.
