@@ -109,8 +109,10 @@ def problem_of(image: ImageRef, before: int = 0) -> Problem | None:
             check_encoded(b"", image.name)
     except ImageError as e:
         problem = Problem.of_image(image, e)
-        missing = problem.kind == "missing image" and isinstance(image.source, str)
-        if before < _SUGGESTED and missing and (instead := nearby.instead_of(image.source)):
+        source = image.source
+        if before >= _SUGGESTED or problem.kind != "missing image" or not isinstance(source, str):
+            return problem
+        if instead := nearby.instead_of(source):
             reason = f"there is no such file; {instead}; correct the path"
             return problem._replace(reason=reason)
         return problem

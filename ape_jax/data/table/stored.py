@@ -86,7 +86,7 @@ class Table:
         number = self.cell("number", row)
         if self.refs:
             return self.refs[number]
-        file: str = self.files[self.cell("file", row)]
+        file = str(self.files[int(self.cell("file", row))])
         path = self.cell("path", row)
         offset, size = self.cell("offset", row), self.cell("size", row)
         content = functools.partial(self._content, row)
