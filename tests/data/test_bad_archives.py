@@ -10,7 +10,7 @@ import tarfile
 
 import pytest
 
-from ape_jax.data.archives import compressed
+from ape_jax.data.archives import compressed, headers
 from ape_jax.data.formats.webdataset import read_tar
 from ape_jax.data.rows import Ask, Broken, Row
 from ape_jax.errors import UserError
@@ -174,6 +174,17 @@ def _continued(content: bytes) -> bytes:
     """A tar with another record in the place of the zeros that end it."""
     end = 512 * -(-len(content.rstrip(b"\0")) // 512)
     return content[:end] + tar(("1.png", PNG), ("1.txt", b"one"))
+
+
+def test_headers_are_read_as_tarfile_reads_them(tmp_path):
+    names = ["a.png", "x/" * 60 + "b.png", "ä" * 40 + ".png", "n" * 200, "d/", "e f.png"]
+    for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        known = [name for name in names if form != tarfile.USTAR_FORMAT or len(name) < 200]
+        path = tmp_path / "p.tar"
+        path.write_bytes(tar(*((name, name.encode()) for name in known), format=form))
+        with tarfile.open(path) as archive:
+            expected = [(i.name, i.offset_data, i.size) for i in archive]
+        assert [member[:3] for member in headers.members(str(path))] == expected
 
 
 def test_paths_that_lead_out_are_names_and_nothing_is_written(tmp_path):

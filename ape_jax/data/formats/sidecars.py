@@ -6,6 +6,7 @@ reads data sets for retrieval; else what `.json` has. A `.cls` is a label.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -73,7 +74,7 @@ class Sidecars:
         if self._ask.wanted == "label":
             return named
         if not texts:
-            inside = find_column(list(others), CAPTION_NAMES)
+            inside = _caption_column(tuple(others))
             if inside is not None:
                 named["captions"] = others[inside]
                 self._say_left([n for n in others if n != inside and _is_caption(n)], inside)
@@ -132,8 +133,14 @@ def _rank(ending: str) -> tuple[bool, int]:
     return ending != "txt", CAPTION_NAMES.index(stem) if known else len(CAPTION_NAMES)
 
 
+@functools.lru_cache(maxsize=4096)
+def _caption_column(names: tuple[str, ...]) -> str | None:
+    """As `find_column`: records of a set have the same few names."""
+    return find_column(names, CAPTION_NAMES)
+
+
 def _is_caption(name: str) -> bool:
-    return find_column([name], CAPTION_NAMES) is not None or "caption" in name.lower()
+    return _caption_column((name,)) is not None or "caption" in name.lower()
 
 
 def _same(value: Any, lines: Sequence[str]) -> bool:
