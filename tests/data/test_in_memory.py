@@ -139,3 +139,11 @@ def test_what_is_no_pair_is_one_sentence(pairs, words, tmp_path):
         opened(pairs, tmp_path)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.glob(".*")) and not list(tmp_path.glob("*.parquet"))
+
+
+def test_lists_and_mixtures_of_specs_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    specs = {"a.jsonl": 2, "s3://bucket/b.tar": 1, "demo:icons:train": 1}
+    listed = f"{tmp_path}/a.jsonl::s3://bucket/b.tar::demo:icons:train"
+    assert in_memory.as_spec(list(specs), tmp_path, key="pairs") == listed
+    assert in_memory.as_spec(specs, tmp_path, key="pairs") == f"{listed}::weights=2,1,1"

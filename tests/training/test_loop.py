@@ -123,6 +123,23 @@ def test_killed_at_any_step_and_resumed_ends_with_the_same_bits(
     assert whole == cut
 
 
+@pytest.mark.usefixtures("quick_compile")
+def test_a_mixture_with_weights_resumes_with_the_same_bits(tiny_config, tiny, tmp_path, killed_at):
+    lines = (tiny / "pairs.jsonl").read_text().replace('"image": "', f'"image": "{tiny}/')
+    halves = [tmp_path / f"{name}.jsonl" for name in "ab"]
+    for half, some in zip(halves, (lines.splitlines()[:8], lines.splitlines()[8:])):
+        half.write_text("\n".join(some))
+    tiny_config.data.pairs = {str(halves[0]): 2.5, str(halves[1]): 1}
+    config = config_lib.resolve(tiny_config)
+    loop.train_and_evaluate(config, tmp_path / "whole")
+    heal = killed_at(6)
+    with pytest.raises(Killed):
+        loop.train_and_evaluate(config, tmp_path / "cut")
+    heal()
+    loop.train_and_evaluate(config, tmp_path / "cut")
+    assert_same_bits(final_parameters(tmp_path / "whole"), final_parameters(tmp_path / "cut"))
+
+
 @pytest.mark.parametrize(("calls", "every"), [(8, 7), pytest.param(64, 3, marks=pytest.mark.slow)])
 def test_steps_a_call_and_periods_change_nothing(tiny_config, tmp_path, calls, every):
     tiny_config.text.head.dropout, tiny_config.latent.dropout = 0.2, 0.1

@@ -89,7 +89,8 @@ def local_copy(url: str, key: str, say: Callable[[str], None]) -> str:
         if kept := _newest(folder, name):
             say(f"{key}: {url} cannot be reached ({e}); the copy in {kept.parent} is read")
             return str(kept)
-        raise UserError(f"{key}: {url} cannot be fetched ({e})") from e
+        remedy = "" if e.final else "; correct the url, or see to the network"
+        raise UserError(f"{key}: {url} cannot be fetched ({e}){remedy}") from e
     copy = folder / _digest(version) / name
     if copy.exists():
         return str(copy)
