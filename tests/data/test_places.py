@@ -1,8 +1,10 @@
 """Specs of pairs: patterns, folders, several sources, mixtures, and the file that was meant."""
 
+import gzip
 import io
 import json
 import os
+import shutil
 import tarfile
 
 import fsspec
@@ -255,6 +257,29 @@ def test_a_folder_of_images_with_texts(tmp_path):
     assert [p.id for p in pairs] == ["a.png", "b.png", "sub/c.png"]
     assert pairs[2].captions == ("sub/c", "another of sub/c")
     np.testing.assert_array_equal(load_image(pairs[2].image), load_image(picture(ord("c"))))
+
+
+def test_a_folder_of_which_a_text_changes_is_read_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("APE_JAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("ape_jax.data.table.sheet._IN_MEMORY", 0)  # Every table is kept.
+    image = tmp_path / "photos" / "sub" / "a.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(picture())
+    for text in ("one", "two words"):
+        image.with_suffix(".txt").write_text(text)
+        assert captions(tmp_path / "photos") == captions(tmp_path / "photos") == [text]
+
+
+def test_a_copy_of_a_compressed_tar_that_is_gone_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("APE_JAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("ape_jax.data.table.sheet._IN_MEMORY", 0)
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(gzip.compress(shard(tmp_path / "a.tar", "a").read_bytes()))
+    pairs = open_pairs(path)
+    shutil.rmtree(tmp_path / "cache" / "tars")
+    with pytest.raises(ImageError, match=r"a\.tar\.gz:a\.png: .* cannot be read .*; run again"):
+        load_image(pairs[0].image)
+    np.testing.assert_array_equal(load_image(open_pairs(path)[0].image), load_image(picture()))
 
 
 # Urls. `tests/data/test_remote.py` has the fetching itself.

@@ -55,8 +55,10 @@ class PairsFormat:
         before those that do not.
       read: (path or spec, what is asked) -> its rows, which are read lazily.
       images: (spec, config key) -> reader of `Numbered` images.
-      stamp: (spec, config key) -> text that changes when the content of a prefix's spec may have;
-        "" reads it anew each time. Files have their size and time.
+      stamp: (spec, config key) -> text that changes when the content of a prefix's spec, or of a
+        folder, may have; "" reads it anew each time. Files have their size and time.
+      prepare: (path, say) puts into the cache folder what a table refers to, such as a copy that is
+        not compressed; called at each opening.
       open: (spec, config key) -> pairs, for a format that is not made of images and texts. A format
         has either `read` or `open`.
     """
@@ -69,6 +71,7 @@ class PairsFormat:
     read: Reader = _no_rows
     images: Images | None = None
     stamp: Callable[[str, str], str] = _no_stamp
+    prepare: Callable[[str, Callable[[str], None]], object] | None = None
     open: Opener | None = None
 
     def __post_init__(self) -> None:

@@ -157,4 +157,5 @@ WEBDATASET = PairsFormat(
     spec="*.tar (or several, as in shard-{000..003}.tar)",
     suffixes=(".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"),
     read=read_tar,
+    prepare=decompressed,
 )

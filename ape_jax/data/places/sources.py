@@ -5,6 +5,7 @@ pairs.jsonl   shards/*.tar   a-{000..003}.tar   photos/   s3://bucket/a.parquet 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -57,7 +58,7 @@ def parts_of(spec: str, key: str, say: Callable[[str], None] = store.say) -> lis
         reader = None if found.images is None else _Lazy(found.images, spec, key)
         read = functools.partial(found.read, spec)
         return [store.Part(file=spec, stamp=found.stamp(spec, key), read=read, reader=reader)]
-    return [_part(place, key) for place in places(spec, key, say)]
+    return [_part(place, key, say) for place in places(spec, key, say)]
 
 
 def places(spec: str, key: str, say: Callable[[str], None]) -> list[Place]:
@@ -158,19 +159,35 @@ def _remote(spec: str, key: str, say: Callable[[str], None]) -> Iterator[Place]:
             yield Place(path=path, name=url)
 
 
-def _part(place: Place, key: str) -> store.Part:
+def _part(place: Place, key: str, say: Callable[[str], None]) -> store.Part:
     if not os.path.isdir(place.path) and not os.path.isfile(place.path):
         raise UserError(f"{key}: {place.path!r} is neither a file nor a folder; correct the path")
-    _check_pointer(place)
+    _check_pointer(place, key)
     chosen = registry.find(place.path, key=key)
     read = functools.partial(_read, chosen, place)
-    stamp = f"{store.stamp_of(place.path, chosen.name)} {place.part}".strip()
+    if os.path.isdir(place.path):
+        stamp = chosen.stamp(place.path, key)
+    else:
+        stamp = store.stamp_of(place.path, chosen.name)
+        if chosen.prepare is not None:
+            with _reading(place.name, key):
+                chosen.prepare(place.path, say)
+    if stamp and place.part:
+        stamp = f"{stamp} {place.part}"
     return store.Part(file=place.name, stamp=stamp, read=read)
 
 
-def _check_pointer(place: Place) -> None:
+@contextlib.contextmanager
+def _reading(name: str, key: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise UserError(f"{key}: {name!r} cannot be read ({e.strerror})") from e
+
+
+def _check_pointer(place: Place, key: str) -> None:
     if os.path.isfile(place.path) and os.path.getsize(place.path) < 1024:
-        with open(place.path, "rb") as f:
+        with _reading(place.name, key), open(place.path, "rb") as f:
             if f.read(len(_LFS)) == _LFS:
                 raise UserError(
                     f"{place.name}: this is a pointer of Git LFS and not the file; run "

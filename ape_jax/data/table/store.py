@@ -29,6 +29,7 @@ from ape_jax.data.table import join, schema, sheet
 from ape_jax.data.table.builder import Builder
 from ape_jax.data.table.stored import Table
 from ape_jax.errors import UserError
+from ape_jax.images import walk
 from ape_jax.parallel import hosts
 from ape_jax.storage import atomic, disk, sealed
 from ape_jax.terminal.progress import Progress
@@ -221,6 +222,18 @@ def stamp_of(path: str, name: str) -> str:
     """The stamp of a file that is read by the format of this name."""
     status = os.stat(path)
     return f"{name} {status.st_size} {status.st_mtime_ns}"
+
+
+def stamp_below(folder: str, key: str = "") -> str:
+    """The stamp of all files in a folder and below it: names, sizes and times."""
+    total = hashlib.sha256()
+    for group in walk.folders(folder):
+        for name in group.files:
+            path = os.path.join(group.path, name)
+            status = os.stat(path)
+            known = f"{path}\0{status.st_size} {status.st_mtime_ns}\n"
+            total.update(known.encode("utf-8", "surrogatepass"))
+    return total.hexdigest()
 
 
 def common_folder(files: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from ape_jax.data.cells import printable
 from ape_jax.data.remote import fetch
 from ape_jax.data.table.problems import Problems
 from ape_jax.data.table.sheet import BATCH_ROWS
-from ape_jax.images.decode import ImageRef
+from ape_jax.images.decode import ImageError, ImageRef
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -119,11 +119,17 @@ def reference(
         shown = f"{where} ({printable(name)})"
         return ImageRef(fetch.Remote(name, shown), shown)
     if offset >= 0:
-        return ImageRef(functools.partial(_read_at, name, offset, size), where, nbytes)
+        return ImageRef(functools.partial(_read_at, name, offset, size, where), where, nbytes)
     return ImageRef(name, f"{where} ({printable(name.removeprefix(os.path.dirname(file) + '/'))})")
 
 
-def _read_at(path: str, offset: int, size: int) -> bytes:
-    with open(path, "rb") as f:
-        f.seek(offset)
-        return f.read(size)
+def _read_at(path: str, offset: int, size: int, where: str) -> bytes:
+    try:
+        with open(path, "rb") as f:
+            f.seek(offset)
+            content = f.read(size)
+    except OSError as e:
+        raise ImageError(f"{where}: {path} cannot be read ({e.strerror}); run again") from e
+    if len(content) < size:
+        raise ImageError(f"{where}: {path} is shorter than it was; run again")
+    return content

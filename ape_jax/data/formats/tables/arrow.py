@@ -14,6 +14,7 @@ from ape_jax.data.formats.tables import arrow_checks
 from ape_jax.data.formats.tables.arrow_cells import Mapped, batch_rows, check_image, class_names
 from ape_jax.data.formats.tables.arrow_checks import readable, unreadable
 from ape_jax.data.rows import Ask, Broken, FileRows, Row
+from ape_jax.data.table import store
 from ape_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -198,4 +199,5 @@ SAVED = PairsFormat(
     suffixes=("/",),
     matches=is_saved,
     read=read_saved,
+    stamp=store.stamp_below,
 )
