@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ape_jax.config import mixtures
+from ape_jax.config.sections import mixtures
 from ape_jax.data.cells import record_captions, shorten
 from ape_jax.data.columns import CAPTION_NAMES, IMAGE_NAMES, find_column
 from ape_jax.data.pairs import Pairs

@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 
-from ape_jax.config import mixtures
+from ape_jax.config.sections import mixtures
 from ape_jax.data import split
 from ape_jax.data.formats import registry
 from ape_jax.data.options import Reading

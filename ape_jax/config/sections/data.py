@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-from ape_jax.config import mixtures
 from ape_jax.config.fields import (
     Field,
     automatic,
@@ -23,6 +22,7 @@ from ape_jax.config.fields import (
     string,
 )
 from ape_jax.config.section import Section, key
+from ape_jax.config.sections import mixtures
 
 Dtype = Literal["bfloat16", "float32"]
 OnError = Literal["error", "skip"]

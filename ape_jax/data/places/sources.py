@@ -13,7 +13,7 @@ import re
 import urllib.parse
 from collections.abc import Callable, Iterator
 
-from ape_jax.config import mixtures
+from ape_jax.config.sections import mixtures
 from ape_jax.data.formats import registry
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.places import folders, patterns

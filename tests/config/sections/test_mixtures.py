@@ -3,7 +3,7 @@
 import pytest
 
 from ape_jax import config as config_lib
-from ape_jax.config import mixtures
+from ape_jax.config.sections import mixtures
 from ape_jax.errors import UserError
 
 
