@@ -17,8 +17,14 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Integer
 
-from ape_jax.data.mixing import WeightedOrder, order_of
-from ape_jax.data.sampling import Order, check_batch, generator, positions
+from ape_jax.data.sampling import (
+    Order,
+    WeightedOrder,
+    check_batch,
+    generator,
+    order_of,
+    positions,
+)
 from ape_jax.errors import UserError
 from ape_jax.images.augment import Augment
 from ape_jax.images.decode import ImageError, ImageRef, load_image

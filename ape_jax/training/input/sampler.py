@@ -9,7 +9,7 @@ import math
 import numpy as np
 from jaxtyping import Int
 
-from ape_jax.data import mixing, sampling
+from ape_jax.data import sampling
 from ape_jax.features.dataset import Captions, Dataset
 from ape_jax.features.ragged import bucket
 from ape_jax.training.blocks import window_steps
@@ -51,7 +51,7 @@ class Sampler:
         self._seed, self._positives = seed, positives
         self._captions = dataset.captions
         self._lengths = None if dataset.tokens is None else dataset.tokens.lengths
-        self._order = mixing.order_of(dataset.pairs, seed)
+        self._order = sampling.order_of(dataset.pairs, seed)
         self._views = 1 if dataset.pooled is None else dataset.pooled.shape[1]
         # Without a usual size, windows that are a little smaller than others would each want a
         # program of their own.

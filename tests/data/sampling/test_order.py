@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ape_jax.data import sampling
 from ape_jax.data.sampling import Order, generator, permutation, threefry2x32, uniform
+from ape_jax.data.sampling import order as sampling
 from ape_jax.errors import UserError
 
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from ape_jax.data.mixing import WeightedOrder, order_of
-from ape_jax.data.sampling import Order
+from ape_jax.data.sampling import Order, WeightedOrder, order_of
 
 
 def counts(order, n: int, epochs: int, slots: int) -> np.ndarray:

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from ape_jax.data import sampling
-from ape_jax.data.sampling import Order
+from ape_jax.data.sampling.order import Order, permutation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Source:
 
 
 class WeightedOrder:
-    """The order of a mixture; as `sampling.Order`, a function of (seed, position).
+    """The order of a mixture; as `Order`, a function of (seed, position).
 
     Example:
       >>> order = WeightedOrder(np.array([2.0, 1.0]), seed=0)
@@ -97,7 +96,7 @@ class WeightedOrder:
     def _sample_epoch(self, number: int, epoch: int) -> Int64[np.ndarray, " k"]:
         """The records of a source that come once more in an epoch, ascending for long reads."""
         source = self._sources[number]
-        shuffled = sampling.permutation(len(source.records), self.seed, epoch, f"source {number}")
+        shuffled = permutation(len(source.records), self.seed, epoch, f"source {number}")
         return np.sort(shuffled[: source.sampled].astype(np.int64))
 
 
