@@ -9,14 +9,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Integer
 
+from ape_jax.data.options import OnError, Reading
+from ape_jax.data.pairs import Pairs
 from ape_jax.data.sampling import (
     Order,
     WeightedOrder,
@@ -25,12 +28,12 @@ from ape_jax.data.sampling import (
     order_of,
     positions,
 )
+from ape_jax.data.table.problems import Problem
 from ape_jax.errors import UserError
 from ape_jax.images.augment import Augment
 from ape_jax.images.decode import ImageError, ImageRef, load_image
 from ape_jax.images.transforms import AsDecoded, Transform
 
-OnError = Literal["error", "skip"]
 _WHITE = (255, 255, 255)
 # Views of one image follow each other; small images wait decoded for the next view.
 _DECODED_PIXELS = 2**22
@@ -39,29 +42,57 @@ _AHEAD_BYTES = 2**28
 
 
 class Skipped:
-    """The images that `on_error="skip"` skipped; several threads may add to it."""
+    """The images that `on_error="skip"` skipped; several threads may add to it.
 
-    def __init__(self):
-        self._reasons: dict[int, str] = {}
+    Args:
+      pairs: where the records are pairs, whose other problems count too.
+      reading: says how many may be left out; needs `pairs`.
+      name: what to call the records in messages.
+    """
+
+    def __init__(
+        self, pairs: Pairs | None = None, reading: Reading | None = None, name: str = "data.pairs"
+    ):
+        self._found: dict[int, Problem] = {}
         self._lock = threading.Lock()
+        self._pairs, self._reading, self._name = pairs, reading, name
+        limited = pairs is not None and reading is not None
+        self._room = pairs.problems.room(reading) if limited else math.inf
 
-    def add(self, index: int, reason: str) -> None:
-        """Adds a record, once, however often it is met."""
+    def add(self, index: int, problem: Problem) -> None:
+        """Adds a record, once, however often it is met.
+
+        Raises:
+          UserError: more were left out than may be.
+        """
         with self._lock:
-            self._reasons.setdefault(index, reason)
+            self._found.setdefault(index, problem)
+        if len(self._found) > self._room:
+            self.check()
+
+    def check(self) -> None:
+        """Raises UserError where more were left out than may be."""
+        if self._pairs is not None and self._reading is not None:
+            found = self._pairs.problems.with_images(self.problems.values())
+            found.check(self._reading, self._name, self._pairs.spec)
 
     def __len__(self) -> int:
-        return len(self._reasons)
+        return len(self._found)
+
+    @property
+    def problems(self) -> dict[int, Problem]:
+        """What is wrong with the image of each record, by index, ascending."""
+        return dict(sorted(self._found.items()))
 
     @property
     def indices(self) -> tuple[int, ...]:
         """Indices of the records, ascending."""
-        return tuple(sorted(self._reasons))
+        return tuple(self.problems)
 
     @property
     def reasons(self) -> tuple[str, ...]:
         """One sentence for each record, with the name of its image, in the order of `indices`."""
-        return tuple(self._reasons[i] for i in self.indices)
+        return tuple(map(str, self.problems.values()))
 
 
 @runtime_checkable
@@ -91,12 +122,13 @@ class _Prepare:
 
     def decode(self, index: int) -> np.ndarray | None:
         """Decodes an image to `uint8 [H, W, 3]`; None for one that is skipped."""
+        image = self.pairs[index].image
         try:
-            return load_image(self.pairs[index].image, background=self.background)
+            return load_image(image, background=self.background)
         except ImageError as e:
             if self.on_error == "error":
                 raise
-            self.skipped.add(index, str(e))
+            self.skipped.add(index, Problem.of_image(image, e))
             return None
 
     def view(self, image: np.ndarray, rng: Callable[[], np.random.Generator]) -> np.ndarray:
@@ -188,7 +220,7 @@ def _first_readable(prepare: _Prepare, index: int) -> tuple[int, np.ndarray]:
         image = prepare.decode(candidate % n)
         if image is not None:
             return candidate % n, image
-    raise UserError(f"data.pairs: none of the {n} images can be read ({prepare.skipped!r})")
+    raise UserError(f"data.pairs: none of the {n} images can be read ({_listed(prepare.skipped)})")
 
 
 def image_batches(
@@ -267,8 +299,11 @@ def _image_batches(
     finally:
         elements.close()
     if len(indices) and not produced:
-        reasons = "; ".join(prepare.skipped.reasons[:3])
-        raise UserError(f"data.pairs: none of the images can be read ({reasons})")
+        raise UserError(f"data.pairs: none of the images can be read ({_listed(prepare.skipped)})")
+
+
+def _listed(skipped: Skipped) -> str:
+    return "; ".join(skipped.reasons[:3])
 
 
 def _pad(rows: Sequence[tuple[np.ndarray, int, int]], batch: int, stacked: bool) -> dict[str, Any]:

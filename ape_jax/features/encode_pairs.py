@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from ape_jax.config import Config
 from ape_jax.config.components import text_needs
 from ape_jax.data import pairs as pairs_lib
+from ape_jax.data.image_loader import Skipped
+from ape_jax.data.options import Reading
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.data.words import leave_out_words
 from ape_jax.features import extract
@@ -57,7 +59,7 @@ def encode_pairs(
     if image is not None:
         job = _image_job(pairs, image, config, name, views, dtype)
         pooled, seen = store.get(job.fingerprint.digest, lambda: extract.images(job, place))
-        pairs = leave_out_unseen(pairs, seen, job.skipped, name)
+        pairs = leave_out_unseen(pairs, seen, job.skipped.problems, Reading.of(config.data), name)
     pairs = _with_words(pairs, words, config)
     captions = captions_of(pairs)
     if isinstance(pairs, VectorPairs):
@@ -102,7 +104,8 @@ def jobs_of(
         job, root = _image_job(pairs, image, config, name, views, dtype), cache_place(config).root
         yield job
         cache = Cache(root, job.fingerprint, job.count, job.per_shard)
-        pairs = leave_out_unseen(pairs, extract.seen_in(cache), job.skipped, name)
+        met, seen = job.skipped.problems, extract.seen_in(cache)
+        pairs = leave_out_unseen(pairs, seen, met, Reading.of(config.data), name)
     pairs = _with_words(pairs, words, config)
     if text is not None:
         yield _caption_job(pairs, captions_of(pairs), text, config, name, dtype)
@@ -134,6 +137,7 @@ def _image_job(
         augment=make_augment(config) if views > 1 else None,
         seed=config.cache.seed,
         on_error=config.data.on_error,
+        skipped=Skipped(pairs, Reading.of(config.data), name),
         background=config.data.background,
     )
 

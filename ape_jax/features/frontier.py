@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 from ape_jax.align.model import Model, Side
 from ape_jax.config import Config
 from ape_jax.config.outside import is_precomputed
+from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.features.dataset import Dataset, FeatureStore
 from ape_jax.features.encode import FrozenTower
@@ -170,8 +171,7 @@ def evaluation_parts(
     """
     for name, pairs in sources.evals.items():
         if readers.image is None and config.data.on_error == "skip":
-            transform = model.image.tower.prepare.transform
-            pairs = leave_out_unreadable(pairs, transform, name)
+            pairs = leave_out_unreadable(pairs, Reading.of(config.data), name)
         yield Part(name=name, pairs=pairs, image=readers.image, text=readers.text, dtype="float32")
 
 

@@ -1,56 +1,78 @@
-"""Leaves out records whose image cannot be read, and reports them."""
+"""Leaves out pairs whose image cannot be decoded, and counts them with the other problems."""
 
 from __future__ import annotations
-
-import sys
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
-from ape_jax.data import image_loader
-from ape_jax.data import pairs as pairs_lib
+from ape_jax.data.options import Reading
+from ape_jax.data.pairs import Pairs
+from ape_jax.data.table.problems import Problem
+from ape_jax.data.undecodable import undecodable
+from ape_jax.errors import UserError
 from ape_jax.features.cache import say
-from ape_jax.parallel import hosts
+
+# Images that an earlier start or another process has met are looked at once more, for the reason.
+_AGAIN = 1000
 
 
 def leave_out_unseen(
-    pairs: pairs_lib.Pairs, seen: Bool[np.ndarray, "n"], skipped: image_loader.Skipped, name: str
-) -> pairs_lib.Pairs:
-    """The records that have features; reports how many have none."""
-    if seen.all():
-        return pairs
-    left_out = int((~seen).sum())
-    if len(skipped) == left_out:
-        report_skipped(skipped, len(pairs), name)
-    else:  # Some or all were met by an earlier start, or by another process.
-        ids = [pairs[int(i)].id for i in np.flatnonzero(~seen)[:3]]
-        say(
-            f"{name}: left out {left_out} of {len(pairs)} images that cannot be read: "
-            + ", ".join(ids)
-            + (" ..." if left_out > len(ids) else "")
-        )
-    return pairs.take(np.flatnonzero(seen))
+    pairs: Pairs,
+    seen: Bool[np.ndarray, "n"],
+    met: dict[int, Problem],
+    reading: Reading,
+    name: str,
+) -> Pairs:
+    """The pairs whose image has features; says how many have none.
 
+    Every process leaves out the same ones, whichever of them has met them.
 
-def leave_out_unreadable(pairs: pairs_lib.Pairs, transform: Any, name: str) -> pairs_lib.Pairs:
-    """The records whose image can be read; for images that are not encoded beforehand."""
-    skipped = image_loader.Skipped()
-    batches = image_loader.image_batches(
-        pairs, transform=transform, batch=64, on_error="skip", skipped=skipped
+    Args:
+      pairs: the pairs.
+      seen: which of them have features.
+      met: what is wrong with images that this process has met.
+      reading: says how many may be left out.
+      name: what to call the pairs.
+
+    Raises:
+      UserError: more are left out than may be.
+    """
+    bad = np.flatnonzero(~seen).tolist()
+    unknown = [row for row in bad if row not in met]
+    again = unknown[:_AGAIN]
+    found = met | dict(undecodable(pairs, f"{name}: looking again", again, len(again)))
+    return _without(
+        pairs, {row: found.get(row) or _forgotten(pairs, row) for row in bad}, reading, name
     )
-    for _ in batches:
-        pass
-    report_skipped(skipped, len(pairs), name)
-    bad = set(skipped.indices)
-    return pairs.take([i for i in range(len(pairs)) if i not in bad])
 
 
-def report_skipped(skipped: image_loader.Skipped, count: int, name: str) -> None:
-    """Reports which images were left out, and how many."""
-    if len(skipped) and hosts.is_first():
-        print(
-            f"{name}: left out {len(skipped)} of {count} images that cannot be read: "
-            + "; ".join(skipped.reasons),
-            file=sys.stderr,
+def leave_out_unreadable(pairs: Pairs, reading: Reading, name: str) -> Pairs:
+    """The pairs whose image can be decoded; for images that are not encoded beforehand.
+
+    Args:
+      pairs: the pairs.
+      reading: says how many may be left out.
+      name: what to call the pairs.
+
+    Raises:
+      UserError: more are left out than may be.
+    """
+    return _without(pairs, dict(undecodable(pairs, f"{name}: decoding images")), reading, name)
+
+
+def _without(pairs: Pairs, problems: dict[int, Problem], reading: Reading, name: str) -> Pairs:
+    if not problems:
+        return pairs
+    kept = pairs.without(problems)
+    kept.problems.check(reading, name, pairs.spec)
+    if not len(kept):
+        raise UserError(
+            f"{name}: none of the images of {pairs.spec!r} can be read ({kept.problems})"
         )
+    say(f"{name}: {kept.problems}; the first: {next(iter(problems.values()))}")
+    return kept
+
+
+def _forgotten(pairs: Pairs, row: int) -> Problem:
+    reason = "the image could not be read when it was encoded; replace it or remove it"
+    return Problem(pairs.image_ref(row).name, "damaged image", reason)

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Float32, Shaped
 from ape_jax.align.tuning import selection
 from ape_jax.config.components import text_needs
 from ape_jax.data import decoding, image_loader
+from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import Tokens
 from ape_jax.errors import UserError
@@ -216,13 +217,16 @@ class Encoder:
         return (z if len(z) else np.zeros((len(records), 0), np.float32)), read
 
     def leave_out_unreadable(self, pairs: Pairs, name: str) -> Pairs:
-        """The records whose image can be read; says which it leaves out.
+        """The pairs whose image can be read; says which it leaves out.
 
         Args:
-          pairs: the records.
+          pairs: the pairs.
           name: what to call them.
+
+        Raises:
+          UserError: more would be left out than `data.max_skipped` allows.
         """
-        return unreadable.leave_out_unreadable(pairs, self.transform, name)
+        return unreadable.leave_out_unreadable(pairs, Reading.of(self.config.data), name)
 
     def _embedder(self, rows: int) -> embed.Embedder:
         """The embedder of so many rows a batch; each is compiled once."""

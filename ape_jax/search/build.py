@@ -97,7 +97,9 @@ def add(
         with store.writing(directory, key) as folder:
             entries, width = _write(folder, changes, old, encoder, source.spec, skipped, tick)
             if not (count := len(entries)):
-                raise UserError(f"{key}: no image of {source.spec} can be read ({skipped!r})")
+                raise UserError(
+                    f"{key}: no image of {source.spec} can be read ({skipped.reasons[0]})"
+                )
             store.write_entries(folder / store.ITEMS, entries)
             _write_graph(folder, old, changes, count, width, graph_from)
             sources = dict.fromkeys([*(old.record.sources if old else ()), source.spec])
@@ -174,8 +176,8 @@ def _write(
             z, readable = encoder.encode_readable(chunk, bad, lambda n, s=start: done(s + n))
             z[readable].astype("<f4").tofile(file)
             width = z.shape[1] if readable.any() else width
-            for index, reason in zip(bad.indices, bad.reasons):
-                skipped.add(start + index, reason)
+            for index, problem in bad.problems.items():
+                skipped.add(start + index, problem)
             entries += [
                 store.Entry(item.name, item.stamp, item.captions, spec)
                 for item, ok in zip(chunk, readable)

@@ -12,8 +12,8 @@ import optax
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs.checkpoint import Checkpoints
 from ape_jax.runs.embed import Embedder
+from ape_jax.training import left_out, summary
 from ape_jax.training import run as run_lib
-from ape_jax.training import summary
 from ape_jax.training.evaluation import evaluate_all
 from ape_jax.training.metrics import MetricWriter
 from ape_jax.training.step import init_state
@@ -50,4 +50,5 @@ def finish(
     finally:
         writer.close()
         checkpoints.close()
-    return summary.write(run, path, 0, digests, metrics, time.monotonic() - began)
+    counts = left_out.write(path, left_out.of(run))
+    return summary.write(run, path, 0, digests, metrics, time.monotonic() - began, counts)

@@ -23,7 +23,6 @@ from ape_jax.config.automatic import AUTO
 from ape_jax.errors import Preempted, UserError
 from ape_jax.features.dataset import FeatureStore
 from ape_jax.features.frontier import Sources
-from ape_jax.features.unreadable import report_skipped
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.parallel.preemption import Preemption
@@ -34,7 +33,7 @@ from ape_jax.runs.embed import Embedder
 from ape_jax.runs.state import State
 from ape_jax.terminal import flags
 from ape_jax.terminal.progress import Progress
-from ape_jax.training import closed, summary
+from ape_jax.training import closed, left_out, summary
 from ape_jax.training import run as run_lib
 from ape_jax.training import step as step_lib
 from ape_jax.training.best import Best
@@ -85,7 +84,11 @@ def train_and_evaluate(
         with workdir.given_back(path, fresh):
             checkpoints = Checkpoints(path, config.train.keep, clean=True)
             run = _prepared(config, sources, store or FeatureStore(), checkpoints)
+        resumes = checkpoints.latest is not None
+        counts = left_out.write(path, left_out.of(run), keeps=resumes)
         if hosts.is_first():
+            if counts:
+                print(f"what is left out is listed in {path / left_out.FILE}", file=sys.stderr)
             print(run_lib.parameter_table(run, full=flags.is_verbose()), file=sys.stderr)
         with checkpoints.disk_errors():
             if not config.trains:
@@ -164,8 +167,8 @@ class Loop:
                 closing.callback(self._checkpoints.close)
                 closing.callback(self._best.close)
                 closing.callback(blocks.close)
-        report_skipped(feed.skipped, len(self._run.dataset.pairs), "training")
-        skipped = len(feed.skipped)
+        found, skipped = left_out.with_skipped(self._run, feed.skipped)
+        counts = left_out.write(self._path, found, keeps=start > 0)
         seconds, step = time.monotonic() - began, int(self._state.step)
         return summary.write(
             self._run,
@@ -174,6 +177,7 @@ class Loop:
             self._digests,
             metrics,
             seconds,
+            counts,
             skipped,
             **self._best.record,
         )

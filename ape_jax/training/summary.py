@@ -17,6 +17,7 @@ def write(
     digests: Mapping[str, str],
     metrics: Mapping[str, float],
     seconds: float,
+    left_out: Mapping[str, Mapping[str, int]],
     skipped: int = 0,
     best_step: int | None = None,
 ) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def write(
       digests: of its pairs.
       metrics: of the last evaluation.
       seconds: that this start took.
+      left_out: how many rows and images are not used, by data set and kind.
       skipped: images that could not be read in a step.
       best_step: of the state that is used, None for the last.
     """
@@ -39,6 +41,11 @@ def write(
         **({} if best_step is None else {"best_step": best_step}),
         "pairs": len(run.dataset.pairs),
         "images_skipped_in_step": skipped,
+        **(
+            {"left_out": {name: dict(kinds) for name, kinds in left_out.items()}}
+            if left_out
+            else {}
+        ),
         "digests": dict(digests),
         "parameters_trained": trained,
         "parameters_frozen": frozen,

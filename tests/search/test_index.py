@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from ape_jax import search
+from ape_jax.data.table.problems import Problem
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageError, load_image
 from ape_jax.search import build, graph, items, store
@@ -34,7 +35,7 @@ class MeanColours:
                 z[i] = colour / np.linalg.norm(colour)
                 self.encoded.append(os.path.basename(record.name))
             except ImageError as error:
-                skipped.add(i, str(error))
+                skipped.add(i, Problem.of_image(record.image, error))
             done(i + 1)
         read = np.ones(len(records), bool)
         read[list(skipped.indices)] = False

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ape_jax.data.table.problems import Problem
 from ape_jax.errors import UserError
 from ape_jax.features.cache import Cache
 from ape_jax.features.fingerprint import Fingerprint
@@ -59,11 +60,11 @@ class OnRay:
 
     Attributes:
       pool: the actors.
-      skipped: sentences on the items that were left out, by job and index.
+      skipped: what is wrong with the items that were left out, by job and index.
     """
 
     pool: Pool
-    skipped: dict[int, dict[int, str]] = dataclasses.field(default_factory=dict)
+    skipped: dict[int, dict[int, Problem]] = dataclasses.field(default_factory=dict)
 
     def jobs(self) -> Iterator[RemoteJob]:
         """The jobs of the run; before the next is asked for, the cache of one must be complete."""
@@ -85,7 +86,7 @@ class OnRay:
         """
         written: list[int] = []
 
-        def take(task: int, skipped: Mapping[int, str]) -> None:
+        def take(task: int, skipped: Mapping[int, Problem]) -> None:
             written.append(todo[task])
             self.skipped.setdefault(job.number, {}).update(skipped)
             if len(written) == 1:  # The others are looked for when all are written.
@@ -129,18 +130,18 @@ class Worker:
         self._jobs: list[Job] = []
 
     def describe(
-        self, number: int, skipped: Mapping[int, str], *, report: Report
+        self, number: int, skipped: Mapping[int, Problem], *, report: Report
     ) -> dict[str, Any] | None:
         """What `RemoteJob` says of a job; None where there are no more.
 
         Args:
           number: which job.
-          skipped: sentences on the items that the job before it has left out, by index.
+          skipped: what is wrong with the items that the job before it has left out, by index.
           report: not used.
         """
         if number:
-            for index, reason in skipped.items():
-                self._job(number - 1).skipped.add(index, reason)
+            for index, problem in skipped.items():
+                self._job(number - 1).skipped.add(index, problem)
         job = self._job(number)
         return None if job is None else {name: getattr(job, name) for name in _DESCRIBED}
 
@@ -150,7 +151,7 @@ class Worker:
 
     def write(
         self, number: int, expected: Fingerprint, path: Path, k: int, *, report: Report
-    ) -> dict[int, str]:
+    ) -> dict[int, Problem]:
         """Writes one shard.
 
         Args:
@@ -182,8 +183,8 @@ class Worker:
         except UserError as error:
             raise Again(str(error)) from error
         left_out = getattr(job, "skipped", None)
-        found = zip(left_out.indices, left_out.reasons) if left_out is not None else ()
-        return {index: reason for index, reason in found if index in block}
+        found = left_out.problems if left_out is not None else {}
+        return {index: problem for index, problem in found.items() if index in block}
 
     def _job(self, number: int) -> Job | None:
         while len(self._jobs) <= number:

@@ -14,6 +14,8 @@ from jaxtyping import Int
 
 from ape_jax.config import Config, tune
 from ape_jax.data import image_loader, sampling
+from ape_jax.data.options import Reading
+from ape_jax.data.pairs import Pairs
 from ape_jax.features import encode
 from ape_jax.features.dataset import Dataset
 from ape_jax.features.encode_pairs import make_augment
@@ -63,7 +65,8 @@ class HostFeed:
         self.sampler = Sampler(
             dataset, config.seed, config.train.batch, groups, config.loss.positives
         )
-        self.skipped = image_loader.Skipped()
+        pairs = dataset.pairs if isinstance(dataset.pairs, Pairs) else None
+        self.skipped = image_loader.Skipped(pairs, Reading.of(config.data), "training")
         self._raw = dataset.pooled is None
         # What another image in the place of an unreadable one brings with it, one process alone
         # knows: where there are several, the packed size would not be agreed on.
