@@ -63,7 +63,7 @@ class Sidecars:
         """
         texts, others = self._read(files)
         if not self._chosen:
-            return {**self._named(texts, others), **images}
+            return {**self._named(texts, others), "image": images["image"]}
         if "captions" in self._ask.columns:
             return {**others, **texts, **images}
         plain = {name: cell for name, cell in others.items() if not _is_caption(name)}
