@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float32, Shaped
 
 from ape_jax.align.tuning import selection
 from ape_jax.config.components import text_needs
-from ape_jax.data import decoding, image_loader
+from ape_jax.data import image_loader
 from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import Tokens
@@ -21,6 +21,7 @@ from ape_jax.features import ragged, unreadable
 from ape_jax.features.frontier import outside_tower
 from ape_jax.features.outside import OutsideTower
 from ape_jax.features.ragged import RaggedTokens
+from ape_jax.images.batches import decoded_batches, prepared_lists
 from ape_jax.images.decode import ImageRef, load_image
 from ape_jax.runs import embed
 from ape_jax.runs.aligned import AlignedModel
@@ -100,10 +101,10 @@ class Encoder:
         if isinstance(self.transform, VectorPrepare):
             batches, name = self._vector_batches(images, embedder.rows), "pooled"
         elif (outside := self._outside("image")) is not None:
-            decoded = decoding.prepared_lists(images, self._decode, embedder.rows)
+            decoded = prepared_lists(images, self._decode, embedder.rows)
             batches, name = map(outside.images, decoded), "pooled"
         else:
-            batches = decoding.decoded_batches(images, self._decode, embedder.rows)
+            batches = decoded_batches(images, self._decode, embedder.rows)
             name = "image"
         aligned = self._aligned
         z = [

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 import ape_jax
-from ape_jax.data.decoding import decoded_batches
+from ape_jax.images.batches import decoded_batches
 from ape_jax.images.decode import load_image
 
 

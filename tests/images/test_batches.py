@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ape_jax.data.decoding import decoded_batches
 from ape_jax.errors import UserError
+from ape_jax.images.batches import decoded_batches
 
 
 def prepared(i):
