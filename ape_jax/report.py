@@ -30,10 +30,13 @@ def main() -> None:
     directory = command.workdir()
     from ape_jax import pages
     from ape_jax.evaluators import prompts, tasks
+    from ape_jax.runs.reading import reading_of
 
     labelled = None
     if _LABELLED.value:
-        labelled = tasks.open_classes(_LABELLED.value, _CLASSNAMES.value, key="--labelled")
+        labelled = tasks.open_classes(
+            _LABELLED.value, _CLASSNAMES.value, key="--labelled", reading=reading_of(directory)
+        )
     templates = prompts.resolve_templates(_TEMPLATES.value, key="--templates")
     print(f"the report is in {pages.write(directory, labelled, templates)}")
 

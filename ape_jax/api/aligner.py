@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from jaxtyping import Float
 from ape_jax.api import preview
 from ape_jax.api.evaluation import Evaluation
 from ape_jax.data import in_memory
+from ape_jax.data.options import Reading
 from ape_jax.errors import UserError, path_text, whole_number
 from ape_jax.evaluators import prompts, tasks, zeroshot
 from ape_jax.exporters import verified
@@ -142,7 +144,8 @@ class Aligner(Encoder):
           UserError: as `ape_jax.fit` for pairs; as `encode_image`.
         """
         with tempfile.TemporaryDirectory(prefix="ape_jax-") as folder:
-            opened = in_memory.open_any(pairs, Path(folder), key="evaluate")
+            reading = dataclasses.replace(Reading.of(self.config.data), columns={})
+            opened = in_memory.open_any(pairs, Path(folder), key="evaluate", reading=reading)
             if self.config.data.on_error == "skip":
                 opened = self.leave_out_unreadable(opened, "evaluate")
             return Evaluation(tasks.evaluate_retrieval(self, opened), opened)

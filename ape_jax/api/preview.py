@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ape_jax.config import Config
+from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
 from ape_jax.data.vectors import VectorPairs
@@ -44,7 +45,7 @@ def html_of(config: Config, summary: Mapping[str, Any], directory: str) -> str:
     if rows:
         head = ["R@k in percent", *map(tables.metric_title, tables.RETRIEVAL)]
         parts.append(html.table(head, rows))
-    shown = next(iter(sets.values()), None) or _opened(config.data.pairs)
+    shown = next(iter(sets.values()), None) or _opened(config.data.pairs, Reading.of(config.data))
     if shown is not None:
         parts.append(_pictures(shown, config.data.background))
     return "<div>" + "".join(parts) + "</div>"
@@ -56,14 +57,16 @@ def _title(config: Config, summary: Mapping[str, Any]) -> str:
 
 
 def _sets(config: Config) -> dict[str, Pairs]:
-    opened = {name: _opened(spec) for name, spec in config.data.eval.items()}
+    opened = {
+        name: _opened(spec, Reading.of(config.data)) for name, spec in config.data.eval.items()
+    }
     return {name: pairs for name, pairs in opened.items() if pairs is not None}
 
 
-def _opened(spec: str) -> Pairs | None:
+def _opened(spec: str, reading: Reading) -> Pairs | None:
     """The pairs, unless they are elsewhere by now or are vectors: a preview never fails."""
     try:
-        pairs = open_pairs(spec) if spec else None
+        pairs = open_pairs(spec, reading=reading) if spec else None
     except UserError:
         return None
     return None if isinstance(pairs, VectorPairs) else pairs

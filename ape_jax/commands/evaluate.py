@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
@@ -9,6 +10,7 @@ from ape_jax.evaluators import conservation as conservation_lib
 from ape_jax.evaluators import prompts, tasks
 from ape_jax.runs import encoder
 from ape_jax.runs.encoder import Encoder
+from ape_jax.runs.reading import reading_of
 from ape_jax.runs.restore import before_and_after
 from ape_jax.terminal import tables
 
@@ -26,7 +28,7 @@ def retrieval(workdir: str, data: str) -> Found:
       UserError: for a run or pairs that cannot be read.
     """
     # The pairs are opened first: they fail in no time, a model takes seconds to load.
-    named = _named(data)
+    named = _named(data, workdir)
     model = encoder.load(workdir)
     sets = named or _own_sets(model)
     if model.config.data.on_error == "skip":
@@ -57,9 +59,12 @@ def zeroshot(workdir: str, data: str, classnames: str, templates: str) -> Found:
     """
     if not data:
         raise UserError("--data: zero-shot needs labelled images, found none")
-    labelled = tasks.open_classes(data, classnames, key="--data")
+    labelled = tasks.open_classes(data, classnames, key="--data", reading=reading_of(workdir))
     prompted = prompts.resolve_templates(templates, key="--templates")
-    metrics = tasks.evaluate_zeroshot(encoder.load(workdir), labelled, prompted)
+    model = encoder.load(workdir)
+    if model.config.data.on_error == "skip":
+        labelled = model.leave_out_unreadable(labelled, "--data")
+    metrics = tasks.evaluate_zeroshot(model, labelled, prompted)
     head = ["zero-shot", "classes", "images", "top-1", "top-5"]
     counts = [str(len(labelled.classnames)), str(len(labelled))]
     row = ["data", *counts, *(tables.cell(key, metrics[key]) for key in ("top1", "top5"))]
@@ -79,7 +84,7 @@ def conservation(workdir: str, data: str) -> Found:
     Raises:
       UserError: for a run or pairs that cannot be read.
     """
-    named = _named(data)
+    named = _named(data, workdir)
     was, now, start = before_and_after(workdir)
     before, after = Encoder(was), Encoder(now)
     found = {
@@ -97,12 +102,15 @@ def conservation(workdir: str, data: str) -> Found:
     return metrics, f"{kept}\n{table}"
 
 
-def _named(data: str) -> dict[str, Pairs]:
-    return {"data": open_pairs(data, key="--data")} if data else {}
+def _named(data: str, workdir: str) -> dict[str, Pairs]:
+    return {"data": open_pairs(data, key="--data", reading=reading_of(workdir))} if data else {}
 
 
 def _own_sets(model: Encoder) -> dict[str, Pairs]:
     specs = model.config.data.eval.items()
     if not specs:
         raise UserError("--data: the model has no data.eval; name the pairs to evaluate on")
-    return {name: open_pairs(spec, key=f"data.eval.{name}") for name, spec in specs}
+    reading = Reading.of(model.config.data)
+    return {
+        name: open_pairs(spec, key=f"data.eval.{name}", reading=reading) for name, spec in specs
+    }

@@ -14,6 +14,7 @@ from ape_jax.data.cells import printable
 from ape_jax.errors import UserError
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.encoder import Encoder
+from ape_jax.runs.reading import reading_of
 from ape_jax.runs.restore import restore
 from ape_jax.search import items
 from ape_jax.search import table as tables
@@ -89,7 +90,9 @@ def index(workdir: str, images: str, place: str, questions: Questions, table: Ta
 
 
 def _make(workdir: str, images: str, out: str) -> tuple[AlignedModel, dict[str, Any], str]:
-    source = items.open_images(images, key="--images")  # Fails in no time.
+    source = items.open_images(
+        images, key="--images", reading=reading_of(workdir)
+    )  # Fails in no time.
     run = restore(workdir)
     if is_precomputed(run.config.image.tower):
         raise UserError(

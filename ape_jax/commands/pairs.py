@@ -69,7 +69,9 @@ def look(asked: Asked) -> Found:
     if isinstance(pairs, VectorPairs):
         raise UserError(f"pairs: {asked.data!r} holds vectors and no images; name images")
     if asked.verify:
-        pairs = pairs.without(dict(undecodable(pairs, "decoding images")))
+        pairs = pairs.without(
+            dict(undecodable(pairs.image_ref, range(len(pairs)), "decoding images"))
+        )
     found = overview(pairs, tokenizer=tokenizer, everything=asked.verify)
     if asked.html:
         file = Path(asked.html).expanduser().absolute()

@@ -19,6 +19,7 @@ from typing import Any
 from ape_jax.config.sections import mixtures
 from ape_jax.data.cells import record_captions, shorten
 from ape_jax.data.columns import CAPTION_NAMES, IMAGE_NAMES, find_column
+from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.places import sources
 from ape_jax.data.specs import open_pairs
@@ -67,17 +68,18 @@ def _is_image(value: Any) -> bool:
     return isinstance(value, str) and is_image_name(value)
 
 
-def open_any(pairs: Any, folder: Path, *, key: str) -> Pairs:
+def open_any(pairs: Any, folder: Path, *, key: str, reading: Reading | None = None) -> Pairs:
     """Opens pairs of any kind that `as_spec` takes; those that are open already stay as they are.
 
     Args:
       pairs: see `as_spec`.
       folder: of the Parquet file, which is needed no more once the pairs are open.
       key: the argument to name in messages.
+      reading: of a spec, what happens to rows that cannot be used; None stops at them.
     """
-    return (
-        pairs if isinstance(pairs, Pairs) else open_pairs(as_spec(pairs, folder, key=key), key=key)
-    )
+    if isinstance(pairs, Pairs):
+        return pairs
+    return open_pairs(as_spec(pairs, folder, key=key), key=key, reading=reading)
 
 
 def _rows(pairs: Any, key: str) -> Iterator[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, SupportsIndex, TypeGuard, overload
 
 from ape_jax.data.cells import decode_text, shorten
@@ -13,6 +13,7 @@ from ape_jax.data.specs import source
 from ape_jax.data.table.look import problem_of
 from ape_jax.data.table.plain import PlainRow, labelled_rows
 from ape_jax.data.table.problems import Problem, Problems
+from ape_jax.data.table.store import say
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageRef
 
@@ -30,12 +31,19 @@ class Labelled(Sequence[LabelledImage]):
     Attributes:
       classnames: the name of each label.
       spec: what it was opened from.
+      problems: rows of the source that are not among them.
     """
 
     def __init__(
-        self, items: Sequence[tuple[ImageRef, int]], classnames: Sequence[str], spec: str = ""
+        self,
+        items: Sequence[tuple[ImageRef, int]],
+        classnames: Sequence[str],
+        spec: str = "",
+        problems: Problems | None = None,
     ):
         self._items = tuple(LabelledImage(*item) for item in items)
+        count = len(self._items)
+        self.problems = Problems(rows=count, pairs=count) if problems is None else problems
         self.classnames = tuple(classnames)
         self.spec = spec
 
@@ -48,6 +56,20 @@ class Labelled(Sequence[LabelledImage]):
     def __getitem__(self, i: slice) -> tuple[LabelledImage, ...]: ...
     def __getitem__(self, i: SupportsIndex | slice) -> LabelledImage | tuple[LabelledImage, ...]:
         return self._items[i]
+
+    def image_ref(self, i: int) -> ImageRef:
+        """The reference to one image."""
+        return self._items[i].image
+
+    def without(self, problems: Mapping[int, Problem]) -> Labelled:
+        """Those whose image can be used; the others are among the problems.
+
+        Args:
+          problems: what is wrong with an image, by index.
+        """
+        kept = [item for i, item in enumerate(self._items) if i not in problems]
+        found = self.problems.with_images(problems[i] for i in sorted(problems))
+        return Labelled(kept, self.classnames, self.spec, found)
 
     def __repr__(self) -> str:
         return f"Labelled({self.spec!r}, images={len(self)}, classes={len(self.classnames)})"
@@ -76,7 +98,7 @@ def open_labelled(
       UserError: a label that is unknown, out of range or neither name nor integer; names the file
         and line. Class names that are not those of the data set.
     """
-    records = _rows(os.fspath(spec), key, reading or Reading())
+    records, problems = _rows(os.fspath(spec), key, reading or Reading())
     raw = [_raw_label(r) for r in records]
     own = records[0].fields.get("label_names")
     if own:
@@ -95,11 +117,11 @@ def open_labelled(
         raise UserError(f"{key}: the class name {twice!r} is there twice; write each once")
     labels = [_label(r, value, index, len(classnames)) for r, value in zip(records, raw)]
     items = [(r.image, label) for r, label in zip(records, labels)]
-    return Labelled(items, classnames, os.fspath(spec))
+    return Labelled(items, classnames, os.fspath(spec), problems)
 
 
-def _rows(spec: str, key: str, reading: Reading) -> list[PlainRow]:
-    """The rows of a source whose images are there."""
+def _rows(spec: str, key: str, reading: Reading) -> tuple[list[PlainRow], Problems]:
+    """The rows of a source whose images and labels are there, and what is wrong with others."""
     rows: list[PlainRow] = []
     problems: list[Problem] = []
     for row in labelled_rows(source(spec, key), key, reading.columns):
@@ -110,15 +132,28 @@ def _rows(spec: str, key: str, reading: Reading) -> list[PlainRow]:
             if reading.look
             else None
         )
+        if problem is None and isinstance(row, PlainRow) and reading.on_error == "skip":
+            problem = _no_label(row)
         if problem is not None:
             problems.append(problem)
         elif isinstance(row, PlainRow):
             rows.append(row)
     total = len(rows) + len(problems)
-    Problems(images=problems, rows=total, pairs=total).check(reading, key, spec)
+    found = Problems(images=problems, rows=total, pairs=total)
+    found.check(reading, key, spec)
+    if len(found):
+        say(f"{key}: {found}; the first: {problems[0]}")
     if not rows:
         raise UserError(f"{key}: {spec!r} holds no records; write at least one")
-    return rows
+    return rows, found
+
+
+def _no_label(row: PlainRow) -> Problem | None:
+    try:
+        _raw_label(row)
+    except UserError as error:
+        return Problem(row.where, "no label", str(error).removeprefix(f"{row.where}: "))
+    return None
 
 
 def _own_names(

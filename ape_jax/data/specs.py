@@ -57,6 +57,8 @@ def open_pairs(
     good, images = look.look(table, written) if reading.look else (None, ())
     problems = table.found_broken().with_images(images)
     problems.check(reading, key, written)
+    if len(problems):
+        store.say(f"{key}: {problems}; the first: {problems.first()[0]}")
     kept = None if good is None or good.all() else np.flatnonzero(good)
     pairs = Pairs(table, written, kept, problems)
     if not len(pairs):

@@ -4,40 +4,37 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from ape_jax.data.pairs import Pairs
 from ape_jax.data.table.problems import Problem
-from ape_jax.images.decode import ImageError, load_image
+from ape_jax.images.decode import ImageError, ImageRef, load_image
 from ape_jax.terminal.progress import track
 
 _TOGETHER = 256
 
 
 def undecodable(
-    pairs: Pairs, what: str, rows: Iterable[int] | None = None, count: int | None = None
+    image: Callable[[int], ImageRef], rows: Sequence[int], what: str
 ) -> Iterator[tuple[int, Problem]]:
     """Decodes images and yields what is wrong with those that cannot be.
 
     Args:
-      pairs: the pairs.
+      image: gives the image of a row.
+      rows: the rows to look at.
       what: for the progress line.
-      rows: indices of the pairs to look at; None for all.
-      count: number of `rows`.
 
     Yields:
-      Index of a pair, and what is wrong with its image.
+      A row, and what is wrong with its image.
     """
-    chosen = iter(range(len(pairs)) if rows is None else rows)
-    total = len(pairs) if rows is None else count
+    chosen = iter(rows)
 
     def problem(row: int) -> tuple[int, Problem | None]:
-        image = pairs.image_ref(row)
+        reference = image(row)
         try:
-            load_image(image)
+            load_image(reference)
         except ImageError as error:
-            return row, Problem.of_image(image, error)
+            return row, Problem.of_image(reference, error)
         return row, None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -46,6 +43,6 @@ def undecodable(
             while some := list(itertools.islice(chosen, _TOGETHER)):
                 yield from pool.map(problem, some)
 
-        for row, wrong in track(found(), what, total, "images"):
+        for row, wrong in track(found(), what, len(rows), "images"):
             if wrong is not None:
                 yield row, wrong

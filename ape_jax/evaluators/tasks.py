@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from ape_jax.data.labelled import Labelled, open_labelled
+from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import Tokens, VectorPairs
 from ape_jax.evaluators import prompts, retrieval, zeroshot
@@ -82,7 +83,9 @@ def embed_labelled(
     return zimg, classes, np.asarray([labelled[i][1] for i in range(len(labelled))])
 
 
-def open_classes(spec: str, classnames: str, *, key: str) -> Labelled:
+def open_classes(
+    spec: str, classnames: str, *, key: str, reading: Reading | None = None
+) -> Labelled:
     """Opens labelled images with the class names of a command.
 
     Args:
@@ -90,9 +93,10 @@ def open_classes(spec: str, classnames: str, *, key: str) -> Labelled:
       classnames: value of `--classnames`, as for `prompts.resolve_classnames`; '' for the class
         names of the data set.
       key: the flag to name in messages about `spec`.
+      reading: which columns, and what happens to rows that cannot be used; None stops at them.
 
     Raises:
       UserError: if there is no such data set, or no such class names.
     """
     names = prompts.resolve_classnames(classnames, key="--classnames") if classnames else None
-    return open_labelled(spec, names, key=key)
+    return open_labelled(spec, names, key=key, reading=reading)

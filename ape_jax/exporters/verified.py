@@ -9,6 +9,7 @@ from typing import Any
 
 from ape_jax.config import Config
 from ape_jax.config.outside import is_precomputed, is_torch
+from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
@@ -106,10 +107,11 @@ def _pairs(config: Config, inputs: str) -> Pairs:
                 f"config.{side}.tower: {tower!r} stands for vectors that are made "
                 f"elsewhere, so there is no model from {side}s on to export"
             )
+    reading = Reading.of(config.data)
     if inputs:
-        return open_pairs(inputs, key="--inputs")
+        return open_pairs(inputs, key="--inputs", reading=dataclasses.replace(reading, columns={}))
     if not config.data.pairs:
         raise UserError("--inputs: a finished model brings no pairs; name some to check it with")
     specs = {f"data.eval.{name}": spec for name, spec in config.data.eval.items()}
     key, spec = next(iter({**specs, "data.pairs": config.data.pairs}.items()))
-    return open_pairs(spec, key=key)
+    return open_pairs(spec, key=key, reading=reading)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from jaxtyping import Bool
 
+from ape_jax.data.labelled import Labelled
 from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.table.problems import Problem
 from ape_jax.data.undecodable import undecodable
 from ape_jax.errors import UserError
 from ape_jax.features.cache import say
+
+Images = TypeVar("Images", Pairs, Labelled)
 
 # Images that an earlier start or another process has met are looked at once more, for the reason.
 _AGAIN = 1000
@@ -40,14 +45,16 @@ def leave_out_unseen(
     bad = np.flatnonzero(~seen).tolist()
     unknown = [row for row in bad if row not in met]
     again = unknown[:_AGAIN]
-    found = met | dict(undecodable(pairs, f"{name}: looking again", again, len(again)))
+    found = met | dict(undecodable(pairs.image_ref, again, f"{name}: looking again"))
     return _without(
         pairs, {row: found.get(row) or _forgotten(pairs, row) for row in bad}, reading, name
     )
 
 
-def leave_out_unreadable(pairs: Pairs, reading: Reading, name: str) -> Pairs:
-    """The pairs whose image can be decoded; for images that are not encoded beforehand.
+def leave_out_unreadable(pairs: Images, reading: Reading, name: str) -> Images:
+    """The pairs, or labelled images, whose image can be decoded.
+
+    For images that are not encoded beforehand.
 
     Args:
       pairs: the pairs.
@@ -57,10 +64,11 @@ def leave_out_unreadable(pairs: Pairs, reading: Reading, name: str) -> Pairs:
     Raises:
       UserError: more are left out than may be.
     """
-    return _without(pairs, dict(undecodable(pairs, f"{name}: decoding images")), reading, name)
+    found = dict(undecodable(pairs.image_ref, range(len(pairs)), f"{name}: decoding images"))
+    return _without(pairs, found, reading, name)
 
 
-def _without(pairs: Pairs, problems: dict[int, Problem], reading: Reading, name: str) -> Pairs:
+def _without(pairs: Images, problems: dict[int, Problem], reading: Reading, name: str) -> Images:
     if not problems:
         return pairs
     kept = pairs.without(problems)

@@ -22,6 +22,7 @@ from PIL import Image
 from ape_jax import search
 from ape_jax.config.outside import is_precomputed
 from ape_jax.data.cells import printable
+from ape_jax.data.options import Reading
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.features.cache import say
@@ -228,13 +229,17 @@ class Desk:
         if is_precomputed(spec):
             say(f"data.eval.{name} holds vectors: there is nothing to show of it")
             return
-        source = items.open_images(spec, key=f"data.eval.{name}")
+        source = items.open_images(
+            spec, key=f"data.eval.{name}", reading=Reading.of(self._run.config.data)
+        )
         say(f"{name}: {self._add(name, source, None)}")
         self._captions += [text for item in source.items for text in item.captions]
 
     def _add_training(self, spec: str) -> None:
         """A sample of the training pairs, so that a run without others has something to show."""
-        source = items.open_images(spec, key="data.pairs")
+        source = items.open_images(
+            spec, key="data.pairs", reading=Reading.of(self._run.config.data)
+        )
         kept = np.linspace(0, len(source.items) - 1, min(_SAMPLE, len(source.items))).astype(int)
         some = tuple(source.items[i] for i in kept)
         name = f"training images ({len(some)} of {len(source.items)})"
@@ -280,7 +285,9 @@ class Desk:
         known: dict[str, tuple[str, ...]] = {}
         for spec in (*self._run.config.data.eval.values(), self._run.config.data.pairs):
             try:
-                pairs = open_pairs(spec) if spec and not is_precomputed(spec) else ()
+                reading = Reading.of(self._run.config.data)
+                precomputed = not spec or is_precomputed(spec)
+                pairs = () if precomputed else open_pairs(spec, reading=reading)
             except UserError:  # They are elsewhere by now: file names it is.
                 continue
             for pair in pairs:

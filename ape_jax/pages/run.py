@@ -11,6 +11,7 @@ from ape_jax import config as config_lib
 from ape_jax.align.tuning import selection
 from ape_jax.config import Config
 from ape_jax.data.labelled import Labelled
+from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
 from ape_jax.data.vectors import VectorPairs
@@ -49,7 +50,10 @@ def write(
     config = workdir.read_config(path)
     summary = workdir.finished(path, config)
     specs = config.data.eval.items()
-    sets = {name: open_pairs(spec, key=f"data.eval.{name}") for name, spec in specs}
+    reading = Reading.of(config.data)
+    sets = {
+        name: open_pairs(spec, key=f"data.eval.{name}", reading=reading) for name, spec in specs
+    }
     model, pictures = encoder.load(path), Pictures()
     found = figures.read(summary, sets)
     chances = {entry.name: entry.chance for entry in found}
@@ -57,6 +61,8 @@ def write(
     parts.append(curves.section(metrics.read(path), config, chances))
     parts += _examples(model, sets, pictures)
     if labelled is not None:
+        if config.data.on_error == "skip":
+            labelled = model.leave_out_unreadable(labelled, "--labelled")
         parts.append(confusion.section(model, labelled, templates))
     parts += [_overview(config, summary), _parameters(model.shares()), _config(config)]
     head = html.paragraph(_how(config, summary), "soft") + figures.headline(found)
@@ -90,7 +96,7 @@ def _examples(model: Encoder, sets: Mapping[str, Pairs], pictures: Pictures) -> 
         return [_finds(model, pairs, name, count, pictures) for name, pairs in sets.items()]
     if not config.data.pairs:
         return []
-    pairs = open_pairs(config.data.pairs, key="data.pairs")
+    pairs = open_pairs(config.data.pairs, key="data.pairs", reading=Reading.of(config.data))
     return [_finds(model, pairs, _TRAINING, _IMAGES, pictures)]
 
 

@@ -14,7 +14,6 @@ from ape_jax.align.tuning import selection
 from ape_jax.config.components import text_needs
 from ape_jax.data import image_loader
 from ape_jax.data.options import Reading
-from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import Tokens
 from ape_jax.errors import UserError
 from ape_jax.features import ragged, unreadable
@@ -217,8 +216,8 @@ class Encoder:
         read[list(skipped.indices)] = False
         return (z if len(z) else np.zeros((len(records), 0), np.float32)), read
 
-    def leave_out_unreadable(self, pairs: Pairs, name: str) -> Pairs:
-        """The pairs whose image can be read; says which it leaves out.
+    def leave_out_unreadable(self, pairs: unreadable.Images, name: str) -> unreadable.Images:
+        """The pairs, or labelled images, whose image can be read; says which it leaves out.
 
         Args:
           pairs: the pairs.

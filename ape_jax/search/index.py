@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ape_jax.data.cells import printable
+from ape_jax.data.options import Reading
 from ape_jax.errors import UserError, whole_number
 from ape_jax.images.decode import ImageRef
 from ape_jax.search import graph as graph_lib
@@ -20,6 +21,9 @@ from ape_jax.search.identity import difference
 # Scores in memory at a time; queries are processed in blocks.
 _SCORES = 2**26
 _PROPOSED = 8  # Candidates of the graph per requested result.
+
+# What cannot be used was said when it was indexed.
+_WHATEVER_IS_THERE = Reading(on_error="skip", max_skipped=1.0)
 
 
 class Index:
@@ -100,7 +104,7 @@ class Index:
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 (an index lives as long as its process)
     def _inside(self, source: str) -> Mapping[str, ImageRef]:
-        opened = items.open_images(source, key="index")
+        opened = items.open_images(source, key="index", reading=_WHATEVER_IS_THERE)
         return {item.name: item.image for item in opened.items}
 
     @functools.cached_property

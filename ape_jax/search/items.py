@@ -11,6 +11,7 @@ import numpy as np
 
 from ape_jax.data.cells import printable
 from ape_jax.data.formats import registry
+from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.places import sources
 from ape_jax.data.specs import open_pairs
@@ -54,12 +55,15 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
-def open_images(spec: str | os.PathLike[str], *, key: str) -> Source:
+def open_images(
+    spec: str | os.PathLike[str], *, key: str, reading: Reading | None = None
+) -> Source:
     """The images of a folder, subfolders included, or of a pairs file; nothing is decoded.
 
     Args:
       spec: a folder, or what `open_pairs` takes.
       key: the flag or field to name in messages.
+      reading: of a pairs file, what happens to rows that cannot be used; None stops at them.
 
     Raises:
       UserError: for a folder that is missing, cannot be read or has no images; as `open_pairs`.
@@ -74,7 +78,7 @@ def open_images(spec: str | os.PathLike[str], *, key: str) -> Source:
         raise UserError(
             f"{key}: there is no folder {written!r}; write one, or a pairs file such as pairs.jsonl"
         )
-    pairs = open_pairs(sources.absolute(written), key=key)
+    pairs = open_pairs(sources.absolute(written), key=key, reading=reading)
     if isinstance(pairs, VectorPairs):
         raise UserError(f"{key}: {written!r} holds vectors and no images; name images")
     return of_pairs(pairs)

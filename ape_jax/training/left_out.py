@@ -88,7 +88,7 @@ def with_skipped(run: Run, skipped: Skipped) -> tuple[dict[str, Problems], int]:
         return found, 0
     if jax.process_count() > 1:
         missing = sorted(set(_union(met)) - set(met))
-        met |= dict(undecodable(pairs, "looking at skipped images", missing, len(missing)))
+        met |= dict(undecodable(pairs.image_ref, missing, "looking at skipped images"))
     if met:
         found["train"] = pairs.problems.with_images(met[row] for row in sorted(met))
         found["train"].check(reading, "training", pairs.spec)
@@ -115,7 +115,7 @@ def _lines(found: Mapping[str, Problems], old: Sequence[dict[str, Any]]) -> Iter
                 yield json.dumps({"of": name, **problem._asdict()})
     for entry in old:
         with contextlib.suppress(TypeError):
-            problem = Problem(**{key: entry.get(key) for key in Problem._fields})
+            problem = Problem(**{key: str(entry.get(key)) for key in Problem._fields})
             if problem not in seen:
                 seen.add(problem)
                 yield json.dumps(entry)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from huggingface_hub import EvalResult
 
+from ape_jax.data.options import Reading
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import retrieval
@@ -105,7 +106,8 @@ def _cells(values: Mapping[str, float], metrics: Sequence[str]) -> list[str]:
 
 def _counted(aligned: AlignedModel, name: str, found: Mapping[str, float]) -> Figures:
     try:
-        pairs = open_pairs(aligned.config.data.eval[name], key=f"data.eval.{name}")
+        data = aligned.config.data
+        pairs = open_pairs(data.eval[name], key=f"data.eval.{name}", reading=Reading.of(data))
     except (KeyError, UserError):
         return Figures(name=name, found=found, images=0, captions=0, chance={})
     image_index = np.repeat(np.arange(len(pairs)), [len(pair.captions) for pair in pairs])
