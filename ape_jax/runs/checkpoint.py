@@ -1,7 +1,8 @@
 """Checkpoints: what was trained, the optimizer, the step, and the towers' names and hashes.
 
 The towers themselves are not in it: they are pinned by digest and read from their own files. The
-data position is the step, since order and draws are functions of (seed, step).
+data position is the step, since order and draws are functions of (seed, step). The sha256 of every
+array is in `meta`, and compared whenever one is read.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from jaxtyping import PyTree
 
 from ape_jax.align.heads.base import batch_norm
 from ape_jax.errors import UserError
+from ape_jax.runs import hashes
 from ape_jax.runs.aligned import SOLVED
 from ape_jax.runs.state import State
 
 _STATE, _OPT, _FIXED, _META = "trainable", "opt_state", "fixed", "meta"
+_HASHES = "sha256"  # In `meta`; checkpoints of earlier versions have none.
 _AVERAGE = "average"  # Of the trained parameters; there only where one is kept.
 
 BEST = "best"
@@ -83,13 +86,15 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        args = {name: ocp.args.StandardSave(tree) for name, tree in _items(state, fixed).items()}
+        items = _items(state, fixed)
+        meta = {**meta, _HASHES: hashes.of_trees(items)}
+        args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         with self.disk_errors():
             # Forced: asked whether to save, the manager would ask JAX whether a notice to end has
             # come, and count its calls among those of `Preemption`.
             self._manager.save(
                 step,
-                args=ocp.args.Composite(**args, **{_META: ocp.args.JsonSave(dict(meta))}),
+                args=ocp.args.Composite(**args, **{_META: ocp.args.JsonSave(meta)}),
                 force=True,
             )
 
@@ -156,20 +161,26 @@ class Checkpoints:
 
     def _restore_trees(self, items: Mapping[str, PyTree]) -> Mapping[str, Any]:
         args = {name: ocp.args.StandardRestore(_abstract(tree)) for name, tree in items.items()}
-        return self._restore(**args)
+        out, expected = self._restore(**args), self.meta.get(_HASHES)
+        if expected is not None and (leaf := hashes.damaged(out, expected)) is not None:
+            raise self._unreadable(f"{leaf} is damaged")
+        return out
 
     def _restore(self, **args: Any) -> Mapping[str, Any]:
         """What a damaged checkpoint raises has a dozen types and a page of text."""
-        step = self.latest
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(**args))
+            return self._manager.restore(self.latest, args=ocp.args.Composite(**args))
         except Exception as error:
-            older = [s for s in self._manager.all_steps() if step is None or s < step]
-            left = f"it goes on from step {max(older)}" if older else "it starts anew"
-            raise UserError(
-                f"--workdir: the checkpoint {self._path / str(step)} cannot be read "
-                f"({type(error).__name__}); delete it and run the same command again: {left}"
-            ) from error
+            raise self._unreadable(type(error).__name__) from error
+
+    def _unreadable(self, reason: str) -> UserError:
+        step = self.latest
+        older = [s for s in self._manager.all_steps() if step is None or s < step]
+        left = f"it goes on from step {max(older)}" if older else "it starts anew"
+        return UserError(
+            f"--workdir: the checkpoint {self._path / str(step)} cannot be read ({reason}); delete "
+            f"it and run the same command again: {left}"
+        )
 
     def wait(self) -> None:
         """Blocks until the last save is on disk."""

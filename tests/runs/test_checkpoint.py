@@ -119,6 +119,73 @@ def test_damaged_checkpoint_names_the_folder_and_the_older_one(tmp_path, state, 
     assert "\n" not in str(raised.value)
 
 
+def damage(kind, content, rng):
+    """A file's content with one byte flipped, or a block of it zeroed, random or missing."""
+    at = int(rng.integers(len(content)))
+    if kind == "flip":
+        return content[:at] + bytes([content[at] ^ (1 << int(rng.integers(8)))]) + content[at + 1 :]
+    block = {"zeros": bytes(64), "random": rng.bytes(64), "cut": b""}[kind]
+    return content[:at] + block[: len(content) - at] + content[at + 64 :]
+
+
+@pytest.mark.parametrize("kind", ["flip", "zeros", "random", "cut"])
+def test_no_damage_to_a_file_gives_other_parameters(tmp_path, state, rng, kind):
+    weights = jnp.asarray(rng.normal(size=(40, 30)).astype(np.float32))
+    state = init_state({"head": {"kernel": weights}}, optax.adam(1e-3))
+    checkpoints = Checkpoints(tmp_path / "whole")
+    checkpoints.save(state.replace(step=jnp.int32(4)), {"statistics": {"mean": weights[0]}}, META)
+    checkpoints.close()
+    files = [file for file in (tmp_path / "whole").rglob("*") if file.is_file()]
+    largest = sorted(files, key=lambda file: -file.stat().st_size)[:4]
+    refused = 0
+    for turn, file in enumerate([*rng.choice(files, 6), *largest]):
+        copy = tmp_path / f"{turn}"
+        shutil.copytree(tmp_path / "whole", copy)
+        target = copy / file.relative_to(tmp_path / "whole")
+        target.write_bytes(damage(kind, file.read_bytes(), rng))
+        try:
+            again = Checkpoints(copy)
+            if again.latest is None:
+                continue
+            again.check(META)
+            found, fixed = again.restore_model(
+                jax.tree.map(jnp.zeros_like, state.trainable), {"statistics": {"mean": weights[1]}}
+            )
+        except UserError as error:
+            assert "\n" not in str(error)
+            refused += 1
+            continue
+        np.testing.assert_array_equal(found["head"]["kernel"], weights)
+        np.testing.assert_array_equal(fixed["statistics"]["mean"], weights[0])
+    assert refused > 1
+
+
+@pytest.mark.parametrize("tree", ["trainable", "opt_state", "fixed"])
+def test_arrays_other_than_their_hashes_are_named(tmp_path, state, tree):
+    checkpoints = Checkpoints(tmp_path)
+    fixed = {"statistics": {"mean": jnp.ones(4)}}
+    for step in (2, 4):
+        checkpoints.save(state.replace(step=jnp.int32(step)), fixed, META)
+    checkpoints.close()
+    file = tmp_path / "checkpoints/4/meta/metadata"
+    meta = json.loads(file.read_text())
+    leaf = next(iter(meta["sha256"][tree]))
+    meta["sha256"][tree][leaf] = "0" * 64
+    file.write_text(json.dumps(meta))
+    with pytest.raises(UserError, match=r"checkpoints/4 .* is damaged\).* from step 2") as error:
+        Checkpoints(tmp_path).restore(state, fixed)
+    assert f"({tree}{leaf} is damaged)" in str(error.value)
+
+
+def test_a_checkpoint_of_a_version_without_hashes_opens(tmp_path, state):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state.replace(step=jnp.int32(4)), {}, META)
+    checkpoints.close()
+    file = tmp_path / "checkpoints/4/meta/metadata"
+    file.write_text(json.dumps(META))
+    assert int(Checkpoints(tmp_path).restore(state, {})[0].step) == 4
+
+
 def test_file_in_the_place_of_the_directory_is_one_sentence(tmp_path):
     (tmp_path / "checkpoints").write_text("")
     with pytest.raises(UserError, match="no directory"):
