@@ -86,6 +86,11 @@ def places(spec: str, key: str, say: Callable[[str], None]) -> list[Place]:
     return [place for path in found for place in _of_path(path, key, say)]
 
 
+def _has_parts(path: str) -> bool:
+    """Tests whether something in front of a part is a file, or a folder that is there."""
+    return bool(re.search(r"\.\w+$", path)) or os.path.isdir(_plain(path))
+
+
 def absolute(spec: str) -> str:
     """A spec whose paths are absolute; urls and specs with a prefix stay as they are.
 

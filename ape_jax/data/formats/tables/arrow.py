@@ -13,6 +13,7 @@ from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.tables import arrow_checks
 from ape_jax.data.formats.tables.arrow_cells import Mapped, batch_rows, check_image, class_names
 from ape_jax.data.formats.tables.arrow_checks import readable, unreadable
+from ape_jax.data.formats.tables.opened import check_no_part
 from ape_jax.data.rows import Ask, Broken, FileRows, Row
 from ape_jax.data.table import store
 from ape_jax.errors import UserError
@@ -34,6 +35,7 @@ def read_arrow(path: str, ask: Ask) -> FileRows:
       UserError: the file is no Arrow file, is damaged, decodes to over a thousand times its size,
         or its images are of a type that holds none.
     """
+    check_no_part(path, ask)
     return FileRows(rows=file_rows([path], ask, at="row ", suffix=":"), columns=_names(path))
 
 

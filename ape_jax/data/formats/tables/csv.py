@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ape_jax.data.columns import CAPTION_NAMES, IMAGE_NAMES, LABEL_NAMES
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.tables import dialect as dialects
-from ape_jax.data.formats.tables.opened import COMPRESSED
+from ape_jax.data.formats.tables.opened import COMPRESSED, check_no_part
 from ape_jax.data.formats.tables.text import TOO_LONG, damage, head_text, text_blocks
 from ape_jax.data.rows import MAX_RECORD_BYTES, Ask, Broken, FileRows, Row
 from ape_jax.errors import UserError
@@ -54,6 +54,7 @@ def read_csv(path: str, ask: Ask) -> FileRows:
     Raises:
       UserError: the file cannot be read, or is no table of text.
     """
+    check_no_part(path, ask)
     csv.field_size_limit(MAX_RECORD_BYTES)
     head = head_text(path, legacy=True)
     if not head.strip():

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.tables.json_documents import document_rows, record_row
 from ape_jax.data.formats.tables.json_text import DECODER, phrase
-from ape_jax.data.formats.tables.opened import COMPRESSED
+from ape_jax.data.formats.tables.opened import COMPRESSED, check_no_part
 from ape_jax.data.formats.tables.text import TOO_LONG, Block, damage, head_text, text_blocks
 from ape_jax.data.rows import Ask, Broken, FileRows, Row
 
@@ -34,6 +34,7 @@ def read_json(path: str, ask: Ask) -> FileRows:
     head = head_text(path, legacy=False)
     if head.strip() and not _is_lines(head):
         return FileRows(rows=document_rows(path, ask))
+    check_no_part(path, ask)
     return FileRows(rows=_line_rows(path, ask))
 
 

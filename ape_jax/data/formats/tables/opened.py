@@ -42,6 +42,16 @@ _OTHER_KINDS = {
 }
 
 
+def check_no_part(path: str, ask: Ask) -> None:
+    """Refuses a part, as in `pairs.csv:train`, of a file that has none.
+
+    Raises:
+      UserError: one is asked for.
+    """
+    if ask.part:
+        raise UserError(f"{path}: it is one table and has no part {ask.part!r}; leave it out")
+
+
 def chunks(path: str, size: int = CHUNK_BYTES) -> Generator[bytes, None, None]:
     """The bytes of a file, decompressed where it is gzip, zstd, bzip2 or xz, in chunks.
 

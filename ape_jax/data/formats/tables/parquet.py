@@ -10,6 +10,7 @@ from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.tables import arrow_checks, parquet_sizes
 from ape_jax.data.formats.tables.arrow_cells import batch_rows, check_image, class_names
 from ape_jax.data.formats.tables.arrow_checks import readable, unreadable
+from ape_jax.data.formats.tables.opened import check_no_part
 from ape_jax.data.rows import Ask, Broken, FileRows, Row
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def read_parquet(path: str, ask: Ask) -> FileRows:
     """
     import pyarrow.parquet as pq
 
+    check_no_part(path, ask)
     with readable(path, "Parquet"):
         file = pq.ParquetFile(
             path, memory_map=True, pre_buffer=False, page_checksum_verification=True
