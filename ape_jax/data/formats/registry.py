@@ -9,6 +9,28 @@ from ape_jax.data import split
 from ape_jax.data.formats.format import Opener, PairsFormat
 from ape_jax.errors import UserError
 
+_PUBLISHED = {
+    name: f"ape_jax.data.formats.published.{place}"
+    for name, place in {
+        "coco": "coco:COCO",
+        "karpathy": "karpathy:KARPATHY",
+        "flickr_token": "flickr:TOKEN",
+        "flickr_bars": "flickr:BARS",
+        "flickr_commas": "flickr:COMMAS",
+        "conversations": "conversations:CONVERSATIONS",
+        "textcaps": "textcaps:TEXTCAPS",
+        "dreamlip": "dreamlip:DREAMLIP",
+        "roco": "roco:ROCO",
+        "roco_table": "roco:ROCO_TABLE",
+        "medicat": "medicat:MEDICAT",
+        "imagenet_list": "imagenet:LIST",
+        "imagenet_solution": "imagenet:SOLUTION",
+        "class_folders": "class_folders:CLASS_FOLDERS",
+        "addresses": "addresses:ADDRESSES",
+    }.items()
+}
+"""Layouts of data sets as they are published, which are recognised by a look."""
+
 FORMATS: Registry[PairsFormat] = Registry(
     "pairs format",
     {
@@ -25,6 +47,7 @@ FORMATS: Registry[PairsFormat] = Registry(
         "tfds": "ape_jax.data.formats.tfds:TFDS",
         "demo": "ape_jax.data.formats.demo:DEMO",
         "features": "ape_jax.data.formats.features:FEATURES",
+        **_PUBLISHED,
     },
 )
 
@@ -97,6 +120,10 @@ def _has_prefix(spec: str, format: PairsFormat) -> bool:
 
 
 def supported() -> str:
-    """Lists the forms of specs: "*.jsonl, *.csv, ... or features:FILES"."""
-    *most, last = [format.spec for format in FORMATS.values()]
+    """Lists the forms of specs: "*.jsonl, *.csv, ..."; layouts of published sets are one phrase."""
+    shown = {name: format for name, format in FORMATS.items() if name not in _PUBLISHED}
+    specs = [format.spec for format in shown.values()]
+    named = next((i for i, format in enumerate(shown.values()) if format.prefix), len(specs))
+    specs.insert(named, "a data set as it is published (COCO, Flickr30k, LLaVA, ...)")
+    *most, last = specs
     return f"{', '.join(most)} or {last}"

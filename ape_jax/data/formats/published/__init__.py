@@ -1,0 +1,1 @@
+"""Captions and labels in the layouts that public data sets are published in."""
