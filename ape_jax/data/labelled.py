@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, SupportsIndex, TypeGuard, overload
+from typing import NamedTuple, SupportsIndex, overload
 
-from ape_jax.data.cells import decode_text, shorten
-from ape_jax.data.class_names import as_prose
+from ape_jax.data.cells import Unusable
+from ape_jax.data.classes.labels import Label, classes, names_beside, read_label
 from ape_jax.data.options import Reading
 from ape_jax.data.specs import source
 from ape_jax.data.table.look import problem_of
@@ -98,132 +98,44 @@ def open_labelled(
       UserError: a label that is unknown, out of range or neither name nor integer; names the file
         and line. Class names that are not those of the data set.
     """
-    records, problems = _rows(os.fspath(spec), key, reading or Reading())
-    raw = [_raw_label(r) for r in records]
-    own = records[0].fields.get("label_names")
-    if own:
-        classnames = _own_names(own, classnames, raw, f"{key}: {os.fspath(spec)!r}")
-    elif classnames is None:
-        for record, label in zip(records, raw):
-            if isinstance(label, int):
-                raise UserError(
-                    f"{record.where}: 'label' is the number {label} and there are no class names; "
-                    "give a file of class names, or write labels by name"
-                )
-        classnames = sorted({str(label) for label in raw})
-    index = {name: i for i, name in enumerate(classnames)}
-    if len(index) != len(classnames) and any(isinstance(label, str) for label in raw):
-        twice = next(n for i, n in enumerate(classnames) if index[n] != i)
-        raise UserError(f"{key}: the class name {twice!r} is there twice; write each once")
-    labels = [_label(r, value, index, len(classnames)) for r, value in zip(records, raw)]
-    items = [(r.image, label) for r, label in zip(records, labels)]
-    return Labelled(items, classnames, os.fspath(spec), problems)
+    written = os.fspath(spec)
+    rows, labels, problems = _rows(written, key, reading or Reading())
+    own = rows[0].fields.get("label_names")
+    where = [row.where for row in rows]
+    source, hint = f"{key}: {written!r}", names_beside(written)
+    indices, names = classes(labels, own, classnames, where, source, hint)
+    if own is None and classnames is None and set(map(str, labels)) != set(names):
+        say(f"{written}: classes are WordNet ids; their names are CLIP's of ImageNet's classes")
+    items = [(row.image, index) for row, index in zip(rows, indices, strict=True)]
+    return Labelled(items, names, written, problems)
 
 
-def _rows(spec: str, key: str, reading: Reading) -> tuple[list[PlainRow], Problems]:
-    """The rows of a source whose images and labels are there, and what is wrong with others."""
+def _rows(spec: str, key: str, reading: Reading) -> tuple[list[PlainRow], list[Label], Problems]:
+    """The rows of a source that can be used, their labels, and what is wrong with the others."""
     rows: list[PlainRow] = []
+    labels: list[Label] = []
     problems: list[Problem] = []
     for row in labelled_rows(source(spec, key), key, reading.columns):
-        problem = (
-            row
-            if isinstance(row, Problem)
-            else problem_of(row.image, len(problems))
-            if reading.look
-            else None
-        )
-        if problem is None and isinstance(row, PlainRow) and reading.on_error == "skip":
-            problem = _no_label(row)
-        if problem is not None:
-            problems.append(problem)
+        found = row if isinstance(row, Problem) else _label(row)
+        if not isinstance(found, Problem) and reading.look and isinstance(row, PlainRow):
+            found = problem_of(row.image, len(problems)) or found
+        if isinstance(found, Problem):
+            problems.append(found)
         elif isinstance(row, PlainRow):
             rows.append(row)
+            labels.append(found)
     total = len(rows) + len(problems)
-    found = Problems(images=problems, rows=total, pairs=total)
-    found.check(reading, key, spec)
-    if len(found):
-        say(f"{key}: {found}; the first: {problems[0]}")
+    left = Problems(images=problems, rows=total, pairs=total)
+    left.check(reading, key, spec)
+    if problems:
+        say(f"{key}: {left}; the first: {problems[0]}")
     if not rows:
         raise UserError(f"{key}: {spec!r} holds no records; write at least one")
-    return rows, found
+    return rows, labels, left
 
 
-def _no_label(row: PlainRow) -> Problem | None:
+def _label(row: PlainRow) -> Label | Problem:
     try:
-        _raw_label(row)
-    except UserError as error:
-        return Problem(row.where, "no label", str(error).removeprefix(f"{row.where}: "))
-    return None
-
-
-def _own_names(
-    own: Sequence[str], classnames: Sequence[str] | None, raw: list[int | str], where: str
-) -> Sequence[str]:
-    """Reconciles a data set's own class names with the user's, by name, else index by index."""
-    if classnames is None:
-        return as_prose(own, where=where)
-    alike = [_alike(name) for name in own], [_alike(name) for name in classnames]
-    for known, given in ((own, classnames), alike):
-        # Names that stand for two classes each could send a label to the wrong one.
-        if set(known) <= set(given) and all(len(set(x)) == len(x) for x in (known, given)):
-            indices = {name: index for index, name in enumerate(given)}
-            raw[:] = [indices[known[i]] if _is_index(i, own) else i for i in raw]
-            return classnames
-    if len(own) != len(classnames):
-        raise UserError(
-            f"{where} has {len(own)} classes ({own[0]!r} first) and the class "
-            f"names are {len(classnames)}; write one name a class, in the data set's order"
-        )
-    _check_order(*alike, where)
-    return classnames
-
-
-def _is_index(value: int | str, names: Sequence[str]) -> TypeGuard[int]:
-    return isinstance(value, int) and 0 <= value < len(names)
-
-
-def _check_order(own: Sequence[str], names: Sequence[str], where: str) -> None:
-    """Refuses names that the data set gives to other classes: labels would be taken wrongly."""
-    for i, name in enumerate(own):
-        if name in names and names[i] != name and names[i] in own:
-            raise UserError(
-                f"{where}: class {i} is {name!r} in the data set and {names[i]!r} in the class "
-                "names; write the names in the data set's order"
-            )
-
-
-def _alike(name: str) -> str:
-    """A name without case and without the marks between its words."""
-    return "".join(c for c in name.casefold() if c.isalnum())
-
-
-def _raw_label(record: PlainRow) -> int | str:
-    column = record.columns[0]
-    value: Any = record.fields.get(column)
-    if isinstance(value, bytes):
-        value = decode_text(value, record.where, "label")
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    found = f"{column!r} is {shorten(value)}"
-    found = found if column in record.fields else f"there is no {column!r}"
-    raise UserError(f"{record.where}: {found}; write an integer or a class name")
-
-
-def _label(record: PlainRow, value: int | str, index: dict[str, int], count: int) -> int:
-    if isinstance(value, str):
-        if value in index:
-            return index[value]
-        if not (value.isascii() and value.removeprefix("-").isdigit() and len(value) < 12):
-            raise UserError(
-                f"{record.where}: the label {shorten(value)} is not among the {count} class "
-                f"names (the first is {next(iter(index))!r}); correct one of the two"
-            )
-        value = int(value)
-    if not 0 <= value < count:
-        raise UserError(
-            f"{record.where}: the label {value} is outside 0 to {count - 1}, the indices of "
-            "the class names; count from 0"
-        )
-    return value
+        return read_label(row.fields, row.columns[0])
+    except Unusable as e:
+        return Problem(row.where, e.kind, e.reason)

@@ -6,8 +6,9 @@ A text tower was trained on prose.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ape_jax.errors import UserError
@@ -41,7 +42,7 @@ def as_prose(names: Sequence[str], *, where: str) -> tuple[str, ...]:
       UserError: WordNet ids of other classes, or nothing but numbers, which are no names (ten of
         them are digits, and are).
     """
-    if all(_WORDNET.fullmatch(name) for name in names):
+    if is_wordnet(names):
         return _imagenet(names, where)
     if list(names) == [str(i) for i in range(len(names))] and len(names) != 10:
         raise UserError(
@@ -55,15 +56,25 @@ def as_prose(names: Sequence[str], *, where: str) -> tuple[str, ...]:
     return tuple(_GAPS.sub(" ", _INITIAL.sub("", name)).strip() for name in names)
 
 
-def _imagenet(names: Sequence[str], where: str) -> tuple[str, ...]:
+def is_wordnet(names: Sequence[Any]) -> bool:
+    """Tests that all names are WordNet ids, such as `n01440764`."""
+    return all(isinstance(name, str) and _WORDNET.fullmatch(name) for name in names)
+
+
+@functools.cache
+def imagenet_classes() -> Mapping[str, str]:
+    """CLIP's names of ImageNet's 1000 classes by their WordNet ids, in the order of the labels."""
     import tensorflow_datasets as tfds
 
     from ape_jax.demo import prompts  # reads a wheel; only for those who ask
 
-    # Some sets have a part of the classes, so the ids are looked up among all of ImageNet's.
     imagenet: Any = tfds.builder("imagenet2012", try_gcs=False).info  # TFDS types it too widely.
     ids = imagenet.features["label"].names
-    named = dict(zip(ids, prompts.imagenet_classnames(), strict=True))
+    return dict(zip(ids, prompts.imagenet_classnames(), strict=True))
+
+
+def _imagenet(names: Sequence[str], where: str) -> tuple[str, ...]:
+    named = imagenet_classes()  # Some sets have a part of the classes.
     if unknown := [name for name in names if name not in named]:
         raise UserError(
             f"{where} names its classes by WordNet id, and {unknown[0]} is none of ImageNet's "

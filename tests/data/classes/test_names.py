@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ape_jax.data.class_names import as_prose
+from ape_jax.data.classes.names import as_prose
 from ape_jax.errors import UserError
 
 
