@@ -129,8 +129,8 @@ def test_rows_without_a_label_are_left_out_where_that_is_asked(tmp_path, capsys)
     path = jsonl(tmp_path, ["circle", None, "", "tabby cat"])
     opened = open_labelled(path, reading=Reading(on_error="skip", max_skipped=1))
     assert labels(opened) == [0, 1]
-    assert "left out 2 of 4 rows (2 no label)" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"p.jsonl:2: 'label' is None.*2 .* of 4 cannot"):
+    assert "left out 2 of 4 images (no label 2)" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"p.jsonl:2: 'label' is None.*2 of 4 images cannot"):
         open_labelled(path)
     with pytest.raises(UserError, match=r"data.max_skipped=0.05"):
         open_labelled(path, reading=Reading(on_error="skip"))
@@ -151,6 +151,34 @@ def test_wordnet_ids_have_the_names_of_clip(names, tmp_path):
 def test_two_classes_of_one_name_stay_two(tmp_path):
     path = jsonl(tmp_path, ["n04008634", "n03773504"])  # Both are "missile" to CLIP.
     assert labels(open_labelled(path)) == [1, 0]
+
+
+def folder_of(tmp_path, *names):
+    for i, name in enumerate(names):
+        (tmp_path / "d" / name).mkdir(parents=True)
+        (tmp_path / "d" / name / "x.png").write_bytes(png(i))
+    return tmp_path / "d"
+
+
+def test_folders_are_classes_named_in_prose(tmp_path):
+    opened = open_labelled(folder_of(tmp_path, "tabby_cat", "circle"))
+    assert opened.classnames == ("circle", "tabby cat") and labels(opened) == [0, 1]
+
+
+def test_folders_by_wordnet_id(tmp_path):
+    opened = open_labelled(folder_of(tmp_path, "n01443537", "n01440764"))
+    assert opened.classnames == ("tench", "goldfish") and labels(opened) == [0, 1]
+
+
+def test_folders_by_number_count_the_names(tmp_path):
+    folder = folder_of(tmp_path, *map(str, range(11)))
+    names = [f"class {i}" for i in range(11)]
+    opened = open_labelled(folder, names)
+    assert [opened.classnames[i] for i in labels(opened)] == sorted(
+        names, key=lambda name: name.split()[1]
+    )
+    with pytest.raises(UserError, match="no class names"):
+        open_labelled(folder)
 
 
 def test_imagenet_s_list_with_clip_s_names(tmp_path):

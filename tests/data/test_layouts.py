@@ -148,6 +148,20 @@ def tar_lines(folder, images):
     return write_tar(folder / "0.tar", members)
 
 
+def texts_beside(folder, images):
+    put(folder / "set", images)
+    for name, captions in CAPTIONS.items():
+        lines(folder / "set" / name.replace("png", "txt"), captions)
+    return folder / "set"
+
+
+def image_folder(folder, images):
+    put(folder / "train", images)
+    rows = [json.dumps({"file_name": n, "text": c}) for n, c in ROWS]
+    lines(folder / "train" / "metadata.jsonl", rows)
+    return folder / "train"
+
+
 def coco(folder, images):
     put(folder / "val2017", images)
     (folder / "annotations").mkdir()
@@ -178,7 +192,7 @@ def karpathy(folder, images):
         }
         for name, captions in CAPTIONS.items()
     ]
-    return write_json(folder / "dataset_coco.json", {"images": found})
+    return f"{write_json(folder / 'dataset_coco.json', {'images': found})}:test"
 
 
 def flickr(folder, images):
@@ -214,6 +228,15 @@ def conversations(folder, images):
     return write_json(folder / "llava.json", items)
 
 
+def albef(folder, images):
+    put(folder / "coco", images)
+    items = [
+        {"image": f"coco/{name}", "caption": captions, "image_id": i}
+        for i, (name, captions) in enumerate(CAPTIONS.items())
+    ]
+    return write_json(folder / "coco_test.json", items)
+
+
 def textcaps(folder, images):
     put(folder / "train_images", {n.replace("png", "jpg"): x for n, x in images.items()})
     items = [
@@ -225,7 +248,8 @@ def textcaps(folder, images):
 
 LAYOUTS = [
     jsonl, jsonl_by_caption, table, tabs, parquet_paths, parquet_bytes, parquet_structs, tar_json,
-    coco, karpathy, flickr, bars, commas, conversations, textcaps,
+    tar_lines, texts_beside, image_folder, coco, karpathy, flickr, bars, commas, conversations,
+    albef, textcaps,
 ]  # fmt: skip
 
 

@@ -173,7 +173,7 @@ def test_damaged_rows_are_left_out_and_counted(folder, said):
         open_pairs(folder / "p.csv")
     pairs = open_pairs(folder / "p.csv", reading=Reading(on_error="skip", max_skipped=0.5))
     assert pairs[0].captions == (*CAPTIONS["a.png"], "last")
-    assert pairs.problems.rows == 3 + 2
+    assert pairs.problems.rows == 7 + 2
 
 
 def test_parts_of_what_has_none(folder):
