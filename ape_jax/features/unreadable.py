@@ -42,13 +42,17 @@ def leave_out_unseen(
     Raises:
       UserError: more are left out than may be.
     """
+    return _without(pairs, unseen(pairs, seen, met, name), reading, name)
+
+
+def unseen(
+    pairs: Pairs, seen: Bool[np.ndarray, "n"], met: dict[int, Problem], name: str
+) -> dict[int, Problem]:
+    """What is wrong with the images that have no features; arguments as of `leave_out_unseen`."""
     bad = np.flatnonzero(~seen).tolist()
-    unknown = [row for row in bad if row not in met]
-    again = unknown[:_AGAIN]
+    again = [row for row in bad if row not in met][:_AGAIN]
     found = met | dict(undecodable(pairs.image_ref, again, f"{name}: looking again"))
-    return _without(
-        pairs, {row: found.get(row) or _forgotten(pairs, row) for row in bad}, reading, name
-    )
+    return {row: found.get(row) or _forgotten(pairs, row) for row in bad}
 
 
 def leave_out_unreadable(pairs: Images, reading: Reading, name: str) -> Images:

@@ -12,19 +12,21 @@ from typing import Any
 from ape_jax import config as config_lib
 from ape_jax import recipes
 from ape_jax.config import Config
+from ape_jax.data.table.problems import Problems
 from ape_jax.errors import UserError
 from ape_jax.features import frontier
 from ape_jax.features.encode_pairs import cache_place
 from ape_jax.features.engines import ray
 from ape_jax.features.extract import THIS_PROCESS, Filled, fill
 from ape_jax.features.frontier import Sources
-from ape_jax.features.jobs import Job
+from ape_jax.features.jobs import ImageJob, Job
+from ape_jax.features.unreadable import unseen
 from ape_jax.parallel import hosts
 from ape_jax.parallel.actors import RayCluster
 from ape_jax.runs import build, workdir
 from ape_jax.storage import atomic, disk
 from ape_jax.terminal import tables as report
-from ape_jax.training import run
+from ape_jax.training import left_out, run
 
 
 def extract(
@@ -60,6 +62,8 @@ def extract(
     config, sources = run.open_settled(config)
     sources.digests()
     place, caches = dataclasses.replace(place, missing="encode"), []
+    found = {"train": sources.train.problems}
+    found |= {f"eval/{name}": pairs.problems for name, pairs in sources.evals.items()}
     with contextlib.ExitStack() as stack:
         if cluster is None:
             engine, work = THIS_PROCESS, jobs(config, sources)
@@ -72,7 +76,15 @@ def extract(
         for job in work:
             with disk.write_errors(f"--workdir: {path}"):
                 path.mkdir(parents=True, exist_ok=True)
-            caches.append(_entry(job.what, fill(job, place, engine)))
+            filled = fill(job, place, engine)
+            caches.append(_entry(job.what, filled))
+            if isinstance(job, ImageJob):
+                bad = unseen(job.pairs, filled.seen, job.skipped.problems, job.what)
+                found[job.what] = job.pairs.problems.with_images(bad.values())
+        if isinstance(engine, ray.OnRay):
+            met = [problem for some in engine.skipped.values() for problem in some.values()]
+            found["images"] = Problems(images=met)
+    left_out.write(path, found)
     summary = {"caches": caches, "seconds": round(time.monotonic() - start, 3)}
     if hosts.is_first():
         with disk.write_errors(f"--workdir: {path}"):

@@ -8,7 +8,7 @@ import pytest
 from ape_jax import config as config_lib
 from ape_jax.errors import UserError
 from ape_jax.features.dataset import FeatureStore
-from ape_jax.training import loop
+from ape_jax.training import extraction, loop
 from tests.broken import BROKEN
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -93,6 +93,12 @@ def test_by_default_the_first_of_each_kind_and_the_number_end_the_run(config, tm
     kinds = set(KINDS) - {"not an image", "damaged image"}
     assert all(kind in str(error.value) for kind in kinds)
     assert not (tmp_path / "run").exists()
+
+
+def test_extraction_lists_the_same(config, tmp_path):
+    extraction.extract(config_lib.resolve(config), tmp_path / "extracted")
+    kinds = collections.Counter(entry["kind"] for entry in listed(tmp_path / "extracted"))
+    assert kinds == KINDS
 
 
 def test_nothing_is_written_where_nothing_is_left_out(config, tiny, tmp_path):
