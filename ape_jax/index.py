@@ -13,7 +13,7 @@ from ape_jax.errors import UserError
 from ape_jax.terminal import command
 from ape_jax.terminal.flags import WORKDIR, flag_values
 
-FLAGS = flag_values("workdir", "json")
+FLAGS = flag_values("workdir", "json", "engine", "address", "actors")
 _IMAGES = flags.DEFINE_string(
     "images", "", "A folder of images or a pairs file, to be indexed.", flag_values=FLAGS
 )
@@ -68,7 +68,8 @@ def main() -> None:
     )
     place = _INDEX.value or _OUT.value
     table = index.Table(path=_TO.value, dtype=_TO_DTYPE.value)
-    command.output(*index.index(workdir, _IMAGES.value, place, questions, table))
+    cluster = command.ray_cluster()
+    command.output(*index.index(workdir, _IMAGES.value, place, questions, table, cluster))
 
 
 if __name__ == "__main__":

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+import socket
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ape_jax import search
 from ape_jax.config.outside import is_precomputed
 from ape_jax.data.cells import printable
 from ape_jax.errors import UserError
+from ape_jax.parallel.actors import RayCluster
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.reading import reading_of
 from ape_jax.runs.restore import restore
-from ape_jax.search import items
+from ape_jax.search import encoding, items
 from ape_jax.search import table as tables
+from ape_jax.search.identity import difference
 
 Found = tuple[dict[str, Any], str]
 
@@ -56,7 +60,14 @@ class Table:
     dtype: str
 
 
-def index(workdir: str, images: str, place: str, questions: Questions, table: Table) -> Found:
+def index(
+    workdir: str,
+    images: str,
+    place: str,
+    questions: Questions,
+    table: Table,
+    cluster: RayCluster | None = None,
+) -> Found:
     """Brings an index up to date, looks in it, and writes it as a table; each may be left out.
 
     Args:
@@ -65,6 +76,7 @@ def index(workdir: str, images: str, place: str, questions: Questions, table: Ta
       place: directory of the index.
       questions: what to look for.
       table: table to write.
+      cluster: the Ray cluster whose actors encode, None for this process.
 
     Returns:
       Counts of images, hits (name, cosine) by question and the size of the table, and the text for
@@ -77,7 +89,7 @@ def index(workdir: str, images: str, place: str, questions: Questions, table: Ta
     target = tables.check_target(table.path) if table.path else None
     found, lines, run = {}, [], None
     if images:
-        run, found, line = _make(workdir, images, place)
+        run, found, line = _make(workdir, images, place, cluster)
         lines.append(line)
     if questions:
         run = run or _maker(workdir, search.maker(place))
@@ -89,16 +101,23 @@ def index(workdir: str, images: str, place: str, questions: Questions, table: Ta
     return found, "\n".join(lines)
 
 
-def _make(workdir: str, images: str, out: str) -> tuple[AlignedModel, dict[str, Any], str]:
-    source = items.open_images(
-        images, key="--images", reading=reading_of(workdir)
-    )  # Fails in no time.
+def _make(
+    workdir: str, images: str, out: str, cluster: RayCluster | None
+) -> tuple[AlignedModel, dict[str, Any], str]:
+    reading = reading_of(workdir)
+    source = items.open_images(images, key="--images", reading=reading)  # Fails in no time.
     run = restore(workdir)
     if is_precomputed(run.config.image.tower):
         raise UserError(
             f"--workdir: {run.source} takes vectors and no images; there is no index of it"
         )
-    added = search.add(out, source, Encoder(run), run=run.source, identity=search.identity(run))
+    identity = search.identity(run)
+    with contextlib.ExitStack() as stack:
+        encoder = Encoder(run)
+        if cluster is not None:
+            engine = encoding.on_ray(cluster, source, reading, same_encoder, workdir, identity)
+            encoder = stack.enter_context(engine)
+        added = search.add(out, source, encoder, run=run.source, identity=identity)
     found = {
         "encoded": added.encoded,
         "gone": added.gone,
@@ -108,6 +127,25 @@ def _make(workdir: str, images: str, out: str) -> tuple[AlignedModel, dict[str, 
     }
     lines = [f"left out: {reason}" for reason in added.unreadable[:20]]
     return run, found, "\n".join([*lines, f"{out}: {added}"])
+
+
+def same_encoder(workdir: str, identity: Mapping[str, str]) -> Encoder:
+    """The encoder of a run, in a process that was told which.
+
+    Args:
+      workdir: directory of the run.
+      identity: of its model where the process was asked for it.
+
+    Raises:
+      UserError: where the run is not here, or its model is another.
+    """
+    run = restore(workdir)
+    if what := difference(identity, search.identity(run)):
+        raise UserError(
+            f"--workdir: {run.source} has {what} on {socket.gethostname()} than here; runs and "
+            "towers must be the same on all machines"
+        )
+    return Encoder(run)
 
 
 def _ask(run: AlignedModel, place: str, questions: Questions) -> Found:

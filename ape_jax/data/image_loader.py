@@ -56,8 +56,9 @@ class Skipped:
         self._found: dict[int, Problem] = {}
         self._lock = threading.Lock()
         self._pairs, self._reading, self._name = pairs, reading, name
-        limited = pairs is not None and reading is not None
-        self._room = pairs.problems.room(reading) if limited else math.inf
+        self._room = math.inf
+        if pairs is not None and reading is not None:
+            self._room = pairs.problems.room(reading)
 
     def add(self, index: int, problem: Problem) -> None:
         """Adds a record, once, however often it is met.

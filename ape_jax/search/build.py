@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from ape_jax.data.image_loader import Skipped
 from ape_jax.errors import UserError, install
 from ape_jax.features.cache import say
 from ape_jax.search import graph as graph_lib
 from ape_jax.search import store
+from ape_jax.search.encoding import Block, Engine, ImageEncoder, ThisProcess
 from ape_jax.search.index import Index, open_index
 from ape_jax.search.items import Item, Source
 from ape_jax.terminal.progress import Progress
@@ -23,16 +22,6 @@ from ape_jax.terminal.progress import Progress
 _CHUNK = 4096  # Images per block of vectors in memory.
 
 Tick = Callable[[int, int], None]
-
-
-@runtime_checkable
-class ImageEncoder(Protocol):
-    """Encoder of images, such as the result of `ape_jax.load`."""
-
-    def encode_readable(
-        self, items: Sequence[Item], skipped: Skipped, done: Callable[[int], None]
-    ) -> tuple[Float[np.ndarray, "n e"], Bool[np.ndarray, " n"]]:
-        """Embeds the readable images, and marks which of the items they are."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +54,7 @@ class Added:
 def add(
     path: str | os.PathLike[str],
     source: Source,
-    encoder: ImageEncoder,
+    encoder: ImageEncoder | Engine,
     *,
     run: str,
     identity: Mapping[str, str],
@@ -78,7 +67,7 @@ def add(
     Args:
       path: the index; nothing is left there of one that fails, and an old one stays as it was.
       source: images; those of other sources stay.
-      encoder: the model.
+      encoder: the model, or an engine that has it elsewhere.
       run: where it comes from.
       identity: its own.
       key: the flag to name in messages.
@@ -95,7 +84,8 @@ def add(
     count = len(changes.stays)
     if not _is_up_to_date(old, source, changes):
         with store.writing(directory, key) as folder:
-            entries, width = _write(folder, changes, old, encoder, source.spec, skipped, tick)
+            engine = encoder if isinstance(encoder, Engine) else ThisProcess(encoder)
+            entries, width = _write(folder, changes, old, engine, source.spec, skipped, tick)
             if not (count := len(entries)):
                 raise UserError(
                     f"{key}: no image of {source.spec} can be read ({skipped.reasons[0]})"
@@ -152,7 +142,7 @@ def _write(
     folder: pathlib.Path,
     changes: _Changes,
     old: Index | None,
-    encoder: ImageEncoder,
+    engine: Engine,
     spec: str,
     skipped: Skipped,
     tick: Tick | None,
@@ -160,29 +150,33 @@ def _write(
     """Writes the vectors; gives their entries and width, and fills `skipped`."""
     entries, rows = [entry for _, entry in changes.stays], [row for row, _ in changes.stays]
     width = old.vectors.shape[1] if old else 0
-    total = len(changes.new)
+    total, count = len(changes.new), 0
     progress = Progress("encoding images", total, "images", compiles=total > 0)
+    blocks = [changes.new[start : start + _CHUNK] for start in range(0, total, _CHUNK)]
 
-    def done(count: int) -> None:
+    def report(more: int) -> None:
+        nonlocal count
+        count += more
         progress.update(count)
         if tick is not None:
             tick(count, total)
 
+    def take(number: int, block: Block) -> None:
+        nonlocal width
+        block.vectors.tofile(file)
+        width = block.vectors.shape[1] if block.readable.any() else width
+        for index, problem in block.skipped.items():
+            skipped.add(number * _CHUNK + index, problem)
+        entries.extend(
+            store.Entry(item.name, item.stamp, item.captions, spec)
+            for item, ok in zip(blocks[number], block.readable)
+            if ok
+        )
+
     with (folder / store.VECTORS).open("wb") as file:
         for start in range(0, len(rows), _CHUNK):
             old.vectors[rows[start : start + _CHUNK]].tofile(file)
-        for start in range(0, total, _CHUNK):
-            chunk, bad = changes.new[start : start + _CHUNK], Skipped()
-            z, readable = encoder.encode_readable(chunk, bad, lambda n, s=start: done(s + n))
-            z[readable].astype("<f4").tofile(file)
-            width = z.shape[1] if readable.any() else width
-            for index, problem in bad.problems.items():
-                skipped.add(start + index, problem)
-            entries += [
-                store.Entry(item.name, item.stamp, item.captions, spec)
-                for item, ok in zip(chunk, readable)
-                if ok
-            ]
+        engine.encode(blocks, take, report)
     return entries, width
 
 

@@ -203,7 +203,8 @@ class _Blocks:
             self._hand_on(_BLOCK)
 
     def _hand_on(self, size: int) -> None:
-        arrays = [np.concatenate(x) if len(x) > 1 else x[0] for x in zip(*self._held, strict=True)]
+        columns: list[tuple[np.ndarray, ...]] = list(zip(*self._held, strict=True))
+        arrays = [np.concatenate(x) for x in columns]
         self._add(*(x[:size] for x in arrays))
         self._count -= size
         self._held = [tuple(x[size:] for x in arrays)] if self._count else []

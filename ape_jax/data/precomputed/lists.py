@@ -98,7 +98,11 @@ class Lists:
                 f"{self._where}: the column {self._name!r} holds nulls, the first behind row "
                 f"{seen}; leave those rows out"
             )
-        return pc.list_value_length(column).to_numpy(zero_copy_only=False).astype(np.int64)
+        return (
+            pc.call_function("list_value_length", [column])
+            .to_numpy(zero_copy_only=False)
+            .astype(np.int64)
+        )
 
     def write(self, rows: np.ndarray) -> None:
         """Appends rows."""

@@ -102,7 +102,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str, key: str) 
         if not in_rows and size > _LARGE:
             raise ValueError(f"{info.filename!r} is in Fortran's order; save ascontiguousarray")
         values = np.empty(size, np.uint8)
-        _fill(member, memoryview(values))
+        _fill(member, memoryview(values.data))
     values = values.view(dtype).reshape(shape, order="F" if fortran else "C")
     return in_memory(np.ascontiguousarray(values))
 

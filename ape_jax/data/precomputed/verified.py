@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -29,9 +30,19 @@ _SMALL = 2**26  # Bytes that are read again at every start.
 _SETTLED = 2.0
 
 
-def digest(
-    total: hashlib._Hash, head: Iterable[bytes], arrays: Mapping[str, RowArray], where: str
-) -> str:
+@runtime_checkable
+class Hash(Protocol):
+    """A hash of `hashlib`."""
+
+    def update(self, part: bytes | memoryview, /) -> None:
+        """Hashes more."""
+
+    def hexdigest(self) -> str:
+        """The digest so far."""
+        ...
+
+
+def digest(total: Hash, head: Iterable[bytes], arrays: Mapping[str, RowArray], where: str) -> str:
     """The sha256 of vectors, after what stands before them; all values are finite.
 
     Args:

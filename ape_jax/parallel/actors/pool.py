@@ -103,6 +103,11 @@ class Pool:
         """
         self._run(method, tasks, take, report, relays=False, ahead=ahead)
 
+    @property
+    def size(self) -> int:
+        """Actors."""
+        return len(self._slots)
+
     def close(self) -> None:
         """Ends the actors, whatever they are doing."""
         for slot in self._slots:
