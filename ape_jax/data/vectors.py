@@ -15,6 +15,7 @@ from ape_jax.data.pairs import Pair, Pairs
 from ape_jax.data.precomputed import verified
 from ape_jax.data.table.sheet import BATCH_ROWS
 from ape_jax.data.table.stored import Table
+from ape_jax.data.table.texts import CaptionIndex
 from ape_jax.images.decode import ImageRef
 from ape_jax.storage.row_array import blocks
 from ape_jax.storage.rows.access import Rows
@@ -149,6 +150,13 @@ class VectorPairs(Pairs):
     def num_captions(self) -> int:
         """Number of captions of all images."""
         return int(self._vectors.bounds[-1])
+
+    def caption_index(self) -> CaptionIndex:
+        """Every caption of every image; names of vectors are all different and not compared."""
+        if self.text is None:
+            return super().caption_index()
+        table = self._vectors
+        return CaptionIndex(table.texts, np.arange(self.num_captions), table.bounds)
 
     def with_captions(self, pairs: Iterable[Pair]) -> VectorPairs:
         """The same images with other words."""
