@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
@@ -9,10 +11,12 @@ from ape_jax.errors import UserError
 from ape_jax.evaluators import conservation as conservation_lib
 from ape_jax.evaluators import prompts, tasks
 from ape_jax.runs import encoder
+from ape_jax.runs import workdir as workdir_lib
 from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.reading import reading_of
 from ape_jax.runs.restore import before_and_after
 from ape_jax.terminal import tables
+from ape_jax.towers import aligned
 
 Found = tuple[dict[str, float], str]
 
@@ -30,7 +34,7 @@ def retrieval(workdir: str, data: str) -> Found:
     # The pairs are opened first: they fail in no time, a model takes seconds to load.
     named = _named(data, workdir)
     model = encoder.load(workdir)
-    sets = named or _own_sets(model)
+    sets = named or _own_sets(model, workdir)
     if model.config.data.on_error == "skip":
         sets = {name: model.leave_out_unreadable(pairs, name) for name, pairs in sets.items()}
     metrics = {
@@ -89,7 +93,7 @@ def conservation(workdir: str, data: str) -> Found:
     before, after = Encoder(was), Encoder(now)
     found = {
         name: conservation_lib.conservation(before, after, pairs)
-        for name, pairs in (named or _own_sets(after)).items()
+        for name, pairs in (named or _own_sets(after, workdir)).items()
     }
     head = ["conservation", "images, CKA", "texts, CKA", "texts, judgements"]
     kept = tables.markdown(head, [[n, *(f"{v:.3f}" for v in f.values())] for n, f in found.items()])
@@ -106,11 +110,17 @@ def _named(data: str, workdir: str) -> dict[str, Pairs]:
     return {"data": open_pairs(data, key="--data", reading=reading_of(workdir))} if data else {}
 
 
-def _own_sets(model: Encoder) -> dict[str, Pairs]:
+def _own_sets(model: Encoder, directory: str) -> dict[str, Pairs]:
     specs = model.config.data.eval.items()
     if not specs:
         raise UserError("--data: the model has no data.eval; name the pairs to evaluate on")
     reading = Reading.of(model.config.data)
-    return {
+    found = {
         name: open_pairs(spec, key=f"data.eval.{name}", reading=reading) for name, spec in specs
     }
+    known = {} if aligned.is_model(directory) else workdir_lib.recorded_digests(directory)
+    for name, pairs in found.items():
+        if known.get(f"eval/{name}", pairs.digest) != pairs.digest:
+            line = f"data.eval.{name}: {pairs.spec} has changed since the run was evaluated"
+            print(line, file=sys.stderr)
+    return found

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from ape_jax import config as config_lib
 from ape_jax.config import Config
+from ape_jax.data.places import sources
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
 from ape_jax.storage import atomic, disk, lock
@@ -137,7 +138,17 @@ def _recorded(path: pathlib.Path, flat: Mapping[str, Any]) -> dict[str, Any]:
     So the directory may be moved or copied with them.
     """
     inside = f"{path}{os.sep}"
-    return _with_pairs(flat, lambda spec: spec.replace(inside, _INSIDE))
+    return _with_pairs(_absolute(flat), lambda spec: spec.replace(inside, _INSIDE))
+
+
+def _absolute(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with absolute paths: elsewhere a file of the same name is not that of the run."""
+    found = _with_pairs(flat, sources.absolute)
+    for key in ("image.tower", "text.tower", "start.run", "start.model"):
+        local = found.get(key)
+        if isinstance(local, str) and local and os.path.exists(local):
+            found[key] = os.path.abspath(local)
+    return found
 
 
 def _found(path: pathlib.Path, flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,6 +194,13 @@ def _summary(path: pathlib.Path) -> dict[str, Any] | None:
     return summary if isinstance(summary, dict) and summary else None
 
 
+def recorded_digests(directory: str | os.PathLike[str]) -> Mapping[str, str]:
+    """Digests of the pairs of a finished run, `train` and `eval/NAME`, where they are known."""
+    summary = _summary(locate(directory)) or {}
+    found = summary.get("digests")
+    return found if isinstance(found, dict) else {}
+
+
 def finished(path: pathlib.Path, config: Config) -> dict[str, Any]:
     """The summary of a run that has come to its end.
 
@@ -215,8 +233,8 @@ def require_same(path: pathlib.Path, config: Config, kind: Kind = "run") -> None
     Raises:
       UserError: naming the first key that differs.
     """
-    before = config_lib.flatten(read_config(path, kind, type(config)))
-    after, harmless = config_lib.flatten(config), config_lib.harmless(type(config))
+    before = _absolute(config_lib.flatten(read_config(path, kind, type(config))))
+    after, harmless = _absolute(config_lib.flatten(config)), config_lib.harmless(type(config))
     for key in before:
         if kind == "study" and key.startswith("study."):
             continue

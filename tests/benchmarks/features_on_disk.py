@@ -11,6 +11,8 @@ runs       each size twice, in processes of their own: seconds from the start of
            the first step is on record (the first start looks at all features once), the largest
            anonymous memory of the process while it trained, in MiB (`smaps_rollup`), and the
            seconds of the loop
+closed     CCA and ridge on the larger size, by the ordinary command: seconds, and the largest
+           anonymous memory
 growth     anonymous memory of the larger size less that of the smaller one, second starts
 compare    one process, a set that fits into memory (`--fits`): steps from disk and from memory in
            turn, with warm pages; milliseconds a step, their ratio round by round, and whether all
@@ -28,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import ml_dtypes
@@ -55,6 +58,16 @@ def main() -> None:
                 workdir = pathlib.Path(scratch) / f"run-{pairs}-{start}"
                 rows.append({"pairs": pairs, "start": start, **measured(args, folder, workdir)})
                 print(rows[-1], file=sys.stderr)
+        closed = {}
+        for method in ("cca", "ridge"):
+            workdir = pathlib.Path(scratch) / method
+            began = time.monotonic()
+            found = measured(args, kept / f"pairs-{args.pairs}", workdir, {"method": method})
+            closed[method] = {
+                "seconds": round(time.monotonic() - began, 1),
+                "anonymous_mib": found["anonymous_mib"],
+            }
+            print(closed, file=sys.stderr)
         folder = make(kept / f"pairs-{args.fits}", args.fits)
         flags = [f"--{name}={getattr(args, name)}" for name in ("batch", "width", "rounds")]
         command = [sys.executable, __file__, f"--compare={folder}", *flags]
@@ -64,6 +77,7 @@ def main() -> None:
         "benchmark": "features_on_disk",
         "batch": args.batch,
         "runs": rows,
+        "closed": closed,
         "growth_mib": round(memory[1] - memory[0], 1),
         "compare": json.loads(done.stdout),
     }
@@ -123,10 +137,15 @@ def settings(args: argparse.Namespace, folder: pathlib.Path, place: str) -> dict
 
 
 def measured(
-    args: argparse.Namespace, folder: pathlib.Path, workdir: pathlib.Path
+    args: argparse.Namespace,
+    folder: pathlib.Path,
+    workdir: pathlib.Path,
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
     """One run with the ordinary command, watched from outside."""
-    flags = settings(args, folder, "disk") | {"train.steps": args.steps}
+    flags = settings(args, folder, "disk") | (more or {"train.steps": args.steps})
+    if more:  # A closed form has heads of its own.
+        flags = {key: value for key, value in flags.items() if not key.startswith("text.head")}
     sides = ",".join(f"{key}={flags.pop(f'{key}.tower')}" for key in ("image", "text"))
     recipe = f"--config=ape:{sides},pairs={flags.pop('data.pairs')}"
     command = [sys.executable, "-m", "ape_jax.main", recipe, f"--workdir={workdir}"]

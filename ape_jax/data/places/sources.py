@@ -13,7 +13,9 @@ import re
 import urllib.parse
 from collections.abc import Callable, Iterator
 
+from ape_jax.config import outside
 from ape_jax.config.sections import mixtures
+from ape_jax.data import split
 from ape_jax.data.formats import registry
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.places import folders, patterns
@@ -24,6 +26,7 @@ from ape_jax.errors import UserError
 from ape_jax.storage import nearby
 
 _PART = re.compile(r"(?P<path>.+[^:]):(?P<part>[\w+-]+)")
+_ARRAYS = re.compile(r"(?<=\.npy),")
 _LFS = b"version https://git-lfs"
 
 
@@ -92,7 +95,7 @@ def _has_parts(path: str) -> bool:
 
 
 def absolute(spec: str) -> str:
-    """A spec whose paths are absolute; urls and specs with a prefix stay as they are.
+    """A spec whose paths are absolute; urls and names of data sets stay as they are.
 
     Example:
       >>> absolute("s3://bucket/a.tar"), absolute("/a/../b.tar::demo:icons:train")
@@ -102,6 +105,12 @@ def absolute(spec: str) -> str:
 
 
 def _absolute(one: str) -> str:
+    if one.startswith(split.PREFIX):
+        *head, inner = one.split(":", 4)
+        return ":".join([*head, _absolute(inner)])
+    if one.startswith(outside.PREFIX):
+        paths = _ARRAYS.split(one.removeprefix(outside.PREFIX))
+        return outside.PREFIX + ",".join(map(os.path.abspath, paths))
     stays = not one or registry.is_named(one) or fetch.is_url(one) or one.startswith("weights=")
     return one if stays else os.path.abspath(_plain(one))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import os
@@ -92,7 +93,7 @@ def known_type(dtype: np.dtype, path: str) -> np.dtype:
     if dtype.kind != "V" or dtype.itemsize != 2:
         return dtype
     if hosts.is_first():
-        print(f"{path}: two bytes without a type are taken as bfloat16", file=sys.stderr)
+        _say_bfloat16(os.path.dirname(path) or os.curdir)
     return BFLOAT16
 
 
@@ -117,3 +118,8 @@ def _turned(
         file.seek(offset)
         values = np.frombuffer(file.read(size), dtype)
     return np.ascontiguousarray(values.reshape(shape, order="F"))
+
+
+@functools.cache  # Once a folder, of which each shard says the same.
+def _say_bfloat16(folder: str) -> None:
+    print(f"{folder}: two bytes without a type are taken as bfloat16", file=sys.stderr)
