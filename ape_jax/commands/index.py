@@ -65,7 +65,7 @@ def index(
     images: str,
     place: str,
     questions: Questions,
-    table: Table,
+    table: Table | None = None,
     cluster: RayCluster | None = None,
 ) -> Found:
     """Brings an index up to date, looks in it, and writes it as a table; each may be left out.
@@ -75,7 +75,7 @@ def index(
       images: folder of images or a pairs file, "" to leave the index as it is.
       place: directory of the index.
       questions: what to look for.
-      table: table to write.
+      table: table to write, None for none.
       cluster: the Ray cluster whose actors encode, None for this process.
 
     Returns:
@@ -86,6 +86,7 @@ def index(
       UserError: for images, a run or an index that cannot be read or do not belong together, or a
         table that cannot be written.
     """
+    table = table or Table(path="", dtype="float32")
     target = tables.check_target(table.path) if table.path else None
     found, lines, run = {}, [], None
     if images:
