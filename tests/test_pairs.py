@@ -86,7 +86,11 @@ def test_columns_are_chosen_and_what_is_left_is_said(tiny, look, tmp_path):
     header = "path,title,text,width"
     (tmp_path / "p.csv").write_text(f"{header}\n{tiny / 'red-bar.png'},one,two,3\n")
     said = {}
-    for words in ((), ("--columns", "captions=title"), ("--columns", "captions=text,title")):
+    for words in (
+        (),
+        ("--columns", "captions=title"),
+        ("--columns", "image=path,captions=text,title"),
+    ):
         _, out, _ = look(str(tmp_path / "p.csv"), "--json", *words)
         found = json.loads(out)
         (note,) = found["notes"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from ape_jax.towers import loading
 
 _CAPTION = 100  # Characters of a caption of a sample.
 _BAR = 24
+_NEXT = re.compile(r",(?=(?:image|captions|id|label)=)")
 _BROKEN = 3  # Rows of each kind.
 
 Found = tuple[dict[str, Any], str]
@@ -83,7 +86,8 @@ def look(asked: Asked) -> Found:
 
 def _columns(written: Sequence[str]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    for text in written:
+    # A comma stands between names, or before the next role.
+    for text in itertools.chain.from_iterable(_NEXT.split(text) for text in written):
         role, _, names = text.partition("=")
         found[role] = tuple(names.split(","))
         if not is_columns(found):
