@@ -15,7 +15,7 @@ from ape_jax.data.table import identity
 from ape_jax.data.table.problems import Problem, Problems
 from ape_jax.data.table.sheet import BATCH_ROWS
 from ape_jax.data.table.stored import Table
-from ape_jax.data.table.texts import CaptionIndex, caption_index
+from ape_jax.data.table.texts import Captions, captions_of
 from ape_jax.images.decode import ImageRef
 from ape_jax.terminal.progress import track
 
@@ -120,12 +120,13 @@ class Pairs(Sequence[Pair]):
         return self.table.image(i if self._rows is None else int(self._rows[i]))
 
     def __iter__(self) -> Iterator[Pair]:
-        rows, at = self.rows, 0
-        columns = (self.table.column(name, rows) for name in ("id", "captions"))
-        for ids, captions in zip(*columns, strict=True):
-            for name, texts in zip(ids.to_pylist(), captions.to_pylist(), strict=True):
-                yield Pair(self.image_ref(at), tuple(texts), _text(name))
-                at += 1
+        texts = (tuple(x) for lists in self.captions() for x in lists.to_pylist())
+        for image, captions, name in zip(self.images(), texts, self.ids(), strict=True):
+            yield Pair(image, captions, name)
+
+    def images(self) -> Iterator[ImageRef]:
+        """Yields the references to all images."""
+        return self.table.images(self.rows)
 
     def ids(self) -> Iterator[str]:
         """Yields the ids of all pairs."""
@@ -136,9 +137,9 @@ class Pairs(Sequence[Pair]):
         """Yields the lists of captions, many pairs at a time."""
         return self.table.column("captions", self.rows)
 
-    def caption_index(self) -> CaptionIndex:
+    def caption_table(self) -> Captions:
         """Every caption of every image, identical texts once."""
-        return caption_index(self.table, self._rows)
+        return captions_of(self.table, self._rows)
 
     def __repr__(self) -> str:
         return f"Pairs({self.spec!r}, images={len(self)}, captions={self.num_captions})"
@@ -163,10 +164,10 @@ class Pairs(Sequence[Pair]):
     @functools.cached_property
     def image_hashes(self) -> list[bytes]:
         """The sha256 of each image's bytes; in a larger set, as for `digest`, of its id."""
-        if not identity.is_by_content(self.table, self.rows):
+        images = identity.by_content(self.table, self.rows)
+        if images is None:
             ids = (name.encode("utf-8", "surrogatepass") for name in self.ids())
             return [hashlib.sha256(name).digest() for name in ids]
-        images = (self.image_ref(i) for i in range(len(self)))
         return [
             identity.image_hash(x) for x in track(images, "hashing images", len(self), "images")
         ]
@@ -201,7 +202,7 @@ def table_of(pairs: Iterable[Pair]) -> Table:
             "content": pa.nulls(len(block), pa.large_binary()),
             "offset": nothing,
             "size": nothing,
-            "number": pa.array(np.arange(start, start + len(block))),
+            "number": nothing,
             "id": pa.array([p.id.encode("utf-8", "surrogatepass") for p in block], pa.binary()),
             "captions": pa.array([list(p.captions) for p in block], pa.list_(pa.string())),
         }

@@ -15,7 +15,7 @@ from ape_jax.data.pairs import Pair, Pairs
 from ape_jax.data.precomputed import verified
 from ape_jax.data.table.sheet import BATCH_ROWS
 from ape_jax.data.table.stored import Table
-from ape_jax.data.table.texts import CaptionIndex
+from ape_jax.data.table.texts import Captions
 from ape_jax.images.decode import ImageRef
 from ape_jax.storage.row_array import blocks
 from ape_jax.storage.rows.access import Rows
@@ -125,6 +125,10 @@ class VectorTable(Table):
         """The first view of an image."""
         return ImageRef(functools.partial(self._view, row), f"{self.spec} ({self.names[row]})")
 
+    def images(self, rows: np.ndarray) -> Iterator[ImageRef]:
+        """Yields the first views of images."""
+        return map(self.image, rows.tolist())
+
     def _view(self, row: int) -> np.ndarray:
         return self.vectors[row : row + 1][0, 0]
 
@@ -151,12 +155,12 @@ class VectorPairs(Pairs):
         """Number of captions of all images."""
         return int(self._vectors.bounds[-1])
 
-    def caption_index(self) -> CaptionIndex:
+    def caption_table(self) -> Captions:
         """Every caption of every image; names of vectors are all different and not compared."""
         if self.text is None:
-            return super().caption_index()
+            return super().caption_table()
         table = self._vectors
-        return CaptionIndex(table.texts, np.arange(self.num_captions), table.bounds)
+        return Captions(table.texts, np.arange(self.num_captions), table.bounds)
 
     def with_captions(self, pairs: Iterable[Pair]) -> VectorPairs:
         """The same images with other words."""

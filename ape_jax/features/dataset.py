@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from ape_jax.data import pairs as pairs_lib
-from ape_jax.data.table.texts import Texts
+from ape_jax.data.table.texts import Captions, Texts
 from ape_jax.errors import UserError
 from ape_jax.features.ragged import RaggedTokens
 from ape_jax.storage.rows import access
@@ -20,35 +19,10 @@ from ape_jax.storage.rows.access import Rows
 T = TypeVar("T")
 
 
-@dataclasses.dataclass(frozen=True)
-class Captions:
-    """Every caption of every record, identical texts once.
-
-    Attributes:
-      texts: the distinct captions.
-      text_index: i64 [m], index in `texts` of each caption, record after record.
-      offsets: i64 [n + 1]; record i has `text_index[offsets[i]:offsets[i + 1]]`.
-    """
-
-    texts: Sequence[str]
-    text_index: Int[np.ndarray, "m"]
-    offsets: Int[np.ndarray, " bounds"]
-
-    @functools.cached_property
-    def counts(self) -> Int[np.ndarray, "n"]:
-        """Number of captions of each record."""
-        return np.diff(self.offsets)
-
-    @property
-    def image_index(self) -> Int[np.ndarray, "m"]:
-        """The record of each caption."""
-        return np.repeat(np.arange(len(self.offsets) - 1), self.counts)
-
-
 def captions_of(pairs: Sequence[pairs_lib.Pair]) -> Captions:
     """The caption table of a pairs source."""
     if isinstance(pairs, pairs_lib.Pairs):
-        return Captions(*pairs.caption_index())
+        return pairs.caption_table()
     place: dict[str, int] = {}
     rows: list[int] = []
     offsets = [0]

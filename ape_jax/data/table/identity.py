@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,16 +24,17 @@ _CONTENT_BYTES = 256 * 2**20
 _CONTENT_IMAGES = 20_000
 
 
-def is_by_content(table: Table, rows: Int[np.ndarray, " n"]) -> bool:
-    """Whether images are few and small enough to count by their bytes."""
+def by_content(table: Table, rows: Int[np.ndarray, " n"]) -> list[ImageRef] | None:
+    """The images, where they are few and small enough to count by their bytes; else None."""
     if len(rows) > _CONTENT_IMAGES:
-        return False
-    total = 0
-    for row in rows.tolist():
-        total += _nbytes(table.image(row))
+        return None
+    images, total = [], 0
+    for image in table.images(rows):
+        total += _nbytes(image)
         if total > _CONTENT_BYTES:
-            return False
-    return True
+            return None
+        images.append(image)
+    return images
 
 
 def digest(table: Table, rows: Int[np.ndarray, " n"] | None) -> str:
@@ -43,22 +45,23 @@ def digest(table: Table, rows: Int[np.ndarray, " n"] | None) -> str:
       rows: those that count, None for all; the digest of all is kept beside the table.
     """
     chosen = np.arange(len(table)) if rows is None else rows
-    by_content = is_by_content(table, chosen)
-    stamp = _stamp(table, chosen) if by_content else "sizes"
-    kept = _kept(table) if rows is None else {}
+    images = by_content(table, chosen)
+    if rows is not None or table.folder is None:
+        return _digest(table, chosen, images)
+    stamp, kept = "sizes" if images is None else _stamp(images), _kept(table.folder)
     if kept.get("stamp") == stamp:
         return kept["digest"]
-    value = _digest(table, chosen, by_content)
-    if rows is None and table.folder is not None:
-        with contextlib.suppress(OSError):  # A reader need not be able to write.
-            sealed.write(table.folder / "digest.json", {"digest": value, "stamp": stamp})
+    value = _digest(table, chosen, images)
+    with contextlib.suppress(OSError):  # A reader need not be able to write.
+        sealed.write(table.folder / "digest.json", {"digest": value, "stamp": stamp})
     return value
 
 
-def _digest(table: Table, rows: Int[np.ndarray, " n"], by_content: bool) -> str:
-    total = hashlib.sha256(b"ape_jax pairs 1 content" if by_content else b"ape_jax pairs 1 size")
+def _digest(table: Table, rows: Int[np.ndarray, " n"], images: list[ImageRef] | None) -> str:
+    kind = b"size" if images is None else b"content"
+    total = hashlib.sha256(b"ape_jax pairs 1 " + kind)
+    counts = sizes(table, rows) if images is None else map(image_hash, images)
     tracked = track(_named(table, rows), "hashing pairs", len(rows), "pairs")
-    counts = _hashes(table, rows) if by_content else sizes(table, rows)
     for counted, (name, captions) in zip(counts, tracked):
         for part in (name, counted, *(caption.encode() for caption in captions)):
             total.update(len(part).to_bytes(8, "little"))
@@ -67,14 +70,10 @@ def _digest(table: Table, rows: Int[np.ndarray, " n"], by_content: bool) -> str:
     return total.hexdigest()
 
 
-def _hashes(table: Table, rows: Int[np.ndarray, " n"]) -> Iterator[bytes]:
-    return (image_hash(table.image(row)) for row in rows.tolist())
-
-
 def sizes(table: Table, rows: Int[np.ndarray, " n"]) -> Iterator[bytes]:
     """Yields the size of each image, eight bytes; files are looked at, column by column."""
     if table.refs:
-        yield from (_nbytes(table.image(row)).to_bytes(8, "little") for row in rows.tolist())
+        yield from (_nbytes(image).to_bytes(8, "little") for image in table.images(rows))
         return
     at = 0
     columns = (table.column(name, rows) for name in ("size", "path"))
@@ -99,26 +98,23 @@ def _named(table: Table, rows: Int[np.ndarray, " n"]) -> Iterator[tuple[bytes, l
         yield from zip(ids.to_pylist(), captions.to_pylist(), strict=True)
 
 
-def _kept(table: Table) -> dict[str, Any]:
-    if table.folder is None:
-        return {}
+def _kept(folder: Path) -> dict[str, Any]:
     try:
-        return sealed.read(table.folder / "digest.json")
+        return sealed.read(folder / "digest.json")
     except (FileNotFoundError, UserError):  # Made again.
         return {}
 
 
-def _stamp(table: Table, rows: Int[np.ndarray, " n"]) -> str:
+def _stamp(images: Iterable[ImageRef]) -> str:
     """A hash of sizes and times of the images' files."""
     total = hashlib.sha256()
-    for row in rows.tolist():
-        source = table.image(row).source
+    for image in images:
+        source = image.source
         if isinstance(source, str):
             with contextlib.suppress(OSError, ValueError):
                 status = os.stat(source)
-                total.update(
-                    f"{source} {status.st_size} {status.st_mtime_ns}\n".encode(errors="replace")
-                )
+                line = f"{source} {status.st_size} {status.st_mtime_ns}\n"
+                total.update(line.encode(errors="replace"))
     return total.hexdigest()
 
 

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import dataclasses
+import functools
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, overload
+from typing import TYPE_CHECKING, SupportsIndex, overload
 
 import numpy as np
-from jaxtyping import Int, Int64
+from jaxtyping import Int
 
 from ape_jax.data.table import join, sheet
 from ape_jax.data.table.sheet import BATCH_ROWS
@@ -77,21 +79,32 @@ class Texts(Sequence[str]):
         return Texts(list(itertools.chain.from_iterable(taken)))
 
 
-class CaptionIndex(NamedTuple):
-    """Every caption of every image, identical texts once.
+@dataclasses.dataclass(frozen=True)
+class Captions:
+    """Every caption of every record, identical texts once.
 
     Attributes:
       texts: the distinct captions.
-      text_index: i64 [m], index in `texts` of each caption, image after image.
-      offsets: i64 [n + 1]; image i has `text_index[offsets[i]:offsets[i + 1]]`.
+      text_index: i64 [m], index in `texts` of each caption, record after record.
+      offsets: i64 [n + 1]; record i has `text_index[offsets[i]:offsets[i + 1]]`.
     """
 
     texts: Sequence[str]
-    text_index: Int64[np.ndarray, " m"]
-    offsets: Int64[np.ndarray, " bounds"]
+    text_index: Int[np.ndarray, "m"]
+    offsets: Int[np.ndarray, " bounds"]
+
+    @functools.cached_property
+    def counts(self) -> Int[np.ndarray, "n"]:
+        """Number of captions of each record."""
+        return np.diff(self.offsets)
+
+    @property
+    def image_index(self) -> Int[np.ndarray, "m"]:
+        """The record of each caption."""
+        return np.repeat(np.arange(len(self.offsets) - 1), self.counts)
 
 
-def caption_index(table: Table, rows: Int[np.ndarray, " n"] | None) -> CaptionIndex:
+def captions_of(table: Table, rows: Int[np.ndarray, " n"] | None) -> Captions:
     """The captions of a table's rows.
 
     Args:
@@ -110,7 +123,7 @@ def caption_index(table: Table, rows: Int[np.ndarray, " n"] | None) -> CaptionIn
     return _kept(folder) or found
 
 
-def _found(table: Table, rows: Int[np.ndarray, " n"]) -> CaptionIndex:
+def _found(table: Table, rows: Int[np.ndarray, " n"]) -> Captions:
 
     hashes: list[bytes] = []
     counts: list[np.ndarray] = []
@@ -128,10 +141,10 @@ def _found(table: Table, rows: Int[np.ndarray, " n"]) -> CaptionIndex:
     groups = join.groups(keys)
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts or [np.zeros(0, np.int64)]))])
     texts = Texts(flat) if len(groups.first) == len(keys) else Texts(flat).take(groups.first)
-    return CaptionIndex(texts, groups.group, offsets.astype(np.int64))
+    return Captions(texts, groups.group, offsets.astype(np.int64))
 
 
-def _keep(folder: Path, found: CaptionIndex) -> None:
+def _keep(folder: Path, found: Captions) -> None:
     import pyarrow as pa
 
     schema = pa.schema([("text", pa.string())])
@@ -152,7 +165,7 @@ def _save(path: Path, array: np.ndarray) -> None:
         np.save(file, array)
 
 
-def _kept(folder: Path) -> CaptionIndex | None:
+def _kept(folder: Path) -> Captions | None:
     import pyarrow as pa
 
     try:
@@ -164,6 +177,6 @@ def _kept(folder: Path) -> CaptionIndex | None:
             for name in ("text_index", "text_offsets")
         )
         texts = Texts([batch.column(0) for batch in sheet.mapped(folder / "texts.arrow")])
-        return CaptionIndex(texts, next(arrays), next(arrays))
+        return Captions(texts, next(arrays), next(arrays))
     except (UserError, OSError, KeyError, ValueError, pa.ArrowException):
         return None  # Made again.
