@@ -1,6 +1,8 @@
 """Joining captions of one image, and ids: what counts as one image."""
 
+import io
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -105,3 +107,21 @@ def test_a_damaged_table_is_made_anew(folder, monkeypatch):
     table = open_pairs(path).table.folder / "table.arrow"
     table.write_bytes(table.read_bytes()[:-10])
     assert made(open_pairs(path)) == [("a.png", ("x",))]
+
+
+def test_a_picture_under_several_names_in_tars_is_one_image(tmp_path):
+    """Images inside of files are told apart by their bytes, also where sizes and middles agree."""
+    big = [bytes([i]) + b"x" * 20_000 + end for i, end in ((0, b"a"), (0, b"a"), (0, b"b"))]
+    contents = {"0.tar": {"a": big[0], "b": b"other"}, "1.tar": {"a": big[2], "c": big[1]}}
+    for name, images in contents.items():
+        with tarfile.open(tmp_path / name, "w") as tar:
+            for key, content in images.items():
+                for ending, data in (("png", content), ("txt", f"{name} {key}".encode())):
+                    info = tarfile.TarInfo(f"{key}.{ending}")
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+    assert made(open_pairs(str(tmp_path / "{0,1}.tar"))) == [
+        ("0.tar/a", ("0.tar a", "1.tar c")),
+        ("0.tar/b", ("0.tar b",)),
+        ("1.tar/a", ("1.tar a",)),
+    ]
