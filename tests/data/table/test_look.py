@@ -64,3 +64,13 @@ def test_ways_to_write_one_path_are_one_image(pairs, written):
     found = open_pairs(pairs)
     assert [p.id for p in found] == ["a.png", "b.png", "c.png"]
     assert found[0].captions == ("a", "again")
+
+
+def test_a_replaced_image_of_a_large_source_is_noticed_when_it_is_read_again(pairs, monkeypatch):
+    monkeypatch.setattr(sheet, "_IN_MEMORY", 0)
+    monkeypatch.setattr("ape_jax.data.table.identity._CONTENT_IMAGES", 1)
+    before = open_pairs(pairs).digest
+    (pairs.parent / "a.png").write_bytes(b"longer")
+    assert open_pairs(pairs).digest == before  # Documented in docs/limits.md.
+    assert open_pairs(pairs, reading=Reading(again=True)).digest != before
+    assert open_pairs(pairs).digest != before
