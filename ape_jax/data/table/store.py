@@ -25,8 +25,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ape_jax.data.rows import Ask, FileRows
-from ape_jax.data.table import join, schema, sheet
+from ape_jax.data.table import schema, sheet
 from ape_jax.data.table.builder import Builder
+from ape_jax.data.table.joining.groups import groups
+from ape_jax.data.table.joining.ids import explicit_ids
+from ape_jax.data.table.joining.join import joined
+from ape_jax.data.table.joining.keys import image_keys
 from ape_jax.data.table.stored import Table
 from ape_jax.errors import UserError
 from ape_jax.images import walk
@@ -176,19 +180,15 @@ class _Made:
         if builder.lists:
             say(f"{builder.lists:,} cells of captions are lists as text; each item is a caption")
         if self._rows:
-            self._groups = join.groups(join.image_keys(self._rows))
+            self._groups = groups(image_keys(self._rows))
             self.count = len(self._groups.first)
-            self._names = join.explicit_ids(self._rows, self._groups, files, root)
+            self._names = explicit_ids(self._rows, self._groups, files, root)
             if self._names.note:
                 say(self._names.note)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The pairs."""
-        return (
-            join.joined(self._rows, self._groups, self._names, self._root)
-            if self._rows
-            else iter(())
-        )
+        return joined(self._rows, self._groups, self._names, self._root) if self._rows else iter(())
 
     def table(self, batches: Sequence[pa.RecordBatch], notes: tuple[str, ...]) -> Table:
         """The table in memory."""

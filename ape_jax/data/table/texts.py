@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, SupportsIndex, overload
 import numpy as np
 from jaxtyping import Int
 
-from ape_jax.data.table import join, sheet
+from ape_jax.data.table import sheet
+from ape_jax.data.table.joining.groups import groups
 from ape_jax.data.table.sheet import BATCH_ROWS
 from ape_jax.data.table.stored import Table
 from ape_jax.errors import UserError
@@ -138,10 +139,10 @@ def _found(table: Table, rows: Int[np.ndarray, " n"]) -> Captions:
         digests = (new(text.encode(), digest_size=16).digest() for text in texts.to_pylist())
         hashes.append(b"".join(digests))
     keys = np.frombuffer(b"".join(hashes), "<u8").reshape(-1, 2)
-    groups = join.groups(keys)
+    distinct = groups(keys)
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts or [np.zeros(0, np.int64)]))])
-    texts = Texts(flat) if len(groups.first) == len(keys) else Texts(flat).take(groups.first)
-    return Captions(texts, groups.group, offsets.astype(np.int64))
+    texts = Texts(flat) if len(distinct.first) == len(keys) else Texts(flat).take(distinct.first)
+    return Captions(texts, distinct.group, offsets.astype(np.int64))
 
 
 def _keep(folder: Path, found: Captions) -> None:
