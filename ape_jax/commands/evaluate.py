@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import conservation as conservation_lib
 from ape_jax.evaluators import prompts, tasks
+from ape_jax.parallel import hosts
 from ape_jax.runs import encoder
 from ape_jax.runs import workdir as workdir_lib
 from ape_jax.runs.encoder import Encoder
@@ -121,6 +120,5 @@ def _own_sets(model: Encoder, directory: str) -> dict[str, Pairs]:
     known = {} if aligned.is_model(directory) else workdir_lib.recorded_digests(directory)
     for name, pairs in found.items():
         if known.get(f"eval/{name}", pairs.digest) != pairs.digest:
-            line = f"data.eval.{name}: {pairs.spec} has changed since the run was evaluated"
-            print(line, file=sys.stderr)
+            hosts.say(f"data.eval.{name}: {pairs.spec} has changed since the run was evaluated")
     return found

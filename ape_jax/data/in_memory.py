@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +25,7 @@ from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.images import encode
 from ape_jax.images.formats import is_image_name
+from ape_jax.parallel import hosts
 from ape_jax.storage import atomic
 from ape_jax.terminal.progress import track
 
@@ -150,7 +150,7 @@ def _find(found: list[Any], key: str) -> tuple[Any, Any]:
     left = [name for name in found if name not in (image, caption)]
     rest = f"; not read: {', '.join(map(repr, left))}" if left else ""
     if rest or (image, caption) not in (("image", "caption"), ("image", "captions")):
-        print(f"{key}: images from {image!r}, captions from {caption!r}{rest}", file=sys.stderr)
+        hosts.say(f"{key}: images from {image!r}, captions from {caption!r}{rest}")
     return image, caption
 
 

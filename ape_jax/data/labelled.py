@@ -13,9 +13,9 @@ from ape_jax.data.specs import source
 from ape_jax.data.table.look import problem_of
 from ape_jax.data.table.plain import PlainRow, labelled_rows
 from ape_jax.data.table.problems import Problem, Problems
-from ape_jax.data.table.store import say
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageRef
+from ape_jax.parallel.hosts import say
 
 
 class LabelledImage(NamedTuple):

@@ -15,6 +15,7 @@ from ape_jax.data.pairs import Pairs
 from ape_jax.data.places import sources
 from ape_jax.data.table import look, store
 from ape_jax.errors import UserError
+from ape_jax.parallel import hosts
 
 
 def open_pairs(
@@ -58,7 +59,7 @@ def open_pairs(
     problems = table.found_broken().with_images(images)
     problems.check(reading, key, written)
     if len(problems):
-        store.say(f"{key}: {problems}; the first: {problems.first()[0]}")
+        hosts.say(f"{key}: {problems}; the first: {problems.first()[0]}")
     kept = None if good is None or good.all() else np.flatnonzero(good)
     pairs = Pairs(table, written, kept, problems)
     if not len(pairs):

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -284,9 +283,3 @@ def _any(mine: bool) -> bool:
     if jax.process_count() == 1:
         return mine
     return bool(np.max(multihost_utils.process_allgather(np.int32(mine))))
-
-
-def say(line: str) -> None:
-    """Prints a line for the user, once in a cluster."""
-    if hosts.is_first():
-        print(line, file=sys.stderr, flush=True)

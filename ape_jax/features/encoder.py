@@ -6,7 +6,6 @@ another library runs (transformers, timm, sentence-transformers).
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -108,5 +107,5 @@ def report_cut(what: str, cut: int, count: int, longest: int) -> None:
       count: of how many.
       longest: to how many tokens.
     """
-    if cut and hosts.is_first():
-        print(f"{what}: {cut} of {count} are cut to {longest} tokens", file=sys.stderr)
+    if cut:
+        hosts.say(f"{what}: {cut} of {count} are cut to {longest} tokens")

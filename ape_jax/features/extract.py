@@ -13,11 +13,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ape_jax.errors import UserError
-from ape_jax.features.cache import Cache, say
+from ape_jax.features.cache import Cache
 from ape_jax.features.engines.engine import Engine, ThisProcess, Work
 from ape_jax.features.files import shards
 from ape_jax.features.jobs import CaptionJob, ImageJob, Job
 from ape_jax.features.ragged import RaggedTokens
+from ape_jax.parallel.hosts import say
 from ape_jax.storage import sealed
 from ape_jax.storage.rows.access import Rows
 from ape_jax.storage.rows.mapped import MappedRows, Part, aligned

@@ -13,7 +13,7 @@ from ape_jax.data.pairs import Pairs
 from ape_jax.data.table.problems import Problem
 from ape_jax.data.undecodable import undecodable
 from ape_jax.errors import UserError
-from ape_jax.features.cache import say
+from ape_jax.parallel.hosts import say
 
 Images = TypeVar("Images", Pairs, Labelled)
 

@@ -25,8 +25,8 @@ from ape_jax.data.cells import printable
 from ape_jax.data.options import Reading
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
-from ape_jax.features.cache import say
 from ape_jax.images.decode import ImageError, ImageRef, load_image
+from ape_jax.parallel.hosts import say
 from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.restore import restore
 from ape_jax.search import items

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 
 import jax
@@ -61,6 +62,12 @@ def is_lost(error: BaseException) -> bool:
 def is_first() -> bool:
     """Returns whether this is the process that writes logs and small files."""
     return jax.process_index() == 0
+
+
+def say(line: str) -> None:
+    """Prints a line for the user on stderr, once in a cluster."""
+    if is_first():
+        print(line, file=sys.stderr, flush=True)
 
 
 def gather_turns(rows: np.ndarray) -> np.ndarray:

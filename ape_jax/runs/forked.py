@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,9 +61,8 @@ class Fork:
                 lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree
             )
 
-        if hosts.is_first():
-            path, step = aligned.config.start.run, self.checkpoints.latest
-            print(f"starting from {path}, which was trained for {step} steps", file=sys.stderr)
+        path, step = aligned.config.start.run, self.checkpoints.latest
+        hosts.say(f"starting from {path}, which was trained for {step} steps")
         fixed = {k: v for k, v in aligned.frozen.items() if k == STATISTICS}
         trainable, fixed = self.checkpoints.restore_model(
             like(aligned.trainable), like(fixed), average=self.averaged

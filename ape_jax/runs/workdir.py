@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
@@ -182,7 +181,7 @@ def read_summary(path: pathlib.Path, config: Config, kind: Kind = "run") -> dict
     require_same(path, config, kind)
     summary = _summary(path)
     if summary is None:
-        print(f"{path / _SUMMARY} cannot be read and is made again", file=sys.stderr)
+        hosts.say(f"{path / _SUMMARY} cannot be read and is made again")
     return summary
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ape_jax.data.image_loader import Skipped
 from ape_jax.errors import UserError, install
-from ape_jax.features.cache import say
+from ape_jax.parallel.hosts import say
 from ape_jax.search import graph as graph_lib
 from ape_jax.search import store
 from ape_jax.search.encoding import Block, Engine, ImageEncoder, ThisProcess

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from typing import TypeVar
 
 import numpy as np
@@ -61,8 +60,8 @@ def settled(config: C, train: Pairs) -> C:
     devices = mesh_lib.make_mesh().size
     small = config.image.size == automatic.AUTO and _are_small(config, train)
     values, line = automatic.settled(config, pairs, small=small, devices=devices)
-    if line and hosts.is_first():
-        print(line, file=sys.stderr)
+    if line:
+        hosts.say(line)
     return config_lib.resolve({**config_lib.flatten(config), **values}, type(config))
 
 

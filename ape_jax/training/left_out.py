@@ -17,8 +17,8 @@ from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.table.problems import Problem, Problems
 from ape_jax.data.undecodable import undecodable
-from ape_jax.features.cache import say
 from ape_jax.parallel import hosts
+from ape_jax.parallel.hosts import say
 from ape_jax.storage import atomic, disk
 from ape_jax.training.run import Run
 

@@ -64,5 +64,5 @@ def _lines(path: pathlib.Path, last_step: int) -> list[str]:
             if line.endswith("\n") and json.loads(line)["step"] <= last_step:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
-            print(f"{path}: a line that cannot be read was dropped", file=sys.stderr)
+            hosts.say(f"{path}: a line that cannot be read was dropped")
     return kept

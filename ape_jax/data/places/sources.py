@@ -23,6 +23,7 @@ from ape_jax.data.remote import fetch
 from ape_jax.data.rows import Ask, FileRows
 from ape_jax.data.table import store
 from ape_jax.errors import UserError
+from ape_jax.parallel import hosts
 from ape_jax.storage import nearby
 
 _PART = re.compile(r"(?P<path>.+[^:]):(?P<part>[\w+-]+)")
@@ -45,7 +46,7 @@ class Place:
     part: str = ""
 
 
-def parts_of(spec: str, key: str, say: Callable[[str], None] = store.say) -> list[store.Part]:
+def parts_of(spec: str, key: str, say: Callable[[str], None] = hosts.say) -> list[store.Part]:
     """The files of one source, each with its format.
 
     Args:

@@ -7,7 +7,6 @@ import io
 import math
 import os
 import struct
-import sys
 import tokenize
 from pathlib import Path
 
@@ -122,4 +121,4 @@ def _turned(
 
 @functools.cache  # Once a folder, of which each shard says the same.
 def _say_bfloat16(folder: str) -> None:
-    print(f"{folder}: two bytes without a type are taken as bfloat16", file=sys.stderr)
+    hosts.say(f"{folder}: two bytes without a type are taken as bfloat16")

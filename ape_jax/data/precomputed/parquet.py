@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,7 +75,7 @@ def read_parquet(path: str, key: str) -> Table:
 
     def build(folder: Path) -> None:
         require_space(folder, source.nbytes, f"{path} read as vectors needs", _REMEDY)
-        _say(f"{path}: vectors are written once to {root / 'vectors' / name}, to be mapped")
+        hosts.say(f"{path}: vectors are written once to {root / 'vectors' / name}, to be mapped")
         arrow.convert(source, folder)
         sealed.write(folder / _META, stamp)
 
@@ -88,7 +87,7 @@ def read_parquet(path: str, key: str) -> Table:
 
     with write_errors(f"The cache {root}", _REMEDY):
         made = lock.make_once(
-            root / "vectors" / name, build, is_complete, locks=root / "locks", say=_say
+            root / "vectors" / name, build, is_complete, locks=root / "locks", say=hosts.say
         )
     return _open(made, loaded=False)
 
@@ -113,8 +112,3 @@ def _open(folder: Path, *, loaded: bool) -> Table:
         ids=names.read("id", folder, loaded=loaded),
         captions=names.read("caption", folder, loaded=loaded),
     )
-
-
-def _say(line: str) -> None:
-    if hosts.is_first():
-        print(line, file=sys.stderr, flush=True)

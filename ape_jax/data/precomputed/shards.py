@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -73,9 +72,9 @@ def _names(folder: str, key: str) -> dict[str, dict[str, str]]:
             f"{key}: the folder {folder!r} holds {', '.join(map(repr, found)) or 'none'} of the "
             f"arrays 'image' and 'text'; name its files {_FORM}"
         )
-    if left and hosts.is_first():
+    if left:
         shown = ", ".join(left[:3]) + ("" if len(left) <= 3 else f" and {len(left) - 3} more")
-        print(f"{folder}: {shown} left out, they are no arrays of features", file=sys.stderr)
+        hosts.say(f"{folder}: {shown} left out, they are no arrays of features")
     return {name: _in_order(files, folder, key) for name, files in found.items()}
 
 

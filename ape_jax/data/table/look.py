@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Bool
 
 from ape_jax.data.remote import fetch
-from ape_jax.data.table import store
 from ape_jax.data.table.problems import Problem
 from ape_jax.data.table.stored import Table
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageError, ImageRef, check_encoded
+from ape_jax.parallel import hosts
 from ape_jax.storage import nearby, sealed
 from ape_jax.terminal.progress import PATIENCE, Progress
 
@@ -70,7 +70,7 @@ def _look(table: Table, spec: str) -> tuple[Bool[np.ndarray, " n"], list[Problem
             row += 1
         progress.update(row)
     if urls:
-        store.say(
+        hosts.say(
             f"{spec}: {urls:,} images are at urls; each is fetched when it is first read, and kept "
             f"in {fetch.images_dir()}"
         )

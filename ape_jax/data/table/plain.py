@@ -16,6 +16,7 @@ from ape_jax.data.table.problems import Problem
 from ape_jax.data.table.stored import reference
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageRef
+from ape_jax.parallel import hosts
 
 
 class PlainRow(NamedTuple):
@@ -52,7 +53,7 @@ def labelled_rows(
     def say(line: str) -> None:
         if line not in said:
             said[line] = None
-            store.say(line)
+            hosts.say(line)
 
     ask = Ask(key=key, wanted="label", columns=asked, say=say)
     root = store.common_folder([part.file for part in parts])

@@ -18,7 +18,6 @@ import json
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -98,7 +97,7 @@ def make_or_find(
             found = dataclasses.replace(found, folder=None)
     else:
         for line in found.notes:
-            say(line)
+            hosts.say(line)
     weights = [part.weight for part in parts if part.weight is not None]
     return dataclasses.replace(found, readers=readers, weights=weights)
 
@@ -135,7 +134,7 @@ def _made(
     def note(line: str) -> None:
         if line not in notes:
             notes[line] = None
-            say(line)
+            hosts.say(line)
 
     root = common_folder([part.file for part in parts])
     progress = Progress(f"reading {spec}", None, "rows")
@@ -253,9 +252,3 @@ def _digest(value: Any) -> str:
 def _slug(spec: str) -> str:
     last = re.split(r"[/\\]", spec.rstrip("/\\"))[-1]
     return re.sub(r"[^A-Za-z0-9_.]+", "_", last).strip("_.")[:32] or "pairs"
-
-
-def say(line: str) -> None:
-    """Prints a line for the user, once in a cluster."""
-    if hosts.is_first():
-        print(line, file=sys.stderr, flush=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -154,7 +153,7 @@ def say_once(line: str) -> None:
     """Says a line on stderr, once a process."""
     if line not in _said and hosts.is_first():
         _said.add(line)
-        print(line, file=sys.stderr, flush=True)
+        hosts.say(line)
 
 
 def asked(path: Path, values: dict[str, Any]) -> Asked:

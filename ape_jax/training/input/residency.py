@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 import zlib
 from typing import Literal, TypeAlias
 
@@ -81,8 +80,7 @@ def _host_or_disk(dataset: Dataset, sizes: str) -> Where:
 
 
 def _say(where: Where, sizes: str) -> None:
-    if hosts.is_first():
-        print(f"features live on the {where} ({sizes})", file=sys.stderr)
+    hosts.say(f"features live on the {where} ({sizes})")
 
 
 def feature_bytes(dataset: Dataset) -> int:

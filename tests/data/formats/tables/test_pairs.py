@@ -44,7 +44,7 @@ def folder(tmp_path):
 @pytest.fixture
 def said(monkeypatch):
     lines = []
-    monkeypatch.setattr("ape_jax.data.table.store.say", lines.append)
+    monkeypatch.setattr("ape_jax.parallel.hosts.say", lines.append)
     return lines
 
 
