@@ -31,6 +31,7 @@ from ape_jax.config.sections import (
     TextConfig,
     TrainConfig,
 )
+from ape_jax.errors import UserError
 
 # Not `Self`, which beartype knows in whole classes only.
 C = TypeVar("C", bound="Config")
@@ -103,8 +104,15 @@ class Config(Section):
         return unflatten(schema.values(self))
 
 
+_DEEPEST = 16  # Sections in each other; the schema has three.
+
+
 def flatten(config: Config | ml_collections.ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
-    """`{"train.batch": 512, ...}`; a mapping that is itself a value (`data.eval`) stays whole."""
+    """`{"train.batch": 512, ...}`; a mapping that is itself a value (`data.eval`) stays whole.
+
+    Raises:
+      UserError: for sections that hold themselves, or keys that are no text.
+    """
     if isinstance(config, Config):
         return schema.values(config)
     if isinstance(config, ml_collections.ConfigDict):
@@ -112,9 +120,17 @@ def flatten(config: Config | ml_collections.ConfigDict | Mapping[str, Any]) -> d
     return _flatten(config, frozenset(schema.keys(Config)), "")
 
 
-def _flatten(config: Mapping[str, Any], known: frozenset[str], prefix: str) -> dict[str, Any]:
+def _flatten(config: Mapping[Any, Any], known: frozenset[str], prefix: str) -> dict[str, Any]:
     flat: dict[str, Any] = {}
+    if prefix.count(".") > _DEEPEST:
+        raise UserError(
+            f"config.{prefix[:40]}...: sections hold each other without end; take them out"
+        )
     for name, value in config.items():
+        if not isinstance(name, str):
+            raise UserError(
+                f"config.{prefix}{name!r}: a key is a text, found {type(name).__name__}"
+            )
         dotted = prefix + name
         if isinstance(value, Mapping) and dotted not in known:
             flat.update(_flatten(value, known, dotted + "."))

@@ -7,7 +7,7 @@ to change it, and name the copy: `--config ./mine.py:ARGUMENTS`.
 from __future__ import annotations
 
 import difflib
-import importlib.util
+import importlib
 import pathlib
 import types
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ import ml_collections
 
 from ape_jax import config as config_lib
 from ape_jax.config import Config
+from ape_jax.config.border import python_file
 from ape_jax.errors import UserError
 
 _FOLDER = pathlib.Path(__file__).parent
@@ -48,46 +49,34 @@ def read(
       UserError: where there is no such recipe or file, or it makes no config of the arguments.
     """
     name, _, arg = spec.partition(":")
-    if pathlib.Path(name).suffix == ".py":
-        module = _file(pathlib.Path(name), what)
+    if pathlib.PurePath(name).suffix == ".py":
+        module = _file(name, what)
     elif name in names():
         module = importlib.import_module(f"{__name__}.{name}")
     else:
-        close = difflib.get_close_matches(name.replace("-", "_"), names(), n=1, cutoff=0.5)
+        shown = name if len(name) <= 200 else f"{name[:197]}..."
+        close = difflib.get_close_matches(shown.replace("-", "_"), names(), n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}? There are" if close else "there are"
         raise UserError(
-            f"{what}: no recipe is called {name!r}; {hint} {', '.join(names())}; "
+            f"{what}: no recipe is called {shown!r}; {hint} {', '.join(names())}; "
             "a file of your own ends in .py"
         )
-    try:
+    with python_file.running(name, what):
         config = module.get_config(arg if arguments is None else arguments)
-    except UserError:
-        raise
-    except Exception as error:
-        raise _failed(name, what, error) from error
     if isinstance(config, Config):  # Checked already, as one that is read back from a run is.
         return ml_collections.ConfigDict(config_lib.unflatten(config_lib.flatten(config)))
     if not isinstance(config, ml_collections.ConfigDict):
-        raise UserError(f"{what}: get_config in {name} must return an ml_collections.ConfigDict")
+        raise UserError(
+            f"{what}: get_config in {name} must return an ml_collections.ConfigDict, and returns "
+            f"{type(config).__name__}"
+        )
     return config
 
 
-def _file(path: pathlib.Path, what: str) -> types.ModuleType:
-    if not path.is_file():
-        known = f"; the recipe of that name is {path.stem}" if path.stem in names() else ""
-        raise UserError(f"{what}: found no such config file as {path}{known}")
-    spec = importlib.util.spec_from_file_location("ape_jax_config", path)
-    module = importlib.util.module_from_spec(spec)
+def _file(path: str, what: str) -> types.ModuleType:
     try:
-        spec.loader.exec_module(module)
-    except UserError:
-        raise
-    except Exception as error:
-        raise _failed(str(path), what, error) from error
-    return module
-
-
-def _failed(name: str, what: str, error: Exception) -> UserError:
-    """The file is the user's code: any error in it is theirs to mend."""
-    reason = " ".join(str(error).split()) or "no reason given"
-    return UserError(f"{what}: {name} failed with {type(error).__name__}: {reason}")
+        return python_file.load(path, what)
+    except FileNotFoundError:
+        stem = pathlib.PurePath(path).stem
+        known = f"; the recipe of that name is {stem}" if stem in names() else ""
+        raise UserError(f"{what}: found no such config file as {path}{known}") from None
