@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ape_jax.errors import UserError
 
@@ -77,12 +77,9 @@ def choose(
       UserError: a column is missing, there twice, or named and not there.
     """
     wanted = "label" if labels else "captions"
-    for role, names in asked.items():
-        if missing := [name for name in names if name not in found]:
-            raise UserError(
-                f"{where}: there is no column {missing[0]!r}, which data.columns names for {role}; "
-                f"found {_listed(found)}"
-            )
+    for role in _roles(labels):
+        if missing := [name for name in asked.get(role, ()) if name not in found]:
+            raise _missing(missing[0], role, found, where)
     image = next(iter(asked.get("image", ())), None) or find_column(found, IMAGE_NAMES)
     texts = tuple(asked.get(wanted, ()))
     if not texts:
@@ -101,6 +98,55 @@ def choose(
         raise UserError(f"{where}: the column {doubled[0]!r} is there twice; remove one")
     left = tuple(name for name in found if name not in (image, *texts, key))
     return Columns(image=image, captions=texts, id=key, left=left)
+
+
+def defined(
+    found: Sequence[str],
+    asked: Mapping[str, Sequence[str]],
+    labels: bool,
+    where: str,
+    say: Callable[[str], None],
+) -> Columns:
+    """The columns of a format that defines them itself, or those that the user has chosen instead.
+
+    Args:
+      found: names of the fields; `image` and `captions` or `label`, and others that the user named.
+      asked: those that the user has named. One configuration is for several sources, so that names
+        of another one's columns are no error here.
+      labels: whether labels are wanted and not captions.
+      where: the file, for messages.
+      say: takes the line about what is asked for and not there.
+
+    Raises:
+      UserError: of the columns that are named for a role some are there, and others are not.
+    """
+    chosen: dict[str, tuple[str, ...]] = {x: (x,) for x in ("image", "captions", "label", "id")}
+    for role in _roles(labels):
+        names = tuple(asked.get(role, ()))
+        missing = [name for name in names if name not in (*found, role)]
+        if 0 < len(missing) < len(names):
+            raise _missing(missing[0], role, found, where)
+        if missing:
+            say(
+                f"{where}: there is no {', '.join(map(repr, missing))}, which data.columns names "
+                f"for {role}; {chosen[role][0]!r} is taken as the format defines it"
+            )
+        elif names:
+            chosen[role] = names
+    texts = chosen["label" if labels else "captions"]
+    return Columns(image=chosen["image"][0], captions=texts, id=chosen["id"][0])
+
+
+def _roles(labels: bool) -> tuple[str, ...]:
+    """What is read of a source; of others, such as the label of pairs, the names do not matter."""
+    return ("image", "label") if labels else ("image", "captions", "id")
+
+
+def _missing(name: str, role: str, found: Sequence[str], where: str) -> UserError:
+    return UserError(
+        f"{where}: there is no column {name!r}, which data.columns names for {role}; "
+        f"found {_listed(found)}"
+    )
 
 
 def _labels(found: Sequence[str]) -> tuple[str, ...]:

@@ -74,7 +74,8 @@ class FileRows:
       base: folders that relative paths of images are relative to, the first in which images are
         found counts; () is the file's own folder, then the working directory.
       named: whether the fields have the names `image`, `captions`, `id` and `label`, because the
-        format defines them; else columns are found by synonyms.
+        format defines them; else columns are found by synonyms. Rows may have further fields, which
+        `data.columns` can choose instead (`asked_fields`).
     """
 
     rows: Iterable[Row | Broken]
@@ -103,3 +104,15 @@ class Ask:
     columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     part: str = ""
     say: Callable[[str], None] = print
+
+
+def asked_fields(record: Mapping[str, Any], ask: Ask) -> dict[str, Any]:
+    """The fields of a record that `data.columns` names, for formats that define `image` and others.
+
+    Example:
+      >>> ask = Ask(key="data.pairs", columns={"captions": ("alt",)})
+      >>> asked_fields({"alt": "a cat", "date": 3}, ask)
+      {'alt': 'a cat'}
+    """
+    names = (name for names in ask.columns.values() for name in names)
+    return {name: record[name] for name in names if name in record}

@@ -51,6 +51,11 @@ def open_pairs(
         part = split.parse(written, key)
         return split.take(part, open_pairs(part.spec, key=key, reading=reading), key)
     if (opened := registry.opens(written)) is not None:
+        if names := [name for asked in reading.columns.values() for name in asked]:
+            hosts.say(
+                f"{key}: {written!r} holds arrays whose names its format defines; "
+                f"{', '.join(map(repr, names))} of data.columns is not looked for"
+            )
         return opened(written, key)
     table = store.make_or_find(
         source(written, key), written, key=key, columns=reading.columns, again=reading.again

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ape_jax.data.formats.format import PairsFormat
-from ape_jax.data.rows import Ask, FileRows, Numbered, Row
+from ape_jax.data.rows import Ask, FileRows, Numbered, Row, asked_fields
 from ape_jax.errors import UserError
 
 _SPEC = re.compile(r"(?P<name>[\w./-]+(:\d+\.\d+\.\d+)?):(?P<split>.+)")
@@ -45,18 +45,19 @@ def read_tfds(spec: str, ask: Ask) -> FileRows:
         raise UserError(
             f"{key}: {spec!r} has no feature 'image', found {names}; choose another data set"
         )
-    feature = _wanted_feature(features, ask.wanted == "label", spec, key)
+    feature = _wanted_feature(features, ask, spec)
     source = data_source(builder, split, spec, key)
-    return FileRows(rows=_rows(source, features, feature), named=True)
+    return FileRows(rows=_rows(source, features, feature, ask), named=True)
 
 
-def _rows(source: Any, features: Mapping[str, Any], feature: str) -> Iterator[Row]:
-    classes = getattr(features[feature], "names", None) if feature == "label" else None
+def _rows(source: Any, features: Mapping[str, Any], feature: str, ask: Ask) -> Iterator[Row]:
+    classes = getattr(features[feature], "names", None) if ask.wanted == "label" else None
     id_feature = next((n for n in _IDS if n in features), None)
     for i, example in examples(source):
         fields = {
+            **{name: _plain(value) for name, value in asked_fields(example, ask).items()},
             "image": Numbered(i, len(example["image"])),
-            "label" if feature == "label" else "captions": _plain(example[feature]),
+            ask.wanted: _plain(example[feature]),
         }
         if classes:
             fields["label_names"] = classes
@@ -112,13 +113,13 @@ def _builder(name: str, spec: str, key: str) -> Any:
         ) from e
 
 
-def _wanted_feature(features: Mapping[str, Any], labels: bool, spec: str, key: str) -> str:
-    accepted = ("label",) if labels else _CAPTIONS
-    for name in accepted:
+def _wanted_feature(features: Mapping[str, Any], ask: Ask, spec: str) -> str:
+    accepted = ("label",) if ask.wanted == "label" else _CAPTIONS
+    for name in (*ask.columns.get(ask.wanted, ()), *accepted):
         if name in features:
             return name
     raise UserError(
-        f"{key}: {spec!r} has none of the features {', '.join(map(repr, accepted))}, found "
+        f"{ask.key}: {spec!r} has none of the features {', '.join(map(repr, accepted))}, found "
         f"{', '.join(map(repr, features))}; choose another data set"
     )
 

@@ -62,14 +62,18 @@ class Builder:
         """
         bases = read.base or ((os.path.dirname(file), os.getcwd()) if os.path.isabs(file) else ())
         images = ImageCells(file, self._root, bases, self._ask.say)
-        chosen = _OWN if read.named else None
-        if chosen is None and read.columns is not None:
+        chosen = _OWN if read.named and not self._ask.columns else None
+        if not read.named and read.columns is not None:
             chosen = self._choose(read.columns, f"{file}:{read.header}".rstrip(":"))
         rows = iter(read.rows)
         block = first_rows(rows)
         while block:
             if chosen is None and (named := names(block)):
-                chosen = self._choose(named, f"{file}:{block[0].at}")
+                chosen = (
+                    columns.defined(named, self._ask.columns, False, file, self._ask.say)
+                    if read.named
+                    else self._choose(named, f"{file}:{block[0].at}")
+                )
             if chosen is not None:
                 images.settle(image_cells(block, chosen.image))
             # Where all rows so far are broken, no columns are known yet.

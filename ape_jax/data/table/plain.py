@@ -76,7 +76,11 @@ def _rows(part: store.Part, ask: Ask, root: str) -> Iterator[PlainRow | Problem]
         return
     header = read.header if read.columns is not None else block[0].at
     where = f"{part.file}:{header}".rstrip(":")
-    chosen = columns.choose(names, ask.columns, True, where)
+    chosen = (
+        columns.defined(names, ask.columns, True, part.file, ask.say)
+        if read.named
+        else columns.choose(names, ask.columns, True, where)
+    )
     if not read.named and (chosen.image, *chosen.captions) != ("image", "label"):
         ask.say(f"{where}: images from {chosen.image!r}, labels from {chosen.captions[0]!r}")
     own = (os.path.dirname(part.file), os.getcwd()) if os.path.isabs(part.file) else ()

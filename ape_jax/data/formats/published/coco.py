@@ -23,7 +23,7 @@ from ape_jax.data.cells import shorten
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.published.documents import elements, look
 from ape_jax.data.formats.published.places import counted, folders, only_captions, only_whole
-from ape_jax.data.rows import Ask, Broken, FileRows, Row
+from ape_jax.data.rows import Ask, Broken, FileRows, Row, asked_fields
 from ape_jax.errors import UserError
 
 _OBJECTS = ("bbox", "segmentation", "category_id", "keypoints")
@@ -73,7 +73,7 @@ def _rows(path: str, ask: Ask) -> Iterator[Row | Broken]:
         elif element.key == "annotations" and element.number >= 0:
             captions += 1
             if names:
-                yield _row(element.value, element.at, names, path)
+                yield _row(element.value, element.at, names, path, ask)
             else:
                 late = True
     if not captions or not names:
@@ -85,12 +85,12 @@ def _rows(path: str, ask: Ask) -> Iterator[Row | Broken]:
     if late:  # The images stand behind the captions.
         for element in elements(path):
             if element.key == "annotations" and element.number >= 0:
-                yield _row(element.value, element.at, names, path)
+                yield _row(element.value, element.at, names, path, ask)
     if unused := names.unused():
         ask.say(f"{path}: {counted(unused, 'image')} of {len(names)} without a caption left out")
 
 
-def _row(annotation: Any, at: str, names: _Names, path: str) -> Row | Broken:
+def _row(annotation: Any, at: str, names: _Names, path: str, ask: Ask) -> Row | Broken:
     if not isinstance(annotation, dict):
         return Broken(at, "damaged row", f"found {shorten(annotation)}; write an annotation")
     if "caption" not in annotation and any(name in annotation for name in _OBJECTS):
@@ -103,9 +103,10 @@ def _row(annotation: Any, at: str, names: _Names, path: str) -> Row | Broken:
     if name is None:
         reason = f"the image_id {shorten(image)} is none of the images; correct it"
         return Broken(at, "no image", reason)
-    if "caption" not in annotation:
+    if "caption" not in annotation and "captions" not in ask.columns:
         return Broken(at, "empty caption", "there is no 'caption'; write one or remove it")
-    return Row(at, {"image": name, "captions": annotation["caption"]})
+    asked = asked_fields(annotation, ask)
+    return Row(at, {**asked, "image": name, "captions": annotation.get("caption")})
 
 
 class _Names:

@@ -17,7 +17,7 @@ from ape_jax.data.cells import shorten
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.published.documents import elements, look
 from ape_jax.data.formats.published.places import counted, folders, only_captions, only_whole
-from ape_jax.data.rows import Ask, Broken, FileRows, Row
+from ape_jax.data.rows import Ask, Broken, FileRows, Row, asked_fields
 from ape_jax.errors import UserError
 
 _ANSWERS = frozenset({"gpt", "assistant", "model", "bot"})
@@ -51,7 +51,7 @@ def _rows(path: str, ask: Ask) -> Iterator[Row | Broken]:
     total = without = later = 0
     for element in elements(path):
         total += 1
-        row = _row(element.value, element.at)
+        row = _row(element.value, element.at, ask)
         if row is None:
             without += 1
             continue
@@ -66,7 +66,7 @@ def _rows(path: str, ask: Ask) -> Iterator[Row | Broken]:
         ask.say(f"{path}: {counted(without, 'conversation')} without an image not read")
 
 
-def _row(item: Any, at: str) -> Row | Broken | None:
+def _row(item: Any, at: str, ask: Ask) -> Row | Broken | None:
     """A row, or None for a conversation without an image."""
     if not isinstance(item, dict):
         return Broken(at, "damaged row", f"found {shorten(item)}; write a conversation")
@@ -79,13 +79,13 @@ def _row(item: Any, at: str) -> Row | Broken | None:
             return Broken(at, "no image", reason)
         image = image[0]
     answers = _answers(turns)
-    if not answers:
+    if not answers and "captions" not in ask.columns:
         reason = f"'conversations' is {shorten(turns)}; write turns, one of them from 'gpt'"
         return Broken(at, "empty caption", reason)
-    caption = answers[0]
+    caption = answers[0] if answers else None
     if isinstance(caption, str):
         caption = caption.replace(_PLACE, "")
-    return Row(at, {"image": image, "captions": caption})
+    return Row(at, {**asked_fields(item, ask), "image": image, "captions": caption})
 
 
 def _answers(turns: Any) -> list[Any]:

@@ -26,7 +26,7 @@ from ape_jax.data.formats.published.places import (
     only_captions,
     only_whole,
 )
-from ape_jax.data.rows import Ask, Broken, FileRows, Row
+from ape_jax.data.rows import Ask, Broken, FileRows, Row, asked_fields
 from ape_jax.errors import UserError
 
 _WRITTEN = re.compile(r"(short|long)[A-Za-z]+_captions?")
@@ -65,7 +65,7 @@ def read_dreamlip(path: str, ask: Ask) -> FileRows:
         f"{listed(left)} (data.columns={{'captions': [...]}} chooses)"
     )
     again = itertools.chain([] if first is None else [first], rows)
-    return FileRows(rows=_rows(again, image, captions), base=folders(path), named=True)
+    return FileRows(rows=_rows(again, image, captions, ask), base=folders(path), named=True)
 
 
 def is_dreamlip(path: str) -> bool:
@@ -77,7 +77,7 @@ def is_dreamlip(path: str) -> bool:
 
 
 def _rows(
-    rows: Iterable[Row | Broken], image: str, captions: Sequence[str]
+    rows: Iterable[Row | Broken], image: str, captions: Sequence[str], ask: Ask
 ) -> Iterator[Row | Broken]:
     for row in rows:
         if isinstance(row, Broken):
@@ -85,6 +85,7 @@ def _rows(
             continue
         found = [row.fields.get(name) for name in captions]
         fields = {
+            **asked_fields(row.fields, ask),
             "image": row.fields.get(image),
             "captions": found[0] if len(found) == 1 else found,
         }

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from ape_jax.data.cells import shorten
 from ape_jax.data.formats.format import PairsFormat
@@ -27,7 +27,7 @@ from ape_jax.data.formats.published.places import (
     only_captions,
     only_whole,
 )
-from ape_jax.data.rows import Ask, Broken, FileRows, Row
+from ape_jax.data.rows import Ask, Broken, FileRows, Row, asked_fields
 
 _FOLDERS = (
     *("flickr30k-images", "flickr30k_images", "Images", "Flicker8k_Dataset", "Flickr8k_Dataset"),
@@ -38,8 +38,8 @@ _JOINED = re.compile(r"\s*(?P<number>\d+)\s+(?P<caption>\S.*)")
 _BARS = ("image_name", "comment_number", "comment")
 _HEADERS = ("image,caption", ",".join(_BARS))
 
-Parse = Callable[[str], "tuple[str, str] | str"]
-"""A line -> its image and caption, or what is wrong with it."""
+Parse = Callable[[str], "tuple[str, ...] | str"]
+"""A line -> its image, further cells and its caption, or what is wrong with it."""
 
 
 def read_token(path: str, ask: Ask) -> FileRows:
@@ -52,7 +52,7 @@ def read_token(path: str, ask: Ask) -> FileRows:
     Raises:
       UserError: labels or a split are wanted.
     """
-    return _read(path, ask, _token(path, ask), header=False)
+    return _read(path, ask, _token(path, ask), ())
 
 
 def read_bars(path: str, ask: Ask) -> FileRows:
@@ -65,7 +65,7 @@ def read_bars(path: str, ask: Ask) -> FileRows:
     Raises:
       UserError: labels or a split are wanted.
     """
-    return _read(path, ask, _bars(path, ask), header=True)
+    return _read(path, ask, _bars(path, ask), _BARS)
 
 
 def read_commas(path: str, ask: Ask) -> FileRows:
@@ -78,8 +78,8 @@ def read_commas(path: str, ask: Ask) -> FileRows:
     Raises:
       UserError: labels or a split are wanted.
     """
-    commas = first_line(path).count(",")
-    return _read(path, ask, lambda line: _commas(line, commas), header=True)
+    header = "".join(first_line(path).lower().split()).split(",")
+    return _read(path, ask, lambda line: _commas(line, len(header) - 1), header)
 
 
 def is_token(path: str) -> bool:
@@ -97,25 +97,27 @@ def is_commas(path: str) -> bool:
     return "".join(first_line(path).lower().split()) in _HEADERS
 
 
-def _read(path: str, ask: Ask, parse: Parse, *, header: bool) -> FileRows:
+def _read(path: str, ask: Ask, parse: Parse, header: Sequence[str]) -> FileRows:
     only_captions(ask, path)
     only_whole(ask, path)
-    return FileRows(rows=_rows(path, parse, header), base=folders(path, *_FOLDERS), named=True)
+    return FileRows(rows=_rows(path, ask, parse, header), base=folders(path, *_FOLDERS), named=True)
 
 
-def _rows(path: str, parse: Parse, header: bool) -> Iterator[Row | Broken]:
+def _rows(path: str, ask: Ask, parse: Parse, header: Sequence[str]) -> Iterator[Row | Broken]:
+    first = bool(header)
     for line in lines(path):
         if isinstance(line, Broken):
             yield line
-        elif header:
-            header = False
+        elif first:
+            first = False
         else:
             number, text = line
             found = parse(text)
             if isinstance(found, str):
                 yield Broken(str(number), "damaged row", found)
             else:
-                yield Row(str(number), {"image": found[0].strip(), "captions": found[1]})
+                asked = asked_fields(dict(zip(header, found, strict=bool(header))), ask)
+                yield Row(str(number), {**asked, "image": found[0].strip(), "captions": found[-1]})
 
 
 def _token(path: str, ask: Ask) -> Parse:
@@ -133,10 +135,10 @@ def _token(path: str, ask: Ask) -> Parse:
 
 
 def _bars(path: str, ask: Ask) -> Parse:
-    def parse(line: str) -> tuple[str, str] | str:
+    def parse(line: str) -> tuple[str, ...] | str:
         cells = line.split("|", 2)
         if len(cells) == 3:
-            return cells[0], cells[2]
+            return cells[0], cells[1], cells[2]
         match = _JOINED.fullmatch(cells[1]) if len(cells) == 2 else None
         if match is None:
             return f"found {shorten(line)}; write IMAGE.jpg| 0| and the caption"
@@ -144,12 +146,12 @@ def _bars(path: str, ask: Ask) -> Parse:
             f"{path}: {cells[0]}, caption {match['number']}, has no bar before its caption, which "
             f"is read as {shorten(match['caption'])}"
         )
-        return cells[0], match["caption"]
+        return cells[0], match["number"], match["caption"]
 
     return parse
 
 
-def _commas(line: str, commas: int) -> tuple[str, str] | str:
+def _commas(line: str, commas: int) -> tuple[str, ...] | str:
     image, *rest = line.split(",", commas)
     if len(rest) < commas:
         return f"found {shorten(line)}; write the image, a comma and the caption"
@@ -158,7 +160,7 @@ def _commas(line: str, commas: int) -> tuple[str, str] | str:
         cells = next(csv.reader([caption]), [])
         closed = len(caption) > 1 and caption.rstrip().endswith('"')
         caption = cells[0] if closed and len(cells) == 1 else caption
-    return image, caption
+    return image, *rest[:-1], caption
 
 
 TOKEN = PairsFormat(

@@ -19,7 +19,7 @@ from ape_jax.data.cells import shorten
 from ape_jax.data.formats import registry
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.published.places import first_line, folders, lines, only_whole
-from ape_jax.data.rows import Ask, Broken, FileRows, Row
+from ape_jax.data.rows import Ask, Broken, FileRows, Row, asked_fields
 from ape_jax.errors import UserError
 
 _LINE = re.compile(
@@ -63,7 +63,7 @@ def read_solution(path: str, ask: Ask) -> FileRows:
     """
     _only_labels(ask, path)
     inside = [os.path.join("ILSVRC", "Data", "CLS-LOC", split) for split in ("val", "train")]
-    rows = _solution(registry.FORMATS["csv"].read(path, ask).rows)
+    rows = _solution(registry.FORMATS["csv"].read(path, ask).rows, ask)
     return FileRows(rows=rows, base=folders(path, *inside, "val", "train"), named=True)
 
 
@@ -104,7 +104,7 @@ def _list(path: str) -> Iterator[Row | Broken]:
             yield Broken(str(number), "damaged row", reason)
 
 
-def _solution(rows: Iterable[Row | Broken]) -> Iterator[Row | Broken]:
+def _solution(rows: Iterable[Row | Broken], ask: Ask) -> Iterator[Row | Broken]:
     for row in rows:
         if isinstance(row, Broken):
             yield row
@@ -118,7 +118,8 @@ def _solution(rows: Iterable[Row | Broken]) -> Iterator[Row | Broken]:
             continue
         # Images of the training set lie in folders of their classes.
         folder = "" if "_val_" in name or "_" not in name else name.split("_", 1)[0]
-        yield Row(row.at, {"image": os.path.join(folder, f"{name}.JPEG"), "label": label})
+        fields = {"image": os.path.join(folder, f"{name}.JPEG"), "label": label}
+        yield Row(row.at, {**asked_fields(row.fields, ask), **fields})
 
 
 LIST = PairsFormat(

@@ -15,7 +15,7 @@ from ape_jax.data.cells import shorten
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.published.documents import elements, look
 from ape_jax.data.formats.published.places import counted, folders, listed, only_captions
-from ape_jax.data.rows import Ask, Broken, FileRows, Row
+from ape_jax.data.rows import Ask, Broken, FileRows, Row, asked_fields
 from ape_jax.errors import UserError
 
 _FOLDERS = (
@@ -59,7 +59,7 @@ def _rows(path: str, ask: Ask) -> Iterator[Row | Broken]:
         split = str(image.get("split", ""))
         found[split] += 1
         if not wanted or split in wanted:
-            yield _row(image, element.at)
+            yield _row(image, element.at, ask)
     if unknown := sorted(wanted - set(found)):
         raise UserError(
             f"{ask.key}: {path!r} has no split {unknown[0]!r}; write one of {listed(sorted(found))}"
@@ -78,7 +78,7 @@ def _say(path: str, ask: Ask, wanted: set[str], found: Counter[str]) -> None:
         )
 
 
-def _row(image: dict[str, Any], at: str) -> Row | Broken:
+def _row(image: dict[str, Any], at: str, ask: Ask) -> Row | Broken:
     name, sentences = image.get("filename"), image.get("sentences")
     if not isinstance(name, str) or not name:
         return Broken(at, "no image", f"'filename' is {shorten(name)}; write the name of a file")
@@ -87,7 +87,8 @@ def _row(image: dict[str, Any], at: str) -> Row | Broken:
         return Broken(at, "damaged row", reason)
     folder = image.get("filepath")
     name = os.path.join(folder, name) if isinstance(folder, str) else name
-    return Row(at, {"image": name, "captions": [sentence.get("raw") for sentence in sentences]})
+    captions = [sentence.get("raw") for sentence in sentences]
+    return Row(at, {**asked_fields(image, ask), "image": name, "captions": captions})
 
 
 KARPATHY = PairsFormat(

@@ -16,7 +16,7 @@ from ape_jax.data.cells import shorten
 from ape_jax.data.formats import registry
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.published.places import first_line, folders, only_captions, only_whole
-from ape_jax.data.rows import Ask, Broken, FileRows, Row
+from ape_jax.data.rows import Ask, Broken, FileRows, Row, asked_fields
 
 _CAPTIONS = ("s2_caption", "s2orc_caption")
 
@@ -56,7 +56,8 @@ def _rows(path: str, ask: Ask) -> Iterator[Row | Broken]:
             reason = f"found {shorten(parts)}; write 'pdf_hash' and 'fig_uri'"
             yield Broken(row.at, "no image", reason)
             continue
-        yield Row(row.at, {"image": "_".join(map(str, parts)), "captions": _caption(row)})
+        fields = {"image": "_".join(map(str, parts)), "captions": _caption(row)}
+        yield Row(row.at, {**asked_fields(row.fields, ask), **fields})
 
 
 def _caption(row: Row) -> Any:

@@ -27,7 +27,7 @@ from ape_jax.data.formats.published.places import (
     only_captions,
     only_whole,
 )
-from ape_jax.data.rows import Ask, Broken, FileRows, Row
+from ape_jax.data.rows import Ask, Broken, FileRows, Row, asked_fields
 
 _LINE = re.compile(r"(?P<image>ROCO\w*_\d+)\s*\t(?P<caption>.*)")
 _TABLES = (("id", "name", "caption"), ("id", "caption"))
@@ -69,7 +69,7 @@ def read_roco_table(path: str, ask: Ask) -> FileRows:
     by_name = bool(name) and any(os.path.exists(os.path.join(folder, name)) for folder in base)
     ask.say(f"{path}: images are called by {'name' if by_name else 'id, with .jpg'}")
     again = itertools.chain([] if first is None else [first], rows)
-    return FileRows(rows=_table(again, by_name), base=base, named=True)
+    return FileRows(rows=_table(again, by_name, ask), base=base, named=True)
 
 
 def is_roco(path: str) -> bool:
@@ -101,7 +101,7 @@ def _lines(path: str) -> Iterator[Row | Broken]:
             yield Row(str(line[0]), fields)
 
 
-def _table(rows: Iterable[Row | Broken], by_name: bool) -> Iterator[Row | Broken]:
+def _table(rows: Iterable[Row | Broken], by_name: bool, ask: Ask) -> Iterator[Row | Broken]:
     for row in rows:
         if isinstance(row, Broken):
             yield row
@@ -109,7 +109,8 @@ def _table(rows: Iterable[Row | Broken], by_name: bool) -> Iterator[Row | Broken
         fields = _lower(row)
         name = fields.get("name" if by_name else "id") or ""
         name = name if by_name or os.path.splitext(name)[1] or not name else f"{name}.jpg"
-        yield Row(row.at, {"image": name, "captions": fields.get("caption")})
+        asked = asked_fields(row.fields, ask)
+        yield Row(row.at, {**asked, "image": name, "captions": fields.get("caption")})
 
 
 def _lower(row: Row) -> dict[str, str]:

@@ -13,7 +13,7 @@ from ape_jax.data.cells import shorten
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.published.documents import elements, look
 from ape_jax.data.formats.published.places import folders, only_captions, only_whole
-from ape_jax.data.rows import Ask, Broken, FileRows, Row
+from ape_jax.data.rows import Ask, Broken, FileRows, Row, asked_fields
 from ape_jax.errors import UserError
 
 
@@ -31,7 +31,7 @@ def read_textcaps(path: str, ask: Ask) -> FileRows:
     only_captions(ask, path)
     only_whole(ask, path)
     base = folders(path, "train_images", "test_images", "train", "test")
-    return FileRows(rows=_rows(path), base=base, named=True)
+    return FileRows(rows=_rows(path, ask), base=base, named=True)
 
 
 def is_textcaps(path: str) -> bool:
@@ -40,23 +40,24 @@ def is_textcaps(path: str) -> bool:
     return isinstance(first, dict) and {"image_id", "flickr_original_url"} <= set(first)
 
 
-def _rows(path: str) -> Iterator[Row | Broken]:
+def _rows(path: str, ask: Ask) -> Iterator[Row | Broken]:
     captions = 0
     for element in elements(path):
         if element.key == "data" and element.number >= 0:
             captions += isinstance(element.value, dict) and "caption_str" in element.value
-            yield _row(element.value, element.at)
+            yield _row(element.value, element.at, ask)
     if not captions:
         raise UserError(f"{path}: there is no 'caption_str' in it; take the file of train or val")
 
 
-def _row(item: Any, at: str) -> Row | Broken:
+def _row(item: Any, at: str, ask: Ask) -> Row | Broken:
     image = item.get("image_id") if isinstance(item, dict) else None
     if not isinstance(image, str) or not image:
         return Broken(at, "no image", f"found {shorten(item)}; write an 'image_id'")
-    if "caption_str" not in item:
+    if "caption_str" not in item and "captions" not in ask.columns:
         return Broken(at, "empty caption", "there is no 'caption_str'; write one or remove it")
-    return Row(at, {"image": f"{image}.jpg", "captions": item["caption_str"]})
+    asked = asked_fields(item, ask)
+    return Row(at, {**asked, "image": f"{image}.jpg", "captions": item.get("caption_str")})
 
 
 TEXTCAPS = PairsFormat(
