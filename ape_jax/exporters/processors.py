@@ -10,6 +10,7 @@ from typing import Any
 
 from ape_jax.errors import UserError
 from ape_jax.exporters.files import write_json
+from ape_jax.images import essential
 from ape_jax.images.packed import PackedTransform
 from ape_jax.images.preprocessor import INTERPOLATIONS
 from ape_jax.images.transforms import ImageTransform
@@ -17,6 +18,7 @@ from ape_jax.runs.aligned import AlignedModel
 from ape_jax.towers.text.tokens import TextPrepare
 
 _CODE = "processing_ape.py"
+_ESSENTIAL = "essential_ape.py"
 _IMAGE_PROCESSOR = {
     "image_processor_type": "ApeImageProcessor",
     "auto_map": {"AutoImageProcessor": "processing_ape.ApeImageProcessor"},
@@ -41,7 +43,13 @@ def write(aligned: AlignedModel, directory: Path) -> None:
     write_json(
         directory / "processor_config.json", {"processor_class": "VisionTextDualEncoderProcessor"}
     )
+    copy_code(directory)
+
+
+def copy_code(directory: Path) -> None:
+    """Copies the code of the image processor and the tokenizer; it imports nothing of ours."""
     shutil.copyfile(Path(__file__).parent / "shipped" / _CODE, directory / _CODE)
+    shutil.copyfile(essential.__file__, directory / _ESSENTIAL)
 
 
 def image_settings(transform: ImageTransform) -> dict[str, Any]:

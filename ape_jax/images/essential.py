@@ -3,6 +3,8 @@
 Pillow reads all metadata of a file, and refuses the file if some of it is odd: a text above its
 limit, a wrong checksum of a comment, a rational without a denominator. What is returned here holds
 the pixels, EXIF and XMP apart, and nothing else; no text or profile is decompressed.
+
+Exports hold a copy of this file, which therefore imports nothing of the package.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 # tRNS may be skipped by its class, yet it says which pixels are transparent.
 _CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _XMP_KEY = b"XML:com.adobe.xmp\0\0\0\0\0"  # Uncompressed, no language, no translated key.
+_WEBP_KEPT = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")
+_WEBP_INFO = {b"EXIF": "exif", b"XMP ": "xmp"}
+_WEBP_METADATA = 0x2C  # The flags that say of a profile, EXIF and XMP.
 # Tags of a TIFF that say where its pixels are and how they are to be read.
 _TAGS = {
     254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323,
@@ -52,8 +57,12 @@ class Essential:
     data: bytes
     info: dict[str, bytes] = dataclasses.field(default_factory=dict)
 
-    def open(self, formats: tuple[str, ...]) -> Image.Image:
-        """Opens it; only EXIF and XMP, for the orientation, are in `info` of the image."""
+    def open(self, formats: tuple[str, ...] | None = None) -> Image.Image:
+        """Opens it; only EXIF and XMP, for the orientation, are in `info` of the image.
+
+        Args:
+          formats: Pillow's names of the formats that may be read; None for all.
+        """
         image = Image.open(io.BytesIO(self.data), formats=formats)
         image.info.update(self.info)
         return image
@@ -66,7 +75,7 @@ def essential(data: bytes) -> Essential | None:
       data: an encoded image.
 
     Returns:
-      None if the format is not PNG, JPEG, TIFF or AVIF, which alone have metadata that Pillow
+      None if the format is not PNG, JPEG, WebP, TIFF or AVIF, which alone have metadata that Pillow
       stumbles over, if its structure is damaged, or if pixels of a JPEG without end mark are
       missing.
     """
@@ -75,6 +84,8 @@ def essential(data: bytes) -> Essential | None:
             return _of_png(data)
         if data.startswith(b"\xff\xd8"):
             return _Jpeg(data).essential()
+        if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+            return _of_webp(data)
         if data[:4] in (b"II*\0", b"MM\0*"):
             return _of_tiff(data)
         if data[4:8] == b"ftyp":  # AVIF says in its own way how it is turned.
@@ -124,6 +135,24 @@ def _of_png(data: bytes) -> Essential:
         elif kind == b"iTXt" and chunk[8 : 8 + len(_XMP_KEY)] == _XMP_KEY:
             info["xmp"] = bytes(chunk[8 + len(_XMP_KEY) : -4])
     return Essential(data=b"".join(kept), info=info)
+
+
+def _of_webp(data: bytes) -> Essential:
+    """A WebP of the chunks with pixels, of the size that they have and not that it says."""
+    kept, info, at = [], {}, 12
+    while at + 8 <= len(data):
+        kind, (size,) = data[at : at + 4], struct.unpack_from("<I", data, at + 4)
+        body, at = data[at + 8 : at + 8 + size], at + 8 + size + size % 2
+        if kind == b"VP8X":
+            body = bytes([body[0] & ~_WEBP_METADATA]) + body[1:]
+        if kind in _WEBP_KEPT:
+            if len(body) < size:
+                raise ValueError("a chunk is cut")
+            kept.append(kind + struct.pack("<I", size) + body + bytes(size % 2))
+        elif kind in _WEBP_INFO:
+            info[_WEBP_INFO[kind]] = body
+    content = b"WEBP" + b"".join(kept)
+    return Essential(data=b"RIFF" + struct.pack("<I", len(content)) + content, info=info)
 
 
 def _of_tiff(data: bytes) -> Essential:

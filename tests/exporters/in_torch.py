@@ -36,6 +36,8 @@ def embed(model, processor, job, out, name):
     """Through the model's two methods and through its forward pass, which must be the same."""
     images = [Image.open(path) for path in job["images"]]
     batch = processor(images=images, text=job["texts"], return_tensors="pt", padding=True)
+    named = processor(images=job["images"], text=job["texts"], return_tensors="pt", padding=True)
+    assert torch.equal(named["pixel_values"], batch["pixel_values"])  # Of paths.
     z = model.get_image_features(batch["pixel_values"])
     t = model.get_text_features(batch["input_ids"], batch["attention_mask"])
     both = model(**batch)

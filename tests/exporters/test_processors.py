@@ -1,18 +1,17 @@
 """The image processor that exports ship, against the transform that the tower was trained with."""
 
-import importlib.util
 import io
-import pathlib
+import json
 import struct
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from ape_jax import exporters
 from ape_jax.exporters import processors
-from ape_jax.images.decode import load_image
+from ape_jax.images.decode import ImageError, load_image
 from ape_jax.images.transforms import ImageTransform
+from tests.images import odd
 
 TRANSFORMS = {
     "transformers": {"resize": "shortest"},
@@ -23,13 +22,18 @@ TRANSFORMS = {
 
 
 @pytest.fixture(scope="module")
-def image_processor():
-    """The class in the file that exports copy, under a name of its own."""
-    path = pathlib.Path(exporters.__file__).parent / "shipped" / "processing_ape.py"
-    spec = importlib.util.spec_from_file_location("copied_processing", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.ApeImageProcessor
+def image_processor(tmp_path_factory):
+    """The class as transformers imports it from an export: from a copy, by itself."""
+    from transformers import AutoImageProcessor
+
+    folder = tmp_path_factory.mktemp("export")
+    processors.copy_code(folder)
+    settings = {
+        "image_processor_type": "ApeImageProcessor",
+        "auto_map": {"AutoImageProcessor": "processing_ape.ApeImageProcessor"},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return type(AutoImageProcessor.from_pretrained(folder, trust_remote_code=True))
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
@@ -58,3 +62,36 @@ def test_it_turns_an_image_as_we_do_whatever_else_its_exif_holds(image_processor
     got = image_processor().convert_to_rgb(Image.open(file))
     np.testing.assert_array_equal(got, load_image(file.getvalue()))
     assert got.shape == ((16, 9, 3) if 5 <= orientation <= 8 else (9, 16, 3))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of metadata.
+@pytest.mark.parametrize("name", odd.GOOD)
+def test_odd_metadata_refuse_no_image_that_it_opens(image_processor, tmp_path, name):
+    data, _ = odd.GOOD[name]
+    (tmp_path / "odd").write_bytes(data)
+    shipped, expected = image_processor(), load_image(data)
+    for source in (data, str(tmp_path / "odd"), tmp_path / "odd"):
+        (image,) = shipped.fetch_images([source])
+        np.testing.assert_array_equal(shipped.convert_to_rgb(image), expected)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_odd_metadata_refuse_no_image_that_somebody_else_has_opened(image_processor):
+    count = 0
+    for name, (data, _) in odd.GOOD.items():
+        try:
+            image = Image.open(io.BytesIO(data))
+        except Exception:  # The user's own program ends here.
+            continue
+        got = image_processor().convert_to_rgb(image)
+        np.testing.assert_array_equal(got, load_image(data), err_msg=name)
+        count += 1
+    assert count > 40
+
+
+@pytest.mark.parametrize("name", odd.DAMAGED)
+def test_damaged_pixels_do_not_pass(image_processor, name):
+    with pytest.raises(ImageError):
+        load_image(odd.DAMAGED[name])
+    with pytest.raises(OSError):
+        image_processor().fetch_images([odd.DAMAGED[name]])

@@ -149,6 +149,7 @@ def test_directory_holds_no_torch_and_a_card(exported):
     assert {path.name for path in out.iterdir()} == {
         "README.md",
         "config.json",
+        "essential_ape.py",
         "image.onnx",
         "preprocessor_config.json",
         "processing_ape.py",

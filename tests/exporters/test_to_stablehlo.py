@@ -155,6 +155,7 @@ def test_directory_is_whole_and_holds_no_paths_of_the_machine(exported):
     assert set(files) == {
         "README.md",
         "config.json",
+        "essential_ape.py",
         "image.safetensors",
         "image.stablehlo",
         "preprocessor_config.json",

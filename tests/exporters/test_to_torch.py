@@ -267,6 +267,7 @@ def test_directory_holds_no_pickle_and_tensors_in_f32(exported):
         "README.md",
         "config.json",
         "config_sentence_transformers.json",
+        "essential_ape.py",
         "model.safetensors",
         "modeling_ape.py",
         "modules.json",

@@ -1,11 +1,13 @@
 """Images and texts to the inputs of `ApeModel`, as it was trained: transformers' own processing.
 
-Beside that, transparent images are laid on a background, texts may get a prefix, and are cut to
-what the tower takes.
+Beside that, images are opened whose metadata Pillow stumbles over, transparent ones are laid on a
+background, texts may get a prefix, and are cut to what the tower takes.
 """
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +16,8 @@ import PIL.Image
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import SizeDict
+
+from .essential_ape import essential, is_damaged
 
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -27,12 +31,61 @@ _TURNS = {
 }
 
 
+def open_image(source: str | os.PathLike[str] | bytes) -> PIL.Image.Image:
+    """Opens and reads an image; metadata that Pillow refuses are left out, pixels never.
+
+    Args:
+      source: the path of a file, or its bytes.
+
+    Raises:
+      OSError: there is no such file, it is no image, or pixels are damaged or missing.
+    """
+    if not isinstance(source, bytes):
+        with open(source, "rb") as file:
+            source = file.read()
+    try:
+        image = PIL.Image.open(io.BytesIO(source))
+        image.load()
+    except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, ... by format.
+        image = _without_metadata(source, error)
+    if is_damaged(source):
+        raise OSError("pixels of the image are missing or their checksum is wrong")
+    return image
+
+
+def _without_metadata(content: bytes, error: Exception) -> PIL.Image.Image:
+    pixels_only = essential(content)
+    if pixels_only is None:
+        raise OSError(f"the image cannot be read ({error})") from error
+    try:
+        image = pixels_only.open()
+        image.load()
+    except Exception:  # The pixels are damaged as well, and `error` says how.
+        raise OSError(f"the image cannot be read ({error})") from error
+    return image
+
+
+def _read(image: PIL.Image.Image) -> PIL.Image.Image:
+    """An image that someone else has opened, with its pixels read."""
+    try:
+        image.load()
+        return image
+    except Exception as error:
+        try:  # An image is read when it is first used; until then its file is open.
+            file: Any = getattr(image, "fp", None)
+            file.seek(0)
+            content = file.read()
+        except Exception:
+            raise error from None
+        return open_image(content)
+
+
 def upright(image: PIL.Image.Image) -> PIL.Image.Image:
     """Turns an image as its EXIF says; unlike exif_transpose, it does not write the EXIF anew.
 
     EXIF that cannot be read, or cannot be written again, refuses no image.
     """
-    image.load()
+    image = _read(image)
     try:
         method = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # Metadata of any content make Pillow raise nearly anything.
@@ -43,8 +96,9 @@ def upright(image: PIL.Image.Image) -> PIL.Image.Image:
 class ApeImageProcessor(PilBackend):
     """Resize, centre crop, rescale and normalise with Pillow, by preprocessor_config.json.
 
-    Give PIL images as they are opened: what makes them RGB first (transformers' pipelines do) drops
-    transparency without a background.
+    Give paths, bytes, or PIL images as they are opened: what makes them RGB first (transformers'
+    pipelines do) drops transparency without a background. Of a path or bytes, odd metadata that
+    Pillow stumbles over (a text above its limit, a wrong checksum of a comment) do no harm.
     """
 
     do_resize = do_center_crop = do_rescale = do_normalize = do_convert_rgb = True
@@ -63,6 +117,16 @@ class ApeImageProcessor(PilBackend):
         super().__init__(**kwargs)
         self.background, self.fill = tuple(background), tuple(fill)
         self.rounding, self.longest = rounding, longest
+
+    def fetch_images(self, image_url_or_urls: Any) -> Any:
+        """As transformers, with paths and bytes opened by `open_image`."""
+        if isinstance(image_url_or_urls, list | tuple):
+            return [self.fetch_images(one) for one in image_url_or_urls]
+        if isinstance(image_url_or_urls, bytes | os.PathLike):
+            return open_image(image_url_or_urls)
+        if isinstance(image_url_or_urls, str) and os.path.isfile(image_url_or_urls):
+            return open_image(image_url_or_urls)
+        return super().fetch_images(image_url_or_urls)
 
     def resize(self, image: np.ndarray, size: Any, **kwargs: Any) -> np.ndarray:
         """As transformers; with `longest` the longest edge is made `size`, as timm does."""
