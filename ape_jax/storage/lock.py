@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,8 +18,8 @@ def exclusive(
     """Holds a lock on a file; the kernel releases it when the process ends, however it ends.
 
     Args:
-      file: the lock file. It is made in an existing directory and stays there: if it were removed,
-        a waiting process would hold a lock on a file that nobody else can find.
+      file: the lock file, made in an existing directory. Only who holds the lock may remove it:
+        processes that waited for it then lock the one that comes after it.
       busy: a sentence for the case that another process (or thread) holds the lock.
       waiting: called with `busy` before waiting for the lock; None does not wait.
 
@@ -28,15 +29,26 @@ def exclusive(
     """
     import fcntl  # Not on Windows, where the rest of the package still imports.
 
-    with file.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waiting is None:
-                raise UserError(busy) from None
-            waiting(busy)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    while True:
+        with file.open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting is None:
+                    raise UserError(busy) from None
+                waiting(busy)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if _is_at(handle.fileno(), file):
+                yield
+                return
+
+
+def _is_at(handle: int, file: Path) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(file))
+    except FileNotFoundError:
+        return False
 
 
 def make_once(

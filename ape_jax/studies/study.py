@@ -23,7 +23,7 @@ from ape_jax.config.outside import is_precomputed
 from ape_jax.errors import UserError
 from ape_jax.features.dataset import FeatureStore
 from ape_jax.parallel import hosts
-from ape_jax.runs import build, workdir
+from ape_jax.runs import build, claim, workdir
 from ape_jax.storage import atomic
 from ape_jax.studies import baselines
 from ape_jax.studies import tables as study_tables
@@ -61,11 +61,9 @@ def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[st
     same = {"digests": digests, "config": config_lib.digest(config)}
     if done is not None and {key: done.get(key) for key in same} == same:
         return done
-    fresh = workdir.claim(path, config, "study")
-    with workdir.held(path):
+    with claim.claimed(path, config, "study"):
         store = FeatureStore()
-        with workdir.given_back(path, fresh, "study"):
-            run = run_lib.prepare(config, sources, build.load_towers(config), store)
+        run = run_lib.prepare(config, sources, build.load_towers(config), store)
         shared = {"store": store, "sources": sources}  # Read and encoded once for all cells.
         cells = partial(_cells, config, run, shared, path)
         sizes = {

@@ -26,7 +26,7 @@ from ape_jax.features.frontier import Sources
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.parallel.preemption import Preemption
-from ape_jax.runs import build, provenance, workdir
+from ape_jax.runs import build, claim, provenance, workdir
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.checkpoint import Checkpoints
 from ape_jax.runs.embed import Embedder
@@ -79,11 +79,9 @@ def train_and_evaluate(
     done = workdir.read_summary(path, config)
     if done is not None and done.get("digests") == digests:
         return done
-    fresh = workdir.claim(path, config)
-    with workdir.held(path):
-        with workdir.given_back(path, fresh):
-            checkpoints = Checkpoints(path, config.train.keep, clean=True)
-            run = _prepared(config, sources, store or FeatureStore(), checkpoints)
+    with claim.claimed(path, config):
+        checkpoints = Checkpoints(path, config.train.keep, clean=True)
+        run = _prepared(config, sources, store or FeatureStore(), checkpoints)
         resumes = checkpoints.latest is not None
         counts = left_out.write(path, left_out.of(run), keeps=resumes)
         if hosts.is_first():

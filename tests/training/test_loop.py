@@ -16,7 +16,7 @@ import pytest
 from ape_jax import config as config_lib
 from ape_jax.align.losses.chunks import embed_in_chunks
 from ape_jax.errors import Preempted, UserError
-from ape_jax.runs import workdir
+from ape_jax.runs import claim
 from ape_jax.training import loop
 from ape_jax.training import step as step_lib
 
@@ -299,10 +299,41 @@ def test_other_pairs_under_the_same_name_are_refused(tiny_config, tiny, tmp_path
         loop.train_and_evaluate(config, tmp_path / "run")
 
 
+MISTAKES = {  # What a start can fail on once its directory is claimed.
+    "no such tower": {"image.tower": "no/such"},
+    "no such layer": {"image.layer": 99},
+    "rule that matches nothing": {"optim.lr_mults": (("no_such/.*", 2.0),)},
+    "broken picture": {"data.pairs": "broken.jsonl"},
+    "no room for features": {"cache.dir": "a file"},
+}
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_after_any_mistake_the_mended_command_runs_in_the_same_directory(
+    tiny_config, tiny, tmp_path
+):
+    (tmp_path / "a file").touch()
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    lines = (tiny / "pairs.jsonl").read_text().replace('"image": "', f'"image": "{tiny}/')
+    (tmp_path / "broken.jsonl").write_text('{"image": "broken.png", "caption": "a"}\n' + lines)
+    good = config_lib.flatten(config_lib.resolve(tiny_config))
+    for mistake in MISTAKES.values():
+        values = {
+            key: str(tmp_path / value) if key in ("data.pairs", "cache.dir") else value
+            for key, value in mistake.items()
+        }
+        config = config_lib.resolve(config_lib.unflatten({**good, **values}))
+        with pytest.raises(UserError):
+            loop.train_and_evaluate(config, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+    loop.train_and_evaluate(config_lib.resolve(tiny_config), tmp_path / "run")
+
+
 def test_a_mistake_before_training_leaves_the_directory_to_the_next_config(tiny_config, tmp_path):
     tiny_config.image.tower = "no/such"
     config = config_lib.resolve(tiny_config)
-    workdir.claim(tmp_path / "taken", config)  # What an earlier start has left stays.
+    with claim.claimed(tmp_path / "taken", config):  # What an earlier start has left stays.
+        pass
     for name, is_left in (("fresh", False), ("taken", True)):
         with pytest.raises(UserError, match=r"image\.tower: .*no/such"):
             loop.train_and_evaluate(config, tmp_path / name)

@@ -1,0 +1,58 @@
+"""Values of a config as a work directory records them: with paths that hold from any folder."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ape_jax.data.places import sources
+
+_INSIDE = "workdir:"
+_PATHS = ("image.tower", "text.tower", "start.run", "start.model")
+
+
+def recorded(path: pathlib.Path, flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as they are recorded: pairs in the directory itself by their place in it.
+
+    So the directory may be moved or copied with them.
+
+    Args:
+      path: the work directory.
+      flat: the values by dotted key.
+    """
+    inside = f"{path}{os.sep}"
+    return _with_pairs(absolute(flat), lambda spec: spec.replace(inside, _INSIDE))
+
+
+def absolute(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with absolute paths: elsewhere a file of the same name is not that of the run."""
+    found = _with_pairs(flat, sources.absolute)
+    for key in _PATHS:
+        local = found.get(key)
+        if isinstance(local, str) and local and os.path.exists(local):
+            found[key] = os.path.abspath(local)
+    return found
+
+
+def found(path: pathlib.Path, flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded values with the paths of pairs where the directory is now.
+
+    Args:
+      path: the work directory.
+      flat: the values by dotted key, as `recorded` gives them.
+    """
+    return _with_pairs(flat, lambda spec: spec.replace(_INSIDE, f"{path}{os.sep}"))
+
+
+def _with_pairs(flat: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    changed = dict(flat)
+    if isinstance(flat.get("data.pairs"), str):
+        changed["data.pairs"] = change(flat["data.pairs"])
+    if isinstance(flat.get("data.eval"), Mapping):
+        changed["data.eval"] = {
+            name: change(spec) if isinstance(spec, str) else spec
+            for name, spec in flat["data.eval"].items()
+        }
+    return changed
