@@ -35,22 +35,47 @@ if [ -n "$dry_run" ]; then
   exit
 fi
 
-children=()
+left=()
 stop() {
-  for child in "${children[@]}"; do kill -TERM "$child" 2>/dev/null || true; done
+  for child in "${left[@]}"; do kill "-${1:-TERM}" "$child" 2>/dev/null || true; done
+}
+alive() {
+  for child in "${left[@]}"; do if kill -0 "$child" 2>/dev/null; then return; fi; done
+  return 1
+}
+# Waits for at most so many tenths of a second.
+until_ended() {
+  for ((tenth = 0; tenth < $1; tenth++)); do
+    alive || return 0
+    sleep 0.1
+  done
 }
 trap stop INT TERM
 for ((i = 0; i < processes; i++)); do
   env "${settings[@]}" "JAX_PROCESS_ID=$i" "$@" &
-  children+=($!)
+  left+=($!)
 done
 code=0
-for _ in "${children[@]}"; do
-  wait -n "${children[@]}" || { code=$?; break; }
+while [ ${#left[@]} -gt 0 ] && [ $code -eq 0 ]; do
+  wait -n -p ended "${left[@]}" || code=$?
+  if [ -z "${ended:-}" ] && [ $code -gt 128 ]; then  # A signal to this script, passed on.
+    code=0
+    continue
+  fi
+  # A child that has been waited for is no longer a job and may not be named again.
+  others=()
+  for child in "${left[@]}"; do [ "$child" = "${ended:-}" ] || others+=("$child"); done
+  left=("${others[@]}")
 done
-if [ $code -ne 0 ]; then
-  echo "a process ended with code $code; ending the others" >&2
-  stop
+if [ $code -ne 0 ] && [ ${#left[@]} -gt 0 ]; then
+  # They hear of it from each other, and say so themselves.
+  until_ended 50
+  if alive; then
+    echo "a process ended with code $code; ending the others" >&2
+    stop
+    until_ended 300
+    stop KILL
+  fi
   wait || true
 fi
 exit $code

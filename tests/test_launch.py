@@ -53,6 +53,22 @@ def test_the_first_process_that_fails_ends_the_others():
     assert done.returncode == 3 and "ended with code 3; ending the others" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("true", 0),
+        ("sleep 0.$JAX_PROCESS_ID", 0),  # One after the other.
+        ("sleep 0.$((3 - JAX_PROCESS_ID))", 0),
+        ("sleep 0.$JAX_PROCESS_ID; exit 5", 5),  # All fail by themselves.
+        # A notice to the launcher is passed on.
+        ("trap 'exit 0' TERM; sleep 0.$JAX_PROCESS_ID; kill -TERM $PPID; sleep 2 & wait", 0),
+    ],
+)
+def test_processes_that_end_by_themselves_end_without_a_word(script, code):
+    done = run("local_processes.sh", "3", "1", "bash", "-c", script)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+
+
 def test_slurm():
     (line,) = planned("slurm.sh", "-N", "4", "-g", "2", "-t", "1:00:00", "-p", "gpu", *TRAIN)
     assert line[0] == "sbatch"
