@@ -7,7 +7,7 @@ parts=(base test)
 [ "$(uname -m)" != x86_64 ] || parts+=(cpu)
 set_up "${parts[@]}"
 
-# The tests of pages drive the system's Chromium (tests/pages/test_browser.py). Where there is none they
+# The tests of pages drive the system's Chromium (tests/pages/served/test_browser.py). Where there is none they
 # are skipped, and the end of the output says so; on a CI machine that may install one it is Debian's.
 # Pip has none: playwright's own comes from a server of its makers.
 if [ -n "${CI:-}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromium >/dev/null; then

@@ -12,6 +12,12 @@ from collections.abc import Sequence
 
 from ape_jax.pages.style import STYLE
 
+# Should anything in a page ever be taken for more than text, it runs nothing and asks nobody.
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+    "form-action 'none'"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Section:
@@ -40,6 +46,7 @@ def document(title: str, head: str, sections: Sequence[Section], pictures: str =
     name = escape(title)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{name}</title><style>{STYLE}{pictures}</style></head>\n<body><h1>{name}</h1>\n"
         f"{head}\n<nav>{''.join(links)}</nav>\n" + "\n".join(parts) + "\n</body></html>\n"

@@ -7,9 +7,9 @@ is served is what was found, at most 1,024 pixels wide, and the run's report.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
+import functools
+import html
 import os
-import pathlib
 import re
 import signal
 import socket
@@ -25,12 +25,22 @@ from PIL import Image
 from ape_jax.data.cells import printable
 from ape_jax.errors import UserError, install
 from ape_jax.images.formats import IMAGE_ENDINGS
-from ape_jax.pages.desk import Described, Desk, Seen
+from ape_jax.pages.served import asked
+from ape_jax.pages.served.desk import Described, Desk, Seen
+from ape_jax.pages.served.guard import MOST_FILE, Guard
+from ape_jax.pages.served.hosts import Hosts, is_loopback
+from ape_jax.pages.served.kept import Kept
 
-_LARGEST = "100mb"
+_MOST_SHOWN = 48  # Images.
+_MOST_WAITING = 64  # Questions.
+_MOST_OPEN = 200  # Connections.
 _DESCRIBED = 10  # Captions.
 _SHARP = 240  # Pixels that small pictures are enlarged to, or nearly.
 _COLUMNS = ["caption", "cosine", "share, %"]
+# Arguments are checked before (`ape_jax.pages.served.asked`): Gradio's checks end in tracebacks.
+_CHECKED: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
+# One picture of visitors is decoded at a time: each may take a gigabyte while it is.
+_DECODES: dict[str, Any] = {**_CHECKED, "concurrency_id": "pictures", "concurrency_limit": 1}
 
 
 def check(host: str, port: int) -> None:
@@ -42,7 +52,8 @@ def check(host: str, port: int) -> None:
     if missing := _missing():
         raise UserError(f"the page needs {', '.join(missing)}; run {install('app')}")
     try:
-        with socket.create_server((host, port)):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family):
             pass
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -62,7 +73,7 @@ def _missing() -> list[str]:
     return [name for name in names if not any(metadata.distributions(name=name))]
 
 
-def serve(desk: Desk, host: str, port: int) -> None:
+def serve(desk: Desk, host: str, port: int, hosts: Hosts) -> None:
     """Shows the page until the process is interrupted.
 
     Folders are offered only where no other machine can reach the page: whoever does could look at
@@ -70,47 +81,85 @@ def serve(desk: Desk, host: str, port: int) -> None:
     """
     # As Ctrl-C does: what visitors have left goes with the process.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="ape_jax_page_") as kept:
-        # Uploads and thumbnails go there and with it; Gradio reads both when it is imported.
-        os.environ |= {"GRADIO_TEMP_DIR": kept, "GRADIO_ANALYTICS_ENABLED": "False"}
-        page = _page(desk, folders=_is_own(host))
-        print(f"the page is at http://{host}:{port}; Ctrl-C ends it", flush=True)
+    with tempfile.TemporaryDirectory(prefix="ape_jax_page_") as folder:
+        # Uploads go there and with it; Gradio reads both when it is imported.
+        os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
         with contextlib.redirect_stdout(sys.stderr):
-            app, *_ = page.launch(
-                prevent_thread_lock=True,
-                server_name=host,
-                server_port=port,
-                share=False,
-                ssr_mode=False,
-                mcp_server=False,
-                run_history=False,
-                enable_monitoring=False,
-                quiet=True,
-                allowed_paths=[],
-                max_file_size=_LARGEST,
-                footer_links=[],
-            )
-            if report := desk.report:
-                _serve_report(app, report)
-            page.block_thread()
+            app = _application(desk, hosts, Kept(folder), folders=is_loopback(host))
+        with contextlib.suppress(KeyboardInterrupt):
+            _listen(app, host, port)
 
 
-def _serve_report(app: Any, file: pathlib.Path) -> None:
-    """Answers /report with that file: Gradio would offer it as a download."""
+def _listen(app: Guard, host: str, port: int) -> None:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                shown = f"[{host}]" if ":" in host else host
+                print(f"the page is at http://{shown}:{port}; Ctrl-C ends it", flush=True)
+
+    Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            http="h11",  # It bounds headers.
+            ws="none",
+            limit_concurrency=_MOST_OPEN,
+            timeout_graceful_shutdown=1,  # Visitors' connections do not end by themselves.
+            access_log=False,
+            log_level="error",
+            server_header=False,
+        )
+    ).run()
+
+
+def _application(desk: Desk, hosts: Hosts, kept: Kept, folders: bool) -> Guard:
+    """The page behind its guard."""
+    import gradio as gr
+    from fastapi import FastAPI
     from starlette.responses import FileResponse
-    from starlette.routing import Route
 
-    def answer(_: Any) -> FileResponse:
-        return FileResponse(file, media_type="text/html")
+    page = _page(desk, kept, folders)
+    page.queue(max_size=_MOST_WAITING)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    if report := desk.report:
+        # Gradio would offer it as a download.
+        app.get("/report")(lambda: FileResponse(report, media_type="text/html"))
+    gr.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        ssr_mode=False,
+        mcp_server=False,
+        run_history=False,
+        enable_monitoring=False,
+        pwa=False,
+        show_error=False,
+        allowed_paths=[],
+        max_file_size=MOST_FILE,
+        footer_links=[],
+    )
+    return Guard(app, hosts, kept, _questions(page, kept))
 
-    # Before Gradio's own, the last of which takes every address.
-    app.router.routes.insert(0, Route("/report", answer))
 
-
-def _is_own(host: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
+def _questions(page: Any, kept: Kept) -> asked.Questions:
+    """What the functions of a page take, by its components."""
+    kinds: dict[str, Callable[[Any], asked.Argument]] = {
+        "textbox": lambda _: asked.text,
+        "dropdown": lambda _: asked.choice,
+        "slider": lambda slider: asked.whole(slider.minimum, slider.maximum),
+        "file": lambda _: asked.file(kept),
+        "dataset": lambda dataset: asked.whole(0, len(dataset.samples) - 1),
+    }
+    return asked.Questions(
+        {
+            number: [kinds[block.get_block_name()](block) for block in function.inputs]
+            for number, function in page.fns.items()
+        }
+    )
 
 
 def _answer(ask: Callable[[], tuple[Any, ...]], nothing: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -124,28 +173,28 @@ def _answer(ask: Callable[[], tuple[Any, ...]], nothing: tuple[Any, ...]) -> tup
         return (*nothing, f"this failed with {type(error).__name__}; the terminal says more")
 
 
-def _page(desk: Desk, folders: bool) -> Any:
+def _page(desk: Desk, kept: Kept, folders: bool) -> Any:
     import gradio as gr
 
     with gr.Blocks(title=desk.title, analytics_enabled=False) as page:
-        gr.Markdown(f"# {printable(desk.title)}")
+        gr.HTML(f"<h1>{html.escape(printable(desk.title))}</h1>")
         if desk.report:
             gr.HTML('<a href="report" target="_blank">How well it does: the report of the run</a>')
         with gr.Tab("Find images"):
-            collection = _texts(gr, desk, page)
+            collection = _texts(gr, desk, kept, page)
             if folders:
                 _folders(gr, desk, collection)
         with gr.Tab("Find captions"):
-            _images(gr, desk, page)
+            _images(gr, desk, kept, page)
     return page
 
 
-def _texts(gr: Any, desk: Desk, page: Any) -> Any:
+def _texts(gr: Any, desk: Desk, kept: Kept, page: Any) -> Any:
     """The first tab; gives the list of collections."""
     with gr.Row():
         text = gr.Textbox(label="Text", placeholder="what to look for", scale=3)
         collection = gr.Dropdown(desk.collections, label="Among", scale=2)
-        count = gr.Slider(1, 48, 12, step=1, label="How many", scale=1)
+        count = gr.Slider(1, _MOST_SHOWN, 12, step=1, label="How many", scale=1)
     examples = gr.Dataset(
         components=[text],
         samples=[[example] for example in desk.examples],
@@ -176,17 +225,20 @@ def _texts(gr: Any, desk: Desk, page: Any) -> Any:
     gr.Markdown("A click opens a picture. The number is a cosine: 1 is the same, 0 unrelated.")
 
     def found(ask: Callable[[], list[Seen]]) -> tuple[Any, ...]:
-        images, error = _answer(lambda: ([(_sharp(x.picture), x.words) for x in ask()],), ([],))
+        images, error = _answer(
+            lambda: ([(kept.save(_sharp(x.picture)), x.words) for x in ask()],), ([],)
+        )
         return images, _said(gr, error)
 
     def find(text: str, collection: str | None, count: int) -> tuple[Any, ...]:
         return found(lambda: desk.images_for(text, collection, count))
 
-    def find_like(file: str | None, collection: str | None, count: int) -> tuple[Any, ...]:
-        return found(lambda: desk.images_like(file, collection, count))
+    def find_like(file: Any, collection: str | None, count: int) -> tuple[Any, ...]:
+        return found(lambda: desk.images_like(_path(file), collection, count))
 
-    def try_one(sample: list[str], collection: str | None, count: int) -> tuple[Any, ...]:
-        return (sample[0], *find(sample[0], collection, count))
+    def try_one(place: int, collection: str | None, count: int) -> tuple[Any, ...]:
+        text = desk.examples[place]
+        return (text, *find(text, collection, count))
 
     def begin() -> tuple[Any, ...]:
         """The list of collections, folders of an earlier visit included, and a first result."""
@@ -195,13 +247,12 @@ def _texts(gr: Any, desk: Desk, page: Any) -> Any:
         return (gr.Dropdown(desk.collections, value=first), example, *begun)
 
     for event in (button.click, text.submit):
-        event(find, [text, collection, count], [gallery, message], api_visibility="private")
+        event(find, [text, collection, count], [gallery, message], **_CHECKED)
     for event in (like.click, file.upload):
-        event(find_like, [file, collection, count], [gallery, message], api_visibility="private")
-    examples.click(
-        try_one, [examples, collection, count], [text, gallery, message], api_visibility="private"
-    )
-    page.load(begin, outputs=[collection, text, gallery, message], api_visibility="private")
+        event(find_like, [file, collection, count], [gallery, message], **_DECODES)
+    chosen = [examples, collection, count]
+    examples.click(try_one, chosen, [text, gallery, message], **_CHECKED)
+    page.load(begin, outputs=[collection, text, gallery, message], **_CHECKED)
     return collection
 
 
@@ -226,10 +277,10 @@ def _folders(gr: Any, desk: Desk, collection: Any) -> None:
         return chosen, _said(gr, error or report)
 
     take.__defaults__ = (gr.Progress(),)  # Gradio knows it by its default value.
-    button.click(take, folder, [collection, message], api_visibility="private")
+    button.click(take, folder, [collection, message], **_CHECKED)
 
 
-def _images(gr: Any, desk: Desk, page: Any) -> None:
+def _images(gr: Any, desk: Desk, kept: Kept, page: Any) -> None:
     with gr.Row():
         with gr.Column():
             file = gr.File(
@@ -252,27 +303,40 @@ def _images(gr: Any, desk: Desk, page: Any) -> None:
             )
             table = gr.Dataframe(headers=_COLUMNS, datatype="str", interactive=False)
 
-    def describe(file: str | None, own: str) -> tuple[Any, ...]:
+    shape = functools.partial(_described, kept)
+
+    def describe(file: Any, own: str) -> tuple[Any, ...]:
         def ask() -> tuple[Any, ...]:
-            return _described(*desk.captions_for(file, own, _DESCRIBED))
+            return shape(*desk.captions_for(_path(file), own, _DESCRIBED))
 
         picture, rows, error = _answer(ask, (None, []))
         return picture, rows, _said(gr, error)
 
     for event in (button.click, file.upload):
-        event(describe, [file, own], [shown, table, message], api_visibility="private")
+        event(describe, [file, own], [shown, table, message], **_DECODES)
 
     def begin() -> tuple[Any, ...]:
-        example = desk.example_image(_DESCRIBED)
-        return (None, []) if example is None else _described(*example)
+        def ask() -> tuple[Any, ...]:
+            example = desk.example_image(_DESCRIBED)
+            return (None, []) if example is None else shape(*example)
 
-    page.load(begin, outputs=[shown, table], api_visibility="private")
+        picture, rows, error = _answer(ask, (None, []))
+        return picture, rows, _said(gr, error)
+
+    page.load(begin, outputs=[shown, table, message], **_DECODES)
 
 
-def _described(picture: Image.Image, found: Sequence[Described]) -> tuple[Any, ...]:
-    """A picture, and rows of the table of captions."""
+def _described(
+    kept: Kept, picture: Image.Image, found: Sequence[Described]
+) -> tuple[str, list[list[str]]]:
+    """A picture's file, and rows of the table of captions."""
     rows = [[d.caption, f"{d.cosine:.3f}", f"{100 * d.share:.1f}"] for d in found]
-    return _sharp(picture), rows
+    return kept.save(_sharp(picture)), rows
+
+
+def _path(file: Any) -> str | None:
+    """The path of an upload (`asked.file`)."""
+    return file["path"] if file else None
 
 
 def _sharp(picture: Image.Image) -> Image.Image:

@@ -10,7 +10,7 @@ from PIL import Image
 
 import ape_jax
 from ape_jax.errors import UserError
-from ape_jax.pages import desk as desk_lib
+from ape_jax.pages.served import desk as desk_lib
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 

@@ -5,9 +5,6 @@ import pathlib
 import re
 import shutil
 import socket
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
 from importlib import metadata
@@ -18,41 +15,11 @@ from PIL import Image
 from ape_jax.data.overview.overview import overview
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
-from ape_jax.pages import browser as browser_lib
-from ape_jax.pages import source
+from ape_jax.pages import html, source
+from ape_jax.pages.served import browser as browser_lib
+from ape_jax.pages.served import hosts
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-_ROOT = pathlib.Path(__file__).parents[2]
-# Runs first in the page's process: writes down where it connects to, beside this machine.
-_WATCH = """
-import os, sys
-def watch(event, args):
-    if event == "socket.getaddrinfo":
-        host = args[0]
-    elif event == "socket.connect" and isinstance(args[1], tuple):
-        host = args[1][0]
-    else:
-        return
-    host = host.decode() if isinstance(host, bytes) else host
-    if host not in ("127.0.0.1", "::1", "localhost", "", None):
-        with open(os.environ["WATCHED"], "a") as log:
-            log.write(f"{event} {args}\\n")
-sys.addaudithook(watch)
-open(os.environ["WATCHED"], "a").close()
-"""
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """A browser; a machine without one skips, and says so at the end."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="browser tests: playwright is not installed"
-    )
-    chosen = os.environ.get("APE_JAX_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), "")
-    if not chosen:
-        pytest.skip("browser tests: no Chromium was found (install one, or set APE_JAX_CHROMIUM)")
-    with playwright.sync_playwright() as driver:
-        yield driver.chromium.launch(executable_path=chosen)
+_ROOT = pathlib.Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -80,48 +47,6 @@ def test_what_the_page_needs_is_named_before_a_model_is_loaded(monkeypatch, miss
 
 
 @pytest.fixture(scope="module")
-def app(tiny_run, tmp_path_factory):
-    """The page's address, served by a process of its own, and where it would have connected to."""
-    pytest.importorskip("gradio", reason="page tests: gradio is not installed")
-    root = tmp_path_factory.mktemp("app")
-    (root / "sitecustomize.py").write_text(_WATCH)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environment = {
-        **os.environ,
-        "APE_JAX_CACHE": str(root / "cache"),
-        "GRADIO_ANALYTICS_ENABLED": "True",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "PYTHONPATH": os.pathsep.join([str(root), str(_ROOT)]),
-        "TMPDIR": str(root),
-        "WATCHED": str(root / "watched"),
-        "XLA_FLAGS": "",
-    }
-    command = [sys.executable, "-m", "ape_jax.page", f"--workdir={tiny_run}", f"--port={port}"]
-    with (root / "log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=root)
-    url = f"http://127.0.0.1:{port}/"
-    try:
-        _wait_for(url, process, root / "log")
-        yield url, root / "watched"
-    finally:
-        process.terminate()
-        process.wait(60)
-    assert not list(root.glob("ape_jax_page_*")), "what visitors have left is still there"
-
-
-def _wait_for(url, process, log):
-    for _ in range(480):
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except OSError:
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.5)
-    raise AssertionError(log.read_text())
-
-
-@pytest.fixture(scope="module")
 def page(app, chromium):
     """The page, opened once, and all that it asked for and complained about."""
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
@@ -130,7 +55,7 @@ def page(app, chromium):
     page.on("request", lambda request: page.requested.append(request.url))
     page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.goto(app[0])
+    page.goto(app.url)
     yield page
     page.close()
 
@@ -205,7 +130,7 @@ def test_a_picture_opens(page):
 
 def test_the_report_is_a_link_away(page, app):
     assert page.locator("a[href=report]").is_visible()
-    with urllib.request.urlopen(f"{app[0]}report") as answer:
+    with urllib.request.urlopen(f"{app.url}report") as answer:
         assert answer.headers.get_content_type() == "text/html"
         assert b"of 100 captions" in answer.read()
 
@@ -278,15 +203,15 @@ def test_an_image_that_cannot_be_is_one_sentence(page, tiny, tmp_path, name, wor
 
 
 def test_nothing_is_asked_of_or_sent_to_anyone_else(page, app):
-    assert page.requested and all(x.startswith((app[0], "data:", "blob:")) for x in page.requested)
+    assert page.requested and all(x.startswith((app.url, "data:", "blob:")) for x in page.requested)
     assert not page.complaints
-    assert app[1].read_text() == ""
+    assert app.watched.read_text() == ""
 
 
 def test_only_what_was_found_is_served(app, tiny_run, tiny):
     for path in ("/etc/passwd", tiny_run / "config.json", tiny / "red-bar.png", "log", "cache"):
         with pytest.raises(urllib.error.HTTPError) as error:
-            urllib.request.urlopen(f"{app[0]}gradio_api/file={path}")
+            urllib.request.urlopen(f"{app.url}gradio_api/file={path}")
         assert error.value.code in (403, 404)
 
 
@@ -311,6 +236,18 @@ def test_the_report_is_whole_without_a_network(chromium, tiny_run, artifacts):
     assert requested == [address] and not complaints
     page.screenshot(path=artifacts / "report.png", full_page=True)
     context.close()
+
+
+def test_a_careless_page_would_still_run_nothing_and_ask_nobody(chromium, app, tmp_path):
+    body = f"<script>document.title = 'taken'</script><img src='{app.url}favicon.ico'>"
+    body += f"<iframe src='{app.url}'></iframe><b onclick='document.title = 1'>b</b>"
+    (tmp_path / "page.html").write_text(html.document("own", body, []))
+    page, requested = chromium.new_page(), []
+    page.on("request", lambda request: requested.append(request.url))
+    page.goto((tmp_path / "page.html").as_uri())
+    page.locator("b").click()
+    assert page.title() == "own" and [x for x in requested if x.startswith("http")] == []
+    page.close()
 
 
 def test_the_page_about_pairs_is_whole_without_a_network(chromium, tiny, tmp_path, artifacts):
@@ -344,12 +281,5 @@ def test_an_address_that_is_taken_is_one_sentence():
 
 
 def test_folders_are_offered_to_this_machine_alone():
-    assert [
-        browser_lib._is_own(h) for h in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "a.b")
-    ] == [
-        True,
-        True,
-        True,
-        False,
-        False,
-    ]
+    listened = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "a.b")
+    assert [hosts.is_loopback(h) for h in listened] == [True, True, True, False, False]
