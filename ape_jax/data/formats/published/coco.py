@@ -23,6 +23,7 @@ from ape_jax.data.cells import shorten
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.published.documents import elements, look
 from ape_jax.data.formats.published.places import counted, folders, only_captions, only_whole
+from ape_jax.data.formats.tables.opened import packed, unpacked
 from ape_jax.data.rows import Ask, Broken, FileRows, Row, asked_fields
 from ape_jax.errors import UserError
 
@@ -56,7 +57,7 @@ def is_coco(path: str) -> bool:
 
 def _image_folders(path: str) -> list[str]:
     """`train2017`, out of `captions_train2017.json` or out of the first image's address."""
-    stem = os.path.splitext(os.path.basename(path))[0]
+    stem = os.path.splitext(os.path.basename(unpacked(path)))[0]
     found = [stem.split("_", 1)[1]] if "_" in stem else []
     first = look(path).get("images")
     address = str(first.get("coco_url", "")) if isinstance(first, dict) else ""
@@ -66,7 +67,7 @@ def _image_folders(path: str) -> list[str]:
 
 def _rows(path: str, ask: Ask) -> Iterator[Row | Broken]:
     names, late, captions = _Names(), False, 0
-    for element in elements(path):
+    for element in elements(path, ask.say):
         if element.key == "images" and element.number >= 0:
             if (broken := names.add(element.value, element.at)) is not None:
                 yield broken
@@ -83,7 +84,7 @@ def _rows(path: str, ask: Ask) -> Iterator[Row | Broken]:
             "of captions, such as captions_train2017.json"
         )
     if late:  # The images stand behind the captions.
-        for element in elements(path):
+        for element in elements(path, ask.say):
             if element.key == "annotations" and element.number >= 0:
                 yield _row(element.value, element.at, names, path, ask)
     if unused := names.unused():
@@ -176,7 +177,7 @@ def _key(value: Any) -> int | None:
 COCO = PairsFormat(
     name="coco",
     spec="captions_*.json (COCO)",
-    suffixes=(".json",),
+    suffixes=packed(".json"),
     matches=is_coco,
     read=read_coco,
 )

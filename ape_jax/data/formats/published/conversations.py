@@ -17,6 +17,7 @@ from ape_jax.data.cells import shorten
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.published.documents import elements, look
 from ape_jax.data.formats.published.places import counted, folders, only_captions, only_whole
+from ape_jax.data.formats.tables.opened import packed
 from ape_jax.data.rows import Ask, Broken, FileRows, Row, asked_fields
 from ape_jax.errors import UserError
 
@@ -49,7 +50,7 @@ def is_conversations(path: str) -> bool:
 
 def _rows(path: str, ask: Ask) -> Iterator[Row | Broken]:
     total = without = later = 0
-    for element in elements(path):
+    for element in elements(path, ask.say):
         total += 1
         row = _row(element.value, element.at, ask)
         if row is None:
@@ -100,7 +101,7 @@ def _answers(turns: Any) -> list[Any]:
 CONVERSATIONS = PairsFormat(
     name="conversations",
     spec="*.json of conversations (LLaVA, ShareGPT4V)",
-    suffixes=(".json",),
+    suffixes=packed(".json"),
     matches=is_conversations,
     read=read_conversations,
 )

@@ -26,6 +26,7 @@ from ape_jax.data.formats.published.places import (
     only_captions,
     only_whole,
 )
+from ape_jax.data.formats.tables.opened import packed
 from ape_jax.data.rows import Ask, Broken, FileRows, Row, asked_fields
 from ape_jax.errors import UserError
 
@@ -58,7 +59,8 @@ def read_dreamlip(path: str, ask: Ask) -> FileRows:
     first = next(rows, None)
     if isinstance(first, Row) and addresses.is_address(str(first.fields.get(image))):
         others = [name for name in header if name not in (image, _RAW)]
-        addresses.refuse(path, "csv", image, _RAW, others=others)
+        form = "csv.gz" if path.lower().endswith(".gz") else "csv"
+        addresses.refuse(path, form, image, _RAW, others=others)
     left = [name for name in header if name not in (image, *captions)]
     ask.say(
         f"{path}: images from {image!r}, captions from {listed(captions)}; not read: "
@@ -103,7 +105,7 @@ def _image(header: Sequence[str]) -> str:
 DREAMLIP = PairsFormat(
     name="dreamlip",
     spec="*.csv of several captioners (DreamLIP, SAIL)",
-    suffixes=(".csv",),
+    suffixes=packed(".csv"),
     matches=is_dreamlip,
     read=read_dreamlip,
 )

@@ -27,6 +27,7 @@ from ape_jax.data.formats.published.places import (
     only_captions,
     only_whole,
 )
+from ape_jax.data.formats.tables.opened import packed
 from ape_jax.data.rows import Ask, Broken, FileRows, Row, asked_fields
 
 _FOLDERS = (
@@ -105,7 +106,7 @@ def _read(path: str, ask: Ask, parse: Parse, header: Sequence[str]) -> FileRows:
 
 def _rows(path: str, ask: Ask, parse: Parse, header: Sequence[str]) -> Iterator[Row | Broken]:
     first = bool(header)
-    for line in lines(path):
+    for line in lines(path, ask.say):
         if isinstance(line, Broken):
             yield line
         elif first:
@@ -166,21 +167,21 @@ def _commas(line: str, commas: int) -> tuple[str, ...] | str:
 TOKEN = PairsFormat(
     name="flickr_token",
     spec="*.token, *.token.txt (Flickr30k, Flickr8k)",
-    suffixes=(".token", ".txt"),
+    suffixes=packed(".token", ".txt"),
     matches=is_token,
     read=read_token,
 )
 BARS = PairsFormat(
     name="flickr_bars",
     spec="results.csv (Flickr30k)",
-    suffixes=(".csv",),
+    suffixes=packed(".csv"),
     matches=is_bars,
     read=read_bars,
 )
 COMMAS = PairsFormat(
     name="flickr_commas",
     spec="captions.txt (Flickr8k)",
-    suffixes=(".txt",),
+    suffixes=packed(".txt"),
     matches=is_commas,
     read=read_commas,
 )

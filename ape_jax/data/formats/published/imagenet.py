@@ -19,6 +19,7 @@ from ape_jax.data.cells import shorten
 from ape_jax.data.formats import registry
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.published.places import first_line, folders, lines, only_whole
+from ape_jax.data.formats.tables.opened import packed
 from ape_jax.data.rows import Ask, Broken, FileRows, Row, asked_fields
 from ape_jax.errors import UserError
 
@@ -48,7 +49,7 @@ def read_list(path: str, ask: Ask) -> FileRows:
             "meta.mat of the development kit does; take LOC_val_solution.csv or folders of classes"
         )
     base = folders(path, "val", "ILSVRC2012_img_val", "train")
-    return FileRows(rows=_list(path), base=base, named=True)
+    return FileRows(rows=_list(path, ask), base=base, named=True)
 
 
 def read_solution(path: str, ask: Ask) -> FileRows:
@@ -88,9 +89,9 @@ def _only_labels(ask: Ask, path: str) -> None:
         )
 
 
-def _list(path: str) -> Iterator[Row | Broken]:
+def _list(path: str, ask: Ask) -> Iterator[Row | Broken]:
     first = True
-    for line in lines(path):
+    for line in lines(path, ask.say):
         header, first = first, False
         if isinstance(line, Broken):
             yield line
@@ -125,14 +126,14 @@ def _solution(rows: Iterable[Row | Broken], ask: Ask) -> Iterator[Row | Broken]:
 LIST = PairsFormat(
     name="imagenet_list",
     spec="val.txt (ImageNet)",
-    suffixes=(".txt",),
+    suffixes=packed(".txt"),
     matches=is_list,
     read=read_list,
 )
 SOLUTION = PairsFormat(
     name="imagenet_solution",
     spec="LOC_val_solution.csv (ImageNet)",
-    suffixes=(".csv",),
+    suffixes=packed(".csv"),
     matches=is_solution,
     read=read_solution,
 )

@@ -15,6 +15,7 @@ from ape_jax.data.cells import shorten
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.published.documents import elements, look
 from ape_jax.data.formats.published.places import counted, folders, listed, only_captions
+from ape_jax.data.formats.tables.opened import packed
 from ape_jax.data.rows import Ask, Broken, FileRows, Row, asked_fields
 from ape_jax.errors import UserError
 
@@ -48,7 +49,7 @@ def is_karpathy(path: str) -> bool:
 def _rows(path: str, ask: Ask) -> Iterator[Row | Broken]:
     wanted = {split.strip() for split in ask.part.split("+")} if ask.part else set()
     found: Counter[str] = Counter()
-    for element in elements(path):
+    for element in elements(path, ask.say):
         if element.key != "images" or element.number < 0:
             continue
         image = element.value
@@ -94,7 +95,7 @@ def _row(image: dict[str, Any], at: str, ask: Ask) -> Row | Broken:
 KARPATHY = PairsFormat(
     name="karpathy",
     spec="dataset_*.json:SPLIT (Karpathy)",
-    suffixes=(".json",),
+    suffixes=packed(".json"),
     matches=is_karpathy,
     read=read_karpathy,
 )

@@ -16,6 +16,7 @@ from ape_jax.data.cells import shorten
 from ape_jax.data.formats import registry
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.published.places import first_line, folders, only_captions, only_whole
+from ape_jax.data.formats.tables.opened import packed
 from ape_jax.data.rows import Ask, Broken, FileRows, Row, asked_fields
 
 _CAPTIONS = ("s2_caption", "s2orc_caption")
@@ -68,7 +69,7 @@ def _caption(row: Row) -> Any:
 MEDICAT = PairsFormat(
     name="medicat",
     spec="*.jsonl (MedICaT)",
-    suffixes=(".jsonl",),
+    suffixes=packed(".jsonl"),
     matches=is_medicat,
     read=read_medicat,
 )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from ape_jax.data.rows import MAX_RECORD_BYTES, Ask, Broken
+from ape_jax.data.formats.tables.text import TOO_LONG, damage, start_of, text_blocks
+from ape_jax.data.rows import Ask, Broken
 from ape_jax.errors import UserError
 
 
@@ -30,42 +31,32 @@ def folders(path: str, *names: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def lines(path: str) -> Iterator[tuple[int, str] | Broken]:
+def lines(path: str, say: Callable[[str], None]) -> Iterator[tuple[int, str] | Broken]:
     """The lines of a text file that are not blank, with their numbers from 1.
 
     Args:
-      path: a text file, UTF-8 with or without a byte order mark.
+      path: a text file, in any encoding of Unicode, which may be compressed.
+      say: takes a line for the user about an encoding that was found.
 
     Raises:
-      UserError: a line is longer than `MAX_RECORD_BYTES`.
+      UserError: the file cannot be read or decompressed.
     """
-    with open(path, "rb") as f:
-        number = 0
-        while line := f.readline(MAX_RECORD_BYTES + 1):
-            number += 1
-            if len(line) > MAX_RECORD_BYTES:
-                raise UserError(
-                    f"{path}:{number}: the line is longer than {MAX_RECORD_BYTES} bytes; write one "
-                    "caption a line"
-                )
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
-            except UnicodeDecodeError as e:
-                reason = f"the line is not UTF-8 text (byte {e.start}); save the file as UTF-8"
-                yield Broken(str(number), "not UTF-8", reason)
-                continue
-            if text.strip():
-                yield number, text
+    for block in text_blocks(path, say, legacy=False):
+        if block.too_long:
+            yield Broken(str(block.line), "damaged row", TOO_LONG)
+            continue
+        ends = "\n" if "\n" in block.text else "\r"
+        for number, line in enumerate(block.text.split(ends), block.line):
+            if block.damaged and (reason := damage(line)):
+                kind = "damaged row" if "\0" in line else "not UTF-8"
+                yield Broken(str(number), kind, reason)
+            elif line.strip():
+                yield number, line.strip("\r\n")
 
 
 def first_line(path: str) -> str:
     """The first line of a file that is not blank, at most 64 KiB; "" where there is none."""
-    try:
-        with open(path, "rb") as f:
-            head = f.read(2**16).decode("utf-8-sig", "ignore").lstrip("\r\n \t")
-    except OSError:
-        return ""
-    return head.splitlines()[0] if head else ""
+    return next(iter(start_of(path).lstrip("\r\n \t").splitlines()), "")
 
 
 def only_captions(ask: Ask, path: str) -> None:

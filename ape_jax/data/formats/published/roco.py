@@ -27,6 +27,8 @@ from ape_jax.data.formats.published.places import (
     only_captions,
     only_whole,
 )
+from ape_jax.data.formats.tables.opened import packed
+from ape_jax.data.formats.tables.text import start_of
 from ape_jax.data.rows import Ask, Broken, FileRows, Row, asked_fields
 
 _LINE = re.compile(r"(?P<image>ROCO\w*_\d+)\s*\t(?P<caption>.*)")
@@ -46,7 +48,7 @@ def read_roco(path: str, ask: Ask) -> FileRows:
     """
     only_captions(ask, path)
     only_whole(ask, path)
-    return FileRows(rows=_lines(path), base=folders(path, *_FOLDERS), named=True)
+    return FileRows(rows=_lines(path, ask), base=folders(path, *_FOLDERS), named=True)
 
 
 def read_roco_table(path: str, ask: Ask) -> FileRows:
@@ -82,13 +84,12 @@ def is_roco_table(path: str) -> bool:
     header = _cells(first_line(path))
     if tuple(name.strip().lower() for name in header) not in _TABLES:
         return False
-    with open(path, "rb") as f:
-        second = f.read(2**16).decode("utf-8", "ignore").strip().splitlines()[1:2]
+    second = start_of(path).strip().splitlines()[1:2]
     return bool(second) and second[0].lstrip('"').startswith("ROCO")
 
 
-def _lines(path: str) -> Iterator[Row | Broken]:
-    for line in lines(path):
+def _lines(path: str, ask: Ask) -> Iterator[Row | Broken]:
+    for line in lines(path, ask.say):
         if isinstance(line, Broken):
             yield line
             continue
@@ -122,12 +123,16 @@ def _cells(line: str) -> Sequence[str]:
 
 
 ROCO = PairsFormat(
-    name="roco", spec="captions.txt (ROCO)", suffixes=(".txt",), matches=is_roco, read=read_roco
+    name="roco",
+    spec="captions.txt (ROCO)",
+    suffixes=packed(".txt"),
+    matches=is_roco,
+    read=read_roco,
 )
 ROCO_TABLE = PairsFormat(
     name="roco_table",
     spec="*.csv (ROCO)",
-    suffixes=(".csv",),
+    suffixes=packed(".csv"),
     matches=is_roco_table,
     read=read_roco_table,
 )

@@ -13,6 +13,7 @@ from ape_jax.data.cells import shorten
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.published.documents import elements, look
 from ape_jax.data.formats.published.places import folders, only_captions, only_whole
+from ape_jax.data.formats.tables.opened import packed
 from ape_jax.data.rows import Ask, Broken, FileRows, Row, asked_fields
 from ape_jax.errors import UserError
 
@@ -42,7 +43,7 @@ def is_textcaps(path: str) -> bool:
 
 def _rows(path: str, ask: Ask) -> Iterator[Row | Broken]:
     captions = 0
-    for element in elements(path):
+    for element in elements(path, ask.say):
         if element.key == "data" and element.number >= 0:
             captions += isinstance(element.value, dict) and "caption_str" in element.value
             yield _row(element.value, element.at, ask)
@@ -63,7 +64,7 @@ def _row(item: Any, at: str, ask: Ask) -> Row | Broken:
 TEXTCAPS = PairsFormat(
     name="textcaps",
     spec="TextCaps_*.json",
-    suffixes=(".json",),
+    suffixes=packed(".json"),
     matches=is_textcaps,
     read=read_textcaps,
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ape_jax.data.columns import CAPTION_NAMES, IMAGE_NAMES, LABEL_NAMES
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.tables import dialect as dialects
-from ape_jax.data.formats.tables.opened import COMPRESSED, check_no_part
+from ape_jax.data.formats.tables.opened import check_no_part, packed, unpacked
 from ape_jax.data.formats.tables.text import TOO_LONG, damage, head_text, text_blocks
 from ape_jax.data.rows import MAX_RECORD_BYTES, Ask, Broken, FileRows, Row
 from ape_jax.errors import UserError
@@ -75,7 +74,7 @@ def _layout(text: str, path: str, ask: Ask) -> _Layout:
 
     lines = dialects.split_lines(text)
     blank = next(i for i, line in enumerate(lines) if line.strip())
-    name = functools.reduce(str.removesuffix, COMPRESSED, path.lower())
+    name = unpacked(path.lower())
     tabs = name.endswith((".tsv", ".tab"))
     dialect = dialects.find_dialect(lines[blank:], tabs=tabs, known=known)
     if dialect.separator != ("\t" if tabs else ","):
@@ -272,6 +271,6 @@ def _swallowed(lines: Sequence[str], dialect: dialects.Dialect, layout: _Layout)
 CSV = PairsFormat(
     name="csv",
     spec="*.csv, *.tsv",
-    suffixes=tuple(s + c for s in (".csv", ".tsv", ".tab") for c in ("", *COMPRESSED)),
+    suffixes=packed(".csv", ".tsv", ".tab"),
     read=read_csv,
 )

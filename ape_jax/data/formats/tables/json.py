@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.tables.json_documents import document_rows, record_row
 from ape_jax.data.formats.tables.json_text import DECODER, phrase
-from ape_jax.data.formats.tables.opened import COMPRESSED, check_no_part
+from ape_jax.data.formats.tables.opened import check_no_part, packed
 from ape_jax.data.formats.tables.text import TOO_LONG, Block, damage, head_text, text_blocks
 from ape_jax.data.rows import Ask, Broken, FileRows, Row
 
@@ -99,7 +99,7 @@ def _json(name: str, *suffixes: str) -> PairsFormat:
     return PairsFormat(
         name=name,
         spec=", ".join(f"*{s}" for s in suffixes[:2]),
-        suffixes=tuple(s + c for s in suffixes for c in ("", *COMPRESSED)),
+        suffixes=packed(*suffixes),
         read=read_json,
     )
 

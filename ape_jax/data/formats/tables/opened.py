@@ -23,6 +23,23 @@ FREE_BYTES = 1 << 30
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 """Endings of compressed files; they are recognised by their first bytes."""
 
+
+def packed(*suffixes: str) -> tuple[str, ...]:
+    """Suffixes of files of text, with those of their compressed forms.
+
+    Example:
+      >>> packed(".csv")
+      ('.csv', '.csv.gz', '.csv.zst', '.csv.bz2', '.csv.xz')
+    """
+    return tuple(suffix + ending for suffix in suffixes for ending in ("", *COMPRESSED))
+
+
+def unpacked(name: str) -> str:
+    """A file's name without the ending of its compression."""
+    ending = next((ending for ending in COMPRESSED if name.lower().endswith(ending)), "")
+    return name[: len(name) - len(ending)]
+
+
 _MAGIC = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
 
 _OTHER_KINDS = {

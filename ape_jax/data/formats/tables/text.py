@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import NamedTuple
 
-from ape_jax.data.formats.tables.opened import chunks
+from ape_jax.data.formats.tables.opened import CHUNK_BYTES, chunks
 from ape_jax.data.rows import MAX_RECORD_BYTES
 from ape_jax.errors import UserError
 
@@ -69,12 +69,12 @@ def unicode_of(head: bytes) -> str:
     return "utf-8"
 
 
-def utf8_chunks(path: str, say: Say) -> Generator[bytes, None, None]:
+def utf8_chunks(path: str, say: Say, size: int = CHUNK_BYTES) -> Generator[bytes, None, None]:
     """The bytes of a file of text as UTF-8 without a byte order mark.
 
     UTF-16 and UTF-32 are rewritten; anything else is handed on as it is.
     """
-    found = chunks(path)
+    found = chunks(path, size)
     with contextlib.closing(found):
         head = next(found, b"")
         encoding = unicode_of(head)
@@ -88,6 +88,18 @@ def utf8_chunks(path: str, say: Say) -> Generator[bytes, None, None]:
             text = _decoded(decoder, chunk, path)
             yield (text if number else text.removeprefix("\ufeff")).encode(errors="surrogatepass")
         _decoded(decoder, b"", path, final=True)
+
+
+def start_of(path: str, size: int = 2**16) -> str:
+    """The text at the beginning of a file, without what is none; "" where it cannot be read.
+
+    It serves a look at files of any kind: what is wrong with one is said when it is read.
+    """
+    try:
+        with contextlib.closing(utf8_chunks(path, lambda line: None, size)) as found:
+            return next(found, b"").decode(errors="ignore")
+    except (UserError, OSError):
+        return ""
 
 
 def head_text(path: str, *, legacy: bool) -> str:
