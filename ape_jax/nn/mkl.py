@@ -1,9 +1,10 @@
 """Matrix products by Intel's MKL inside XLA's CPU programs, where it is installed.
 
-XLA:CPU leaves much of an x86 processor unused: half to two thirds of MKL's pace in f32 and in bf16
-(`tests/benchmarks/head_step.py` prints both). `pip install "ape_jax[cpu]"` brings MKL;
+XLA:CPU leaves much of an Intel processor unused: half to two thirds of MKL's pace in f32 and in
+bf16 (`tests/benchmarks/head_step.py` prints both). `pip install "ape_jax[cpu]"` brings MKL;
 importing this module, as `ape_jax.nn` then does, makes the products of `nn.matmul` call it.
-`APE_JAX_MKL=0` keeps to XLA.
+`APE_JAX_MKL=0` keeps to XLA. So do processors of other makers, where MKL takes code that is two to
+four times slower than XLA's (`tests/benchmarks/products.py`); `APE_JAX_MKL=1` calls it there too.
 
 Nothing changes on accelerators. On several CPU devices XLA's own products are used, since XLA
 cannot split a foreign call over a mesh.
@@ -67,7 +68,8 @@ def matmul(
 @functools.cache
 def _registered() -> bool:
     path = _library_path()
-    if path is None or os.environ.get("APE_JAX_MKL") == "0":
+    chosen = os.environ.get("APE_JAX_MKL", "")
+    if path is None or chosen == "0" or not (chosen == "1" or is_intel()):
         return False
     # OpenMP's threads would spin after each product, on the cores that XLA goes on with.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -75,6 +77,19 @@ def _registered() -> bool:
     _check(library)
     _register(functools.partial(_execute, library))
     return True
+
+
+def is_intel(described: str = "/proc/cpuinfo") -> bool:
+    """Whether the processor is one of Intel's.
+
+    Args:
+      described: the file in which Linux describes it.
+    """
+    try:
+        with open(described, encoding="utf-8", errors="replace") as lines:
+            return any(line.split()[-1:] == ["GenuineIntel"] for line in lines)
+    except OSError:  # Not Linux.
+        return False
 
 
 def _library_path() -> str | None:

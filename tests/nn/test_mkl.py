@@ -38,6 +38,8 @@ for dtype in (jnp.float32, jnp.bfloat16):
 print("right")
 """
 
+FORCED = {"APE_JAX_MKL": "1"}  # Also on processors where it is slower.
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _installed():
@@ -51,7 +53,7 @@ def run(before: str = "", used: bool = True, devices: int = 1, **environment: st
     flags = f"--xla_force_host_platform_device_count={devices}"
     done = subprocess.run(
         [sys.executable, "-c", CODE.format(before=before, used=used)],
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, **environment},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, **FORCED, **environment},
         capture_output=True,
         text=True,
         timeout=240,
@@ -69,6 +71,15 @@ def test_torch_in_the_same_process_does_not_break_them():
 
 def test_the_environment_turns_it_off():
     run(used=False, APE_JAX_MKL="0")
+
+
+@pytest.mark.parametrize("maker", ["AuthenticAMD", "GenuineIntel"])
+def test_without_a_word_it_multiplies_on_processors_of_intel(tmp_path, maker):
+    described = tmp_path / "cpuinfo"
+    described.write_text(f"processor\t: 0\nvendor_id\t: {maker}\nmodel name\t: one\n")
+    assert mkl.is_intel(str(described)) == (maker == "GenuineIntel")
+    assert not mkl.is_intel(str(tmp_path / "none"))
+    run(used=mkl.is_intel(), APE_JAX_MKL="")
 
 
 def test_several_devices_keep_xlas_products():
