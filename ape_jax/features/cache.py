@@ -130,7 +130,7 @@ class Cache:
             self.verify(what, {k: self.shards[k] for k in mine})
         except UserError as damage:
             error = damage
-        if _any(error is not None):
+        if hosts.any_of(error is not None):
             raise error or sealed.damaged(self.path, "holds a damaged shard")
         if wanted.any() and hosts.is_first():
             verified.note(self.path, named, found)
@@ -276,10 +276,3 @@ def _agree_on(mask: np.ndarray) -> np.ndarray:
     if jax.process_count() == 1:
         return mask
     return np.asarray(multihost_utils.broadcast_one_to_all(mask.astype(np.int32))) > 0
-
-
-def _any(mine: bool) -> bool:
-    """Tests whether it is so on any process."""
-    if jax.process_count() == 1:
-        return mine
-    return bool(np.max(multihost_utils.process_allgather(np.int32(mine))))

@@ -70,6 +70,15 @@ def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def any_of(mine: bool) -> bool:
+    """Returns whether it is so on any process; each must call it."""
+    if jax.process_count() == 1:
+        return mine
+    from jax.experimental import multihost_utils
+
+    return bool(np.max(multihost_utils.process_allgather(np.int32(mine))))
+
+
 def gather_turns(rows: np.ndarray) -> np.ndarray:
     """Rows that processes computed in turns, of each process its own: row k is process k % count's.
 

@@ -1,33 +1,36 @@
 """Checkpoints: what was trained, the optimizer, the step, and the towers' names and hashes.
 
 The towers themselves are not in it: they are pinned by digest and read from their own files. The
-data position is the step, since order and draws are functions of (seed, step). The sha256 of every
-array is in `meta`, and compared whenever one is read.
+data position is the step, since order and draws are functions of (seed, step).
+
+The sha256 of every array is in `meta`, which is sealed, and compared whenever one is read. Where
+the newest checkpoint is damaged, the one before it is used, and a line says so. A run that goes on
+moves the damaged one to `checkpoints.damaged`, so that its step can be saved again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
-import optax
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from ape_jax.align.heads.base import batch_norm
 from ape_jax.errors import UserError
-from ape_jax.runs import hashes
+from ape_jax.parallel import hosts
+from ape_jax.runs import checkpoint_folder, checkpoint_meta, checkpoint_trees, hashes
 from ape_jax.runs.aligned import SOLVED
+from ape_jax.runs.checkpoint_meta import Damaged, NoneWhole, Unreadable
+from ape_jax.runs.checkpoint_trees import AVERAGE, FIXED, OPT_STATE, TRAINABLE, abstract
 from ape_jax.runs.state import State
 
-_STATE, _OPT, _FIXED, _META = "trainable", "opt_state", "fixed", "meta"
-_HASHES = "sha256"  # In `meta`; checkpoints of earlier versions have none.
-_AVERAGE = "average"  # Of the trained parameters; there only where one is kept.
+T = TypeVar("T")
+_META = "meta"
 
 BEST = "best"
 """Folder of the state that did best (`eval.keep`), beside `checkpoints`."""
@@ -39,7 +42,8 @@ class Checkpoints:
     Args:
       workdir: the run's directory; checkpoints live in `workdir/checkpoints`.
       keep: how many of the newest are kept.
-      clean: remove what saves that were killed have left; for whoever writes here.
+      clean: remove what saves that were killed have left, and put damaged ones aside; for whoever
+        writes here.
       folder: `checkpoints`, or `BEST` for the state that did best.
 
     Raises:
@@ -53,24 +57,35 @@ class Checkpoints:
         clean: bool = False,
         folder: str = "checkpoints",
     ):
-        self._path = workdir.absolute() / folder
+        self._path, self._writes = workdir.absolute() / folder, clean
         if self._path.exists() and not self._path.is_dir():
             raise UserError(f"--workdir: {self._path} is no directory; use a new work directory")
+        durable = ocp.AsyncOptions(
+            post_finalization_callback=lambda: checkpoint_folder.sync(self._path)
+        )
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, create=True, cleanup_tmp_directories=clean
+            max_to_keep=keep, create=True, cleanup_tmp_directories=clean, async_options=durable
         )
         self._manager = ocp.CheckpointManager(
             self._path,
             options=options,
-            item_names=(_STATE, _OPT, _FIXED, _AVERAGE, _META),
+            item_names=(TRAINABLE, OPT_STATE, FIXED, AVERAGE, _META),
         )
+        # What was found of steps that cannot be used, and those of which a line has told.
+        self._damaged: dict[int, str] = {}
+        self._said: set[int] = set()
+        self._unsynced = False
+        checkpoint_folder.say_strangers(self._path)
 
     @property
     def latest(self) -> int | None:
-        """The step of the newest finished checkpoint; one that was cut off does not count."""
+        """The step of the newest finished checkpoint that is not known to be damaged.
+
+        One that was cut off does not count.
+        """
         # The manager counts a save that it has only begun; a finished one has its own name.
-        finished = (s for s in self._manager.all_steps() if (self._path / str(s)).is_dir())
-        return max(finished, default=None)
+        steps = (step for step in self._manager.all_steps() if step not in self._damaged)
+        return max((step for step in steps if self._of(step).is_dir()), default=None)
 
     def save(self, state: State, fixed: PyTree, meta: Mapping[str, Any]) -> None:
         """Writes in the background; a save that is killed leaves the previous one the latest.
@@ -86,30 +101,29 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        items = _items(state, fixed)
-        meta = {**meta, _HASHES: hashes.of_trees(items)}
+        items = checkpoint_trees.of_state(state, fixed)
+        packed = checkpoint_meta.pack(meta, hashes.of_trees(items), step)
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
+        self.wait()
+        self._unsynced = True
         with self.disk_errors():
             # Forced: asked whether to save, the manager would ask JAX whether a notice to end has
             # come, and count its calls among those of `Preemption`.
             self._manager.save(
                 step,
-                args=ocp.args.Composite(**args, **{_META: ocp.args.JsonSave(meta)}),
+                args=ocp.args.Composite(**args, **{_META: ocp.args.JsonSave(packed)}),
                 force=True,
             )
 
     def restore(self, like: State, fixed: PyTree) -> tuple[State, PyTree]:
-        """The newest state, placed like the arrays of `like` and `fixed`."""
-        items = _items(like, fixed)
-        out = self._restore_trees(items)
+        """The newest state, placed like the arrays of `like` and `fixed`.
+
+        Raises:
+          UserError: no checkpoint is without damage, or one cannot be read.
+        """
+        trees = self._restore_trees(checkpoint_trees.of_state(like, fixed))
         count = jax.device_put(np.asarray(self.latest, like.step.dtype), like.step.sharding)
-        state = State(
-            step=count,
-            trainable=batch_norm.separated(out[_STATE]),
-            opt_state=_unwrapped(out[_OPT], like.trainable) if _OPT in items else like.opt_state,
-            average=batch_norm.separated(out[_AVERAGE]) if _AVERAGE in items else None,
-        )
-        return state, out[_FIXED]["fixed"]
+        return checkpoint_trees.to_state(trees, count, like)
 
     def restore_model(
         self, trainable: PyTree, fixed: PyTree, *, average: bool = False
@@ -120,11 +134,15 @@ class Checkpoints:
           trainable: arrays like the trained parameters.
           fixed: arrays like the fixed ones.
           average: whether the moving average of the trained ones is wanted.
+
+        Raises:
+          UserError: as `restore`.
         """
-        trained = _AVERAGE if average else _STATE
-        items = {trained: batch_norm.joined(trainable), _FIXED: {"fixed": fixed}}
-        out = self._restore_trees(items)
-        return batch_norm.separated(out[trained]), out[_FIXED]["fixed"]
+        trained = AVERAGE if average else TRAINABLE
+        trees = self._restore_trees(
+            {trained: batch_norm.joined(trainable), FIXED: {"fixed": fixed}}
+        )
+        return batch_norm.separated(trees[trained]), trees[FIXED]["fixed"]
 
     @property
     def solved(self) -> Mapping[str, Any] | None:
@@ -133,14 +151,18 @@ class Checkpoints:
 
     @property
     def meta(self) -> Mapping[str, Any]:
-        """What the newest checkpoint says of itself, see `save`."""
-        return self._restore(**{_META: ocp.args.JsonRestore()})[_META]
+        """What the newest checkpoint says of itself, see `save`.
+
+        Raises:
+          UserError: as `restore`.
+        """
+        return self._newest(lambda step: self._read_meta(step)[0])
 
     def check(self, meta: Mapping[str, Any]) -> None:
         """Refuses checkpoints of other towers or pairs than `meta` names.
 
         Raises:
-          UserError: naming what differs.
+          UserError: naming what differs; as `restore`.
         """
         if other := self.differs(meta):
             key, found, ours = other
@@ -159,33 +181,96 @@ class Checkpoints:
                 return key, found.get(key), value
         return None
 
-    def _restore_trees(self, items: Mapping[str, PyTree]) -> Mapping[str, Any]:
-        args = {name: ocp.args.StandardRestore(_abstract(tree)) for name, tree in items.items()}
-        out, expected = self._restore(**args), self.meta.get(_HASHES)
-        if expected is not None and (leaf := hashes.damaged(out, expected)) is not None:
-            raise self._unreadable(f"{leaf} is damaged")
-        return out
+    def _newest(self, read: Callable[[int], T]) -> T:
+        """What is read of the newest checkpoint that proves whole; those that do not are named."""
+        while (step := self.latest) is not None:
+            damage, found = "", None
+            try:
+                found = [read(step)]
+            except Damaged as error:
+                damage = str(error)
+            if hosts.any_of(bool(damage)):
+                if hosts.any_of(self._of(step).is_dir()):
+                    self._damaged[step] = damage or "another process cannot read it"
+                else:  # The run that writes here has removed it meanwhile.
+                    self._manager.reload()
+                continue
+            assert found is not None
+            self._tell(step)
+            return found[0]
+        raise NoneWhole(self._none_is_whole())
 
-    def _restore(self, **args: Any) -> Mapping[str, Any]:
-        """What a damaged checkpoint raises has a dozen types and a page of text."""
-        try:
-            return self._manager.restore(self.latest, args=ocp.args.Composite(**args))
-        except Exception as error:
-            raise self._unreadable(type(error).__name__) from error
+    def _tell(self, used: int) -> None:
+        """Says which checkpoints are damaged and which is used; whoever writes puts them aside."""
+        new = sorted(self._damaged.keys() - self._said, reverse=True)
+        self._said.update(new)
+        for step in new:
+            where = self._of(step)
+            aside = checkpoint_folder.put_aside(where) if self._writes else None
+            then = f"step {used} is used"
+            if aside:
+                then = f"it is moved to {aside}, and the run goes on from step {used}"
+            hosts.say(f"the checkpoint {where} is damaged ({self._damaged[step]}); {then}")
+        if new and self._writes:
+            self._manager.reload()
 
-    def _unreadable(self, reason: str) -> UserError:
-        step = self.latest
-        older = [s for s in self._manager.all_steps() if step is None or s < step]
-        left = f"it goes on from step {max(older)}" if older else "it starts anew"
-        return UserError(
-            f"--workdir: the checkpoint {self._path / str(step)} cannot be read ({reason}); delete "
-            f"it and run the same command again: {left}"
+    def _none_is_whole(self) -> str:
+        if not self._damaged:
+            return f"--workdir: {self._path} holds no finished checkpoint"
+        found = "; ".join(f"{step}: {why}" for step, why in sorted(self._damaged.items()))
+        every = "the only checkpoint" if len(self._damaged) == 1 else "every checkpoint"
+        anew = "starts anew"
+        if self._path.name == BEST:
+            anew = "goes on, and keeps the best state from there on"
+        return (
+            f"--workdir: {every} in {self._path} is damaged ({found}); put it back from a copy, or "
+            f"delete {self._path} and run the training again, which {anew}"
         )
+
+    def _restore_trees(self, items: Mapping[str, PyTree]) -> dict[str, Any]:
+        args = {name: ocp.args.StandardRestore(abstract(tree)) for name, tree in items.items()}
+
+        def read(step: int) -> dict[str, Any]:
+            expected = self._read_meta(step)[1]
+            out = self._restore(step, **args)
+            if expected is None:
+                self._say_unguarded(step)
+            elif (leaf := hashes.damaged(out, expected)) is not None:
+                raise Damaged(f"{leaf} has other values than were saved")
+            return out
+
+        return self._newest(read)
+
+    def _read_meta(self, step: int) -> tuple[dict[str, Any], hashes.Hashes | None]:
+        found = self._restore(step, **{_META: ocp.args.JsonRestore()})[_META]
+        return checkpoint_meta.unpack(found, step)
+
+    def _restore(self, step: int, **args: Any) -> dict[str, Any]:
+        """What a damaged checkpoint raises has a dozen types and a page of text."""
+        if missing := [name for name in args if not (self._of(step) / name).is_dir()]:
+            raise Damaged(f"{missing[0]} is missing")
+        try:
+            return dict(self._manager.restore(step, args=ocp.args.Composite(**args)))
+        except Exception as error:
+            if why := checkpoint_folder.no_damage(error):
+                raise Unreadable(f"--workdir: {self._of(step)} cannot be read ({why})") from error
+            raise Damaged(f"{type(error).__name__} in {', '.join(args)}") from error
+
+    def _say_unguarded(self, step: int) -> None:
+        hosts.say(
+            f"{self._of(step)} is of a version that kept no hashes; damage to it would go unnoticed"
+        )
+
+    def _of(self, step: int) -> pathlib.Path:
+        return self._path / str(step)
 
     def wait(self) -> None:
         """Blocks until the last save is on disk."""
         with self.disk_errors():
             self._manager.wait_until_finished()
+        if self._unsynced:
+            checkpoint_folder.sync_names(self._path)
+            self._unsynced = False
 
     def close(self) -> None:
         """Finishes the last save and lets the directory go."""
@@ -198,7 +283,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            if isinstance(error, UserError) or not _is_disk_full(error):
+            if isinstance(error, UserError) or not checkpoint_folder.is_disk_full(error):
                 raise
             raise UserError(
                 f"--workdir: no space left on the disk of {self._path.parent}; the last good "
@@ -209,59 +294,3 @@ class Checkpoints:
 def _identity(value: Any) -> Any:
     """What a thing is, whatever path it lies under: its digest, where it has one."""
     return value.get("digest", value) if isinstance(value, Mapping) else value
-
-
-def _is_disk_full(error: BaseException | None) -> bool:
-    """Looks along the chain: a full disk shows first in one place and then in others."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "No space left on device" in str(error) or "quota exceeded" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _items(state: State, fixed: PyTree) -> dict[str, PyTree]:
-    """The trees that a checkpoint holds of a state."""
-    items = {_STATE: batch_norm.joined(state.trainable), _FIXED: {"fixed": fixed}}
-    if jax.tree.leaves(state.opt_state):  # What is not trained has none.
-        items[_OPT] = _wrapped(state.opt_state, state.trainable)
-    if state.average is not None:
-        items[_AVERAGE] = batch_norm.joined(state.average)
-    return items
-
-
-def _wrapped(opt_state: PyTree, trainable: PyTree) -> PyTree:
-    """The optimizer's state as it lies on disk.
-
-    Running statistics were once parameters with an optimizer of their own; checkpoints keep that
-    form, so that those written before open.
-    """
-    if batch_norm.STATS not in trainable:
-        return opt_state
-    stats = jax.tree.map(lambda _: optax.MaskedNode(), batch_norm.parted(trainable)[1])
-    opt_state = _map_trees(lambda tree: batch_norm.joined(tree | stats), opt_state)
-    learned, running = optax.MaskedState(opt_state), optax.MaskedState((optax.EmptyState(),) * 2)
-    return optax.transforms.PartitionState({"learned": learned, "running": running})
-
-
-def _unwrapped(opt_state: PyTree, trainable: PyTree) -> PyTree:
-    """Inverse of `_wrapped`."""
-    if batch_norm.STATS not in trainable:
-        return opt_state
-    opt_state = opt_state.inner_states["learned"].inner_state
-    return _map_trees(lambda tree: batch_norm.parted(batch_norm.separated(tree))[0], opt_state)
-
-
-def _map_trees(of: Callable[[dict[str, PyTree]], PyTree], opt_state: PyTree) -> PyTree:
-    """Maps the trees of an optimizer's state that are like the trained parameters."""
-    return jax.tree.map(
-        lambda x: of(x) if isinstance(x, dict) else x,
-        opt_state,
-        is_leaf=lambda x: isinstance(x, dict),
-    )
-
-
-def _abstract(tree: PyTree) -> PyTree:
-    return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)

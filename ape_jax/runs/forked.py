@@ -14,7 +14,7 @@ from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
 from ape_jax.runs import build, provenance, workdir
-from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
+from ape_jax.runs.aligned import STATISTICS, AlignedModel
 from ape_jax.runs.checkpoint import Checkpoints
 
 # What the trained parameters and the features under them depend on.
@@ -54,6 +54,9 @@ class Fork:
 
         Args:
           aligned: the model that is to be trained, with fresh parameters.
+
+        Raises:
+          UserError: its checkpoints are damaged.
         """
 
         def like(tree: PyTree) -> PyTree:
@@ -61,12 +64,15 @@ class Fork:
                 lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree
             )
 
+        fixed = {k: v for k, v in aligned.frozen.items() if k == STATISTICS}
+        try:
+            trainable, fixed = self.checkpoints.restore_model(
+                like(aligned.trainable), like(fixed), average=self.averaged
+            )
+        except UserError as error:
+            raise _of_the_other(error) from error
         path, step = aligned.config.start.run, self.checkpoints.latest
         hosts.say(f"starting from {path}, which was trained for {step} steps")
-        fixed = {k: v for k, v in aligned.frozen.items() if k == STATISTICS}
-        trainable, fixed = self.checkpoints.restore_model(
-            like(aligned.trainable), like(fixed), average=self.averaged
-        )
         self.checkpoints.close()
         return dataclasses.replace(aligned, trainable=trainable, frozen={**aligned.frozen, **fixed})
 
@@ -93,14 +99,19 @@ def read(config: Config, towers: build.Towers) -> Fork:
         if other := checkpoints.differs(provenance.meta(config, towers)):
             key, found, ours = other
             raise UserError(f"{path} was trained with another {key} ({found}), not with {ours}")
+        provenance.check_settings(before, checkpoints.meta, str(path / "config.json"))
+        record = checkpoints.solved
     except UserError as error:
-        said = str(error).removeprefix("--workdir: ")
-        raise UserError(f"config.start.run: {said}") from error
+        raise _of_the_other(error) from error
     return Fork(
         checkpoints=checkpoints,
         averaged=before.optim.ema > 0,
-        record=checkpoints.meta.get(SOLVED),
+        record=record,
     )
+
+
+def _of_the_other(error: UserError) -> UserError:
+    return UserError(f"config.start.run: {str(error).removeprefix('--workdir: ')}")
 
 
 def _check_keys(before: Config, after: Config) -> None:

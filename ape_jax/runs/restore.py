@@ -13,11 +13,14 @@ from jaxtyping import PyTree
 
 from ape_jax import config as config_lib
 from ape_jax.align import heads
+from ape_jax.config import Config
 from ape_jax.errors import UserError
+from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build, imported, provenance, workdir
-from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
+from ape_jax.runs.aligned import STATISTICS, AlignedModel
 from ape_jax.runs.checkpoint import BEST, Checkpoints
+from ape_jax.runs.checkpoint_meta import NoneWhole
 from ape_jax.towers import aligned
 
 
@@ -26,7 +29,8 @@ def restore(
 ) -> AlignedModel:
     """A run's newest checkpoint on the towers that it was trained on, or a finished model.
 
-    With `eval.keep='best'` it is the run's best state.
+    With `eval.keep='best'` it is the run's best state. Where that, or the newest checkpoint, is
+    damaged, the one before it is used, and a line on stderr says so.
 
     Args:
       directory: a work directory, or one exported as `jax`; or a finished two-tower model, as a
@@ -41,22 +45,46 @@ def restore(
     if aligned.is_model(os.fspath(directory)):
         return imported.load(directory, settings)
     path = workdir.locate(directory)
-    config = workdir.read_config(path)
+    recorded = workdir.read_config(path)
+    config = recorded
     if settings:
         config = config_lib.resolve({**config_lib.flatten(config), **settings})
     # Opening would create the folder; a directory that is only read stays as it is.
     if not (path / "checkpoints").is_dir():
         raise UserError(f"{path} holds no checkpoint yet; train first, or wait for the first one")
-    # A run that was exported brings only the state that is used.
-    best = config.eval.keep == "best" and (path / BEST).is_dir()
-    checkpoints = Checkpoints(path, config.train.keep, folder=BEST if best else "checkpoints")
+    towers = None
+    if config.eval.keep == "best":
+        if (path / BEST).is_dir():
+            towers = build.load_towers(config, path / build.TOWERS)
+            try:
+                return _restored(path, recorded, config, towers, BEST)
+            except NoneWhole as error:
+                hosts.say(f"{error}; the newest checkpoint is used instead of the best state")
+        elif not (path / build.TOWERS).is_dir():  # An export brings only the state that is used.
+            hosts.say(f"{path} has no folder {BEST!r} with the best state; the newest is used")
+    towers = towers or build.load_towers(config, path / build.TOWERS)
+    return _restored(path, recorded, config, towers, "checkpoints")
+
+
+def _restored(
+    path: Path, recorded: Config, config: Config, towers: build.Towers, folder: str
+) -> AlignedModel:
+    """The newest state of a folder of checkpoints.
+
+    Args:
+      path: the work directory.
+      recorded: its own config.
+      config: that of the model that is wanted.
+      towers: of the model.
+      folder: of the checkpoints.
+    """
+    checkpoints = Checkpoints(path, config.train.keep, folder=folder)
     if checkpoints.latest is None:
         raise UserError(f"{path} holds no finished checkpoint yet; run the training again")
-    towers = build.load_towers(config, path / build.TOWERS)
     checkpoints.check(provenance.meta(config, towers))
+    provenance.check_settings(recorded, checkpoints.meta, str(path / "config.json"))
     mesh = mesh_lib.make_mesh()
-    step, meta = checkpoints.latest, checkpoints.meta
-    model = build.make_model(config, towers, meta.get(SOLVED))
+    model = build.make_model(config, towers, checkpoints.solved)
     fresh, frozen = model.init(config.seed, towers.params)
     trainable, fixed = (
         jax.tree.map(
@@ -67,6 +95,8 @@ def restore(
     )
     averaged = config.optim.ema > 0
     trainable, fixed = checkpoints.restore_model(trainable, fixed, average=averaged)
+    step, meta = checkpoints.latest, checkpoints.meta  # Of the one that proved whole.
+    assert step is not None
     checkpoints.close()
     frozen = mesh_lib.place_frozen({**frozen, **fixed}, mesh, config.mesh.shard_min_size)
     return AlignedModel(

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ape_jax.errors import UserError
-from ape_jax.storage import atomic
+from ape_jax.storage import atomic, files
 
-_SEAL = "sha256 of the rest"
+SEAL = "sha256 of the rest"
+"""Key of the checksum."""
 
 
 def damaged(path: Path, why: str) -> UserError:
@@ -22,13 +23,34 @@ def damaged(path: Path, why: str) -> UserError:
     )
 
 
+def seal(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with its checksum in it, for `unseal`.
+
+    Example:
+      >>> unseal(seal({"step": 3}))
+      {'step': 3}
+      >>> unseal({**seal({"step": 3}), "step": 2}) is None
+      True
+    """
+    plain = json.loads(json.dumps(dict(value)))  # Tuples are lists from here on.
+    return {**plain, SEAL: _digest(plain)}
+
+
+def unseal(value: Any) -> dict[str, Any] | None:
+    """The object that `seal` was given; None where it is damaged, or none was."""
+    if not isinstance(value, dict) or SEAL not in value:
+        return None
+    rest = {name: inner for name, inner in value.items() if name != SEAL}
+    return rest if value[SEAL] == _digest(rest) else None
+
+
 def write(path: Path, value: Mapping[str, Any]) -> None:
     """Writes a JSON object with its checksum, atomically.
 
     Raises:
       OSError: the file cannot be written.
     """
-    text = _dump({**value, _SEAL: _digest(value)})
+    text = _dump({**value, SEAL: _digest(value)})
     atomic.write_text(path, text)
 
 
@@ -40,17 +62,15 @@ def read(path: Path) -> dict[str, Any]:
       UserError: a byte is not as it was written.
     """
     try:
-        content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(path) from None
-    except OSError as error:
-        raise damaged(path, f"cannot be read ({error.strerror})") from None
+        content = files.read_bytes(path)
+    except UserError as error:
+        raise damaged(path, str(error).removeprefix(f"{path} ")) from None
     try:
         value = json.loads(content)
-        seal = value.pop(_SEAL)
+        found = value.pop(SEAL)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise damaged(path, "is damaged") from None
-    if seal != _digest(value) or _dump({**value, _SEAL: seal}).encode() != content:
+    if found != _digest(value) or _dump({**value, SEAL: found}).encode() != content:
         raise damaged(path, "is damaged or was edited")
     return value
 

@@ -146,7 +146,10 @@ def assemble(config: Config, towers: build.Towers, pairs: Pairs | None = None) -
         model=model,
         trainable=mesh_lib.place_trained(trainable, mesh, *how),
         frozen=mesh_lib.place_frozen(frozen, mesh, *how),
-        meta=provenance.meta(config, towers, pairs),
+        meta={
+            **provenance.meta(config, towers, pairs),
+            provenance.SETTINGS: provenance.settings(config),
+        },
         mesh=mesh,
     )
 

@@ -11,7 +11,9 @@ import optax
 import pytest
 
 from ape_jax.errors import UserError
+from ape_jax.runs import checkpoint_folder
 from ape_jax.runs.checkpoint import Checkpoints
+from ape_jax.storage import sealed
 from ape_jax.training.step import init_state
 
 META = {"text tower": {"spec": "demo:x", "digest": "00"}}
@@ -105,18 +107,101 @@ def test_checkpoint_of_another_tower_is_refused(tmp_path, state):
         checkpoints.check({"text tower": {"spec": "demo:x", "digest": "11"}})
 
 
-@pytest.mark.parametrize("part", ["meta", "trainable", "opt_state"])
-def test_damaged_checkpoint_names_the_folder_and_the_older_one(tmp_path, state, part):
-    checkpoints = Checkpoints(tmp_path)
-    for step in (2, 4):
-        checkpoints.save(state.replace(step=jnp.int32(step)), {}, META)
+def saved(path, state, fixed, steps=(2, 4), keep=2):
+    checkpoints = Checkpoints(path, keep)
+    for step in steps:
+        checkpoints.save(state.replace(step=jnp.int32(step)), fixed, META)
     checkpoints.close()
+
+
+@pytest.mark.parametrize("part", ["meta", "trainable", "opt_state"])
+@pytest.mark.parametrize("writes", [True, False])
+def test_the_one_before_a_damaged_checkpoint_is_used_and_named(
+    tmp_path, state, part, writes, capsys
+):
+    saved(tmp_path, state, {})
     shutil.rmtree(tmp_path / "checkpoints/4" / part)
-    with pytest.raises(UserError, match=r"checkpoints/4 cannot be read .* from step 2") as raised:
-        again = Checkpoints(tmp_path)
-        again.check(META)
+    again = Checkpoints(tmp_path, clean=writes)
+    again.check(META)
+    restored, _ = again.restore(state, {})
+    assert int(restored.step) == again.latest == 2
+    aside = tmp_path / "checkpoints.damaged/4"
+    line = f"the checkpoint {tmp_path}/checkpoints/4 is damaged ({part} is missing); "
+    moved = f"it is moved to {aside}, and the run goes on from step 2"
+    assert capsys.readouterr().err == line + (moved if writes else "step 2 is used") + "\n"
+    assert aside.exists() == writes
+    assert (tmp_path / "checkpoints/4").exists() != writes
+
+
+def test_the_step_of_a_damaged_checkpoint_can_be_saved_again(tmp_path, state):
+    saved(tmp_path, state, {})
+    for turn in (1, 2):
+        (tmp_path / "checkpoints/4/meta/metadata").write_text("{}")
+        again = Checkpoints(tmp_path, clean=True)
+        assert int(again.restore(state, {})[0].step) == 2
+        again.save(state.replace(step=jnp.int32(4)), {}, META)
+        again.close()
+        assert Checkpoints(tmp_path).latest == 4
+        assert len(list((tmp_path / "checkpoints.damaged").iterdir())) == turn
+
+
+def test_a_folder_without_a_whole_checkpoint_is_one_sentence_and_stays_as_it_is(tmp_path, state):
+    saved(tmp_path, state, {})
+    for step in (2, 4):
+        (tmp_path / f"checkpoints/{step}/meta/metadata").write_text("{}")
+    with pytest.raises(
+        UserError, match=r"every checkpoint .* damaged \(2: .*; 4: .*delete"
+    ) as error:
+        Checkpoints(tmp_path, clean=True).restore(state, {})
+    assert "\n" not in str(error.value)
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"2", "4"}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "too little memory"),
+        (ValueError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), "too little memory"),
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
+        (ValueError("PERMISSION_DENIED: Error opening file"), "PERMISSION_DENIED"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+    ],
+)
+def test_what_says_nothing_of_its_bytes_passes_no_checkpoint_over(
+    tmp_path, state, monkeypatch, error, said
+):
+    saved(tmp_path, state, {})
+    again = Checkpoints(tmp_path, clean=True)
+
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(again._manager, "restore", fail)
+    with pytest.raises(UserError, match=f"checkpoints/4 cannot be read .*{said}"):
         again.restore(state, {})
-    assert "\n" not in str(raised.value)
+    assert (tmp_path / "checkpoints/4").exists()
+
+
+@pytest.mark.parametrize(("before", "after"), [("4", "5"), ("4", "t"), ("4", "4 ")])
+def test_a_checkpoint_under_another_name_is_said(tmp_path, state, before, after, capsys):
+    saved(tmp_path, state, {})
+    (tmp_path / "checkpoints" / before).rename(tmp_path / "checkpoints" / after)
+    assert int(Checkpoints(tmp_path).restore(state, {})[0].step) == 2
+    said = capsys.readouterr().err
+    assert f"checkpoints/{after}" in said
+    assert "it is of step 4" in said if after == "5" else "is not used" in said
+
+
+def test_any_bit_of_meta_is_noticed(tmp_path, state, rng):
+    saved(tmp_path, state, {}, steps=(4,))
+    file = tmp_path / "checkpoints/4/meta/metadata"
+    whole = file.read_bytes()
+    for bit in rng.choice(8 * len(whole), 60, replace=False).tolist():
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(changed)
+        with pytest.raises(UserError, match=r"the only checkpoint .* is damaged"):
+            print(Checkpoints(tmp_path).meta)
 
 
 def damage(kind, content, rng):
@@ -161,29 +246,49 @@ def test_no_damage_to_a_file_gives_other_parameters(tmp_path, state, rng, kind):
 
 
 @pytest.mark.parametrize("tree", ["trainable", "opt_state", "fixed"])
-def test_arrays_other_than_their_hashes_are_named(tmp_path, state, tree):
-    checkpoints = Checkpoints(tmp_path)
+def test_arrays_other_than_their_hashes_are_named(tmp_path, state, tree, capsys):
     fixed = {"statistics": {"mean": jnp.ones(4)}}
-    for step in (2, 4):
-        checkpoints.save(state.replace(step=jnp.int32(step)), fixed, META)
-    checkpoints.close()
+    saved(tmp_path, state, fixed)
     file = tmp_path / "checkpoints/4/meta/metadata"
-    meta = json.loads(file.read_text())
-    leaf = next(iter(meta["sha256"][tree]))
-    meta["sha256"][tree][leaf] = "0" * 64
-    file.write_text(json.dumps(meta))
-    with pytest.raises(UserError, match=r"checkpoints/4 .* is damaged\).* from step 2") as error:
-        Checkpoints(tmp_path).restore(state, fixed)
-    assert f"({tree}{leaf} is damaged)" in str(error.value)
+    content = sealed.unseal(json.loads(file.read_text()))
+    found = content["checkpoint"]["sha256"][tree]
+    leaf = next(iter(found))
+    found[leaf] = "0" * 64
+    file.write_text(json.dumps(sealed.seal(content)))
+    assert int(Checkpoints(tmp_path).restore(state, fixed)[0].step) == 2
+    assert f"({tree}{leaf} has other values than were saved)" in capsys.readouterr().err
 
 
-def test_a_checkpoint_of_a_version_without_hashes_opens(tmp_path, state):
+@pytest.mark.parametrize("hashed", [True, False])
+def test_a_checkpoint_of_a_version_before_opens(tmp_path, state, hashed, capsys):
+    saved(tmp_path, state, {}, steps=(4,))
+    file = tmp_path / "checkpoints/4/meta/metadata"
+    found = sealed.unseal(json.loads(file.read_text()))["checkpoint"]
+    file.write_text(json.dumps({**META, **({"sha256": found["sha256"]} if hashed else {})}))
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(state.replace(step=jnp.int32(4)), {}, META)
-    checkpoints.close()
-    file = tmp_path / "checkpoints/4/meta/metadata"
-    file.write_text(json.dumps(META))
-    assert int(Checkpoints(tmp_path).restore(state, {})[0].step) == 4
+    assert int(checkpoints.restore(state, {})[0].step) == 4
+    assert checkpoints.meta == META
+    assert ("kept no hashes" in capsys.readouterr().err) != hashed
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_gets_its_name(tmp_path, state, monkeypatch):
+    """The arrays' files are synchronised by who writes them; the rest was not."""
+    synced, folder = [], tmp_path / "checkpoints"
+
+    def sync(path):
+        synced.append(path)
+        if path == folder:
+            assert (folder / "4").is_dir()
+        else:
+            assert not (folder / "4").exists()
+
+    monkeypatch.setattr(checkpoint_folder.atomic, "sync", sync)
+    saved(tmp_path, state, {}, steps=(4,))
+    names = {str(path.relative_to(folder)) for path in synced}
+    final = {name.replace(".orbax-checkpoint-tmp", "") for name in names}
+    written = {str(path.relative_to(folder)) for path in (folder / "4").rglob("*")}
+    assert written - {"4/commit_success.txt"} <= final
+    assert {".", "4"} <= final
 
 
 def test_file_in_the_place_of_the_directory_is_one_sentence(tmp_path):
