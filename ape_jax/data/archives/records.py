@@ -21,6 +21,7 @@ from ape_jax.images.formats import is_litter
 # Shards hold tens of thousands; the index of so many takes some 400 MB.
 _MOST_FILES = 4_000_000
 _MOST_KEYS_BYTES = 2**28
+_HERE = re.compile(r"(^|/)(?:\./+)+")  # `tar cf a.tar .` puts ./ before every name.
 _OURS = re.compile(r"__[^/]*__($|/)")  # WebDataset's own files.
 
 
@@ -116,7 +117,9 @@ class Index:
     def _split(self, member: Member) -> tuple[str, str] | None:
         if is_litter(member.name):
             return self._leave("files of macOS")
-        if _OURS.match(member.name) or os.path.basename(member.name).startswith("__"):
+        if _OURS.match(_HERE.sub(r"\1", member.name)) or os.path.basename(member.name).startswith(
+            "__"
+        ):
             return self._leave("files of WebDataset's own")
         key, ending = split(member.name)
         return self._leave("hidden files") if key.rpartition("/")[2] == "" else (key, ending)
@@ -126,12 +129,13 @@ class Index:
 
 
 def split(name: str) -> tuple[str, str]:
-    """Splits a name as WebDataset does, the ending in lower case.
+    """Splits a name as WebDataset does, the ending in lower case and without `./`.
 
     Example:
-      >>> split("train/0001.Seg.png")
-      ('train/0001', 'seg.png')
+      >>> split("train/0001.Seg.png"), split("./train/./0001.png")
+      (('train/0001', 'seg.png'), ('train/0001', 'png'))
     """
+    name = _HERE.sub(r"\1", name)
     folder, slash, base = name.rpartition("/")
     stem, _, ending = base.partition(".")
     return folder + slash + stem, ending.lower()

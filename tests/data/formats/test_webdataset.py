@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ape_jax.data import open_pairs
 from ape_jax.data.formats.webdataset import read_tar
+from ape_jax.data.options import Reading
 from ape_jax.data.rows import Ask, Broken, Row
 
 
@@ -85,7 +87,8 @@ def test_records_are_those_of_webdataset(tmp_path):
     path = write_tar(tmp_path / "a.tar", members, format=tarfile.PAX_FORMAT)
     rows, broken, _ = read(path)
     samples = webdataset_samples(path)
-    assert not broken and [row.suffix for row in rows] == [f"/{s['__key__']}" for s in samples]
+    keys = [s["__key__"].removeprefix("./") for s in samples]
+    assert not broken and [row.suffix for row in rows] == [f"/{key}" for key in keys]
     for row, sample in zip(rows, samples, strict=True):
         assert image_of(row) == sample["png"]
         # clip_benchmark: .map_tuple(transform, str.splitlines)
@@ -250,3 +253,17 @@ def test_an_archive_of_gzip_members_is_not_mistaken(tmp_path, monkeypatch):
     plain = write_tar(tmp_path / "a.tar", [("0.png", picture()), ("0.txt", b"x")]).read_bytes()
     path.write_bytes(gzip.compress(plain[:700]) + gzip.compress(plain[700:]))
     assert captions(path) == [["x"]]
+
+
+@pytest.mark.parametrize("before", ["./", "././", ".//./"])
+def test_names_with_a_dot_for_this_folder_are_those_without(tmp_path, before):
+    keys = ("a", "s/b", "s/../c", "..d/e")
+    images = [(f"{key}.png", picture(i)) for i, key in enumerate(keys)]
+    plain = [*images, *((f"{key}.txt", key.encode()) for key in keys)]
+    dotted = [(before + name.replace("/", "/./"), content) for name, content in plain]
+    mixed = [(before + name if name.endswith("txt") else name, x) for name, x in plain]
+    for name, members in (("p", plain), ("d", dotted), ("m", mixed)):
+        (tmp_path / name).mkdir()
+        path = write_tar(tmp_path / name / "l.tar", members)
+        found = open_pairs(path, reading=Reading(look=False))
+        assert [pair.id for pair in found] == [f"l.tar/{key}" for key in keys]
