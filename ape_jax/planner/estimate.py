@@ -20,7 +20,9 @@ from ape_jax.planner import program, shapes
 from ape_jax.planner import traced as traced_lib
 from ape_jax.planner.shapes import Captions
 from ape_jax.planner.target import Target
+from ape_jax.runs import size
 from ape_jax.runs.aligned import AlignedModel
+from ape_jax.storage.memory import shown
 from ape_jax.training import blocks, optim, step
 
 _LARGEST_BATCH = 2**26  # That a config takes.
@@ -186,9 +188,17 @@ def _block(train: Any, batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
 
 def _cost(traced: Any, where: Target, kinds: Mapping[str, PyTree], rows: int) -> Cost:
     products = traced_lib.count(traced.jaxpr)
-    arguments = {kind: _bytes_a_device(tree) for kind, tree in kinds.items()}
+    arguments = {kind: size.device_bytes(tree) for kind, tree in kinds.items()}
     passes = products.flops + (where.chip.exact - 1) * products.exact
     counted = {"arguments": arguments, "flops": products.flops, "passes": passes}
+
+    def refused(reason: str) -> Cost:
+        largest = tuple(traced_lib.largest(traced.jaxpr, where.devices))
+        return Cost(fits=False, reason=reason, largest=largest, rows=rows, **counted)
+
+    if (least := sum(arguments.values())) > where.device_hbm:  # Compiling could take for ever.
+        held = f"it holds {shown(least)} a device before it starts"
+        return refused(f"{held}, of {shown(where.device_hbm)}")
     try:
         lowered = traced.lower(lowering_platforms=(where.platform,))
         compiled = lowered.compile(where.compiler_options)
@@ -196,8 +206,7 @@ def _cost(traced: Any, where: Target, kinds: Mapping[str, PyTree], rows: int) ->
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         reason = " ".join(str(error).split("\n")[0].split()).partition(": ")[2].rstrip(".")
-        largest = traced_lib.largest(traced.jaxpr, where.devices)
-        return Cost(fits=False, reason=reason, largest=tuple(largest), rows=rows, **counted)
+        return refused(reason)
     # Temporaries may be left out of `temp_size_in_bytes`, and donated arguments counted twice.
     peak = compiled.memory_analysis().peak_memory_in_bytes
     text = program.read(compiled.as_text())
@@ -226,14 +235,3 @@ def _seconds(where: Target, passes: float, measured: Mapping[str, Any]) -> float
         measured["memory_traffic"] * chip.cores / (chip.hbm_rate * MEMORY_SHARE),
         sent / (chip.link_rate * LINK_SHARE),
     )
-
-
-def _bytes_a_device(tree: PyTree) -> int:
-    def of(x: Any) -> int:
-        shape = x.sharding.shard_shape(x.shape) if x.sharding else x.shape
-        size = x.dtype.itemsize
-        for side in shape:
-            size *= side
-        return size
-
-    return sum(map(of, jax.tree.leaves(tree)))

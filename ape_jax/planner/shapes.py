@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import pathlib
 from typing import Any
 
@@ -24,7 +23,7 @@ from ape_jax.features.ragged import bucket
 from ape_jax.nn import int8
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.planner.known import KNOWN
-from ape_jax.runs import build
+from ape_jax.runs import build, size
 from ape_jax.towers import precomputed
 from ape_jax.towers.tower import Kind, Tower
 from ape_jax.training import blocks
@@ -102,7 +101,7 @@ def _description(spec: str) -> Any:
 def abstract_model(config: Config, towers: build.Towers) -> tuple[Model, PyTree, PyTree]:
     """The model, and its trainable and frozen trees as shapes."""
     model = build.make_model(config, towers)
-    return model, *jax.eval_shape(functools.partial(model.init, 0), towers.params)
+    return model, *size.shapes(model, towers.params)
 
 
 def batch(

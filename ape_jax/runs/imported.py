@@ -21,7 +21,7 @@ from ape_jax.align.tuning.selection import flatten
 from ape_jax.config import Config, tune
 from ape_jax.errors import UserError
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build, provenance
+from ape_jax.runs import build, provenance, size
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.towers import aligned, loading
 from ape_jax.towers.finished import Aligned, Top
@@ -45,8 +45,8 @@ def load(spec: str | os.PathLike[str], settings: Mapping[str, Any] | None = None
     read = (loading.read(spec, kind=k, dtype=config.side(k).dtype) for k in ("image", "text"))
     towers = build.Towers.of(*read)
     model = build.make_model(config, towers)
-    trainable, frozen = model.init(config.seed, towers.params)
     mesh = mesh_lib.make_mesh()
+    trainable, frozen = size.initial(config, model, towers.params, mesh)
     return AlignedModel(
         config=config,
         model=model,

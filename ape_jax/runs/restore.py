@@ -17,7 +17,7 @@ from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build, imported, provenance, workdir
+from ape_jax.runs import build, imported, provenance, size, workdir
 from ape_jax.runs.aligned import STATISTICS, AlignedModel
 from ape_jax.runs.checkpoint import BEST, Checkpoints
 from ape_jax.runs.checkpoint_meta import NoneWhole
@@ -85,7 +85,7 @@ def _restored(
     provenance.check_settings(recorded, checkpoints.meta, str(path / "config.json"))
     mesh = mesh_lib.make_mesh()
     model = build.make_model(config, towers, checkpoints.solved)
-    fresh, frozen = model.init(config.seed, towers.params)
+    fresh, frozen = size.initial(config, model, towers.params, mesh)
     trainable, fixed = (
         jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=mesh_lib.replicated(mesh)),
@@ -148,10 +148,10 @@ def before_and_after(
         text=dataclasses.replace(after.text, tune="frozen"),
     )
     towers = build.load_towers(run.config, Path(run.source) / build.TOWERS).params
-    trainable, frozen = before.init(run.config.seed, towers)
+    trainable, frozen = size.initial(run.config, before, towers, run.mesh)
     frozen = mesh_lib.place_frozen(frozen, run.mesh, run.config.mesh.shard_min_size)
     return (
         dataclasses.replace(run, model=before, trainable=trainable, frozen=frozen),
         dataclasses.replace(run, model=after),
-        run.model.init(run.config.seed, towers)[0],
+        size.initial(run.config, run.model, towers, run.mesh)[0],
     )

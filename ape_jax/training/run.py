@@ -25,11 +25,11 @@ from ape_jax.features.dataset import Dataset, FeatureStore
 from ape_jax.features.frontier import Sources
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build, forked, imported, provenance
+from ape_jax.runs import build, forked, imported, provenance, size
 from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
 from ape_jax.storage.rows.access import Rows
 from ape_jax.terminal import tables as report
-from ape_jax.training import defaults, optim, solve
+from ape_jax.training import defaults, optim, solve, step
 from ape_jax.training.evaluation import RetrievalTask
 
 C = TypeVar("C", bound=Config)
@@ -134,12 +134,17 @@ def assemble(config: Config, towers: build.Towers, pairs: Pairs | None = None) -
     if trained:
         mesh_lib.check_batch(config.train, mesh)
     model = build.make_model(config, towers)
-    trainable, frozen = model.init(config.seed, towers.params)
+    shapes, kept = size.shapes(model, towers.params), ()
+    if trained:
+        optim.check_rules(config.optim, shapes[0])  # Before hours of encoding.
+    mesh_lib.check_rules(config.mesh.rules, mesh, shapes[1], shapes[0])
+    if trained:
+        kept = step.kept(config, model, mesh, shapes[0])
+    trainable, frozen = size.initial(
+        config, model, towers.params, mesh, rules=config.mesh.rules, kept=kept
+    )
     if config.start.model:
         trainable = imported.start(config, trainable)
-    if trained:
-        optim.check_rules(config.optim, trainable)  # Before hours of encoding.
-    mesh_lib.check_rules(config.mesh.rules, mesh, frozen, trainable)
     how = config.mesh.shard_min_size, config.mesh.rules
     return AlignedModel(
         config=config,

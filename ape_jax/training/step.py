@@ -214,6 +214,25 @@ def make_run(step: Step, mesh: Mesh, placed: PyTree | None = None) -> Run:
     return jax.jit(run, donate_argnums=0, out_shardings=out)
 
 
+def kept(
+    config: Config, model: Model, mesh: Mesh, trainable: PyTree
+) -> tuple[PyTree, PyTree | None]:
+    """The shapes of what training keeps beside trained parameters of these shapes.
+
+    Args:
+      config: a resolved config.
+      model: the model.
+      mesh: the devices.
+      trainable: the shapes of the trained parameters.
+
+    Returns:
+      The optimizer's state, and the moving average or None.
+    """
+    _, optimizer = from_config(config, model, trainable, mesh)
+    state = jax.eval_shape(lambda t: init_state(t, optimizer, config.optim.ema), trainable)
+    return state.opt_state, state.average
+
+
 def init_state(
     trainable: PyTree, optimizer: optax.GradientTransformation, ema: float = 0.0
 ) -> State:

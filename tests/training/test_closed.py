@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -153,7 +154,8 @@ def test_asif_beyond_its_anchors_is_one_sentence(tiny_config, tmp_path, monkeypa
 
 
 def test_asif_says_how_much_memory_its_anchors_need(tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setattr("ape_jax.storage.memory.free_bytes", lambda: 2000)
+    module = sys.modules["ape_jax.align.closed_form.asif"]
+    monkeypatch.setattr(module, "memory", types.SimpleNamespace(free_bytes=lambda: 2000))
     with pytest.raises(UserError, match=r"keeps all \d+ in memory, 0.000 GB; 0.000 GB are free"):
         loop.train_and_evaluate(resolved(tiny_config, method="asif"), tmp_path)
 

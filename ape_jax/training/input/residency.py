@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from ape_jax.errors import UserError
 from ape_jax.features.dataset import Dataset
-from ape_jax.parallel import hosts
+from ape_jax.parallel import device_memory, hosts
 from ape_jax.storage import memory
 
 # Of what is free: training, evaluation and, on a CPU, everything else need memory too.
@@ -51,7 +51,7 @@ def choose(dataset: Dataset, place: str, mesh: Mesh, *, streams: bool = False) -
         return _host_or_disk(dataset, "")
     need = feature_bytes(dataset)
     countable = max(len(dataset.pairs), len(dataset.tokens.flat)) < _INDICES
-    free = _agreed(free_bytes(mesh))
+    free = _agreed(device_memory.free_bytes(mesh))
     platform = mesh.devices.flat[0].platform
     allowed = _MOST if place == "device" else _SHARE.get(platform, _USUAL_SHARE)
     fits = countable and free is not None and need <= allowed * free
@@ -88,17 +88,6 @@ def feature_bytes(dataset: Dataset) -> int:
     tokens = dataset.tokens
     ids = 0 if tokens.ids is None else tokens.ids.nbytes
     return dataset.pooled.nbytes + tokens.flat.nbytes + ids + 4 * len(tokens.offsets)
-
-
-def free_bytes(mesh: Mesh) -> int | None:
-    """Free memory of a device of this process, None where nothing is known."""
-    mine = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
-    if mine[0].platform == "cpu":  # Devices share the memory of the host.
-        free = memory.free_bytes()
-        return None if free is None else free // len(mine)
-    known = [stats for device in mine if (stats := device.memory_stats())]
-    limits = [s["bytes_limit"] - s.get("bytes_in_use", 0) for s in known if "bytes_limit" in s]
-    return min(limits) if limits else None
 
 
 def _share_of_memory() -> int | None:

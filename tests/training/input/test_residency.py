@@ -25,11 +25,15 @@ def make_dataset(n=50, width=16):
 
 def test_device_that_does_not_fit_names_the_sizes(monkeypatch):
     mesh, dataset = mesh_lib.make_mesh(8), make_dataset()
-    monkeypatch.setattr(residency, "free_bytes", lambda mesh: residency.feature_bytes(dataset))
+    monkeypatch.setattr(
+        residency.device_memory, "free_bytes", lambda mesh: residency.feature_bytes(dataset)
+    )
     with pytest.raises(UserError, match=r"cache.place: 'device' does not fit .* MiB .* 'host'"):
         residency.choose(dataset, "device", mesh)
     assert residency.choose(dataset, "auto", mesh) == "host"
-    monkeypatch.setattr(residency, "free_bytes", lambda mesh: 10 * residency.feature_bytes(dataset))
+    monkeypatch.setattr(
+        residency.device_memory, "free_bytes", lambda mesh: 10 * residency.feature_bytes(dataset)
+    )
     assert residency.choose(dataset, "device", mesh) == "device"
     assert residency.choose(dataset, "auto", mesh) == "device"
     assert residency.choose(dataset, "host", mesh) == "host"
@@ -43,7 +47,7 @@ def test_device_is_refused_where_nothing_is_encoded():
 
 
 def test_free_memory_of_this_machine_is_known_and_shared_by_its_devices():
-    one, eight = (residency.free_bytes(mesh_lib.make_mesh(count)) for count in (1, 8))
+    one, eight = (residency.device_memory.free_bytes(mesh_lib.make_mesh(count)) for count in (1, 8))
     assert 2**26 < eight < one
 
 
