@@ -7,10 +7,12 @@ encoded, before it or in other processes, does not change a bit of it.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 
@@ -180,8 +182,8 @@ class CaptionJob:
 
     def need(self, blocks: Sequence[range]) -> int:
         """Bytes of the encodings of all tokens of these blocks, at most."""
-        texts = [self.texts[i] for block in blocks for i in block]
-        if not texts:
+        texts = _Chosen(self.texts, blocks)
+        if not len(texts):
             return 0
         tokens = int(self.frozen.token_counts(texts, self.what).sum())
         return tokens * self.width * self.dtype.itemsize
@@ -189,12 +191,41 @@ class CaptionJob:
     def encode(self, block: range, report: Callable[[int], None]) -> Rows:
         """Each caption's tokens; `report` is told of progress."""
         rows: Rows = [None] * len(block)
-        texts = [self.texts[i] for i in block]
+        texts = list(self.texts[block.start : block.stop])
         for index, encoded in self.frozen.stream_texts(texts, self.what):
             for i, row in zip(index, encoded):
                 rows[i] = row.astype(self.dtype)
             report(len(index))
         return rows
+
+
+class _Chosen(Sequence[str]):
+    """The texts of some blocks, read when they are asked for: millions of them are no list."""
+
+    def __init__(self, texts: Sequence[str], blocks: Sequence[range]):
+        self._texts, self._blocks = texts, blocks
+        self._ends = list(itertools.accumulate(map(len, blocks)))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, i: int) -> str: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[str]: ...
+    def __getitem__(self, i: int | slice) -> str | list[str]:
+        if isinstance(i, int):
+            at = range(len(self))[i]
+            return self[at : at + 1][0]
+        start, stop, _ = i.indices(len(self))
+        found: list[str] = []
+        part = bisect.bisect_right(self._ends, start)
+        while start < stop:
+            block, end = self._blocks[part], min(stop, self._ends[part])
+            shift = block.stop - self._ends[part]
+            found += self._texts[start + shift : end + shift]
+            start, part = end, part + 1
+        return found
 
 
 Job: TypeAlias = ImageJob | CaptionJob

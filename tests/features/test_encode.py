@@ -56,6 +56,33 @@ def test_texts_come_back_in_their_order_without_padding(load):
         np.testing.assert_allclose(got, alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_texts_of_missing_blocks_are_read_a_block_at_a_time():
+    asked: list[slice] = []
+
+    class Texts(list):
+        def __getitem__(self, i):
+            asked.append(i)
+            return super().__getitem__(i)
+
+    class Counts:
+        def token_counts(self, texts, what):
+            blocks = [texts[start : start + 4] for start in range(0, len(texts), 4)]
+            read = [text for block in blocks for text in block]
+            assert read == [*texts] == [*"abcdfgj"]
+            return np.array([ord(text) for text in read])
+
+        def token_width(self):
+            return 2
+
+    job = CaptionJob(
+        what="", texts=Texts("abcdefghij"), spec="", frozen=Counts(), dtype=np.dtype(np.float16)
+    )
+    blocks = [range(0, 4), range(5, 7), range(9, 10)]
+    assert job.need(blocks) == 4 * sum(map(ord, "abcdfgj")) and job.need([]) == 0
+    assert max(i.stop - i.start for i in asked) == 4
+
+
 def one_device(tower, **settings):
     mesh = mesh_lib.make_mesh(1)
     params = mesh_lib.place_frozen(tower.params, mesh, 256)

@@ -55,7 +55,10 @@ class Texts(Sequence[str]):
     def __getitem__(self, i: slice) -> list[str]: ...
     def __getitem__(self, i: SupportsIndex | slice) -> str | list[str]:
         if isinstance(i, slice):
-            return [self[k] for k in range(*i.indices(len(self)))]
+            start, stop, step = i.indices(len(self))
+            if step != 1:
+                return [self[k] for k in range(start, stop, step)]
+            return list(itertools.chain.from_iterable(self._run(start, stop)))
         at = i.__index__()
         at += len(self) if at < 0 else 0
         if not 0 <= at < len(self):
@@ -63,6 +66,15 @@ class Texts(Sequence[str]):
         part = bisect.bisect_right(self._ends, at)
         before = self._ends[part - 1] if part else 0
         return self.arrays[part][at - before].as_py()
+
+    def _run(self, start: int, stop: int) -> Iterator[list[str]]:
+        """Texts that follow each other, an array after the other."""
+        part = bisect.bisect_right(self._ends, start)
+        while start < stop:
+            before = self._ends[part - 1] if part else 0
+            end = min(stop, self._ends[part])
+            yield self.arrays[part].slice(start - before, end - start).to_pylist()
+            start, part = end, part + 1
 
     def __iter__(self) -> Iterator[str]:
         return itertools.chain.from_iterable(array.to_pylist() for array in self.arrays)

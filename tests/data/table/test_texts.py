@@ -53,3 +53,13 @@ def test_texts_are_a_sequence():
     assert list(texts.take(np.array([2, 0]))) == ["c", "a"]
     with pytest.raises(IndexError):
         texts[3]
+
+
+@pytest.mark.parametrize("bounds", [(0, 7), (1, 3), (2, 6), (4, 4), (5, 2), (-3, None), (6, 99)])
+@pytest.mark.parametrize("step", [None, 1, 2, -1])
+def test_a_slice_is_that_of_a_list(bounds, step):
+    import pyarrow as pa
+
+    words = list("abcdefg")
+    texts = Texts([pa.array(x) for x in (words[:2], words[2:3], [], words[3:])])
+    assert texts[slice(*bounds, step)] == words[slice(*bounds, step)]
