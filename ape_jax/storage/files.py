@@ -22,6 +22,8 @@ Path = str | os.PathLike[str]
 MAX_TEXT = 1 << 28
 """Bytes of a text or JSON file that is read as a whole; tables of pairs are read by rows."""
 
+_MORE = 1 << 20
+
 # Each is there on some systems only.
 _AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
@@ -87,7 +89,10 @@ def read_bytes(path: Path, name: str = "", most: int = MAX_TEXT) -> bytes:
     name = name or os.fspath(path)
     with opened(path, name) as file:
         try:
-            content = file.read(most + 1)
+            # Python allocates what is asked for. A file of /proc says that it is empty.
+            content = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)
+            while len(content) <= most and (more := file.read(_MORE)):
+                content += more
         except OSError as error:
             raise _unreadable(error, name) from None
     if len(content) > most:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tracemalloc
 
 import pytest
 
@@ -85,3 +86,18 @@ def test_json_with_and_without_a_mark_is_read(tmp_path):
     path.write_text("[1, 2]")
     assert files.read_json(path, kind=list) == [1, 2]
     assert files.read_json(path, kind=object) == [1, 2]
+
+
+def test_a_small_file_takes_little_memory(tmp_path):
+    (tmp_path / "a.json").write_text("{}")
+    tracemalloc.start()
+    try:
+        assert files.read_json(tmp_path / "a.json") == {}
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="there is no /proc")
+def test_a_file_that_claims_to_be_empty_is_read_to_its_end():
+    assert b"VmRSS" in files.read_bytes("/proc/self/status")
