@@ -49,7 +49,7 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
         # Not before: --help must not wait for JAX.
         from ape_jax.terminal import session
 
-        session.run(main, alone)
+        session.run(main, _name(main), alone)
 
     bare: str | None = getattr(sys.modules[main.__module__], "BARE", None)
     app.run(call, argv=words, flags_parser=lambda words: _parse(words, own, _name(main), bare))

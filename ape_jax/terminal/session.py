@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -12,17 +11,18 @@ import jax
 from absl import logging
 
 from ape_jax.errors import Preempted, UserError
-from ape_jax.parallel import hosts, programs
+from ape_jax.parallel import ends, hosts, programs
 from ape_jax.terminal import flags
 
 _AGAIN = "started again, the same command goes on from the last checkpoint"
 
 
-def run(main: Callable[[], None], alone: bool) -> None:
+def run(main: Callable[[], None], name: str, alone: bool) -> None:
     """Joins the cluster where there is one, calls `main` and ends the process after an error.
 
     Args:
       main: the command; its flags are parsed.
+      name: of the command.
       alone: whether the process is the command's own.
     """
     try:
@@ -31,32 +31,34 @@ def run(main: Callable[[], None], alone: bool) -> None:
         if not (flags.VERBOSE.value or flags.absl_verbosity_is_set()):
             logging.set_verbosity(logging.FATAL)
         programs.keep()
-        with hosts.cluster():
+        with hosts.cluster(_AGAIN, {"the command": name}):
             try:
                 main()
             except Preempted as notice:
                 print(notice, file=sys.stderr)
     except UserError as error:
         _end(f"error: {error}", 1, alone)
+    except hosts.PeerEnded as error:
+        _end(str(error), error.code, alone)
     except KeyboardInterrupt:
         _end("interrupted", 130, alone)
     except Exception as error:
         if hosts.is_lost(error):
             reason = str(error).splitlines()[0]
-            _end(f"error: another process of this run was lost ({reason}); {_AGAIN}", 70, alone)
+            _end(
+                f"error: another process of this run was lost ({reason}); {_AGAIN}",
+                hosts.LOST,
+                alone,
+            )
         if jax.distributed.is_initialized():
-            _end(traceback.format_exc(), 70, alone)
+            _end(traceback.format_exc(), hosts.LOST, alone)
         raise
 
 
 def _end(message: str, code: int, alone: bool) -> NoReturn:
-    """Says what is wrong and ends the process with that code, at once if it is this command's own.
-
-    In a cluster an orderly end would wait for processes that wait for this one; after a full disk,
-    threads that write would add their tracebacks to the sentence.
-    """
+    """Says what is wrong and ends the process, at once if it is this command's own."""
+    if alone:
+        ends.at_once(message, code)
     sys.stdout.flush()
     print(message, file=sys.stderr, flush=True)
-    if alone:
-        os._exit(code)
     sys.exit(code)
