@@ -90,7 +90,7 @@ def cluster(kept: str = AGAIN, facts: Mapping[str, str] | None = None) -> Iterat
         raise
     finally:
         agreement.leave()
-    peers.leave()
+        peers.leave()
     jax.distributed.shutdown()
 
 

@@ -20,6 +20,7 @@ from ape_jax.errors import UserError
 
 _ROOM = "ape_jax"
 _TURN = 5.0  # Seconds after which a thread that waits looks around.
+_LOOK = 1.0  # Seconds after which the watch looks whether it is still wanted.
 _GRACE = 3.0  # Seconds in which a process may come to the same end by itself.
 _HEARING = 10.0  # Seconds that the first process, which keeps the store, stays for the others.
 
@@ -57,10 +58,12 @@ class Peers:
         self.index, self.count = index, count
         self._client, self._points = client, itertools.count(1)
         self._ending, self._left = threading.Event(), threading.Event()
+        self._watching: threading.Thread | None = None
 
     def watch(self, ended: Callable[[End], None]) -> None:
         """Starts a thread that calls `ended` when another process ends before its time."""
-        threading.Thread(target=self._watch, args=(ended,), daemon=True, name="peers").start()
+        self._watching = threading.Thread(target=self._watch, args=(ended,), daemon=True)
+        self._watching.start()
 
     def end(self, code: int, sentence: str) -> End:
         """Lets the others know that this process ends; returns the first end of all."""
@@ -91,8 +94,10 @@ class Peers:
             self._get(f"heard/{index}", max(until - time.monotonic(), 0.01))
 
     def leave(self) -> None:
-        """Ends the watch; the run has come to its end on this process."""
+        """Ends the watch: JAX is about to close what it asks."""
         self._left.set()
+        if self._watching is not None:
+            self._watching.join()
 
     def agree(
         self, point: str, facts: Mapping[str, str], remedy: str, within: float | None = None
@@ -136,7 +141,7 @@ class Peers:
 
     def _watch(self, ended: Callable[[End], None]) -> None:
         while not self._left.is_set():
-            found = self._get("end", _TURN)
+            found = self._get("end", _LOOK)
             if found is None:
                 continue
             self.first = End(**found)
