@@ -8,6 +8,7 @@ import pytest
 
 import ape_jax
 from ape_jax import index
+from ape_jax.storage import sealed
 from ape_jax.terminal import command
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -50,9 +51,9 @@ def test_a_folder_is_indexed_and_asked(run, tiny, tiny_run, tmp_path):
     shutil.copytree(tiny_run, moved)
     _, again, _ = run(f"--index={out}", f"--workdir={moved}", "--query=a red bar", "-k=3")
     assert again["a red bar"] == found["a red bar"]
-    record = json.loads((out / "index.json").read_text())
+    record = sealed.unseal(json.loads((out / "index.json").read_text()))
     record["identity"]["trained parameters"], record["run"] = "other", str(tmp_path / "gone")
-    (out / "index.json").write_text(json.dumps(record))
+    (out / "index.json").write_text(json.dumps(sealed.seal(record)))
     code, _, error = run(f"--index={out}", f"--workdir={moved}", "--query=a red bar")
     assert code == 1 and "with other trained parameters than this one" in error
     code, _, error = run(f"--index={out}", "--query=a red bar")
@@ -76,8 +77,8 @@ def test_an_index_is_written_as_a_table_without_its_run(run, tiny, tiny_run, tmp
     assert code == 0 and made["--to"] == {
         "path": str(first), "rows": 24, "bytes": first.stat().st_size
     }  # fmt: skip
-    record = json.loads((out / "index.json").read_text())
-    (out / "index.json").write_text(json.dumps(record | {"run": "gone"}))
+    record = sealed.unseal(json.loads((out / "index.json").read_text()))
+    (out / "index.json").write_text(json.dumps(sealed.seal(record | {"run": "gone"})))
     assert run(f"--index={out}", f"--to={second}", "--to_dtype=int8")[0] == 0
     (query,) = ape_jax.load(tiny_run).encode_text(["a red bar"])
     rows = duckdb.execute(

@@ -4,7 +4,7 @@
         cache.json                     the fingerprint, part by part
         shard-00000.rows ...           see `files.shards`
         shards.json                    what is on record of every shard; there when all are
-        verified.json                  which files need not be read whole again, `files.verified`
+        verified.json                  which files need not be read whole again, `storage.verified`
 
 Until all are there, `shard-00000.json` is what is on record of that shard alone. Every file appears
 under its name when it is whole and on the disk, so that a killed extraction leaves finished shards
@@ -26,12 +26,12 @@ from jax.experimental import multihost_utils
 
 from ape_jax.errors import UserError
 from ape_jax.features import cache_record
-from ape_jax.features.files import shards, verified
+from ape_jax.features.files import shards
 from ape_jax.features.files.records import Records
 from ape_jax.features.files.shards import Shard
 from ape_jax.features.fingerprint import Fingerprint
 from ape_jax.parallel import hosts
-from ape_jax.storage import disk, lock, sealed
+from ape_jax.storage import disk, lock, sealed, verified
 from ape_jax.terminal.progress import track
 
 _READERS = 4  # Threads that verify; hashing lets the others run.

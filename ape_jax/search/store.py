@@ -1,6 +1,6 @@
 """An index on disk: one small file that says all, and the folder it points to.
 
-    INDEX/index.json             the run, the sources, and name and hash of every file
+    INDEX/index.json             the run, the sources, and name and hash of every file; sealed
     INDEX/state-N/items.jsonl    an image a line
     INDEX/state-N/vectors.f32    f32 [n, e], little-endian, no header
     INDEX/state-N/graph.usearch  of large indices
@@ -26,11 +26,12 @@ import numpy as np
 from jaxtyping import Float
 
 from ape_jax.errors import UserError
-from ape_jax.storage import atomic, disk, lock
+from ape_jax.storage import atomic, disk, files, lock, sealed
 from ape_jax.terminal.progress import track
 
 ITEMS, VECTORS, GRAPH = "items.jsonl", "vectors.f32", "graph.usearch"
-RECORD, _FORMAT, _LOCK = "index.json", 1, ".lock"
+RECORD, _FORMAT, _LOCK = "index.json", 2, ".lock"
+_UNSEALED = 1  # Format of the version before.
 _FOLDER = re.compile(r"state-(\d{6})")
 
 
@@ -79,8 +80,8 @@ def read_record(path: pathlib.Path, key: str) -> Record:
     """
     file = path / RECORD
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if found.pop("format") != _FORMAT:
+        found = _json(file, f"{key}: {file}")
+        if found.pop("format") not in (_FORMAT, _UNSEALED):
             raise UserError(f"{key}: {path} is of another version of ape_jax; make it again")
         record = Record(**found | {"sources": tuple(found["sources"])})
         _check(record)
@@ -92,6 +93,19 @@ def read_record(path: pathlib.Path, key: str) -> Record:
         reason = " ".join(str(error).split())
         raise UserError(f"{key}: {file} cannot be read ({reason}); make it again") from error
     return record
+
+
+def _json(file: pathlib.Path, name: str) -> dict[str, Any]:
+    try:
+        found = files.read_json(file, name)
+    except UserError as error:
+        raise UserError(f"{error}; make it again") from error
+    if found["format"] == _UNSEALED:
+        return found
+    whole = sealed.unseal(found)
+    if whole is None:
+        raise UserError(f"{name} is damaged; make it again")
+    return whole
 
 
 def _check(record: Record) -> None:
@@ -184,7 +198,7 @@ def publish(path: pathlib.Path, folder: pathlib.Path, record: Mapping[str, Any])
         atomic.sync(file)
     atomic.sync(folder)
     found = {**record, "format": _FORMAT, "folder": folder.name, "sha256": sha256}
-    atomic.write_json(path / RECORD, found)
+    atomic.write_json(path / RECORD, sealed.seal(found))
 
 
 def _refuse_foreign(path: pathlib.Path, key: str) -> None:

@@ -192,6 +192,7 @@ def read(
             options={"image_size": image_size, "max_length": max_length, "prefix": prefix},
         )
         params, digest = _read(plan, found.tables, found.tensors)
+        sources.check_digest(str(spec), digest)
         options, prepare = plan.options, found.prepare(plan.config, plan.options)
         config = text_family.without_prompt(plan.config, prepare)
         if isinstance(config, TextConfig) and config.head and found.modules:

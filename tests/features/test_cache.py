@@ -11,8 +11,9 @@ import pytest
 
 from ape_jax.errors import UserError
 from ape_jax.features import extract, jobs
-from ape_jax.features.files import shards, verified
+from ape_jax.features.files import shards
 from ape_jax.features.fingerprint import Fingerprint
+from ape_jax.storage import verified
 
 F32 = np.dtype(np.float32)
 

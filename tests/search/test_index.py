@@ -14,6 +14,7 @@ from ape_jax.data.table.problems import Problem
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageError, load_image
 from ape_jax.search import build, graph, items, store
+from ape_jax.storage import sealed
 
 IDENTITY = dict.fromkeys(
     ("image tower", "text tower", "image preparation", "text preparation", "trained parameters"),
@@ -206,6 +207,28 @@ def test_a_flipped_bit_is_found(folder, tmp_path, name):
     file.write_bytes(content)
     with pytest.raises(UserError, match=f"{name} is damaged"):
         search.open_index(tmp_path / "index", IDENTITY)
+
+
+def test_any_bit_of_the_record_is_noticed_and_that_of_the_version_before_opens(
+    folder, tmp_path, rng
+):
+    put(tmp_path / "index", folder)
+    file = tmp_path / "index" / store.RECORD
+    whole = file.read_bytes()
+    for bit in rng.choice(8 * len(whole), 80, replace=False).tolist():
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(changed)
+        try:
+            record = store.read_record(tmp_path / "index", "--index")
+        except UserError as error:
+            assert "\n" not in str(error)
+            continue
+        file.write_bytes(whole)  # White space, on which nothing depends.
+        assert record == store.read_record(tmp_path / "index", "--index")
+    before = sealed.unseal(json.loads(whole)) | {"format": 1}
+    file.write_text(json.dumps(before))
+    assert len(search.open_index(tmp_path / "index", IDENTITY)) == 12
 
 
 @pytest.mark.parametrize(

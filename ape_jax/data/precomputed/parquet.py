@@ -7,6 +7,7 @@ file has changed. A small file is read at every start.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import os
 import tempfile
@@ -21,7 +22,7 @@ from ape_jax.data.precomputed.file_array import FileArray, in_memory
 from ape_jax.data.precomputed.source import Source
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
-from ape_jax.storage import lock, sealed
+from ape_jax.storage import lock, sealed, verified
 from ape_jax.storage.disk import cache_dir, require_space, write_errors
 from ape_jax.storage.rows.mapped import Part
 
@@ -77,13 +78,20 @@ def read_parquet(path: str, key: str) -> Table:
         require_space(folder, source.nbytes, f"{path} read as vectors needs", _REMEDY)
         hosts.say(f"{path}: vectors are written once to {root / 'vectors' / name}, to be mapped")
         arrow.convert(source, folder)
-        sealed.write(folder / _META, stamp)
+        names = sorted(file.name for file in folder.iterdir())
+        sealed.write(folder / _META, {**stamp, "sha256": verified.hashes(folder, names)})
 
     def is_complete(folder: Path) -> bool:
         try:
-            return sealed.read(folder / _META) == stamp
-        except (FileNotFoundError, UserError):
+            found = sealed.read(folder / _META)
+            expected = found.pop("sha256")
+        except (FileNotFoundError, UserError, KeyError):
             return False
+        if found != stamp:
+            return False
+        if wrong := verified.damage(folder, expected):
+            _say_once(f"{folder}: {wrong}; the vectors of {path} are written anew")
+        return not wrong
 
     with write_errors(f"The cache {root}", _REMEDY):
         made = lock.make_once(
@@ -112,3 +120,6 @@ def _open(folder: Path, *, loaded: bool) -> Table:
         ids=names.read("id", folder, loaded=loaded),
         captions=names.read("caption", folder, loaded=loaded),
     )
+
+
+_say_once = functools.lru_cache(maxsize=64)(hosts.say)  # A folder is looked at twice.

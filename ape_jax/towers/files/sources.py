@@ -65,6 +65,22 @@ def resolve(spec: str) -> Path:
     )
 
 
+def check_digest(spec: str, digest: str) -> None:
+    """Compares the digest of weights that were read with what is known of them.
+
+    Args:
+      spec: as for `resolve`.
+      digest: of the tensors.
+
+    Raises:
+      UserError: they are others.
+    """
+    if spec.startswith("demo:"):
+        from ape_jax.demo.towers import assets
+
+        assets.check_loaded(spec.removeprefix("demo:"), digest)
+
+
 def _with_base(directory: Path) -> Path:
     """The directory; where it holds an adapter alone, over the model it was trained on."""
     path = directory / ADAPTER_CONFIG

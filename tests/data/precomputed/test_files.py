@@ -145,6 +145,25 @@ def test_parquet_that_has_changed_is_written_anew(tmp_path, rng, cache, monkeypa
     assert len([path for path in (cache / "vectors").iterdir() if path.is_dir()]) == 1
 
 
+@pytest.mark.parametrize("name", ["image", "text", "offsets", "owner", "meta.json"])
+def test_vectors_of_parquet_with_a_flipped_bit_are_written_anew(
+    tmp_path, rng, cache, name, monkeypatch, capsys
+):
+    monkeypatch.setattr(parquet, "_SMALL", 0)
+    table, *_ = tables(rng)
+    pq.write_table(table, tmp_path / "x.parquet")
+    first = open_vectors(f"features:{tmp_path}/x.parquet")
+    before = [np.array(first.image[:]), np.array(first.text.flat[:]), first.text.offsets]
+    (file,) = cache.glob(f"vectors/*/{name}")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:20] + bytes([whole[20] ^ 1]) + whole[21:])
+    again = open_vectors(f"features:{tmp_path}/x.parquet")
+    for a, b in zip(before, [again.image[:], again.text.flat[:], again.text.offsets]):
+        np.testing.assert_array_equal(a, b)
+    said = capsys.readouterr().err
+    assert name == "meta.json" or said.count(f"{name} is damaged; the vectors of") == 1
+
+
 def test_the_digest_is_that_of_ids_captions_and_values_in_f32(tmp_path, rng):
     """As it was before arrays were mapped: work directories name their pairs by it."""
     image, text = rng.normal(size=(3, 4)), rng.normal(size=(3, 2, 5)).astype(np.float32)

@@ -45,6 +45,18 @@ def test_a_table_on_disk_keeps_its_texts(pairs, monkeypatch):
     np.testing.assert_array_equal(first, again.text_index)
 
 
+@pytest.mark.parametrize("name", ["texts.arrow", "text_index.npy", "text_offsets.npy"])
+def test_a_list_of_captions_with_a_flipped_bit_is_made_anew(pairs, name, monkeypatch, capsys):
+    monkeypatch.setattr(sheet, "_IN_MEMORY", 0)
+    first = captions_of(open_pairs(pairs))
+    file = open_pairs(pairs).table.folder / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    again = captions_of(open_pairs(pairs))
+    assert f"{name} is damaged; the list of captions is made anew" in capsys.readouterr().err
+    assert list(again.texts) == list(first.texts) and file.read_bytes() == whole
+
+
 def test_texts_are_a_sequence():
     import pyarrow as pa
 

