@@ -53,6 +53,19 @@ def integer(default: int, low: int, high: int = 2**31 - 1) -> Field:
     return Field(default, f"an integer from {low} to {high}", check)
 
 
+def layers(default: int) -> Field:
+    """A layer of a tower, or several different ones."""
+    one = integer(default, -1, 1000)
+
+    def check(value: Any) -> bool:
+        if not isinstance(value, tuple):
+            return one.check(value)
+        return len(value) > 1 and all(map(one.check, value)) and len(set(value)) == len(value)
+
+    words = f"{one.expects}, or several different ones, (9, 11, -1)"
+    return Field(default, words, check, canonical=lambda v: tuple(v) if type(v) is list else v)
+
+
 def automatic(field: Field, follows: str) -> Field:
     """A field that may also be left open, as -1: see `config.automatic`.
 

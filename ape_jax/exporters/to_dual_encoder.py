@@ -93,6 +93,8 @@ def _pooler(name: str, side: Side, tower: Exported) -> PoolerOutput:
         raise _refusal(f"the {kind} class has no pooled output")
     if tower.adapters:
         raise _refusal(f"{name}.tune={side.tune!r} puts adapters into the {name} tower")
+    if tower.joined:
+        raise _refusal(f"{name}.layer={side.tower.config.joined} joins several layers")
     if not tower.last_norm:
         raise _refusal(f"{name}.layer={side.layer} reads another than the tower's output")
     if pooler.dense and not _is_pooler(side.head):

@@ -104,6 +104,7 @@ def _config(aligned: AlignedModel, described: Any, bias: bool) -> dict[str, Any]
             "cls_tokens": list(side.tower.config.cls_tokens),
             "cls_mean": side.tower.config.cls_mean,
             "last_norm": image.last_norm,
+            "layers": list(image.joined),
             "norm_twice": getattr(side.tower.config, "norm_twice", False) and image.last_norm,
             "standardize": parts.width(side) if aligned.model.standardize else 0,
             "adapters": image.adapters,

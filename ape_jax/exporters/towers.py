@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ape_jax.align.model import Side
-from ape_jax.align.tuning.selection import blocks_read, flatten
+from ape_jax.align.tuning.selection import blocks_read, flatten, is_final
 from ape_jax.errors import UserError
 from ape_jax.towers.family import FAMILIES, Arrays, TorchClass
 from ape_jax.towers.files import names
@@ -32,6 +32,8 @@ class Exported:
       adapters: where adapters stand and their sizes, as `modeling_ape.py` takes it; None without.
       last_norm: whether what is read has passed the tower's last norm, if it has one.
       end_token: the token behind which a text is masked, None where nothing is.
+      joined: of several layers that are joined, how many blocks lie below each, None for the
+        output; () where one layer is read.
     """
 
     config: dict[str, Any]
@@ -39,6 +41,7 @@ class Exported:
     adapters: dict[str, Any] | None
     last_norm: bool
     end_token: int | None
+    joined: tuple[int | None, ...] = ()
 
 
 def export(side: Side, params: PyTree, *, keep_positions: bool = False) -> Exported:
@@ -79,9 +82,31 @@ def export(side: Side, params: PyTree, *, keep_positions: bool = False) -> Expor
         config=described,
         tensors={**tensors, **unused, **more},
         adapters=settings,
-        last_norm=side.layer == -1,
+        last_norm=is_final(side.tower, side.layer),
+        joined=_joined(side),
         end_token=torch.end_token(config),
     )
+
+
+def _joined(side: Side) -> tuple[int | None, ...]:
+    """Where transformers' `hidden_states` have the layers that are joined.
+
+    Raises:
+      UserError: for the stream between the last block and the last norm, of which classes differ in
+        what they give.
+    """
+    config, found = side.tower.config, []
+    final = is_final(side.tower, side.layer)
+    for layer in config.joined:
+        # A tower that is cut there gives it as its output, without a last norm.
+        top = layer == blocks_read(side.tower, -1)
+        if final and top:
+            raise UserError(
+                f"--format: layer {layer} of image.layer={config.joined} lies between the tower's "
+                "last block and its last norm, which transformers does not give; write --format jax"
+            )
+        found.append(None if layer == -1 or top else layer)
+    return tuple(found)
 
 
 def torch_class(config: TowerConfig) -> TorchClass:

@@ -20,12 +20,13 @@ from ape_jax.config.outside import is_torch
 from ape_jax.config.poolings import OWN
 from ape_jax.config.sections import ImageConfig, TextConfig
 from ape_jax.errors import UserError
+from ape_jax.runs import layers
 from ape_jax.towers.files.reading import say_once
 from ape_jax.towers.loading import read
 from ape_jax.towers.pooling import OWN as TRAINED
 from ape_jax.towers.torch import folders as torch_folders
 from ape_jax.towers.torch import reading as torch_reading
-from ape_jax.towers.tower import Kind, Tower, TowerConfig, check_pooling
+from ape_jax.towers.tower import Kind, Tower, TowerConfig
 
 TOWERS = "towers"
 """The folder in which an exported run brings its towers, `image` and `text`."""
@@ -80,15 +81,9 @@ def make_model(config: Config, towers: Towers, solved: Mapping[str, Any] | None 
     """
     image, text = towers.image, towers.text
     pooling = image.config.pooling if config.image.pooling == "own" else config.image.pooling
-    for side, tower in (("image", image), ("text", text)):
-        if not tower.config.inner_layers:
-            _check_layer(side, tower, config.side(side).layer)
-        elif config.side(side).layer > tower.config.depth:
-            raise UserError(
-                f"config.{side}.layer: {config.side(side).tower} has {tower.config.depth} blocks, "
-                f"found {config.side(side).layer}"
-            )
-    _check_pooling(image, config.image.layer, pooling)
+    image, image_layer = layers.chosen(config, "image", image)
+    text, text_layer = layers.chosen(config, "text", text)
+    layers.check_image_pooling(image, image_layer, pooling)
     width = (solved or {}).get("width") or config.embed or image.config.pooled_width(pooling)
     image, text = (_with_remat(config, tower) for tower in (image, text))
     options = peft.Options(**config.peft)
@@ -97,7 +92,7 @@ def make_model(config: Config, towers: Towers, solved: Mapping[str, Any] | None 
             tower=image,
             head=_image_head(config, width, image.config, solved),
             tune=config.image.tune,
-            layer=config.image.layer,
+            layer=image_layer,
             pooling=pooling,
             peft=options,
         ),
@@ -105,7 +100,7 @@ def make_model(config: Config, towers: Towers, solved: Mapping[str, Any] | None 
             tower=text,
             head=_text_head(config, width, text, solved),
             tune=config.text.tune,
-            layer=config.text.layer,
+            layer=text_layer,
             pooling=_text_output(config, text),
             peft=options,
         ),
@@ -161,7 +156,8 @@ def load_tower(config: Config, kind: Kind, brought: Path | None = None) -> tuple
     try:
         tower, params = read(spec, kind=kind, **options)
         if tower.outside is not None:
-            tower = torch_reading.at(tower, side.layer, _pooling_outside(config, tower))
+            layer = layers.one(side.layer, tower)
+            tower = torch_reading.at(tower, layer, _pooling_outside(config, tower))
         if tower.excluded and config.start.model != side.tower:
             raise UserError(
                 f"{side.tower} has adapters, {tower.excluded[0]!r} and others; write "
@@ -175,13 +171,6 @@ def load_tower(config: Config, kind: Kind, brought: Path | None = None) -> tuple
         keys |= {"dtype": f"{kind}.dtype", "param_dtype": f"{kind}.param_dtype"}
         key = keys.get(str(error).split(" ")[0], f"{kind}.tower")
         raise UserError(f"config.{key}: {error}") from error
-
-
-def _check_layer(side: str, tower: Tower, layer: int) -> None:
-    try:
-        tower.resolve(layer, None)
-    except UserError as error:
-        raise UserError(f"config.{side}.layer: {error}") from error
 
 
 def text_pooling(config: Config, tower: Tower) -> str:
@@ -250,20 +239,6 @@ def _pooling_outside(config: Config, tower: Tower) -> str:
             f"text.head.name={name!r} reads tokens as well; write 'mean'"
         )
     return OWN if pooled == {True} or not config.trains else "none"
-
-
-def _check_pooling(tower: Tower, layer: int, pooling: str) -> None:
-    try:
-        check_pooling(pooling, tower.config)
-    except UserError as error:
-        raise UserError(f"config.image.pooling: {error}") from error
-    if pooling == "none" and not tower.config.prefix_tokens:
-        raise UserError(
-            "config.image.pooling: 'none' is for a head on CLS and patches, and this tower has no "
-            "CLS; write 'mean'"
-        )
-    if pooling == "map" and layer != -1:
-        raise UserError("config.image.pooling: 'map' belongs to image.layer=-1; write 'mean'")
 
 
 def _check_tune(name: str, side: Side, params: Mapping[str, PyTree]) -> None:

@@ -49,6 +49,10 @@ CASES = {
         head("transformer", "linear", **{"text.head.depth": 2, "text.head.activation": "relu"}),
         {},
     ),
+    "joined layers": (
+        head("token_mlp", "linear", **{"image.layer": (-1, 1), "image.pooling": "cls+mean"}),
+        {},
+    ),
     "towers in int8": (
         {**POOLED, "image.param_dtype": "int8", "text.param_dtype": "int8"},
         {},
@@ -80,6 +84,14 @@ MORE = {  # Other families, and what differs little from the cases above.
     "deit and distilbert": (
         tuned("adapter", "adapter", **{"image.pooling": "mean"}),
         {"image": "deit", "text": "distilbert"},
+    ),
+    "joined inner layers": (
+        head("token_mlp", "linear", **{"image.layer": (1, 0), "image.pooling": "mean"}),
+        {"image": "vit"},
+    ),
+    "joined layers of a norm after pooling": (
+        head("token_mlp", "linear", **{"image.layer": (1, -1), "image.pooling": "cls"}),
+        {"image": "beit"},
     ),
     "dinov3": (tuned("append+adapter", "lora"), {"image": "dinov3"}),
     "radio": (tuned("append+adapter", "lora"), {"image": "radio"}),
@@ -308,6 +320,7 @@ def test_card_names_towers_method_and_figures(exported):
         ({**POOLED, "image.pooling": "mean"}, {"text": "clip_text"}, "image.pooling='mean'"),
         (tuned("adapter", "frozen"), {"text": "clip_text"}, "image.tune='adapter'"),
         ({**POOLED, "image.layer": 1}, {"text": "clip_text"}, "image.layer=1"),
+        ({**POOLED, "image.layer": (1, -1)}, {"text": "clip_text"}, "joins several layers"),
         ({"text.prefix": "a "}, {"text": "clip_text"}, "prefix 'a '"),
         ({}, {"text": "clip_text"}, "text head is TokenMLP"),
         ({**POOLED, "embed": 48, "text.pooling": "last"}, {"text": "clip_text"}, "from 32 to 48"),

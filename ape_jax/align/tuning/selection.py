@@ -123,7 +123,7 @@ def _is_above(name: str, shared: Collection[str]) -> bool:
 
 def used(tower: Tower, params: PyTree, layer: int, pooling: str) -> dict[str, Any]:
     """The parameters that this layer and pooling read: nothing else is trained or kept."""
-    final, depth = layer == -1, blocks_read(tower, layer)
+    final, depth = is_final(tower, layer), blocks_read(tower, layer)
     dropped = {"head"} if pooling not in OWN else set()
     dropped |= set() if final else {"norm"}
     dropped |= set() if depth else {"blocks"}
@@ -135,8 +135,15 @@ def used(tower: Tower, params: PyTree, layer: int, pooling: str) -> dict[str, An
 
 def blocks_read(tower: Tower, layer: int) -> int:
     """Number of blocks at or below a layer (`Tower.apply`)."""
-    depth = tower.config.depth
+    depth, joined = tower.config.depth, tower.config.joined
+    if layer == -1 and joined and -1 not in joined:
+        return max(joined)
     return depth if layer == -1 else layer % (depth + 1)
+
+
+def is_final(tower: Tower, layer: int) -> bool:
+    """Whether what is read has passed the tower's last norm."""
+    return layer == -1 and (not tower.config.joined or -1 in tower.config.joined)
 
 
 def is_dead(name: str, tower: Tower, pooling: str) -> bool:

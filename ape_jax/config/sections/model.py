@@ -14,6 +14,7 @@ from ape_jax.config.fields import (
     choice,
     flag,
     integer,
+    layers,
     number,
     regex,
     string,
@@ -72,7 +73,7 @@ class SideConfig(Section):
         Field("frozen", tune.EXPECTS, tune.is_tune),
         "What of the tower is trained; a frozen tower is encoded once.",
     )
-    layer: int = key(
+    layer: int | tuple[int, ...] = key(
         integer(-1, -1, 1000),
         "Output after this block, counted as transformers' hidden_states; -1 is the last.",
     )
@@ -97,6 +98,11 @@ class ImageConfig(SideConfig):
     """The image side; `standardize` is the one fixed affine map that a frozen tower may have."""
 
     head: ImageHeadConfig = section(ImageHeadConfig)
+    layer: int | tuple[int, ...] = key(
+        layers(-1),
+        "Output after this block, counted as transformers' hidden_states; -1 is the last. Of "
+        "several, (9, 11, -1), the pooled vectors are joined.",
+    )
     pooling: str = key(
         choice("own", "cls", "mean", "cls+mean", "map", "none"),
         "How an image becomes one vector; 'none' keeps all tokens, for a head that pools.",

@@ -191,6 +191,8 @@ def _method(aligned: AlignedModel) -> str:
     for name, side in (("image", aligned.model.image), ("text", aligned.model.text)):
         head = config.side(name).head.name if config.trains else "solved"
         layer = "its output" if side.layer == -1 else f"layer {side.layer}"
+        if joined := side.tower.config.joined:
+            layer = f"layers {', '.join(map(str, joined))}, joined"
         sides.append(f"{name} tower {side.tune}, read at {layer}, head {head}")
     how = "trained contrastively" if config.trains else f"solved by {config.method}"
     if config.trains and aligned.solved:

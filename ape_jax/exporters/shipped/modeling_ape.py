@@ -58,7 +58,8 @@ class ApeConfig(PreTrainedConfig):
         they are read.
       embed: the width of the embeddings.
       image: `pooling`, `prefix_tokens`, `cls_tokens`, `cls_mean`, `last_norm`, `norm_twice`,
-        `standardize`, `adapters` and `heads`.
+        `layers`, `standardize`, `adapters` and `heads`. Of several `layers` the pooled vectors are
+        joined; null is the tower's output.
       text: `end_token`, `last_norm`, `adapters` and `heads`; each head may have a `pooling`.
       logit_bias: whether the logits have a bias (a sigmoid loss's).
     """
@@ -302,13 +303,21 @@ class ApeModel(PreTrainedModel):
     def get_image_features(self, pixel_values: Tensor, **_: Any) -> Tensor:
         """Images [B, 3, H, W], as the image processor makes them, to unit length [B, E]."""
         settings = self.config.image
-        x = self._pooled_image(self.image_tower(pixel_values=pixel_values), settings)
+        layers = settings.get("layers") or [None]
+        inner = {"output_hidden_states": True} if layers != [None] else {}
+        out = self.image_tower(pixel_values=pixel_values, **inner)
+        x = torch.cat([self._pooled_image(out, settings, layer) for layer in layers], dim=-1)
         if settings["standardize"]:
             x = (x - self.center) / self.spread
         (head,) = self.image_head.values()
         return _normalize(head(x, mean=_same))
 
-    def _pooled_image(self, out: ModelOutput, settings: dict[str, Any]) -> Tensor:
+    def _pooled_image(
+        self, out: ModelOutput, settings: dict[str, Any], layer: int | None
+    ) -> Tensor:
+        front = (settings["prefix_tokens"], settings["cls_tokens"], settings["cls_mean"])
+        if layer is not None:
+            return _pool(out.hidden_states[layer], None, settings["pooling"], front)
         tokens = out.last_hidden_state
         image = tokens.ndim == 4  # A ConvNet's, whose last norm follows the mean of positions.
         if settings["pooling"] == "map" or (image and settings["pooling"] == "mean"):
@@ -319,7 +328,6 @@ class ApeModel(PreTrainedModel):
             return tokens
         if self.config.vision_config.model_type in _NORM_POOLED:
             tokens = self.image_tower.post_layernorm(tokens)
-        front = (settings["prefix_tokens"], settings["cls_tokens"], settings["cls_mean"])
         pooled = _pool(tokens, None, settings["pooling"], front)
         norm = None
         if getattr(self.image_tower, "pooler", None) is not None:
