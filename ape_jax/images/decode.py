@@ -23,6 +23,7 @@ from ape_jax.errors import UserError
 from ape_jax.images.essential import essential, is_damaged
 from ape_jax.images.formats import FORMATS, HEAD, is_image_content
 from ape_jax.images.orientation import upright
+from ape_jax.storage import files
 
 MAX_PIXELS = 64 * 2**20
 # Shortest-edge resizing multiplies the long edge: 1 x 10,000,000 pixels are few until then.
@@ -94,7 +95,7 @@ def load_image(
         return _decode(content, name, background)
     check_encoded(content, name)
     if isinstance(content, str):
-        content = _read(content, name)
+        content = read_encoded(content, name)
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             pixels = _pixels(image, name, background)
@@ -177,14 +178,12 @@ def _from_array(
     return _to_rgb(Image.fromarray(array), name, background)
 
 
-def _read(path: str, name: str) -> bytes:
+def read_encoded(path: str, name: str) -> bytes:
+    """The bytes of an image file; raises ImageError where it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            return file.read(MAX_BYTES + 1)
-    except OSError as e:
-        raise ImageError(
-            f"{name}: the file cannot be read ({e.strerror}); correct it", "missing image"
-        ) from e
+        return files.read_bytes(path, name, MAX_BYTES)
+    except (FileNotFoundError, UserError) as e:
+        raise ImageError(f"{e}; correct it", "missing image") from e
 
 
 def _decode(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile
 
-from ape_jax.images.decode import ImageError, ImageRef, check_encoded, load_image
+from ape_jax.images.decode import ImageError, ImageRef, check_encoded, load_image, read_encoded
 from ape_jax.images.orientation import upright
 
 # What PNG holds, and reads back, as it is.
@@ -40,7 +39,7 @@ def stored(image: Any, name: str) -> dict[str, Any]:
         check_encoded(path, f"{name} ({os.fspath(image)[:200]})")
         if path.isprintable():
             return {"bytes": None, "path": path}
-        image = Path(path).read_bytes()  # A name that is no Unicode cannot be stored.
+        image = read_encoded(path, name)  # A name that is no Unicode cannot be stored.
     if isinstance(image, bytes | bytearray | memoryview):
         content = bytes(image)
         check_encoded(content, name)

@@ -6,8 +6,10 @@ import collections
 import dataclasses
 import os
 
+from ape_jax.errors import UserError
 from ape_jax.images import walk
 from ape_jax.images.formats import HEAD, is_image_content, is_image_name, is_litter
+from ape_jax.storage import files
 
 _NAMED = 5  # Kinds of files that a note names; the rest is counted.
 
@@ -87,7 +89,7 @@ def images_below(folder: str) -> Found:
 
 def _is_image(path: str) -> bool:
     try:
-        with open(path, "rb") as file:
+        with files.opened(path) as file:
             return is_image_content(file.read(HEAD))
-    except OSError:
+    except (OSError, UserError):
         return False

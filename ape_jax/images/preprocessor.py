@@ -134,8 +134,9 @@ class _ConfigReader:
         if not isinstance(config, Mapping):
             raise self.error(f"found {type(config).__name__}", "a JSON object")
         self._config = config
-        named = config.get("image_processor_type") or config.get("feature_extractor_type")
-        name = str(named or processor)
+        both = ("image_processor_type", "feature_extractor_type")
+        named = next((config.get(key) for key in both if config.get(key) is not None), processor)
+        name = str(named)
         self.processor = _plain(name)
         if self.processor not in _DEFAULTS:
             raise self.unsupported(f"'image_processor_type' {name[:80]!r} is not supported")
@@ -241,10 +242,19 @@ class _ConfigReader:
         red, green, blue = (self._number(key, v) for v in value)
         if key == "image_std" and min(red, green, blue) <= 0:
             raise self.error(f"{key!r} is {value!r}", "numbers above 0")
+        # Of what pixels are after rescaling; a little more, for what rounding does to 1/255.
+        most = 255.1 * (self.factor() if self.flag("do_rescale") else 1)
+        if not 0 <= min(red, green, blue) <= max(red, green, blue) <= most:
+            raise self.error(
+                f"{key!r} is {value!r}", f"numbers from 0 to {most:.0f}, as pixels are"
+            )
         return red, green, blue
 
     def factor(self) -> float:
-        return self._number("rescale_factor", self.get("rescale_factor", 1 / 255))
+        value = self._number("rescale_factor", self.get("rescale_factor", 1 / 255))
+        if not 0 < value <= 1:
+            raise self.error(f"'rescale_factor' is {value}", "a number above 0, such as 1/255")
+        return value
 
     def interpolation(self) -> str:
         value = self.get("resample")

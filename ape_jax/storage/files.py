@@ -8,16 +8,18 @@ opens such files here.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import stat
 from collections.abc import Callable
-from typing import Any, BinaryIO, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from ape_jax.errors import UserError
 
 T = TypeVar("T")
 Path = str | os.PathLike[str]
+Pairs = Callable[[list[tuple[str, Any]]], dict[str, Any]] | None
 
 MAX_TEXT = 1 << 28
 """Bytes of a text or JSON file that is read as a whole; tables of pairs are read by rows."""
@@ -33,7 +35,7 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 )
 
 
-def opened(path: Path, name: str = "") -> BinaryIO:
+def opened(path: Path, name: str = "") -> io.BufferedReader:
     """Opens a file for reading in binary form; it never waits.
 
     Args:
@@ -131,10 +133,10 @@ def read_json(path: Path, name: str = "", most: int = MAX_TEXT, *, kind: type = 
 
 
 @overload
-def parse_json(text: str | bytes, name: str) -> dict[str, Any]: ...
+def parse_json(text: str | bytes, name: str, *, pairs: Pairs = ...) -> dict[str, Any]: ...
 @overload
-def parse_json(text: str | bytes, name: str, *, kind: type[T]) -> T: ...
-def parse_json(text: str | bytes, name: str, *, kind: type = dict) -> Any:
+def parse_json(text: str | bytes, name: str, *, kind: type[T], pairs: Pairs = ...) -> T: ...
+def parse_json(text: str | bytes, name: str, *, kind: type = dict, pairs: Pairs = None) -> Any:
     """The value of a JSON text, such as a line of a file.
 
     Example:
@@ -148,12 +150,13 @@ def parse_json(text: str | bytes, name: str, *, kind: type = dict) -> Any:
       text: what is parsed.
       name: how a message names it.
       kind: the type of the value: `dict`, `list`, or `object` for any.
+      pairs: makes an object of its keys and values in order, for files where a key may stand twice.
 
     Raises:
       UserError: it is not JSON, or holds another kind of value.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=pairs)
         _check_unicode(value, text)
     except RecursionError:
         raise UserError(f"{name} is not JSON (it is nested too deeply)") from None

@@ -9,6 +9,7 @@ open_clip's models.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,13 +32,13 @@ def is_model(spec: str) -> bool:
     """Tests whether a spec names a finished model (also a half-written one), no work directory."""
     if str(spec).startswith("hf:"):
         return True
-    path = Path(spec).expanduser()
-    if path.is_file():
+    path = Path(os.path.expanduser(spec))
+    if os.path.isfile(path):
         return path.suffix == ".npz"
     config = path / "config.json"
-    if (path / description.FILE).is_file():
+    if os.path.isfile(path / description.FILE):
         return True
-    if not config.is_file():
+    if not os.path.isfile(config):
         return any(path.glob("*.safetensors"))
     try:
         return "model_type" in sources.read_json(config)
@@ -68,7 +69,7 @@ def read(spec: str) -> Aligned:
         "siglip": _siglip,
     }
     model_type = config.get("model_type")
-    if model_type not in readers:
+    if not isinstance(model_type, str) or model_type not in readers:
         if model_type == "ape":
             raise UserError(
                 f"{label}: this is an export for PyTorch, which is not read back; load the run's "
@@ -89,7 +90,7 @@ def _dual_encoder(read: Reader, config: Mapping[str, Any], label: str) -> Aligne
     for kind, name in projections.items():
         section = sections.find(config, label, kind)
         model_type = section.config.get("model_type")
-        if model_type not in supported:
+        if not isinstance(model_type, str) or model_type not in supported:
             raise UserError(
                 f"{section.label}: model_type is {model_type!r}, which is not supported as the "
                 f"{kind} half of a VisionTextDualEncoderModel; supported are {', '.join(supported)}"

@@ -19,10 +19,10 @@ import numpy as np
 
 from ape_jax.config.registry import Registry
 from ape_jax.errors import UserError
-from ape_jax.towers.files import sections
+from ape_jax.towers.files import reading, sections
 from ape_jax.towers.files.names import NameTable
 from ape_jax.towers.files.reading import Asked
-from ape_jax.towers.tower import Kind, TowerConfig
+from ape_jax.towers.tower import MAX_DEPTH, Kind, TowerConfig
 
 Arrays = dict[str, np.ndarray]
 NORMS, DENSE = ("norm1", "norm2"), ("attention/out", "mlp/fc2")
@@ -32,6 +32,8 @@ NORMS, DENSE = ("norm1", "norm2"), ("attention/out", "mlp/fc2")
 # Where such a file has `vision_config_dict`, transformers builds the tower from that alone, with
 # its defaults, whatever `vision_config` beside it says.
 _OLDER_SECTIONS = ("clip", "altclip", "chinese_clip", "metaclip_2")
+_LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer", "layers")
+"""Keys that count blocks, each of which has an entry in what is made of the config."""
 _TOO_LARGE = 2**31  # No size of a tower has as much; a damaged file must not be believed.
 
 
@@ -163,6 +165,8 @@ class Fields:
     def _get(self, key: str, default: Any, types: tuple[type, ...], wanted: str) -> Any:
         value = self.values.get(key)
         if value is None:
+            if default is not None and key in self.values:
+                reading.assumed(f"{key!r} is null; {_shown(default)}, the usual, is taken")
             value = default
         if value is None:
             raise UserError(f"{self.label}: {key!r} is missing; write {wanted}")
@@ -174,8 +178,10 @@ class Fields:
         """A whole number >= `minimum`."""
         wanted = f"a whole number, {minimum} or more"
         value = self._get(key, default, (int,), wanted)
-        if not minimum <= value < _TOO_LARGE:
-            wanted = wanted if value < minimum else f"a whole number below {_TOO_LARGE}"
+        most = MAX_DEPTH if key in _LAYERS else _TOO_LARGE - 1
+        if not minimum <= value <= most:
+            allowed = f"{most} or fewer" if key in _LAYERS else f"below {_TOO_LARGE}"
+            wanted = wanted if value < minimum else f"a whole number, {allowed}"
             raise UserError(f"{self.label}: {key!r} is {_shown(value)}; write {wanted}")
         return value
 
@@ -198,6 +204,13 @@ class Fields:
         if value not in names:
             raise UserError(f"{self.label}: {key!r} is {_shown(value)}; write {wanted}")
         return value
+
+    def mapping(self, key: str) -> Mapping[str, Any]:
+        """An object; {} where it is absent or null."""
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, Mapping):
+            raise UserError(f"{self.label}: {key!r} is {_shown(value)}; write an object")
+        return {} if value is None else value
 
     def error(self, sentence: str) -> UserError:
         """A UserError about this file."""

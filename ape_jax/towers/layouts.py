@@ -96,9 +96,9 @@ def parsed(family: Family, fields: Fields) -> tuple[TowerConfig, sentence.Module
 
 def _is_sentence(path: Path, kind: Kind | None) -> bool:
     """Whether modules.json names a tower in a folder below."""
-    if (path / "config.json").is_file() or missing.is_clip_of_sentences(path):
+    if sources.is_there(path / "config.json") or missing.is_clip_of_sentences(path):
         return False
-    return (path / sentence.MODULES).is_file()
+    return sources.is_there(path / sentence.MODULES)
 
 
 def _find_in_sentence(path: Path, kind: Kind | None) -> Found:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from flax.traverse_util import flatten_dict
 from ape_jax.config.outside import is_precomputed, is_torch
 from ape_jax.errors import UserError
 from ape_jax.nn import int8
+from ape_jax.storage import memory
 from ape_jax.towers import layouts, precomputed
 from ape_jax.towers.family import Family, find
 from ape_jax.towers.files import names, reading, sections, sources
@@ -258,6 +260,7 @@ def _read(
     if getattr(plan.file_config, "head", None) is not None:  # In files of its own.
         expected = {path: v for path, v in expected.items() if not path.startswith("head/")}
     matched, found = names.match(tables, tensors, expected, heads=plan.file_config.heads)
+    check_memory(tensors.label, expected.values(), plan.types["param_dtype"])
     digest = sources.Digest()
 
     def read(name: str) -> np.ndarray:
@@ -268,6 +271,24 @@ def _read(
     _check_computed(plan, matched, tensors)
     params = names.load_params(matched, found, expected, read, plan.types["param_dtype"])
     return plan.family.resize(params, plan.file_config, plan.config), digest.hexdigest()
+
+
+def check_memory(label: str, shapes: Iterable[names.Shape], dtype: Any) -> None:
+    """Raises UserError for a tower that memory has no room for.
+
+    Args:
+      label: its file, for messages.
+      shapes: of its parameters.
+      dtype: they are kept in.
+    """
+    need = sum(math.prod(shape) for shape in shapes) * np.dtype(dtype).itemsize
+    free = memory.free_bytes()
+    if free is not None and need > free:
+        smaller = "" if np.dtype(dtype).itemsize < 4 else " param_dtype='bfloat16' or"
+        raise UserError(
+            f"{label}: its parameters take {memory.shown(need)} in {np.dtype(dtype).name}, and "
+            f"{memory.shown(free)} of memory are free; write{smaller} a smaller tower"
+        )
 
 
 def _check_computed(plan: _Blueprint, matched: names.Plan, tensors: names.Tensors) -> None:

@@ -104,6 +104,11 @@ class TowerConfig:
                 f"the {self.family} tower has {self.depth} layers; write num_hidden_layers in "
                 f"config.json, {MAX_DEPTH} or fewer"
             )
+        if not 0 <= self.norm_eps < 1:
+            raise UserError(
+                f"the {self.family} tower has {self.norm_eps} as the epsilon of its norms; write "
+                "a number from 0 to 1 in config.json, such as 1e-6"
+            )
         if self.head_width is None and self.width % self.heads:
             raise UserError(
                 f"the {self.family} tower has width {self.width}, which its {self.heads} heads "

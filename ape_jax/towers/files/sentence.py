@@ -132,11 +132,11 @@ def find(directory: Path) -> Modules | None:
     Raises:
       UserError: for files that are damaged, or modules that are not read here.
     """
-    if (directory / MODULES).is_file():
+    if sources.is_there(directory / MODULES):
         found = read(directory)
         return found if found.transformer == directory else None
     for root in list(directory.absolute().parents)[:2]:
-        if (root / MODULES).is_file() and _is_its_tower(root, directory.absolute()):
+        if sources.is_there(root / MODULES) and _is_its_tower(root, directory.absolute()):
             return read(root)
     return _without_modules(directory)
 
@@ -155,7 +155,7 @@ def folders(root: Path) -> list[str]:
     Raises:
       UserError: for a damaged modules.json.
     """
-    if not (root / MODULES).is_file():
+    if not sources.is_there(root / MODULES):
         return []
     return sorted({path for _, path in _entries(root) if path})
 
@@ -171,6 +171,11 @@ def read(root: Path) -> Modules:
         first = entries[0][0] if entries else "nothing"
         raise _refusal(root, f"begins with {first} and not with a Transformer")
     transformer = root / entries[0][1] if entries[0][1] else root
+    if not transformer.is_dir():
+        raise UserError(
+            f"{root / MODULES}: 'path' is {entries[0][1][:80]!r}, and there is no such folder; "
+            "fetch it too"
+        )
     settings = _settings(transformer)
     _check_task(transformer, settings)
     pooling, without_prompt, layers = "", False, []
@@ -244,7 +249,7 @@ def _entries(root: Path) -> list[tuple[str, str]]:
 
 def _settings(transformer: Path) -> Mapping[str, Any]:
     for name in _SETTINGS:
-        if (transformer / name).is_file() and (settings := sources.read_json(transformer / name)):
+        if settings := sources.optional_json(transformer / name):
             return settings
     return {}
 
@@ -258,7 +263,7 @@ def _check_task(transformer: Path, settings: Mapping[str, Any]) -> None:
     settings.get("module_output_name")
     if task not in (None, "feature-extraction"):
         raise _refusal(transformer, f"belongs to a Transformer with the task {task!r}")
-    if chat or (modalities is not None and (text is None or dict(text) != _TEXT)):
+    if chat or (modalities is not None and (not isinstance(text, Mapping) or text != _TEXT)):
         raise _refusal(transformer, "belongs to a Transformer whose 'modality_config' is another")
 
 
@@ -266,20 +271,28 @@ def _pooling(label: Path) -> tuple[str, bool]:
     settings = sources.read_json(label)
     for key in ("word_embedding_dimension", "embedding_dimension"):
         settings.get(key)  # That of the tower, which its config says.
-    switched = [mode for key, mode in _SWITCHES.items() if settings.get(key)]
-    mode = settings.get("pooling_mode") or switched or "mean"
+    switched = [mode for key, mode in _SWITCHES.items() if _switch(label, settings, key, False)]
+    mode = settings.get("pooling_mode")
+    mode = (switched or "mean") if mode is None else mode
     names = [mode] if isinstance(mode, str) else mode
     known = isinstance(names, list) and all(name in _SWITCHES.values() for name in names)
     joined = "+".join(_MODES.get(name, name) for name in names) if known else ""
     if not poolings.parts(joined):
         modes = ", ".join(_SWITCHES.values())
         raise UserError(f"{label}: 'pooling_mode' is {mode!r}; write one of {modes}, or a list")
-    return joined, settings.get("include_prompt") is False
+    return joined, not _switch(label, settings, "include_prompt", True)
+
+
+def _switch(label: Path, settings: Mapping[str, Any], key: str, default: bool) -> bool:
+    value = settings.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise UserError(f"{label}: {key!r} is {str(value)[:60]!r}; write true or false")
+    return default if value is None else value
 
 
 def _layer(root: Path, name: str, path: str) -> Layer:
     label = root / path / "config.json"
-    settings = sources.read_json(label) if label.is_file() else {}
+    settings = sources.optional_json(label)
     for key in ("module_input_name", "module_output_name"):
         if settings.get(key) not in (None, "sentence_embedding"):
             raise _refusal(root, f"has the module {name} on {settings[key]!r}")
@@ -288,14 +301,14 @@ def _layer(root: Path, name: str, path: str) -> Layer:
     width = _size(label, settings, "dimension" if name == "LayerNorm" else "out_features")
     if name == "LayerNorm":
         return Layer(kind="norm", path=path, width=width)
-    residual = settings.get("use_residual") is True
+    residual = _switch(label, settings, "use_residual", False)
     same = residual and _size(label, settings, "in_features") == width
     return Layer(
         kind="dense",
         path=path,
         width=width,
         activation=_activation(root, settings.get("activation_function")),
-        bias=settings.get("bias") is not False,
+        bias=_switch(label, settings, "bias", True),
         residual=("same" if same else "dense") if residual else "",
     )
 

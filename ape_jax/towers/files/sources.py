@@ -8,7 +8,6 @@ own size.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import zipfile
@@ -21,6 +20,7 @@ import ml_dtypes  # also registers "bfloat16" with numpy, which safetensors reli
 import numpy as np
 
 from ape_jax.errors import UserError
+from ape_jax.storage import files
 from ape_jax.towers.files import adapter_base, hub, reading
 
 INDEX = "model.safetensors.index.json"
@@ -53,14 +53,15 @@ def resolve(spec: str) -> Path:
         from ape_jax.demo.towers import assets
 
         return Path(assets.tower_dir(spec.removeprefix("demo:")))
-    path = Path(spec).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(spec))
+    if os.path.isdir(path):  # Which fails on no name.
         return _with_base(path)
-    if path.is_file() and path.suffix == ".npz":
+    if os.path.isfile(path) and path.suffix == ".npz":
         return path
-    found = "is a file of another kind" if path.exists() else "does not exist"
+    found = "is a file of another kind" if os.path.exists(path) else "does not exist"
+    shown = spec if len(spec) <= 200 else f"{spec[:197]}..."
     raise UserError(
-        f"tower {spec!r} {found}; write hf:org/name, demo:NAME, a directory with config.json and "
+        f"tower {shown!r} {found}; write hf:org/name, demo:NAME, a directory with config.json and "
         "model.safetensors, or a big_vision .npz"
     )
 
@@ -85,14 +86,15 @@ def _with_base(directory: Path) -> Path:
     """The directory; where it holds an adapter alone, over the model it was trained on."""
     path = directory / ADAPTER_CONFIG
     own = [p for p in directory.glob("*.safetensors") if p.name != ADAPTER_WEIGHTS]
-    if own or not path.is_file() or (directory / INDEX).is_file():
+    if own or not is_there(path) or is_there(directory / INDEX):
         return directory
     config = read_json(path)
     name, revision = config.get("base_model_name_or_path"), config.get("revision")
     remedy = "write the directory or hub name of the model that the adapter was trained on"
     if not isinstance(name, str) or not name:
         raise UserError(f"{path}: 'base_model_name_or_path' is {name!r}; {remedy}")
-    base = next((p for p in (Path(name).expanduser(), directory / name) if p.is_dir()), None)
+    places = (Path(os.path.expanduser(name)), directory / name)
+    base = next((p for p in places if os.path.isdir(p)), None)
     if base is None and hub.is_name(name):
         base = hub.download(name, name, revision if isinstance(revision, str) else None)
     if base is None:
@@ -114,7 +116,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     value = read_json_value(path)
     if not isinstance(value, dict):
-        raise UserError(f"{path} holds a {type(value).__name__}; it must hold an object")
+        raise UserError(f"{path} holds {files.json_kind(value)}; it must hold an object")
     return reading.asked(path, value)
 
 
@@ -125,16 +127,24 @@ def read_json_value(path: Path) -> Any:
       UserError: no such file, too large, or not JSON.
     """
     check_file(path)
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise UserError(f"{path} is larger than {MAX_JSON_BYTES >> 20} MiB; it is no config")
     try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text, object_pairs_hook=partial(_object, path))
-    except (ValueError, RecursionError) as e:
-        reason = "too deeply nested" if isinstance(e, RecursionError) else e
-        raise UserError(f"{path} is not JSON ({reason}); fetch the file again") from e
-    except OSError as e:
-        raise UserError(f"{path} cannot be read ({e.strerror}); correct its permissions") from e
+        text = files.read_text(path, most=MAX_JSON_BYTES)
+        return files.parse_json(text, str(path), kind=object, pairs=partial(_object, path))
+    except UserError as error:
+        raise UserError(f"{error}; fetch the file again") from None
+
+
+def optional_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file as `read_json`; {} where nothing stands in its place."""
+    return read_json(path) if is_there(path) else {}
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything stands in the place of a file; what is no file is said when it is read."""
+    try:
+        return os.path.lexists(path)
+    except ValueError:  # No file has such a name.
+        return False
 
 
 def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -148,16 +158,12 @@ def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def check_file(path: Path) -> None:
     """Raises UserError where a path is no regular file; to open a pipe would wait for ever."""
+    if os.path.islink(path) and not os.path.exists(path):
+        raise UserError(f"{path} is a broken link and no file; put the file itself there")
     try:
-        if path.is_file():
-            return
-        found = os.path.lexists(path)
-    except OSError as e:
-        raise UserError(f"{path} cannot be read ({e.strerror}); correct the path") from e
-    if not found:
-        raise UserError(f"{path} does not exist; the directory of a tower needs it")
-    kind = "a directory" if path.is_dir() else "a broken link" if path.is_symlink() else "a pipe"
-    raise UserError(f"{path} is {kind} and no file; put the file itself there")
+        files.check(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; the directory of a tower needs it") from None
 
 
 class SafeTensors:
@@ -193,7 +199,9 @@ class SafeTensors:
             with safe_open(self._files[name], "np") as f:
                 return f.get_tensor(name)
         except (SafetensorError, OSError, TypeError, ValueError) as e:
-            raise UserError(f"{self._files[name]}: tensor {name!r} is unreadable ({e})") from e
+            raise UserError(
+                f"{self._files[name]}: tensor {name!r} is unreadable ({_reason(e)}); fetch it again"
+            ) from e
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -202,7 +210,7 @@ def weight_files(directory: Path) -> list[Path]:
     single = directory / "model.safetensors"
     if single.is_file():
         return [single]
-    if index.is_file():
+    if is_there(index):
         return _shards(index)
     if os.path.lexists(single):  # As a directory, a pipe or a broken link.
         check_file(single)
@@ -225,15 +233,15 @@ def _shards(index: Path) -> list[Path]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, Mapping) or not weight_map:
         raise UserError(f"{index}: 'weight_map' must be an object of tensor name: file name")
-    files = []
+    shards = []
     for name in sorted({str(v) for v in weight_map.values()}):
         # A shard lies beside its index; anything else would read outside the directory.
         if PurePosixPath(name).name != name or "\\" in name or not name.endswith(".safetensors"):
             raise UserError(f"{index}: shard {name!r} must be a .safetensors file beside the index")
         if not (index.parent / name).is_file():
             raise UserError(f"{index} lists {name}, which is not there; download it too")
-        files.append(index.parent / name)
-    return files
+        shards.append(index.parent / name)
+    return shards
 
 
 def safetensors_header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -251,7 +259,9 @@ def safetensors_header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
                 tensor = f.get_slice(name)
                 found[name] = tuple(tensor.get_shape()), tensor.get_dtype()
     except (SafetensorError, OSError, ValueError) as e:
-        raise UserError(f"{path} is no whole safetensors file ({e}); fetch it again") from e
+        raise UserError(
+            f"{path} is no whole safetensors file ({_reason(e)}); fetch it again"
+        ) from e
     return found
 
 
@@ -262,13 +272,19 @@ class NpzTensors:
         self.label = str(path)
         self._path = path
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self._entries: dict[str, str] = {}
         try:
-            with zipfile.ZipFile(path) as archive:
+            with files.opened(path) as file, zipfile.ZipFile(file) as archive:
                 for info in archive.infolist():
                     name = info.filename.removesuffix(".npy")
+                    if name in self._entries:
+                        raise UserError(f"{path}: entry {name!r} stands in it twice; save it again")
+                    self._entries[name] = info.filename
                     self.shapes[name] = self._header(archive, info, name)
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as e:
-            raise UserError(f"{path} is no whole .npz file ({e}); fetch it again") from e
+        except UserError:
+            raise
+        except Exception as e:  # zipfile and what unpacks its entries raise of many types.
+            raise UserError(f"{path} is no whole .npz file ({_reason(e)}); fetch it again") from e
 
     def _header(
         self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str
@@ -282,26 +298,38 @@ class NpzTensors:
                     (2, 0): np.lib.format.read_array_header_2_0,
                 }[version]
                 shape, _, dtype = read(f)
-            except (ValueError, KeyError, TypeError, OverflowError) as e:
-                raise UserError(f"{self._path}: entry {name!r} is no numpy array ({e})") from e
+            except Exception as e:
+                raise UserError(
+                    f"{self._path}: entry {name!r} is no numpy array ({_reason(e)}); save it again"
+                ) from e
             # big_vision saves bfloat16 as raw two-byte items.
-            if dtype.hasobject or dtype.kind not in "fiubV":
+            plain = dtype.kind in "fiub" or dtype == np.dtype("V2")
+            if dtype.hasobject or not plain:
                 raise UserError(
                     f"{self._path}: entry {name!r} holds {dtype} (pickled objects or text), which "
                     "is never read; save plain arrays"
                 )
             if info.file_size - f.tell() != dtype.itemsize * int(np.prod(shape, dtype=object)):
-                raise UserError(f"{self._path}: entry {name!r} is not as long as its header says")
+                raise UserError(
+                    f"{self._path}: entry {name!r} is not as long as its header says; save it again"
+                )
         return shape
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor, in the file's dtype."""
+        """One tensor, in the file's dtype; it unpacks to no more than its shape says."""
         try:
-            with np.load(self._path, allow_pickle=False) as f:
-                array = f[name]
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as e:
-            raise UserError(f"{self.label}: tensor {name!r} is unreadable ({e})") from e
+            with files.opened(self._path) as file, zipfile.ZipFile(file) as archive:
+                with archive.open(self._entries[name]) as entry:
+                    array = np.lib.format.read_array(entry, allow_pickle=False)
+        except Exception as e:  # As above.
+            raise UserError(
+                f"{self.label}: tensor {name!r} is unreadable ({_reason(e)}); fetch the file again"
+            ) from e
         return array.view(ml_dtypes.bfloat16) if array.dtype == np.dtype("V2") else array
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 class Digest:

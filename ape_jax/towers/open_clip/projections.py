@@ -40,7 +40,8 @@ def _image(described: Description, reader: Reader) -> Top:
     if fields.values.get("timm_model_name") is None:
         return Top(pooling="own", projection=(reader("visual.proj"), None))
     # Absent is "linear", and null or "" is the classifier of timm's model.
-    kind = fields.values.get("timm_proj", "linear") or "classifier"
+    kind = fields.values.get("timm_proj", "linear")
+    kind = "classifier" if kind in (None, "") else kind
     head, biased = "visual.head", "visual.head.proj.bias" in reader.tensors.shapes
     if kind == "none":
         return Top(pooling="own")
@@ -75,7 +76,8 @@ def _text(described: Description, reader: Reader, own: str) -> Top:
 def _text_of_transformers(described: Description, reader: Reader) -> Top:
     fields = described.text
     pooling = text.pooling_of_transformers(fields)
-    kind = fields.values.get("hf_proj_type", "mlp") or "none"
+    kind = fields.values.get("hf_proj_type", "mlp")
+    kind = "none" if kind in (None, "") else kind
     dense = f"{text.HF}pooler.dense"
     pooler = None
     if fields.values.get("hf_pooler_type") == "cls_pooler" and f"{dense}.weight" in (

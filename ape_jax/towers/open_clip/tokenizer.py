@@ -29,7 +29,7 @@ def prepare(described: Description, config: Any, options: Mapping[str, Any]) -> 
     """
     fields = described.text
     named = fields.values.get("hf_tokenizer_name")
-    if not any((described.directory / name).is_file() for name in _FILES):
+    if not any(sources.is_there(described.directory / name) for name in _FILES):
         which = (
             f"that of {named!r}" if named else "CLIP's, such as openai/clip-vit-base-patch32 has"
         )
@@ -45,10 +45,9 @@ def prepare(described: Description, config: Any, options: Mapping[str, Any]) -> 
         fills=config.attends_padding,
     )
     settings = described.directory / "tokenizer_config.json"
-    if settings.is_file():
-        sources.read_json(settings).get("model_max_length")  # `context_length` stands above it.
-    kwargs = fields.values.get("tokenizer_kwargs") or {}
-    if not isinstance(kwargs, Mapping) or set(kwargs) - set(_KWARGS):
+    sources.optional_json(settings).get("model_max_length")  # `context_length` stands above it.
+    kwargs = fields.mapping("tokenizer_kwargs")
+    if set(kwargs) - set(_KWARGS) or not isinstance(kwargs.get("strip_sep_token", False), bool):
         raise fields.error(f"'tokenizer_kwargs' is {kwargs!r}; only {', '.join(_KWARGS)} are read")
     if not named:  # CLIP's, whose tokenizer.json cleans texts itself.
         if kwargs.get("clean", "lower") != "lower":

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ape_jax.errors import UserError
+from ape_jax.storage import files
 from ape_jax.towers.files import hub, sources
 
 _MOST_BYTES = 4 << 20
@@ -40,10 +41,8 @@ def _text(spec: str) -> str:
             path = hub.file(spec.removeprefix("hf:").partition("@")[0], "README.md")
         else:
             path = sources.resolve(spec) / "README.md"
-        if not path.is_file() or path.stat().st_size > _MOST_BYTES:
-            return ""
-        return path.read_text(encoding="utf-8", errors="replace")
-    except UserError:  # Many directories have no card.
+        return files.read_bytes(path, most=_MOST_BYTES).decode(errors="replace")
+    except (FileNotFoundError, UserError):  # Many directories have no card.
         return ""
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ape_jax.errors import UserError
-from ape_jax.storage import disk, sealed
+from ape_jax.storage import disk, files, sealed
 from ape_jax.towers.files import reading, sections, sources
+from ape_jax.towers.text import guard
 
 if TYPE_CHECKING:
     import tokenizers
@@ -66,8 +67,7 @@ def load(directory: Path, options: Mapping[str, Any]) -> AutoTokens:
     Raises:
       UserError: transformers cannot make it, or it is none of the tokenizers library.
     """
-    files = _files(directory)
-    place = _place(files, options)
+    place = _place(_files(directory), options)
     kept = _kept(place) if place is not None else None
     if kept is None:
         kept = _made(directory, options)
@@ -90,15 +90,15 @@ def _files(directory: Path) -> list[Path]:
     return found
 
 
-def _place(files: list[Path], options: Mapping[str, Any]) -> Path | None:
+def _place(paths: list[Path], options: Mapping[str, Any]) -> Path | None:
     """Where the tokenizer of these files is kept; None where it is not worth it."""
-    if sum(path.stat().st_size for path in files) < _WORTH_KEEPING:
+    if sum(path.stat().st_size for path in paths) < _WORTH_KEEPING:
         return None
     digest = hashlib.sha256()
     versions = [importlib.metadata.version(name) for name in ("transformers", "tokenizers")]
     digest.update(json.dumps([_VERSION, versions, dict(options)], default=repr).encode())
-    for path in files:
-        content = path.read_bytes()
+    for path in paths:
+        content = files.read_bytes(path, most=_LARGEST)
         digest.update(f"{path.name} {len(content)}\n".encode() + content)
     try:
         return disk.cache_dir() / "tokenizers" / f"{digest.hexdigest()[:32]}.json"
@@ -125,13 +125,12 @@ def _made(directory: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     import transformers  # Slow to import.
 
     own = {"local_files_only": True, "trust_remote_code": False}
-    try:
+    _check_template(directory / "tokenizer.json")
+    with guard.one_sentence(lambda why: f"{directory}: {_refusal(why)}"):
         config = _config(directory)
         own |= {} if config is None else {"config": config}
         made = transformers.AutoTokenizer.from_pretrained(str(directory), **{**options, **own})
         backend = getattr(made, "backend_tokenizer", None)
-    except Exception as error:  # Whatever a tokenizer class raises on files it does not expect.
-        raise UserError(f"{directory}: {_refusal(error)}") from error
     if backend is None:
         raise UserError(
             f"{directory}: {type(made).__name__} is written in Python and not of the tokenizers "
@@ -148,12 +147,35 @@ def _made(directory: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _check_template(path: Path) -> None:
+    """Raises UserError for a token round texts that has no id, at which the library panics."""
+    if not sources.is_there(path):
+        return
+    processor = files.read_json(path, most=_LARGEST).get("post_processor")
+    parts = [processor, *_listed(processor, "processors")]
+    for part in parts:
+        known = part.get("special_tokens") if isinstance(part, Mapping) else None
+        for piece in [*_listed(part, "single"), *_listed(part, "pair")]:
+            token = piece.get("SpecialToken") if isinstance(piece, Mapping) else None
+            named = token.get("id") if isinstance(token, Mapping) else None
+            if isinstance(named, str) and not (isinstance(known, Mapping) and known.get(named)):
+                raise UserError(
+                    f"{path}: 'post_processor' puts {str(named)[:40]!r} round texts and has no id "
+                    "for it; fetch the file again"
+                )
+
+
+def _listed(value: Any, key: str) -> list[Any]:
+    found = value.get(key) if isinstance(value, Mapping) else None
+    return found if isinstance(found, list) else []
+
+
 def _config(directory: Path) -> Any:
     """A config in the place of the folder's, where that is none of transformers'."""
     import transformers
 
     path = directory / "config.json"
-    values = sources.read_json(path) if path.is_file() else {}
+    values = sources.optional_json(path)
     if values.get("model_type") == sections.LILT:  # In transformers, another model has this name.
         text = values.get("text_config")
         text = dict(text) if isinstance(text, Mapping) else {}
@@ -161,8 +183,7 @@ def _config(directory: Path) -> Any:
     return None if values.get("model_type") else transformers.PreTrainedConfig()
 
 
-def _refusal(error: Exception) -> str:
-    reason = " ".join(str(error).split())[:200]
+def _refusal(reason: str) -> str:
     remedy = "save it as tokenizer.json with transformers' save_pretrained"
     if any(name in reason.lower() for name in ("sentencepiece", "tiktoken", "protobuf")):
         return (

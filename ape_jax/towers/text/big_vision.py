@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ape_jax.errors import UserError
+from ape_jax.towers.files import sources
 from ape_jax.towers.files.names import LEAD1, NameTable, Rule, Shape, Tensors
 from ape_jax.towers.text import token_files, tokens
 from ape_jax.towers.text.transformer import TextConfig
@@ -199,9 +200,9 @@ def prepare(path: Path, config: TextConfig, options: Mapping[str, Any]) -> token
       UserError: there is none, or it lacks what texts begin or end with.
     """
     files = beside(path)
-    if files["tokenizer"].is_file():
+    if sources.is_there(files["tokenizer"]):
         label, backend = files["tokenizer"], token_files.json_backend(files["tokenizer"])
-    elif files["vocabulary"].is_file() and config.family == "bert":
+    elif sources.is_there(files["vocabulary"]) and config.family == "bert":
         label, backend = files["vocabulary"], token_files.vocabulary_backend(files["vocabulary"])
     else:
         wanted = [str(f.name) for f in files.values()][: 2 if config.family == "bert" else 1]

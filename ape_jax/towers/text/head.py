@@ -139,7 +139,7 @@ def read_params(head: Head, root: Path, width: int) -> tuple[dict[str, Any], str
 
 def _module_tensors(folder: Path) -> sources.SafeTensors:
     pickled = folder / "pytorch_model.bin"
-    if pickled.is_file() and not any(folder.glob("*.safetensors")):
+    if sources.is_there(pickled) and not any(folder.glob("*.safetensors")):
         raise UserError(
             f"{pickled} is in a format that can run code when it is read; convert it once where "
             "you trust it: SentenceTransformer(DIR).save_pretrained(NEW_DIR) writes safetensors"

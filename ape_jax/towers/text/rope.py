@@ -93,7 +93,7 @@ def read(fields: Fields, *, positions: int, theta: float = THETA) -> Rope:
       UserError: for values that mean nothing, or a kind of scaling that is not supported.
     """
     theta = fields.number("rope_theta", theta)
-    key = "rope_scaling" if fields.values.get("rope_scaling") else "rope_parameters"
+    key = "rope_scaling" if fields.mapping("rope_scaling") else "rope_parameters"
     return read_section(section(fields, key), theta=theta, positions=positions)
 
 
@@ -145,8 +145,8 @@ def read_section(fields: Fields, *, theta: float, positions: int) -> Rope:
 
 def _kind(fields: Fields) -> str:
     """The kind of scaling, whose key has an older name, too."""
-    older = fields.values.get("type") or "default"
-    kind = fields.values.get("rope_type") or older
+    named = [fields.values.get(key) for key in ("rope_type", "type")]
+    kind = next((name for name in named if name is not None), "default")
     if kind not in list(KINDS):  # It may be a list itself.
         raise fields.error(
             f"rope_type is {str(kind)[:40]!r}, and of rotary positions {', '.join(KINDS)} are "

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ape_jax.errors import UserError
+from ape_jax.storage import files
 from ape_jax.towers.files import reading, sentence, sources
-from ape_jax.towers.text import auto
+from ape_jax.towers.text import auto, guard
 from ape_jax.towers.text.auto import AutoTokens
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def load(directory: Path) -> AutoTokens:
     Raises:
       UserError: no tokenizer files, or broken ones.
     """
-    if not any((directory / name).is_file() for name in ("tokenizer.json", *_VOCABULARY_FILES)):
+    names = ("tokenizer.json", *_VOCABULARY_FILES)
+    if not any(sources.is_there(directory / name) for name in names):
         raise UserError(
             f"{directory}: found no tokenizer.json and none of {', '.join(_VOCABULARY_FILES)}; "
             "put the text tower's tokenizer files beside its config.json"
@@ -51,7 +53,13 @@ def load(directory: Path) -> AutoTokens:
         made = _siglip(directory)
     else:
         made = _auto(directory, settings)
-    if settings.get("do_lower_case") is True:
+    lower = settings.get("do_lower_case")
+    if lower is not None and not isinstance(lower, bool):
+        raise UserError(
+            f"{directory}: 'do_lower_case' of sentence-transformers' settings is "
+            f"{str(lower)[:60]!r}; write true or false"
+        )
+    if lower:
         _lower(made.backend)
     return made
 
@@ -61,7 +69,7 @@ def _auto(directory: Path, settings: Mapping[str, Any]) -> AutoTokens:
         return auto.load(directory, tokenizer_options(settings))
     except UserError:
         path = directory / "tokenizer.json"
-        if path.is_file():  # If the file is damaged, that is what to say.
+        if sources.is_there(path):  # If the file is damaged, that is what to say.
             json_backend(path)
         raise
 
@@ -81,7 +89,7 @@ def tokenizer_options(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _is_siglip(directory: Path) -> bool:
     """Whether the tokenizer is SigLIP's in a tokenizer.json, for which transformers has no code."""
     named = _read(directory / "tokenizer_config.json").get("tokenizer_class")
-    return named == "SiglipTokenizer" and (directory / "tokenizer.json").is_file()
+    return named == "SiglipTokenizer" and sources.is_there(directory / "tokenizer.json")
 
 
 def _siglip(directory: Path) -> AutoTokens:
@@ -112,7 +120,7 @@ def pad_id(directory: Path, backend: tokenizers.Tokenizer) -> int:
     config = _read(directory / "config.json")
     for section in (config, config.get("text_config")):  # Of one tower, or of two.
         declared = section.get("pad_token_id") if isinstance(section, Mapping) else None
-        if isinstance(declared, int) and backend.id_to_token(declared) is not None:
+        if type(declared) is int and declared >= 0 and backend.id_to_token(declared) is not None:
             return declared
     known = (backend.token_to_id(token) for token in ("[PAD]", "<pad>"))
     return next((index for index in known if index is not None), 0)
@@ -120,7 +128,12 @@ def pad_id(directory: Path, backend: tokenizers.Tokenizer) -> int:
 
 def masks_padding(directory: Path) -> bool:
     """Whether the tokenizer gives a mask with its ids, as nearly all do."""
-    names = _read(directory / "tokenizer_config.json").get("model_input_names")
+    label = directory / "tokenizer_config.json"
+    names = _read(label).get("model_input_names")
+    if names is not None and not isinstance(names, list):
+        raise UserError(
+            f"{label}: 'model_input_names' is {str(names)[:60]!r}; write a list of names"
+        )
     return not isinstance(names, list) or "attention_mask" in names
 
 
@@ -150,6 +163,11 @@ def max_length(directory: Path, *, least: int, positions: int) -> int:
             )
     # transformers writes 1e30 where a tokenizer has no limit.
     allowed = _read(directory / "tokenizer_config.json").get("model_max_length")
+    if allowed is not None and not _is_length(allowed, least):
+        reading.assumed(
+            f"'model_max_length' {str(allowed)[:40]!r} is no length; the tower's {positions} "
+            "positions are taken"
+        )
     found = int(min(allowed, positions)) if _is_length(allowed, least) else positions
     if found > _LONGEST:
         reading.assumed(
@@ -169,31 +187,39 @@ def default_prefix(directory: Path) -> str:
     modules = sentence.find(directory)
     root = modules.root if modules else directory
     settings = _read(root / "config_sentence_transformers.json")
+    label = root / "config_sentence_transformers.json"
     prompts, name = settings.get("prompts"), settings.get("default_prompt_name")
-    prompt = prompts.get(name) if isinstance(prompts, dict) and isinstance(name, str) else None
+    if name is not None and not isinstance(name, str):
+        raise UserError(
+            f"{label}: 'default_prompt_name' is {str(name)[:60]!r}; write a name or null"
+        )
+    if prompts is not None and not isinstance(prompts, Mapping):
+        raise UserError(f"{label}: 'prompts' is {str(prompts)[:60]!r}; write an object")
+    prompt = prompts.get(name) if prompts is not None and name is not None else None
     if isinstance(name, str) and prompt is None and name not in _EMPTY_PROMPTS:
         raise UserError(
-            f"{root / 'config_sentence_transformers.json'}: 'default_prompt_name' is {name!r}, "
+            f"{label}: 'default_prompt_name' is {name!r}, "
             "which 'prompts' does not have; write one of its names, or null"
         )
-    return prompt if isinstance(prompt, str) else ""
+    if name is not None and prompt is None:
+        reading.assumed(f"'prompts' has nothing for {name!r}, so nothing is put before texts")
+    if prompt is not None and not isinstance(prompt, str):
+        raise UserError(f"{label}: the prompt {name!r} is {str(prompt)[:60]!r}; write a text")
+    return prompt or ""
 
 
 def json_backend(path: Path) -> tokenizers.Tokenizer:
     """A tokenizer.json, read as the tokenizer_config.json beside it says."""
     import tokenizers
 
+    sources.check_file(path)
     if path.stat().st_size > _MAX_TOKENIZER_BYTES:
         raise UserError(
             f"{path}: {path.stat().st_size} bytes is too large for a tokenizer; "
             f"use one of at most {_MAX_TOKENIZER_BYTES} bytes"
         )
-    try:
+    with guard.one_sentence(lambda why: f"{path}: not a tokenizer ({why}); download it again"):
         backend = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the Rust library raises plain Exception
-        raise UserError(
-            f"{path}: not a tokenizer ({_one_line(error)}); download it again"
-        ) from error
     settings = _read(path.with_name("tokenizer_config.json"))
     _apply_bert_settings(backend, settings)
     _split_at_spaces(backend, settings)
@@ -210,10 +236,8 @@ def vocabulary_backend(path: Path) -> tokenizers.Tokenizer:
     """
     import tokenizers
 
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({_one_line(error)}); fetch it again") from error
+    sources.check_file(path)
+    lines = files.read_text(path, most=_MAX_TOKENIZER_BYTES).split("\n")
     vocabulary = {line.rstrip("\r"): index for index, line in enumerate(lines) if line.strip()}
     if "[UNK]" not in vocabulary:
         raise UserError(f"{path} has no [UNK]; it must be a vocabulary of BERT, a token a line")
@@ -275,7 +299,7 @@ def canonical(backend: tokenizers.Tokenizer, *, lower: bool) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     """A JSON object; an empty one where the file is absent."""
-    return sources.read_json(path) if path.is_file() else {}
+    return sources.optional_json(path)
 
 
 def _one_line(error: Exception) -> str:

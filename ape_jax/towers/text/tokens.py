@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
 from ape_jax.errors import UserError
-from ape_jax.towers.text import token_files
+from ape_jax.towers.text import guard, token_files
 
 if TYPE_CHECKING:
     import tokenizers
@@ -261,11 +261,8 @@ class _BackendEncode:
         self.backend.encode_special_tokens = state[1]
 
     def __call__(self, texts: list[str]) -> list[list[int]]:
-        try:
+        with guard.one_sentence(lambda why: f"the text tower's tokenizer failed ({why})"):
             encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
-        except Exception as error:  # The library knows no other type.
-            reason = " ".join(str(error).split())
-            raise UserError(f"the text tower's tokenizer failed ({reason})") from error
         return [encoding.ids for encoding in encodings]
 
 
@@ -281,14 +278,10 @@ def _special_ids(
     Known once, they let a text be cut without the library's truncation, whose setting is state
     that threads would share.
     """
-    try:
+    remedy = "take the files of one model"
+    with guard.one_sentence(lambda why: f"{directory}: a tokenizer that fails ({why}); {remedy}"):
         bodies = [backend.encode(text, add_special_tokens=False).ids for text in _PROBES]
         wholes = [backend.encode(text).ids for text in _PROBES]
-    except Exception as error:  # The library knows no other type.
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{directory}: the tokenizer fails on a text ({reason}); take the files of one model"
-        ) from error
     count = len(wholes[0]) - len(bodies[0])
     for start in range(count + 1):
         before, after = wholes[0][:start], wholes[0][len(wholes[0]) - (count - start) :]

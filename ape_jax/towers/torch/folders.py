@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from typing import Any
 
 from ape_jax.config.outside import TORCH
 from ape_jax.errors import UserError
+from ape_jax.storage import files as storage
 from ape_jax.towers.files import hub, reading, sources
 from ape_jax.towers.torch import libraries
 
@@ -101,8 +102,8 @@ def resolve(spec: Spec, *, code: bool = False) -> Path:
     Raises:
       UserError: where it is none, holds its weights in a format that can run code, or brings code.
     """
-    path = Path(spec.name).expanduser()
-    if not path.is_dir():
+    path = Path(os.path.expanduser(spec.name))
+    if not os.path.isdir(path):
         path = _downloaded(spec, code)
     _check_weights(spec, path)
     if not code:
@@ -153,13 +154,13 @@ def _check_code(spec: Spec, path: Path) -> None:
     """Raises UserError for a directory whose files say that its own code is to be run."""
     found = ""
     modules = path / "modules.json"
-    if spec.library == "st" and modules.is_file():
+    if spec.library == "st" and sources.is_there(modules):
         for module in _listed(modules):
             kind = str(module.get("type", ""))
             if not kind.startswith("sentence_transformers."):
                 found = f"{kind!r} in {modules.name}"
     config = path / "config.json"
-    if not found and spec.library == "hf" and config.is_file():
+    if not found and spec.library == "hf" and sources.is_there(config):
         values = sources.read_json(config)
         reading.whole(config)
         known = libraries.module("hf", spec.written).CONFIG_MAPPING
@@ -171,10 +172,7 @@ def _check_code(spec: Spec, path: Path) -> None:
 
 def _listed(modules: Path) -> Iterator[dict[str, Any]]:
     """The modules of a SentenceTransformer, as their file has them."""
-    try:
-        values = json.loads(modules.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{modules} is not JSON ({error}); fetch the file again") from error
+    values = sources.read_json_value(modules)
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
         raise UserError(f"{modules} must hold a list of objects; fetch the file again")
     yield from values
@@ -204,10 +202,7 @@ def digest(path: Path, *, code: bool = False) -> str:
     total = hashlib.sha256()
     for file in files(path, code=code):
         name = file.relative_to(path).as_posix()
-        try:
-            with file.open("rb") as opened:
-                content = hashlib.file_digest(opened, "sha256").hexdigest()
-        except OSError as error:
-            raise UserError(f"{file} cannot be read ({error.strerror})") from error
+        with storage.opened(file) as opened:
+            content = hashlib.file_digest(opened, "sha256").hexdigest()
         total.update(f"{name} {content}\n".encode())
     return total.hexdigest()

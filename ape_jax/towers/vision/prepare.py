@@ -16,7 +16,7 @@ from ape_jax.images.decode import load_image
 from ape_jax.images.transforms import ImageTransform
 from ape_jax.towers.family import Fields
 from ape_jax.towers.files import reading
-from ape_jax.towers.files.sources import read_json
+from ape_jax.towers.files.sources import is_there, read_json
 
 HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}  # big_vision: value_range(-1, 1).
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
@@ -139,21 +139,22 @@ def settings_of(directory: Path | None) -> tuple[dict[str, Any] | None, str]:
     if directory is None:
         return None, ""
     nested, own = directory / "processor_config.json", directory / "preprocessor_config.json"
-    if nested.is_file():
+    if is_there(nested):
         section = read_json(nested).get("image_processor")
         if isinstance(section, dict):
             return section, f"{nested}, section 'image_processor'"
         reading.whole(nested)  # Of what joins images and text, which no tower needs.
-    return (read_json(own), str(own)) if own.is_file() else (None, "")
+    return (read_json(own), str(own)) if is_there(own) else (None, "")
 
 
 def _processor(
     directory: Path | None, settings: Mapping[str, Any], usual: Mapping[str, Any]
 ) -> str:
     """The image processor that the settings are for, where they name none."""
-    named = settings.get("image_processor_type") or settings.get("feature_extractor_type")
-    if named is not None or directory is None or not (directory / "config.json").is_file():
-        return str(named or usual["image_processor_type"])
+    both = ("image_processor_type", "feature_extractor_type")
+    named = next((settings.get(key) for key in both if settings.get(key) is not None), None)
+    if named is not None or directory is None or not is_there(directory / "config.json"):
+        return str(usual["image_processor_type"] if named is None else named)
     config = read_json(directory / "config.json")
     if isinstance(config.get("image_processor_type"), str):
         return config["image_processor_type"]

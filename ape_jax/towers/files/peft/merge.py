@@ -64,7 +64,7 @@ def open_weights(directory: Path, named: Sequence[str] = ()) -> Tensors:
     """
     tensors = sources.SafeTensors(directory, named)
     _check_quantised(directory / "config.json", tensors.integers)
-    if not (directory / CONFIG).is_file():
+    if not sources.is_there(directory / CONFIG):
         return tensors
     config = _read_config(directory / CONFIG)
     if not (directory / WEIGHTS).is_file():
@@ -82,7 +82,7 @@ def open_weights(directory: Path, named: Sequence[str] = ()) -> Tensors:
 
 def _check_quantised(path: Path, integers: Sequence[str]) -> None:
     """Raises UserError where a config says that the weights are quantised, and they are."""
-    quantised = sources.read_json(path).get("quantization_config") if path.is_file() else None
+    quantised = sources.optional_json(path).get("quantization_config")
     if quantised and integers:
         method = quantised.get("quant_method") if isinstance(quantised, Mapping) else quantised
         raise UserError(
@@ -198,6 +198,13 @@ def _number(config: Mapping[str, Any], key: str, value: Any, label: str) -> floa
     return float(value)
 
 
+def _flag(config: Mapping[str, Any], key: str, label: str) -> bool:
+    value = config.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise UserError(f"{label}: {key!r} holds {repr(value)[:40]}; write true or false")
+    return value is True
+
+
 def _assign(
     adapter: Tensors, tensors: Tensors, config: Mapping[str, Any], label: str
 ) -> tuple[Tensors, tuple[Pair, ...], dict[str, str]]:
@@ -252,20 +259,24 @@ def _pair(
             f"{adapter.label}: {down} is {list(a)} and {up} is {list(b)}, which do not multiply; "
             "save the adapter again from gathered parameters"
         )
-    alphas = config.get("alpha_pattern") or {}
+    alphas = config.get("alpha_pattern")
+    alphas = {} if alphas is None else alphas
+    if not isinstance(alphas, Mapping):
+        raise UserError(f"{label}: 'alpha_pattern' holds {repr(alphas)[:60]}; write an object")
     alpha = next(
         (value for pattern, value in dict(alphas).items() if _matches(pattern, module, label)),
         config.get("lora_alpha", 8),
     )
     alpha = _number(config, "lora_alpha", alpha, label)
-    rank = math.sqrt(a[0]) if config.get("use_rslora") is True else a[0]
+    stabilised, fan = (_flag(config, key, label) for key in ("use_rslora", "fan_in_fan_out"))
+    rank = max(math.sqrt(a[0]) if stabilised else a[0], 1)
     return Pair(
         target=target,
         down=down,
         up=up,
         bias=parts.get("B.bias", ""),
         scale=alpha / rank,
-        transposed=embedding or config.get("fan_in_fan_out") is True,
+        transposed=embedding or fan,
     )
 
 

@@ -120,7 +120,7 @@ def _parse(fields: Fields) -> DebertaConfig:
         furthest=furthest,
         terms=_terms(fields),
         shared=fields.flag("share_att_key", False),
-        distance_norm="layer_norm" in str(fields.values.get("norm_rel_ebd", "none")).lower(),
+        distance_norm=_distance_norm(fields),
         **shared,
         **family.text_fields(fields, positions=positions, pooling="cls"),
     )
@@ -139,8 +139,17 @@ def _refuse(fields: Fields, shared: dict[str, Any]) -> None:
             raise fields.error(f"{key} is {found}; only {want} is supported; {instead}")
 
 
+def _distance_norm(fields: Fields) -> bool:
+    found = fields.values.get("norm_rel_ebd", "none")
+    names = [n.strip() for n in found.lower().split("|")] if isinstance(found, str) else [found]
+    if not all(name in ("none", "layer_norm") for name in names):
+        raise fields.error(f"norm_rel_ebd is {str(found)[:60]!r}; write 'none' or 'layer_norm'")
+    return "layer_norm" in names
+
+
 def _terms(fields: Fields) -> tuple[str, ...]:
-    found = fields.values.get("pos_att_type") or []
+    found = fields.values.get("pos_att_type")
+    found = [] if found is None else found
     names = [n.strip() for n in found.lower().split("|")] if isinstance(found, str) else found
     if not isinstance(names, list) or not set(map(str, names)) <= set(TERMS):
         raise fields.error(f"pos_att_type is {found!r}; write a list of {' and '.join(TERMS)}")

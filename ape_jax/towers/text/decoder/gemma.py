@@ -110,7 +110,7 @@ def _ropes(fields: Fields, positions: int) -> tuple[rope.Rope, rope.Rope]:
         name: rope.read_section(rope.section(nested, name), theta=theta, positions=positions)
         for name, theta in thetas.items()
     }
-    if fields.values.get("rope_scaling"):
+    if fields.mapping("rope_scaling"):
         scaled = rope.section(fields, "rope_scaling")
         theta = found["full_attention"].theta
         found["full_attention"] = rope.read_section(scaled, theta=theta, positions=positions)

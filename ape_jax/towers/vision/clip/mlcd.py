@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -48,8 +47,8 @@ def _parse(fields: Fields) -> ViTConfig:
 
 def _theta(fields: Fields) -> float:
     """The base of the frequencies, which configs of transformers 4 leave out."""
-    found = fields.values.get("rope_parameters") or {}
-    if not isinstance(found, Mapping) or found.get("rope_type", "axial") != "axial":
+    found = fields.mapping("rope_parameters")
+    if found.get("rope_type", "axial") != "axial":
         raise fields.error("'rope_parameters' is not of 'rope_type' 'axial'; write that of MLCD")
     return Fields(found, f"{fields.label}, 'rope_parameters'").number("rope_theta", 10_000.0)
 

@@ -46,7 +46,7 @@ def tower(described: Description, tensors: Tensors) -> Found:
 def _fits(path: Path, kind: Kind | None) -> bool:
     label = path / "config.json"
     try:
-        config = sources.read_json_value(label) if label.is_file() else None
+        config = sources.read_json_value(label) if sources.is_there(label) else None
     except UserError:  # Said where the file is read.
         return False
     return isinstance(config, dict) and description.describes(config)

@@ -24,7 +24,7 @@ def input_size(description: Description) -> int:
       UserError: images that are not square, or not RGB.
     """
     args, pretrained = description.args, description.pretrained
-    resizable = args.values.get("dynamic_img_size") or args.values.get("strict_img_size") is False
+    resizable = args.flag("dynamic_img_size", False) or not args.flag("strict_img_size", True)
     fixed = pretrained.flag("fixed_input_size", False) and not resizable
     if fixed and args.values.get("img_size") is not None:
         return _side(args, "img_size", args.values["img_size"])

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ape_jax.config.fields import is_number
 from ape_jax.towers.family import Arrays, Fields, TorchClass
 from ape_jax.towers.files.names import LEAD1, PATCHES, NameTable, Rule, fused, linear, norm
 from ape_jax.towers.vision import family
@@ -86,8 +87,13 @@ def _parse(fields: Fields) -> ViTConfig:
 
 def _summary(fields: Fields, classes: int) -> tuple[int, ...]:
     """The class tokens that are joined."""
-    found = fields.values.get("summary_idxs") or [0, 1]
-    valid = isinstance(found, list) and all(type(i) is int and 0 <= i < classes for i in found)
+    found = fields.values.get("summary_idxs")
+    found = [0, 1] if found is None else found
+    valid = (
+        isinstance(found, list)
+        and found != []
+        and all(type(i) is int and 0 <= i < classes for i in found)
+    )
     if not valid:
         raise fields.error(f"'summary_idxs' is {found}; write a list of numbers below {classes}")
     return tuple(found)
@@ -95,9 +101,10 @@ def _summary(fields: Fields, classes: int) -> tuple[int, ...]:
 
 def _channels(fields: Fields, key: str, default: list[float]) -> tuple[float, ...]:
     """A number for each of the three channels."""
-    found = fields.values.get(key) or default
-    valid = isinstance(found, list) and len(found) == 3
-    if not valid or not all(isinstance(x, int | float) and x == x for x in found):
+    found = fields.values.get(key)
+    found = default if found is None else found
+    valid = isinstance(found, list) and len(found) == 3 and all(map(is_number, found))
+    if not valid or (key == "norm_std" and min(found) <= 0):
         raise fields.error(f"{key!r} is {found}; write a list of three numbers")
     return tuple(float(x) for x in found)
 
