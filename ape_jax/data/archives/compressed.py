@@ -5,19 +5,14 @@ An image of a tar is read by its position, and a compressed one has none.
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import hashlib
-import lzma
 import os
 import shutil
-import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ape_jax.errors import UserError
-from ape_jax.storage import atomic, disk, lock
+from ape_jax.storage import atomic, disk, files, lock, packed
 from ape_jax.terminal.progress import Progress
 
 # Images hardly compress and texts tenfold; more is a bomb, or a tar of one file of zeros.
@@ -25,11 +20,6 @@ _MOST_RATIO = 50
 _ALWAYS_ALLOWED = 2**28
 _KEPT_FREE = 2**30
 _BLOCK = 2**20
-_OPENERS: dict[bytes, Callable[[str], Any]] = {
-    b"\x1f\x8b": lambda path: gzip.open(path, "rb"),
-    b"BZh": lambda path: bz2.open(path, "rb"),
-    b"\xfd7zXZ\0": lambda path: lzma.open(path, "rb"),
-}
 
 
 def decompressed(path: str, say: Callable[[str], None]) -> str:
@@ -43,10 +33,9 @@ def decompressed(path: str, say: Callable[[str], None]) -> str:
       UserError: the file is damaged, grows beyond reason, or the copy cannot be written.
       OSError: it cannot be read.
     """
-    with open(path, "rb") as f:
-        head = f.read(8)
-    opener = next((opener for magic, opener in _OPENERS.items() if head.startswith(magic)), None)
-    if opener is None:
+    with files.opened(path) as f:
+        kind = packed.kind_of(f.read(8))
+    if kind in ("", "zst"):  # What a tar of zstd needs is said by its reader.
         return path
     status = os.stat(path)
     known = f"{os.path.realpath(path)} {status.st_size} {status.st_mtime_ns}"
@@ -59,22 +48,22 @@ def decompressed(path: str, say: Callable[[str], None]) -> str:
             busy = f"another process is decompressing {path}; waiting for it"
             with lock.exclusive(root / f"{name}.lock", busy, say):
                 if not copy.exists():
-                    atomic.write(copy, lambda to: _decompress(path, opener, to, status.st_size))
+                    atomic.write(copy, lambda to: _decompress(path, to, status.st_size))
         say(f"{path} is compressed: a copy without compression is in {root}")
     return str(copy)
 
 
-def _decompress(path: str, opener: Callable[[str], Any], to: Path, packed: int) -> None:
+def _decompress(path: str, to: Path, held: int) -> None:
     room = shutil.disk_usage(to.parent).free - _KEPT_FREE
-    limit = max(_ALWAYS_ALLOWED, _MOST_RATIO * packed)
+    limit = max(_ALWAYS_ALLOWED, _MOST_RATIO * held)
     progress, done = Progress(f"decompressing {path}", None, "MB"), 0
     try:
-        with opener(path) as source, to.open("wb") as out:
+        with packed.opened(path) as source, to.open("wb") as out:
             while block := source.read(_BLOCK):
                 done += len(block)
                 if done > limit:
                     raise UserError(
-                        f"{path}: its {packed} bytes decompress to more than {limit}, which no "
+                        f"{path}: its {held} bytes decompress to more than {limit}, which no "
                         "tar of images does; repack it as a plain .tar"
                     )
                 if done > room:
@@ -84,10 +73,8 @@ def _decompress(path: str, opener: Callable[[str], Any], to: Path, packed: int) 
                     )
                 out.write(block)
                 progress.update(done >> 20)
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as e:
-        raise _damaged(path, e) from e
-    except OSError as e:  # bz2 says so, without a number.
-        if e.errno is not None:
+    except packed.DAMAGED as e:
+        if isinstance(e, OSError) and e.errno is not None:  # Of the disk; others have no number.
             raise
         raise _damaged(path, e) from e
 

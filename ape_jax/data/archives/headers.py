@@ -13,6 +13,7 @@ from typing import BinaryIO, Literal, NamedTuple
 
 from ape_jax.data.rows import MAX_RECORD_BYTES
 from ape_jax.errors import UserError
+from ape_jax.storage import files
 
 # A header that extends another holds names and times; tarfile reads it as a whole.
 _MOST_EXTENSION = 2**20
@@ -111,8 +112,8 @@ def members(path: str) -> Iterator[Member | Damage]:
       UserError: the file is no tar at all.
       OSError: it cannot be opened.
     """
-    size = os.path.getsize(path)
-    with open(path, "rb") as f:
+    with files.opened(path) as f:
+        size = os.fstat(f.fileno()).st_size
         check_is_tar(path, f)
         end, reason = 0, ""
         try:

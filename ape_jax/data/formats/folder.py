@@ -13,8 +13,10 @@ from ape_jax.data.cells import printable
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.sidecars import TEXTS, Sidecars, Unreadable
 from ape_jax.data.rows import MAX_RECORD_BYTES, Ask, Broken, FileRows, Row
+from ape_jax.errors import UserError
 from ape_jax.images.formats import is_image_name, is_litter
 from ape_jax.images.walk import Folder, folders
+from ape_jax.storage import files
 
 _BESIDE = (*TEXTS, "json", "cls")
 # Between an image's stem and a text's last ending: a.0.txt, a.caption.txt.
@@ -123,13 +125,12 @@ class _Names:
 
 def _read_text(path: str) -> str:
     try:
-        with open(path, "rb") as f:
-            content = f.read(MAX_RECORD_BYTES + 1)
-        if len(content) > MAX_RECORD_BYTES:
-            raise ValueError(f"it has more than {MAX_RECORD_BYTES} bytes; shorten it")
+        content = files.read_bytes(path, "it", MAX_RECORD_BYTES)
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         raise ValueError(f"it is not UTF-8 text (byte {e.start}); save it as UTF-8") from e
+    except UserError as e:
+        raise ValueError(str(e)) from e
     except OSError as e:
         raise ValueError(f"it cannot be read ({e.strerror})") from e
 

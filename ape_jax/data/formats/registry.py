@@ -75,7 +75,15 @@ def _by_look(spec: str) -> list[PairsFormat]:
     looking = [format for format in _by_suffix(spec, looks=True) if format.matches is not None]
     if not looking or "\0" in spec or not os.path.exists(spec):
         return []
-    return [format for format in looking if format.matches and format.matches(spec)]
+    return [format for format in looking if _matches(format, spec)]
+
+
+def _matches(format: PairsFormat, path: str) -> bool:
+    """A look: what cannot be opened is said by whoever reads it."""
+    try:
+        return format.matches is not None and format.matches(path)
+    except OSError:
+        return False
 
 
 def _by_suffix(spec: str, looks: bool = False) -> list[PairsFormat]:

@@ -24,7 +24,7 @@ from ape_jax.data.rows import Ask, FileRows
 from ape_jax.data.table import store
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
-from ape_jax.storage import nearby
+from ape_jax.storage import files, nearby
 
 _PART = re.compile(r"(?P<path>.+[^:]):(?P<part>[\w+-]+)")
 _ARRAYS = re.compile(r"(?<=\.npy),")
@@ -118,10 +118,10 @@ def _absolute(one: str) -> str:
 
 def _of_path(path: str, key: str, say: Callable[[str], None]) -> list[Place]:
     absolute = os.path.abspath(path)
-    files = [absolute]
+    found = [absolute]
     if os.path.isdir(absolute):
-        files = folders.files_in(absolute, path, key, say)
-    return [Place(path=file, name=file) for file in files]
+        found = folders.files_in(absolute, path, key, say)
+    return [Place(path=file, name=file) for file in found]
 
 
 def _existing(spec: str, key: str, say: Callable[[str], None]) -> str | None:
@@ -202,7 +202,7 @@ def _reading(name: str, key: str) -> Iterator[None]:
 
 def _check_pointer(place: Place, key: str) -> None:
     if os.path.isfile(place.path) and os.path.getsize(place.path) < 1024:
-        with _reading(place.name, key), open(place.path, "rb") as f:
+        with _reading(place.name, key), files.opened(place.path, place.name) as f:
             if f.read(len(_LFS)) == _LFS:
                 raise UserError(
                     f"{place.name}: this is a pointer of Git LFS and not the file; run "

@@ -9,12 +9,14 @@ import os
 import struct
 import tokenize
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from ape_jax.data.precomputed.file_array import BFLOAT16, FileArray, in_memory
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
+from ape_jax.storage import files
 from ape_jax.storage.rows.mapped import Part
 
 _HEADER = 10_000  # Bytes; NumPy's own limit for headers of strangers.
@@ -33,7 +35,7 @@ def read_npy(path: str, key: str) -> FileArray:
         Python objects or of fields.
     """
     try:
-        with open(path, "rb") as file:
+        with files.opened(path, f"{key}: {path!r}") as file:
             size = os.fstat(file.fileno()).st_size
             shape, fortran, dtype = header(file)
             offset = file.tell()
@@ -55,7 +57,7 @@ def read_npy(path: str, key: str) -> FileArray:
     return FileArray(shape=shape, dtype=dtype, parts=(part,))
 
 
-def header(file: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
+def header(file: BinaryIO | io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether the order is Fortran's, and type; the file is then at the first element.
 
     Raises:
@@ -113,7 +115,7 @@ def _turned(
             f"{key}: {path!r} holds columns end to end (Fortran's order) and not rows, "
             f"{size / 1e9:.1f} GB; save numpy.ascontiguousarray of it"
         )
-    with open(path, "rb") as file:
+    with files.opened(path) as file:
         file.seek(offset)
         values = np.frombuffer(file.read(size), dtype)
     return np.ascontiguousarray(values.reshape(shape, order="F"))

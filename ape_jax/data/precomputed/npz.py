@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import math
 import os
 import zipfile
@@ -15,9 +16,11 @@ import numpy as np
 from ape_jax.data.precomputed import npy
 from ape_jax.data.precomputed.file_array import FileArray, in_memory
 from ape_jax.errors import UserError
+from ape_jax.storage import files
 from ape_jax.storage.rows.mapped import Part
 
 MEMBERS = ("image", "text", "text_offsets", "owner")
+_METHODS = (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 _LOCAL = 30  # Bytes of a member's local header, before its name.
 _LARGE = 2**28  # Bytes of a compressed member up to which its ratio does not matter.
 _RATIO = 50  # Features hardly compress.
@@ -36,18 +39,19 @@ def read_npz(path: str, key: str, most: int) -> Mapping[str, FileArray]:
       UserError: a missing or damaged file, other members than `MEMBERS`, members that are larger in
         memory than they may be.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"{key}: there is no file {path!r}; correct the path")
     try:
+        files.check(path, f"{key}: {path!r}")
         with zipfile.ZipFile(path) as archive:
             members = _members(archive, path, key)
             _check_sizes(members.values(), path, key, most)
             return {name: _read(archive, info, path, key) for name, info in members.items()}
     except UserError:
         raise
+    except FileNotFoundError:
+        raise UserError(f"{key}: there is no file {path!r}; correct the path") from None
     except (ValueError, OSError, EOFError, RuntimeError, NotImplementedError) as error:
         raise npy.unreadable(path, error, key) from error
-    except (zipfile.BadZipFile, zlib.error, MemoryError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, MemoryError) as error:
         raise npy.unreadable(path, error, key) from error
 
 
@@ -69,6 +73,12 @@ def _check_sizes(infos: Iterable[zipfile.ZipInfo], path: str, key: str, most: in
     """Refuses what would fill the memory, before any of it is read."""
     packed = [info for info in infos if info.compress_type != zipfile.ZIP_STORED]
     for info in packed:
+        if info.compress_type not in _METHODS:
+            # A header of LZMA may ask for 4 GiB before a byte is read.
+            raise UserError(
+                f"{key}: {path!r}: {info.filename!r} is compressed in a way that NumPy does not "
+                "write; write it with numpy.savez"
+            )
         if info.file_size > max(_LARGE, _RATIO * info.compress_size):
             raise UserError(
                 f"{key}: {path!r}: {info.filename!r} grows from {info.compress_size:,} bytes to "

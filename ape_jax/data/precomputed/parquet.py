@@ -22,7 +22,7 @@ from ape_jax.data.precomputed.file_array import FileArray, in_memory
 from ape_jax.data.precomputed.source import Source
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
-from ape_jax.storage import lock, sealed, verified
+from ape_jax.storage import files, lock, sealed, verified
 from ape_jax.storage.disk import cache_dir, require_space, write_errors
 from ape_jax.storage.rows.mapped import Part
 
@@ -63,8 +63,10 @@ def read_parquet(path: str, key: str) -> Table:
       UserError: a missing or damaged file, missing columns, lists of different widths, a disk that
         is full.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"{key}: there is no file {path!r}; correct the path")
+    try:
+        files.check(path, f"{key}: {path!r}")
+    except FileNotFoundError:
+        raise UserError(f"{key}: there is no file {path!r}; correct the path") from None
     source = Source(path, key)
     if source.nbytes <= _SMALL:
         with tempfile.TemporaryDirectory(prefix="ape_jax_") as folder:

@@ -94,7 +94,7 @@ def _answers(turns: Any) -> list[Any]:
     return [
         turn.get("value")
         for turn in turns
-        if isinstance(turn, dict) and turn.get("from") in _ANSWERS
+        if isinstance(turn, dict) and str(turn.get("from")) in _ANSWERS
     ]
 
 

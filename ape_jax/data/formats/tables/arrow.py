@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from ape_jax.data.formats.tables.opened import check_no_part
 from ape_jax.data.rows import Ask, Broken, FileRows, Row
 from ape_jax.data.table import store
 from ape_jax.errors import UserError
+from ape_jax.storage.files import read_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -170,7 +170,8 @@ def _files(folder: str, ask: Ask) -> list[str]:
             "save it again"
         )
     listed = state.get("_data_files")
-    found = [f.get("filename") for f in listed if isinstance(f, dict)] if listed else []
+    parts = listed if isinstance(listed, list) else [listed]
+    found = [part.get("filename") if isinstance(part, dict) else None for part in parts]
     names = [n for n in found if isinstance(n, str) and os.path.basename(n) == n]
     if len(names) != len(found):
         raise UserError(f"{folder}: {_STATE} names no files of this folder; save it again")
@@ -182,14 +183,11 @@ def _files(folder: str, ask: Ask) -> list[str]:
 
 def _json(path: str) -> dict[str, Any]:
     try:
-        with open(path, encoding="utf-8") as f:
-            found = json.loads(f.read(2**24))
-    except (OSError, ValueError, RecursionError) as e:
-        reason = " ".join(str(e).split())[:120]
-        raise UserError(f"{path}: the file cannot be read ({reason}); save the folder again") from e
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: found {shorten(found)} instead of an object; save it again")
-    return found
+        return read_json(path, most=2**24)
+    except FileNotFoundError as e:
+        raise UserError(f"{path}: the file is missing; save the folder again") from e
+    except UserError as e:
+        raise UserError(f"{e}; save the folder again") from e
 
 
 ARROW = PairsFormat(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ape_jax.data.formats.tables.arrow_checks import readable
 from ape_jax.data.rows import Broken, Embedded, Row
 from ape_jax.errors import UserError
+from ape_jax.storage import files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,6 +38,7 @@ class Mapped:
         import pyarrow as pa
 
         self.path = path
+        files.check(path)
         with pa.memory_map(path) as file:
             self.buffer: pa.Buffer = file.read_buffer()
 

@@ -90,7 +90,7 @@ def _whole_files(found: Any) -> list[str]:
         return []
     count = 0
     for file in files:
-        with pa.memory_map(file) as source:
+        with readable(file, "Arrow"), pa.memory_map(file) as source:
             count += sum(batch.num_rows for batch in pa.ipc.open_stream(source))
     return files if count == len(found) else []
 

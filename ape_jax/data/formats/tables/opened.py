@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import bz2
-import contextlib
-import gzip
-import lzma
 import os
-import zlib
 from collections.abc import Generator
 from typing import Any
 
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.rows import Ask, FileRows
 from ape_jax.errors import UserError
+from ape_jax.storage import packed as compressed
 
 CHUNK_BYTES = 1 << 20
 # Tables of text shrink by ten to a hundred; what grows by more, and to over this, is an attack.
@@ -39,8 +35,6 @@ def unpacked(name: str) -> str:
     ending = next((ending for ending in COMPRESSED if name.lower().endswith(ending)), "")
     return name[: len(name) - len(ending)]
 
-
-_MAGIC = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
 
 _OTHER_KINDS = {
     b"PK\x03\x04": "a zip archive or a spreadsheet; unpack it, or save the sheet as CSV UTF-8",
@@ -80,30 +74,19 @@ def chunks(path: str, size: int = CHUNK_BYTES) -> Generator[bytes, None, None]:
       UserError: the file cannot be read, is damaged, grows to over a thousand times its size, or
         is of another kind, such as a spreadsheet or a web page.
     """
-    packed, total = os.path.getsize(path), 0
-    with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(_opened(path))
+    total = 0
+    with compressed.opened(path) as stream:
+        held = os.path.getsize(path)
         while chunk := _read(stream, size, path):
             if not total:
                 _check_kind(chunk, path)
             total += len(chunk)
-            if total > FREE_BYTES and total > MAX_GROWTH * packed:
+            if total > FREE_BYTES and total > MAX_GROWTH * held:
                 raise UserError(
-                    f"{path}: {packed} bytes decompress to over {total}; that is no table of "
+                    f"{path}: {held} bytes decompress to over {total}; that is no table of "
                     "text: compress it again from the original"
                 )
             yield chunk
-
-
-def _opened(path: str) -> contextlib.AbstractContextManager[Any]:
-    with open(path, "rb") as f:
-        start = f.read(8)
-    kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), "")
-    if kind == "zst":
-        import pyarrow as pa
-
-        return pa.input_stream(path, compression="zstd")
-    return {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}.get(kind, open)(path, "rb")
 
 
 def _read(stream: Any, size: int, path: str) -> bytes:
@@ -113,7 +96,7 @@ def _read(stream: Any, size: int, path: str) -> bytes:
         while 0 < len(found) < size and (more := stream.read(size - len(found))):
             found += more
         return found
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as e:
+    except compressed.DAMAGED as e:
         reason = " ".join(str(e).split())[:120]
         raise UserError(
             f"{path}: the file cannot be decompressed or read ({reason}); copy it again"

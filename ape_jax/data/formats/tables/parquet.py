@@ -12,6 +12,7 @@ from ape_jax.data.formats.tables.arrow_cells import batch_rows, check_image, cla
 from ape_jax.data.formats.tables.arrow_checks import readable, unreadable
 from ape_jax.data.formats.tables.opened import check_no_part
 from ape_jax.data.rows import Ask, Broken, FileRows, Row
+from ape_jax.storage import files
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -31,6 +32,7 @@ def read_parquet(path: str, ask: Ask) -> FileRows:
     import pyarrow.parquet as pq
 
     check_no_part(path, ask)
+    files.check(path)
     with readable(path, "Parquet"):
         file = pq.ParquetFile(
             path, memory_map=True, pre_buffer=False, page_checksum_verification=True

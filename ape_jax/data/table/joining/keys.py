@@ -12,6 +12,7 @@ import numpy as np
 from ape_jax.data.table.joining.columns import column, hashes
 from ape_jax.data.table.joining.groups import Keys, repeated
 from ape_jax.errors import UserError
+from ape_jax.storage import files
 from ape_jax.terminal.progress import track
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class _Ranges:
 
 def _open(path: bytes) -> BinaryIO:
     try:
-        return open(path.decode("utf-8", "surrogatepass"), "rb")
+        return files.opened(path.decode("utf-8", "surrogatepass"))
     except OSError as e:
         name = path.decode("utf-8", "replace")
         raise UserError(f"{name} cannot be read ({e.strerror}); run again") from e
