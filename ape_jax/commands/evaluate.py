@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import conservation as conservation_lib
 from ape_jax.evaluators import prompts, tasks
-from ape_jax.parallel import hosts
-from ape_jax.runs import encoder
-from ape_jax.runs import workdir as workdir_lib
+from ape_jax.runs import encoder, own_pairs
 from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.reading import reading_of
 from ape_jax.runs.restore import before_and_after
 from ape_jax.terminal import tables
-from ape_jax.towers import aligned
 
 Found = tuple[dict[str, float], str]
 
@@ -110,15 +106,6 @@ def _named(data: str, workdir: str) -> dict[str, Pairs]:
 
 
 def _own_sets(model: Encoder, directory: str) -> dict[str, Pairs]:
-    specs = model.config.data.eval.items()
-    if not specs:
+    if not model.config.data.eval:
         raise UserError("--data: the model has no data.eval; name the pairs to evaluate on")
-    reading = Reading.of(model.config.data)
-    found = {
-        name: open_pairs(spec, key=f"data.eval.{name}", reading=reading) for name, spec in specs
-    }
-    known = {} if aligned.is_model(directory) else workdir_lib.recorded_digests(directory)
-    for name, pairs in found.items():
-        if known.get(f"eval/{name}", pairs.digest) != pairs.digest:
-            hosts.say(f"data.eval.{name}: {pairs.spec} has changed since the run was evaluated")
-    return found
+    return own_pairs.evaluation_sets(model.config, directory)

@@ -11,14 +11,12 @@ from ape_jax import config as config_lib
 from ape_jax.align.tuning import selection
 from ape_jax.config import Config
 from ape_jax.data.labelled import Labelled
-from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
-from ape_jax.data.specs import open_pairs
 from ape_jax.data.vectors import VectorPairs
 from ape_jax.pages import confusion, curves, figures, html, queries, slices
 from ape_jax.pages.gallery import Gallery
 from ape_jax.pages.pictures import Pictures
-from ape_jax.runs import encoder, workdir
+from ape_jax.runs import encoder, own_pairs, workdir
 from ape_jax.runs.encoder import Encoder
 from ape_jax.storage import atomic, disk
 from ape_jax.training import metrics
@@ -49,17 +47,13 @@ def write(
     path = workdir.locate(directory)
     config = workdir.read_config(path)
     summary = workdir.finished(path, config)
-    specs = config.data.eval.items()
-    reading = Reading.of(config.data)
-    sets = {
-        name: open_pairs(spec, key=f"data.eval.{name}", reading=reading) for name, spec in specs
-    }
+    sets = own_pairs.evaluation_sets(config, path)
     model, pictures = encoder.load(path), Pictures()
     found = figures.read(summary, sets)
     chances = {entry.name: entry.chance for entry in found}
     parts = [figures.section(found)] if found else []
     parts.append(curves.section(metrics.read(path), config, chances))
-    parts += _examples(model, sets, pictures)
+    parts += _examples(model, path, sets, pictures)
     if labelled is not None:
         if config.data.on_error == "skip":
             labelled = model.leave_out_unreadable(labelled, "--labelled")
@@ -88,7 +82,9 @@ def _how(config: Config, summary: Mapping[str, Any]) -> str:
     )
 
 
-def _examples(model: Encoder, sets: Mapping[str, Pairs], pictures: Pictures) -> list[html.Section]:
+def _examples(
+    model: Encoder, path: pathlib.Path, sets: Mapping[str, Pairs], pictures: Pictures
+) -> list[html.Section]:
     """What is found in each evaluation set; without any, in the training pairs."""
     config = model.config
     if sets:
@@ -96,7 +92,7 @@ def _examples(model: Encoder, sets: Mapping[str, Pairs], pictures: Pictures) -> 
         return [_finds(model, pairs, name, count, pictures) for name, pairs in sets.items()]
     if not config.data.pairs:
         return []
-    pairs = open_pairs(config.data.pairs, key="data.pairs", reading=Reading.of(config.data))
+    pairs = own_pairs.training_pairs(config, path)
     return [_finds(model, pairs, _TRAINING, _IMAGES, pictures)]
 
 

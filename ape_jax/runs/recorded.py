@@ -7,10 +7,12 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ape_jax.config import outside
 from ape_jax.data.places import sources
 
 _INSIDE = "workdir:"
 _PATHS = ("image.tower", "text.tower", "start.run", "start.model")
+_NAMED = ("hf:", "demo:", outside.PREFIX)  # Specs that are no paths.
 
 
 def recorded(path: pathlib.Path, flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,11 +31,18 @@ def recorded(path: pathlib.Path, flat: Mapping[str, Any]) -> dict[str, Any]:
 def absolute(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Values with absolute paths: elsewhere a file of the same name is not that of the run."""
     found = _with_pairs(flat, sources.absolute)
-    for key in _PATHS:
-        local = found.get(key)
-        if isinstance(local, str) and local and os.path.exists(local):
-            found[key] = os.path.abspath(local)
-    return found
+    return found | {key: _absolute(flat[key]) for key in _PATHS if flat.get(key)}
+
+
+def _absolute(spec: Any) -> Any:
+    """The spec of a tower, a model or a run with an absolute path, where it is one."""
+    if not isinstance(spec, str) or spec.startswith(_NAMED):
+        return spec
+    if outside.is_torch(spec):
+        library, _, name = spec.removeprefix(outside.TORCH).partition(":")
+        local = os.path.abspath(os.path.expanduser(name))
+        return f"{outside.TORCH}{library}:{local}" if name and os.path.isdir(local) else spec
+    return os.path.abspath(os.path.expanduser(spec))
 
 
 def found(path: pathlib.Path, flat: Mapping[str, Any]) -> dict[str, Any]:
