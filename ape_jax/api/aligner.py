@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import tempfile
@@ -23,6 +22,7 @@ from ape_jax.evaluators import prompts, tasks, zeroshot
 from ape_jax.exporters import verified
 from ape_jax.pages import run as report_page
 from ape_jax.parallel import programs
+from ape_jax.runs import summaries
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.restore import restore
@@ -153,11 +153,7 @@ class Aligner(Encoder):
     @property
     def summary(self) -> dict[str, Any]:
         """The figures of the run, as in `summary.json`; {} of a finished model."""
-        try:
-            text = (Path(self.directory) / "summary.json").read_text(encoding="utf-8")
-            return dict(json.loads(text))
-        except (OSError, ValueError):
-            return {}
+        return summaries.read(Path(self.directory))[0] or {}
 
     def report(self) -> Path:
         """Writes the run's `report.html` and returns its path.

@@ -23,11 +23,12 @@ from jaxtyping import PyTree
 from ape_jax.align.heads.base import batch_norm
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
-from ape_jax.runs import checkpoint_folder, checkpoint_meta, checkpoint_trees, hashes
+from ape_jax.runs import checkpoint_folder, checkpoint_meta, checkpoint_trees, hashes, saving
 from ape_jax.runs.aligned import SOLVED
 from ape_jax.runs.checkpoint_meta import Damaged, NoneWhole, Unreadable
 from ape_jax.runs.checkpoint_trees import AVERAGE, FIXED, OPT_STATE, TRAINABLE, abstract
 from ape_jax.runs.state import State
+from ape_jax.storage import disk
 
 T = TypeVar("T")
 _META = "meta"
@@ -66,11 +67,15 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=True, cleanup_tmp_directories=clean, async_options=durable
         )
-        self._manager = ocp.CheckpointManager(
-            self._path,
-            options=options,
-            item_names=(TRAINABLE, OPT_STATE, FIXED, AVERAGE, _META),
-        )
+        with disk.write_errors(f"--workdir: {self._path}"):
+            self._manager = ocp.CheckpointManager(
+                self._path,
+                options=options,
+                item_names=(TRAINABLE, OPT_STATE, FIXED, AVERAGE, _META),
+            )
+        self._place = saving.Place(self._path)
+        if clean:
+            saving.quiet()
         # What was found of steps that cannot be used, and those of which a line has told.
         self._damaged: dict[int, str] = {}
         self._said: set[int] = set()
@@ -96,7 +101,7 @@ class Checkpoints:
           meta: JSON: towers and data by name and hash.
 
         Raises:
-          UserError: when the disk is full.
+          UserError: the disk is full, or the directory gone or read-only.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -106,7 +111,8 @@ class Checkpoints:
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         self.wait()
         self._unsynced = True
-        with self.disk_errors():
+        self._place.check()
+        with self._place.errors(lambda: self.latest, saves=True):
             # Forced: asked whether to save, the manager would ask JAX whether a notice to end has
             # come, and count its calls among those of `Preemption`.
             self._manager.save(
@@ -266,11 +272,19 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Blocks until the last save is on disk."""
-        with self.disk_errors():
+        with self._place.errors(lambda: self.latest, saves=True):
             self._manager.wait_until_finished()
-        if self._unsynced:
-            checkpoint_folder.sync_names(self._path)
-            self._unsynced = False
+            if self._unsynced:
+                checkpoint_folder.sync_names(self._path)
+                self._unsynced = False
+
+    def check_there(self) -> None:
+        """Checks that the work directory is still the one that this run works in.
+
+        Raises:
+          UserError: it was removed or replaced.
+        """
+        self._place.check()
 
     def close(self) -> None:
         """Finishes the last save and lets the directory go."""
@@ -279,16 +293,9 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def disk_errors(self) -> Iterator[None]:
-        """Turns "no space left", which TensorStore reports as text, into the user's sentence."""
-        try:
+        """Turns what the disk does to a run into the user's sentence; see `saving.Place.errors`."""
+        with self._place.errors(lambda: self.latest, saves=False):
             yield
-        except Exception as error:
-            if isinstance(error, UserError) or not checkpoint_folder.is_disk_full(error):
-                raise
-            raise UserError(
-                f"--workdir: no space left on the disk of {self._path.parent}; the last good "
-                f"checkpoint is step {self.latest}; free some space and run the same command"
-            ) from error
 
 
 def _identity(value: Any) -> Any:

@@ -40,17 +40,6 @@ def no_damage(error: BaseException | None) -> str:
     return ""
 
 
-def is_disk_full(error: BaseException | None) -> bool:
-    """Looks along the chain: a full disk shows first in one place and then in others."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "No space left on device" in str(error) or "quota exceeded" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
 def put_aside(checkpoint: pathlib.Path) -> pathlib.Path:
     """Moves a damaged checkpoint out of the way of the next save of its step.
 

@@ -8,7 +8,9 @@ before that keeps nobody out.
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -18,10 +20,10 @@ from ape_jax.errors import UserError
 from ape_jax.parallel import hosts, verdicts
 from ape_jax.runs import recorded, workdir
 from ape_jax.runs.checkpoint import BEST
+from ape_jax.runs.saving import LOCK
 from ape_jax.runs.workdir import Kind
 from ape_jax.storage import atomic, disk, files, lock
 
-_LOCK = ".lock"
 _FOLDERS = ("checkpoints", BEST)
 _RESULTS = ("metrics.jsonl", "summary.json")
 # What a start may have made before there was something worth keeping.
@@ -101,7 +103,8 @@ def work(path: pathlib.Path, kind: Kind = "run") -> Mapping[str, int]:
 def _hold(path: pathlib.Path, held: contextlib.ExitStack, undoing: contextlib.ExitStack) -> None:
     """Makes the directory where there is none, and locks it."""
     busy = f"--workdir: another process is working in {path}; wait for it or use a new one"
-    file = path / _LOCK
+    file = path / LOCK
+    is_new = False
     for attempt in range(_ATTEMPTS):
         made = [folder for folder in (path, *path.parents) if not folder.exists()]
         undoing.callback(_remove_empty, made)
@@ -115,6 +118,8 @@ def _hold(path: pathlib.Path, held: contextlib.ExitStack, undoing: contextlib.Ex
                 raise
     if is_new:
         undoing.callback(_remove, [file])
+    held.callback(_forget, file, start := f"{os.getpid()} {secrets.token_hex(8)}")
+    file.write_text(start)
 
 
 def _check(path: pathlib.Path, config: Config, kind: Kind, before: Mapping[str, int]) -> None:
@@ -133,6 +138,13 @@ def _check(path: pathlib.Path, config: Config, kind: Kind, before: Mapping[str, 
             f"--workdir: {path} holds {min(before)} but no {record.name} that says what it is of; "
             "put it back or use a new work directory"
         )
+
+
+def _forget(file: pathlib.Path, start: str) -> None:
+    """Empties the lock file, unless it is another start's by now."""
+    with contextlib.suppress(OSError):
+        if file.read_text(errors="replace") == start:
+            file.write_text("")
 
 
 def _put_back(record: pathlib.Path, content: bytes | None) -> None:

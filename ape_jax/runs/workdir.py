@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import re
@@ -11,17 +10,18 @@ from typing import Any, Literal, TypeVar
 
 from ape_jax import config as config_lib
 from ape_jax.config import Config
-from ape_jax.errors import UserError
+from ape_jax.errors import UserError, path_text
 from ape_jax.parallel import hosts
-from ape_jax.runs import recorded
-from ape_jax.storage import atomic, disk
+from ape_jax.runs import recorded, summaries
+from ape_jax.storage import atomic, disk, files
 
 C = TypeVar("C", bound=Config)
 Kind = Literal["run", "study"]
 RECORDS: Mapping[Kind, str] = {"run": "config.json", "study": "study.json"}
 """The file that holds the config."""
 
-_SUMMARY = "summary.json"
+AGAIN = "run the same command again, which goes on from what is saved"
+"""What to do once a directory can be written again."""
 
 
 def locate(workdir: str | os.PathLike[str], kind: Kind = "run") -> pathlib.Path:
@@ -32,7 +32,7 @@ def locate(workdir: str | os.PathLike[str], kind: Kind = "run") -> pathlib.Path:
         which would quietly become a local folder, or one with characters that the checkpoint
         library reads as a pattern.
     """
-    written = os.fspath(workdir)
+    written = path_text(workdir, "--workdir")
     if re.match(r"\w+://", written):
         raise UserError(f"--workdir: {written} is not a local path; write a local or mounted one")
     path = pathlib.Path(written).absolute()
@@ -62,14 +62,17 @@ def read_config(path: pathlib.Path, kind: Kind = "run", config_class: type[C] = 
     """
     record = path / RECORDS[kind]
     try:
-        flat = recorded.found(path, dict(json.loads(record.read_text(encoding="utf-8"))))
-        return config_lib.resolve(config_lib.unflatten(flat), config_class)
+        values = files.read_json(record, f"--workdir: {record}")
     except FileNotFoundError:
         raise UserError(f"--workdir: {path} holds no {kind} (no {record.name})") from None
+    try:
+        flat = recorded.found(path, values)
+        return config_lib.resolve(config_lib.unflatten(flat), config_class)
     except UserError as error:
         raise UserError(f"--workdir: {record} is not of this version: {error}") from None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"--workdir: {record} cannot be read: {error}") from None
+    except (ValueError, TypeError, AttributeError, KeyError, ArithmeticError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"--workdir: {record} cannot be read: {reason}") from None
 
 
 def read_summary(path: pathlib.Path, config: Config, kind: Kind = "run") -> dict[str, Any] | None:
@@ -78,28 +81,19 @@ def read_summary(path: pathlib.Path, config: Config, kind: Kind = "run") -> dict
     Raises:
       UserError: where the directory holds another config's run.
     """
-    if not (path / RECORDS[kind]).exists() or not (path / _SUMMARY).exists():
+    if not (path / RECORDS[kind]).exists() or not (path / summaries.FILE).exists():
         return None
     require_same(path, config, kind)
-    summary = _summary(path)
+    summary, damage = summaries.read(path)
     if summary is None:
-        hosts.say(f"{path / _SUMMARY} cannot be read and is made again")
+        hosts.say(f"{path / summaries.FILE} cannot be read ({damage}) and is made again")
     return summary
-
-
-def _summary(path: pathlib.Path) -> dict[str, Any] | None:
-    try:
-        summary = json.loads((path / _SUMMARY).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return summary if isinstance(summary, dict) and summary else None
 
 
 def recorded_digests(directory: str | os.PathLike[str]) -> Mapping[str, str]:
     """Digests of the pairs of a finished run, `train` and `eval/NAME`, where they are known."""
-    summary = _summary(locate(directory)) or {}
-    found = summary.get("digests")
-    return found if isinstance(found, dict) else {}
+    summary, _ = summaries.read(locate(directory))
+    return (summary or {}).get("digests", {})
 
 
 def finished(path: pathlib.Path, config: Config) -> dict[str, Any]:
@@ -109,12 +103,14 @@ def finished(path: pathlib.Path, config: Config) -> dict[str, Any]:
       UserError: where it has not, or the directory holds another config's run.
     """
     require_same(path, config)
-    summary = _summary(path)
-    if summary is None:
-        found = "a damaged" if (path / _SUMMARY).exists() else "no"
+    summary, damage = summaries.read(path)
+    if summary is not None and (key := summaries.missing(summary)):
+        damage = f"{path / summaries.FILE} has no {key!r}"
+    if summary is None or damage:
+        found = f"a damaged {summaries.FILE}: {damage}" if damage else f"no {summaries.FILE}"
         raise UserError(
-            f"--workdir: {path} holds no run that has come to its end ({found} {_SUMMARY}); run "
-            "its training again, which goes on"
+            f"--workdir: {path} holds no run that has come to its end ({found}); run its training "
+            "again, which goes on"
         )
     return summary
 
@@ -122,8 +118,8 @@ def finished(path: pathlib.Path, config: Config) -> dict[str, Any]:
 def write_summary(path: pathlib.Path, summary: Mapping[str, Any]) -> None:
     """Writes `summary.json`, on the first process: what a script reads at the end."""
     if hosts.is_first():
-        with disk.write_errors(f"--workdir: {path}"):
-            atomic.write_json(path / _SUMMARY, summary)
+        with disk.write_errors(f"--workdir: {path / summaries.FILE}", again=AGAIN):
+            atomic.write_json(path / summaries.FILE, summary)
 
 
 def require_same(path: pathlib.Path, config: Config, kind: Kind = "run") -> None:

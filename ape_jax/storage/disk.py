@@ -15,12 +15,15 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
-def write_errors(what: str, remedy: str = "name another directory") -> Iterator[None]:
+def write_errors(
+    what: str, remedy: str = "name another directory", *, again: str = ""
+) -> Iterator[None]:
     """Turns any OSError of the block into one sentence for the user.
 
     Args:
       what: the key and the path that the block writes, as in "--out: /data/model".
       remedy: what the user can do; freeing space is added where the disk is full.
+      again: what to do once it can be written, where that is the only remedy.
 
     Raises:
       UserError: "WHAT cannot be written (REASON); REMEDY".
@@ -29,8 +32,13 @@ def write_errors(what: str, remedy: str = "name another directory") -> Iterator[
         yield
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())
-        space = "free some space or " if error.errno in _DISK_FULL else ""
-        raise UserError(f"{what} cannot be written ({reason}); {space}{remedy}") from error
+        full, gone = error.errno in _DISK_FULL, error.errno == errno.ENOENT
+        if again:
+            cure = "free some space and " if full else "" if gone else "make it writable and "
+            remedy = f"{cure}{again}"
+        elif full:
+            remedy = f"free some space or {remedy}"
+        raise UserError(f"{what} cannot be written ({reason}); {remedy}") from error
 
 
 def require_space(folder: Path, size: int, what: str, remedy: str) -> None:

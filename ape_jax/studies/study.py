@@ -8,7 +8,6 @@ like any other; features are encoded once for all cells.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -23,8 +22,8 @@ from ape_jax.config.outside import is_precomputed
 from ape_jax.errors import UserError
 from ape_jax.features.dataset import FeatureStore
 from ape_jax.parallel import hosts
-from ape_jax.runs import build, claim, workdir
-from ape_jax.storage import atomic
+from ape_jax.runs import build, claim, summaries, workdir
+from ape_jax.storage import atomic, disk
 from ape_jax.studies import baselines
 from ape_jax.studies import tables as study_tables
 from ape_jax.studies.config import StudyConfig
@@ -80,7 +79,8 @@ def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[st
             pairs = len(run.dataset.pairs)
             summary["sizes"] = {str(size or pairs): rows for size, rows in sizes.items()}
         if hosts.is_first():
-            atomic.write_text(path / "table.md", study_tables.tables(summary) + "\n")
+            with disk.write_errors(f"--workdir: {path / 'table.md'}", again=workdir.AGAIN):
+                atomic.write_text(path / "table.md", study_tables.tables(summary) + "\n")
         workdir.write_summary(path, summary)
     return summary
 
@@ -199,7 +199,9 @@ def _costs(config: StudyConfig, path: pathlib.Path) -> dict[str, dict[str, float
     for name in config.study.methods:
         if METHODS[name].overrides is not None:
             place = _cell_directory(path, name, size, config.seed)
-            found = json.loads((place / "summary.json").read_text())
+            found, damage = summaries.read(place)
+            if found is None or (damage := damage or summaries.missing(found)):
+                raise UserError(f"--workdir: {place} has a damaged summary ({damage}); delete it")
             trained, frozen = found["parameters_trained"], found["parameters_frozen"]
             share, seconds = trained / (trained + frozen), found["seconds_last_start"]
             costs[name] = {"trained": trained, "share": share, "seconds": seconds}

@@ -50,5 +50,6 @@ def finish(
     finally:
         writer.close()
         checkpoints.close()
+    checkpoints.check_there()
     counts = left_out.write(path, left_out.of(run))
     return summary.write(run, path, 0, digests, metrics, time.monotonic() - began, counts)

@@ -17,12 +17,15 @@ from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.table.problems import Problem, Problems
 from ape_jax.data.undecodable import undecodable
+from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
 from ape_jax.parallel.hosts import say
-from ape_jax.storage import atomic, disk
+from ape_jax.runs import workdir
+from ape_jax.storage import atomic, disk, files
 from ape_jax.training.run import Run
 
 FILE = "left_out.jsonl"
+_LONGEST = 1 << 20  # Bytes of a line.
 
 Counts = dict[str, dict[str, int]]
 
@@ -59,7 +62,7 @@ def write(path: pathlib.Path, found: Mapping[str, Problems], *, keeps: bool = Fa
     file = path / FILE
     if hosts.is_first():
         old = list(_read(file)) if keeps else []
-        with disk.write_errors(f"--workdir: {file}"):
+        with disk.write_errors(f"--workdir: {file}", again=workdir.AGAIN):
             if counts or old:
                 atomic.write(file, lambda partial: _fill(partial, _lines(found, old)))
             else:
@@ -127,11 +130,13 @@ def _fill(partial: pathlib.Path, lines: Iterator[str]) -> None:
 
 
 def _read(file: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """The lines of an earlier start; those that are not ours are left out."""
     try:
-        with file.open(encoding="utf-8") as lines:
-            for line in lines:
-                entry = json.loads(line)
-                if isinstance(entry, dict):
-                    yield entry
-    except (OSError, ValueError):  # There is none, or it is not ours: it is made again.
+        with files.opened(file) as lines:
+            while line := lines.readline(_LONGEST):
+                with contextlib.suppress(UserError):
+                    yield files.parse_json(line, str(file))
+    except FileNotFoundError:
         return
+    except (OSError, UserError) as error:
+        hosts.say(f"{error}; it is made again")

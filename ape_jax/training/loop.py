@@ -165,6 +165,7 @@ class Loop:
                 closing.callback(self._checkpoints.close)
                 closing.callback(self._best.close)
                 closing.callback(blocks.close)
+        self._checkpoints.check_there()
         found, skipped = left_out.with_skipped(self._run, feed.skipped)
         counts = left_out.write(self._path, found, keeps=start > 0)
         seconds, step = time.monotonic() - began, int(self._state.step)

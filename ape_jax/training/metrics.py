@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import pathlib
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
 
 from ape_jax.parallel import hosts
-from ape_jax.storage import atomic
+from ape_jax.runs import workdir as workdir_lib
+from ape_jax.storage import atomic, disk, files
 
 
 class MetricWriter:
@@ -28,41 +30,76 @@ class MetricWriter:
         from tensorboardX import SummaryWriter  # Half a second that `import ape_jax` need not pay.
 
         path = workdir / "metrics.jsonl"
-        atomic.write_text(path, "".join(_lines(path, resume_step)))
-        self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=resume_step + 1)
+        self._writing = partial(disk.write_errors, f"--workdir: {path}", again=workdir_lib.AGAIN)
+        with self._writing():
+            atomic.write_text(path, "".join(_lines(path, resume_step)))
+            self._file = path.open("a", encoding="utf-8")
+            # Without a bound: after an error of its thread nobody would take from the queue.
+            board = str(workdir / "tensorboard")
+            self._board = SummaryWriter(board, purge_step=resume_step + 1, max_queue=0)
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """One JSON line `{"step": step, **scalars}` and the same to TensorBoard."""
-        if self._file is None:
+        if self._file is None or self._board is None:
             return
         values = {name: float(value) for name, value in scalars.items()}
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
+        with self._writing():
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flushes and closes both files."""
-        if self._file is not None:
-            self._file.close()
-            self._board.close()
+        if self._file is not None and self._board is not None:
+            with self._writing():
+                self._file.close()
+                self._board.close()
 
 
 def read(workdir: pathlib.Path) -> list[dict[str, float]]:
-    """What a run has written so far, in its order; empty before the first line."""
-    return [json.loads(line) for line in _lines(workdir / "metrics.jsonl", sys.maxsize)]
+    """What a run has written so far, in its order; empty before the first line.
+
+    A line that is being written is left out.
+
+    Args:
+      workdir: of the run.
+
+    Raises:
+      UserError: the file is no plain file, or larger than any run writes.
+    """
+    return [entry for _, entry in _entries(workdir / "metrics.jsonl")]
 
 
 def _lines(path: pathlib.Path, last_step: int) -> list[str]:
     """The lines up to a step; one that a kill or a power cut spoilt is dropped."""
-    if not path.exists():
-        return []
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+    return [line for line, entry in _entries(path) if entry["step"] <= last_step]
+
+
+def _entries(path: pathlib.Path) -> Iterator[tuple[str, dict[str, float]]]:
+    """The lines with the values in them; says how many cannot be read."""
+    try:
+        content = files.read_bytes(path, f"--workdir: {path}")
+    except FileNotFoundError:
+        return
+    *lines, _ = content.split(b"\n")  # What is not ended by a newline is half a line.
+    dropped = 0
+    for line in lines:
         try:
-            if line.endswith("\n") and json.loads(line)["step"] <= last_step:
-                kept.append(line)
-        except (ValueError, KeyError, TypeError):
-            hosts.say(f"{path}: a line that cannot be read was dropped")
-    return kept
+            entry = files.parse_json(line.decode(), str(path))
+        except ValueError:
+            entry = {}
+        if _is_sound(entry):
+            yield f"{line.decode()}\n", entry
+        else:
+            dropped += 1
+    if dropped:
+        found = "a line that cannot be read was"
+        if dropped > 1:
+            found = f"{dropped:,} lines that cannot be read were"
+        hosts.say(f"{path}: {found} dropped")
+
+
+def _is_sound(entry: Mapping[str, Any]) -> bool:
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in entry.values())
+    return numbers and isinstance(entry.get("step"), int)

@@ -29,9 +29,11 @@ def take(path, config, kind="run"):
 
 
 def contents(root):
-    """Every file with its bytes, and every folder."""
+    """Every file with its bytes, and every folder; a lock file names its start while it is held."""
     return {
-        str(path.relative_to(root)): path.read_bytes() if path.is_file() else None
+        str(path.relative_to(root)): path.read_bytes()
+        if path.is_file() and path.name != ".lock"
+        else None
         for path in root.rglob("*")
     }
 
@@ -55,6 +57,7 @@ def test_two_starts_do_not_work_in_one_directory(tmp_path, config):
             take(tmp_path, changed(config, train__log_every=1))
         assert contents(tmp_path) == before
     take(tmp_path, config)
+    assert (tmp_path / ".lock").read_bytes() == b""
 
 
 def test_directory_under_a_file_is_one_sentence(tmp_path, config):
