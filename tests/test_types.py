@@ -17,7 +17,7 @@ import ape_jax
 from ape_jax.evaluators import retrieval
 
 # Run by themselves, in processes that know nothing of this package.
-SCRIPTS = ("modeling_ape", "processing_ape", "encode_", "convert_onnx", "__main__")
+SCRIPTS = ("modeling_ape", "processing_ape", "checksums_ape", "encode_", "convert_onnx", "__main__")
 
 
 def modules():

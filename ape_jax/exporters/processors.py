@@ -17,7 +17,7 @@ from ape_jax.images.transforms import ImageTransform
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.towers.text.tokens import TextPrepare
 
-_CODE = "processing_ape.py"
+_CODE = "processing_ape.py", "checksums_ape.py"
 _ESSENTIAL = "essential_ape.py"
 _IMAGE_PROCESSOR = {
     "image_processor_type": "ApeImageProcessor",
@@ -48,7 +48,8 @@ def write(aligned: AlignedModel, directory: Path) -> None:
 
 def copy_code(directory: Path) -> None:
     """Copies the code of the image processor and the tokenizer; it imports nothing of ours."""
-    shutil.copyfile(Path(__file__).parent / "shipped" / _CODE, directory / _CODE)
+    for name in _CODE:
+        shutil.copyfile(Path(__file__).parent / "shipped" / name, directory / name)
     shutil.copyfile(essential.__file__, directory / _ESSENTIAL)
 
 

@@ -19,7 +19,7 @@ from ape_jax.exporters.publish import facts as card_facts
 from ape_jax.runs import workdir
 from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.restore import restore
-from ape_jax.storage import atomic, disk
+from ape_jax.storage import atomic, checksums, disk
 from ape_jax.towers import aligned
 
 
@@ -73,6 +73,7 @@ def export(
         target.write(run, partial)
         if (readme := partial / "README.md").exists():
             card_facts.complete(readme, facts, target_path.name)
+        checksums.write(partial)
         written = target.encode(run, partial, chosen)
         ours = verify.ours(encoder, chosen)
         for name, theirs in written.items():

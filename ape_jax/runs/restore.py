@@ -21,6 +21,7 @@ from ape_jax.runs import build, imported, provenance, size, workdir
 from ape_jax.runs.aligned import STATISTICS, AlignedModel
 from ape_jax.runs.checkpoint import BEST, Checkpoints
 from ape_jax.runs.checkpoint_meta import NoneWhole
+from ape_jax.storage import checksums
 from ape_jax.towers import aligned
 
 
@@ -45,6 +46,7 @@ def restore(
     if aligned.is_model(os.fspath(directory)):
         return imported.load(directory, settings)
     path = workdir.locate(directory)
+    checksums.check(path)  # Of an export.
     recorded = workdir.read_config(path)
     config = recorded
     if settings:

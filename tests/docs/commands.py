@@ -16,7 +16,7 @@ _EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get(
     "optional-dependencies", {}
 )
 # Programs of others; what stands behind them is theirs.
-_OTHERS = {"git", "kubectl", "mkdocs", "time", "gcloud"}
+_OTHERS = {"git", "kubectl", "mkdocs", "time", "gcloud", "sha256sum"}
 _ARGUMENTS_OF_THEIRS = {"judge"}
 
 

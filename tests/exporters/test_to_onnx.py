@@ -148,6 +148,7 @@ def test_directory_holds_no_torch_and_a_card(exported):
     _, out, *_ = exported["token MLP and adapters"]
     assert {path.name for path in out.iterdir()} == {
         "README.md",
+        "checksums_ape.py",
         "config.json",
         "essential_ape.py",
         "image.onnx",

@@ -154,6 +154,7 @@ def test_directory_is_whole_and_holds_no_paths_of_the_machine(exported):
     files = {path.name: path for path in (root / "ape").iterdir()}
     assert set(files) == {
         "README.md",
+        "checksums_ape.py",
         "config.json",
         "essential_ape.py",
         "image.safetensors",

@@ -277,6 +277,7 @@ def test_directory_holds_no_pickle_and_tensors_in_f32(exported):
     names = {path.name for path in (root / "ape").iterdir()}
     assert names == {
         "README.md",
+        "checksums_ape.py",
         "config.json",
         "config_sentence_transformers.json",
         "essential_ape.py",

@@ -22,7 +22,8 @@ _WRITTEN = (
     *("README.md", "config.json", "preprocessor_config.json", "processor_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "modules.json"),
     *("sentence_bert_config.json", "config_sentence_transformers.json"),
-    *("modeling_ape.py", "processing_ape.py", "essential_ape.py"),
+    *("modeling_ape.py", "processing_ape.py", "essential_ape.py", "checksums_ape.py"),
+    "SHA256SUMS",
     *("*.safetensors", "*.onnx", "*.onnx.data", "*.stablehlo"),
     *("*_tower_NOTICE*", "*_tower_LICENSE*", "*_tower_LICENCE*"),
 )

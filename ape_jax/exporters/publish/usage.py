@@ -15,8 +15,9 @@ classify = pipeline("zero-shot-image-classification", model=DIR, trust_remote_co
 classify("cat.png", candidate_labels=["cat", "dog"], hypothesis_template="{}")
 ```
 
-Needs torch and transformers 5; `modeling_ape.py`, `processing_ape.py` and `essential_ape.py` are
-all the code there is. Give the processor paths, or PIL images as they are opened: it turns them as
+Needs torch and transformers 5; `modeling_ape.py`, `processing_ape.py`, `essential_ape.py` and
+`checksums_ape.py` are all the code there is. They compare the files with SHA256SUMS as they load.
+Give the processor paths, or PIL images as they are opened: it turns them as
 their EXIF says and lays transparent ones on the colour BACKGROUND; pipelines drop transparency
 before it sees it. Of a path, odd metadata that Pillow refuses do no harm.
 
@@ -62,8 +63,9 @@ config = json.load(open(DIR + "/config.json"))
 logits = config["logit_scale"] * zimg @ ztxt.T + (config["logit_bias"] or 0)
 ```
 
-Needs onnxruntime, and for the processor transformers 5, without torch; `processing_ape.py` and
-`essential_ape.py` are all the code there is. Batch and text length are free, up to `longest_text`
+Needs onnxruntime, and for the processor transformers 5, without torch; `processing_ape.py`,
+`essential_ape.py` and `checksums_ape.py` are all the code there is; the processor compares all
+files with SHA256SUMS as it loads. Batch and text length are free, up to `longest_text`
 tokens of config.json. A program in another language makes the inputs by preprocessor_config.json
 and tokenizer.json, with the prefix of tokenizer_config.json before every text. Where
 `image.onnx.data` or `text.onnx.data` is there, it holds weights and stays beside its graph. Give
@@ -93,8 +95,9 @@ logits = config["logit_scale"] * zimg @ ztxt.T + (config["logit_bias"] or 0)
 ```
 
 Needs jax (made with JAXVERSION; later ones read the programs for at least six months), flatbuffers
-and safetensors, and for the processor transformers 5, without torch; `processing_ape.py` and
-`essential_ape.py` are all the code there is. The programs are lowered for CPU, TPU and CUDA, with
+and safetensors, and for the processor transformers 5, without torch; `processing_ape.py`,
+`essential_ape.py` and `checksums_ape.py` are all the code there is; the processor compares all
+files with SHA256SUMS as it loads. The programs are lowered for CPU, TPU and CUDA, with
 products in f32 on each. Weights are arguments, under their names in the two safetensors files.
 Batch and text length are free, up to `longest_text` tokens of config.json. Each new size is
 compiled once, so a server pads to few: `pad_to_multiple_of=8`. Give the processor paths, or PIL

@@ -31,6 +31,8 @@ from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
 from transformers.utils import ModelOutput
 
+from .checksums_ape import check
+
 _LAST_NORMS = (
     "norm",
     "rms_norm",
@@ -286,6 +288,14 @@ class ApeModel(PreTrainedModel):
     config_class = ApeConfig
     main_input_name = "pixel_values"
     _supports_sdpa = True
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any
+    ) -> ApeModel:
+        """As transformers; the files of a local directory are compared with its SHA256SUMS."""
+        check(pretrained_model_name_or_path)
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def __init__(self, config: ApeConfig):
         super().__init__(config)

@@ -17,6 +17,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerFast
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import SizeDict
 
+from .checksums_ape import check
 from .essential_ape import essential, is_damaged
 
 _ORIENTATION = 0x0112
@@ -166,6 +167,14 @@ class ApeImageProcessor(PilBackend):
 
 class ApeTokenizer(PreTrainedTokenizerFast):
     """tokenizer.json as it is; every text gets the prefix of tokenizer_config.json and is cut."""
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any
+    ) -> ApeTokenizer:
+        """As transformers; the files of a local directory are compared with its SHA256SUMS."""
+        check(pretrained_model_name_or_path)
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def __call__(
         self, text: str | Sequence[str], *args: Any, truncation: Any = True, **kwargs: Any

@@ -20,7 +20,7 @@ import ml_dtypes  # also registers "bfloat16" with numpy, which safetensors reli
 import numpy as np
 
 from ape_jax.errors import UserError
-from ape_jax.storage import files
+from ape_jax.storage import checksums, files
 from ape_jax.towers.files import adapter_base, hub, reading
 
 INDEX = "model.safetensors.index.json"
@@ -43,7 +43,8 @@ def resolve(spec: str) -> Path:
       spec: `hf:org/name[@revision]`, `demo:NAME`, a directory or an .npz file.
 
     Raises:
-      UserError: it is none of these, or does not exist.
+      UserError: it is none of these, does not exist, or is an export with a file that is not as it
+        was written.
     """
     if not isinstance(spec, str) or not spec:
         raise UserError(f"tower {spec!r}: write hf:org/name, demo:NAME, a directory or an .npz")
@@ -55,6 +56,7 @@ def resolve(spec: str) -> Path:
         return Path(assets.tower_dir(spec.removeprefix("demo:")))
     path = Path(os.path.expanduser(spec))
     if os.path.isdir(path):  # Which fails on no name.
+        checksums.check(path)
         return _with_base(path)
     if os.path.isfile(path) and path.suffix == ".npz":
         return path
