@@ -210,7 +210,7 @@ class Loop:
             if metrics:
                 self._best.offer(metrics, self._state, self._fixed, self._meta)
             if save:
-                self._checkpoints.save(self._state, self._fixed, self._meta)
+                self._save()
             if not last and self._preemption.requested():
                 self._leave(step)
         return metrics
@@ -218,11 +218,15 @@ class Loop:
     def _leave(self, step: int) -> NoReturn:
         """Saves what there is and ends the run, to be taken up again."""
         self.flush()
-        self._checkpoints.save(self._state, self._fixed, self._meta)
+        self._save()
         raise Preempted(
             f"asked to end: step {step} of {self._config.train.steps} is saved in {self._path}; "
             "the same command goes on from there"
         )
+
+    def _save(self) -> None:
+        self._writer.sync()
+        self._checkpoints.save(self._state, self._fixed, self._meta)
 
     def _resume(self, state: State) -> State:
         if self._checkpoints.latest is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -48,6 +49,14 @@ class MetricWriter:
             self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
+
+    def sync(self) -> None:
+        """Waits until all lines are on the disk.
+
+        Called before a checkpoint is saved: a power cut would else leave it without its lines.
+        """
+        if self._file is not None:
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Flushes and closes both files."""

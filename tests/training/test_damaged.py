@@ -1,6 +1,9 @@
 """Runs with damaged checkpoints: an older one is used and named, and the end is the same."""
 
+import json
+import os
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -8,8 +11,9 @@ import pytest
 
 from ape_jax import config as config_lib
 from ape_jax.errors import UserError
+from ape_jax.runs.checkpoint import Checkpoints
 from ape_jax.runs.restore import restore
-from ape_jax.training import loop
+from ape_jax.training import loop, metrics
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
@@ -125,3 +129,23 @@ def test_a_config_other_than_that_of_its_checkpoint_is_named(copy, before, after
 
 def test_settings_of_the_reader_are_no_damage(copy):
     assert restore(copy, {"image.dtype": "bfloat16"}).config.image.dtype == "bfloat16"
+
+
+def test_lines_of_metrics_are_on_the_disk_before_the_checkpoint(config, tmp_path, monkeypatch):
+    done, save, fsync = [], Checkpoints.save, os.fsync
+
+    def saved(self, state, *args):
+        done.append(int(state.step))
+        return save(self, state, *args)
+
+    def synced(handle):
+        path = os.readlink(f"/proc/self/fd/{handle}")
+        if path.endswith("metrics.jsonl"):
+            done.append(json.loads(Path(path).read_text().splitlines()[-1])["step"])
+        fsync(handle)
+
+    monkeypatch.setattr(Checkpoints, "save", saved)
+    monkeypatch.setattr(metrics.os, "fsync", synced)
+    config = config.replace({"eval.keep": "last", "train.eval_every": 0})
+    loop.train_and_evaluate(config, tmp_path / "run")
+    assert done == [4, 4, 8, 8]
