@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ape_jax.exporters import verified
 from ape_jax.exporters.publish import facts as card_facts
+from ape_jax.storage import files
 
 
 def export(
@@ -28,7 +29,7 @@ def export(
     print(f"{out} holds the run for {format_name}")
     readme = out / "README.md"
     if readme.exists():
-        say_missing(card_facts.missing(readme.read_text(encoding="utf-8")))
+        say_missing(card_facts.missing(files.read_text(readme)))
 
 
 def say_missing(keys: Sequence[str]) -> None:

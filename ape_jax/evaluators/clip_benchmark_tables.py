@@ -7,11 +7,11 @@ package. Origin: https://github.com/LAION-AI/CLIP_benchmark (MIT).
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Literal
 
 from ape_jax.errors import UserError, install
+from ape_jax.storage import files
 
 PREFIX = "clip_benchmark:"
 _FILES = {"classnames": "classnames", "templates": "zeroshot_classification_templates"}
@@ -40,7 +40,7 @@ def read(spec: str, kind: Literal["classnames", "templates"], *, key: str) -> tu
             f'{key}="{spec}": clip_benchmark has no {kind} in {language!r}; write '
             f"{PREFIX}NAME/LANGUAGE with one of {', '.join(known)}"
         )
-    tables = json.loads((folder / f"{language}{suffix}").read_text(encoding="utf-8"))
+    tables = files.read_json(folder / f"{language}{suffix}")
     if name not in tables:
         raise UserError(
             f'{key}="{spec}": clip_benchmark has no {kind} for {name!r}; write '

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ape_jax.errors import UserError
 from ape_jax.evaluators import clip_benchmark_tables
+from ape_jax.storage import files
 
 PLACE = "{}"
 # "simple": this package's own wording, for things in photos and in drawings.
@@ -148,7 +149,7 @@ def read_classnames(path: str | Path, *, key: str = "classnames") -> tuple[str, 
     Raises:
       UserError: there is no such file, or a name is empty or there twice.
     """
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise UserError(
             f'{key}="{path}" is not a file; write the path of a text file with one class name '
             "a line"
@@ -172,22 +173,18 @@ def read_classnames(path: str | Path, *, key: str = "classnames") -> tuple[str, 
 
 def _lines(path: str | Path, *, what: str) -> tuple[str, ...]:
     """The lines of a small text file, stripped, without the empty one after the last newline."""
-    size = Path(path).stat().st_size
+    size = os.path.getsize(path)
     if size > _MAX_BYTES:
         raise UserError(
             f"{path}: the file has {size} bytes, which is no list of {what}; give a text file of "
             f"at most {_MAX_BYTES} bytes with one a line"
         )
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: byte {error.start} is not UTF-8; save the {what} as UTF-8 text"
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); give a readable file"
-        ) from None
+        text = files.read_text(path, most=_MAX_BYTES)
+    except FileNotFoundError:
+        raise UserError(f"{path}: cannot be read (it is gone); give a readable file") from None
+    except UserError as error:
+        raise UserError(f"{error}; give the {what} as UTF-8 text, one a line") from None
     # Not splitlines(): it also cuts at separators at which no editor counts a line.
     lines = text.removesuffix("\n").split("\n")
     if lines == [""]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import pathlib
 import re
@@ -131,7 +132,7 @@ def read_files(
     folder = path / record.folder
     for name, expected in record.sha256.items():
         try:
-            with (folder / name).open("rb") as file:
+            with files.opened(folder / name, f"{key}: {folder / name}") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise UserError(f"{key}: {folder / name} cannot be read ({error.strerror})") from error
@@ -139,7 +140,7 @@ def read_files(
             raise UserError(f"{key}: {folder / name} is damaged; make the index again")
     shape = (record.count, record.width)
     try:
-        with (folder / ITEMS).open(encoding="utf-8") as lines:
+        with io.TextIOWrapper(files.opened(folder / ITEMS), encoding="utf-8") as lines:
             what = f"reading {path}"
             entries = [_entry(line) for line in track(lines, what, record.count, "images")]
         if len(entries) != record.count:
@@ -153,7 +154,7 @@ def read_files(
 
 
 def _entry(line: str) -> Entry:
-    name, stamp, captions, source = json.loads(line)
+    name, stamp, captions, source = files.parse_json(line, f"a line of {ITEMS}", kind=list)
     if not all(isinstance(text, str) for text in (name, stamp, source, *captions)):
         raise ValueError("a text was expected")
     return Entry(name, stamp, tuple(captions), source)
@@ -225,7 +226,7 @@ def _new_folder(path: pathlib.Path) -> pathlib.Path:
 def _remove_left(path: pathlib.Path) -> None:
     """Removes the states that `index.json` does not point to: old ones, and half-written ones."""
     try:
-        kept = json.loads((path / RECORD).read_text(encoding="utf-8"))["folder"]
+        kept = files.read_json(path / RECORD)["folder"]
     except FileNotFoundError:
         kept = None
     except (OSError, ValueError, KeyError, TypeError):

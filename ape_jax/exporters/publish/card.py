@@ -17,6 +17,7 @@ from ape_jax.errors import UserError
 from ape_jax.exporters.publish import figures as card_figures
 from ape_jax.exporters.publish.usage import DUAL_ENCODER, JAX, ONNX, STABLEHLO, TORCH
 from ape_jax.runs.aligned import AlignedModel
+from ape_jax.storage import files
 from ape_jax.terminal import tables
 from ape_jax.towers.files import sources
 from ape_jax.towers.torch import folders as torch_folders
@@ -209,11 +210,18 @@ def _towers(aligned: AlignedModel) -> str:
     return tables.markdown(["side", "tower", "family", "sha256", "licence"], rows)
 
 
+def _text(file: Path) -> str:
+    try:
+        return files.read_bytes(file).decode(errors="replace")
+    except (OSError, UserError):  # What is no file states nothing.
+        return ""
+
+
 def licence(spec: str) -> str:
     """The licence that a tower's files state, in a NOTICE or at the head of a model card."""
     for name, pattern in (("NOTICE", r"^Licence: (.+)$"), ("README.md", r"^license: (.+)$")):
         for file in _files(spec, name):
-            found = re.search(pattern, file.read_text("utf-8", errors="replace"), re.MULTILINE)
+            found = re.search(pattern, _text(file), re.MULTILINE)
             if found:
                 return found[1].strip()
     return "not stated in its files"

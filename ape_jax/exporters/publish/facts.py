@@ -14,7 +14,7 @@ from pathlib import Path
 from huggingface_hub import CardData, ModelCard
 
 from ape_jax.errors import UserError
-from ape_jax.storage import atomic
+from ape_jax.storage import atomic, files
 
 # The hub's own list (https://huggingface.co/docs/hub/repositories-licenses); it takes no other.
 LICENSES = tuple(
@@ -110,7 +110,7 @@ def complete(readme: Path, facts: Facts, name: str) -> None:
       facts: what to add.
       name: of the directory that the model is in.
     """
-    atomic.write_text(readme, completed(readme.read_text(encoding="utf-8"), facts, name))
+    atomic.write_text(readme, completed(files.read_text(readme), facts, name))
 
 
 def completed(content: str, facts: Facts, name: str, repo: bool = False) -> str:

@@ -17,6 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from ape_jax.errors import UserError
 from ape_jax.exporters.publish import facts as card_facts
+from ape_jax.storage import files as storage
 
 _WRITTEN = (
     *("README.md", "config.json", "preprocessor_config.json", "processor_config.json"),
@@ -104,7 +105,7 @@ def gather(folder: str | os.PathLike[str], repo: str, facts: card_facts.Facts) -
             f"--export: {path} holds {other[0]}{more}, which no export writes; nothing is "
             "uploaded before you have moved that away"
         )
-    content = (path / "README.md").read_text(encoding="utf-8")
+    content = storage.read_text(path / "README.md")
     card = card_facts.completed(content, facts, repo, repo=True)
     return Upload(
         folder=path, files=tuple(files), card=card, missing=tuple(card_facts.missing(card))
