@@ -22,12 +22,29 @@ find_python() {
 # Prints the lines of a part.
 part() { awk -v want="# [$1]" '/^# \[/ { on = $0 == want } on' "constraints/$lane.txt"; }
 
-# pip installs what is written in a part, and nothing else; more arguments are pip's.
+# pip installs what is written in a part, and nothing else: files with one of its hashes. What is no
+# wheel is built with what the part `build` has put there, and fetches nothing. More arguments are pip's.
 install_part() {
   local name=$1
   shift
   part "$name" >"$venv/$name.txt"
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$@" -r "$venv/$name.txt"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+    --no-build-isolation "$@" -r "$venv/$name.txt"
+}
+
+# Whether the PyTorch that is installed is a build that needs packages for GPUs.
+torch_asks_for_gpus() {
+  "$venv/bin/python" -c '
+import importlib.metadata as found, sys
+needs = [line.partition(";")[0] for line in found.requires("torch") or [] if "extra ==" not in line]
+sys.exit(not any(line.startswith(("cuda-", "nvidia-", "triton")) for line in needs))'
+}
+
+# The build for CPUs, where pip finds one that is known; otherwise the index's, and what that asks for.
+install_torch() {
+  if part torch-cpu | grep -q == && install_part torch-cpu 2>/dev/null; then return; fi
+  install_part torch
+  if [ "$(uname -s)" = Linux ] && torch_asks_for_gpus; then install_part torch-gpu; fi
 }
 
 # The same into a folder of the environment, where no other command finds it.
@@ -50,10 +67,10 @@ set_up() {
   else
     say "installing packages into $venv ($("$python" --version)); a minute or two the first time"
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
+    install_part build
     for name in "$@"; do
       if [ "$name" = test ]; then
-        part torch >"$venv/torch.txt"
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$venv/torch.txt"
+        install_torch
       fi
       install_part "$name"
     done

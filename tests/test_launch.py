@@ -32,6 +32,14 @@ def planned(script, *arguments):
     return [shlex.split(line) for line in done.stdout.splitlines()]
 
 
+def test_nothing_but_this_package_is_installed_without_a_hash():
+    text = (LAUNCH / "setup.sh").read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if "-m pip install" in line]
+    others = [line for line in lines if "--require-hashes" not in line]
+    assert len(lines) == 2 and len(others) == 1
+    assert others[0].endswith("--no-deps --no-build-isolation -e .")
+
+
 def test_fake_devices():
     (line,) = planned("local_devices.sh", "8", *TRAIN)
     assert line[0] == "JAX_PLATFORMS=cpu" and line[2:] == TRAIN
