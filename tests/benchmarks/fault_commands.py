@@ -68,7 +68,7 @@ def digests(room: pathlib.Path, made: tuple[str, ...]) -> dict[str, str]:
     found = {}
     for name in made:
         for path in sorted((room / name).rglob("*")):
-            if path.is_file() and not set(path.parts) & _REMEMBERED:
+            if path.is_file() and not set(path.relative_to(room).parts) & _REMEMBERED:
                 found[str(path.relative_to(room))] = _digest(path.read_bytes())
     return found
 
