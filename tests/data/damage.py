@@ -292,6 +292,16 @@ def damages(name: str) -> Iterator[tuple[str, bytes]]:
         yield from _mistyped(sample, rng)
 
 
+def flips(name: str, count: int) -> Iterator[bytes]:
+    """A sample with one to four bits flipped."""
+    rng = np.random.default_rng(1)
+    for i in range(count):
+        flipped = bytearray(SAMPLES[name].content)
+        for at in rng.integers(0, len(flipped), 1 + i % 4):
+            flipped[at] ^= 1 << int(rng.integers(0, 8))
+        yield bytes(flipped)
+
+
 def _mistyped(sample: Sample, rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
     """Each value of a document replaced by null, a number, a text, a list and an object."""
     places = list(_places(sample.value))

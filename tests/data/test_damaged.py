@@ -3,6 +3,7 @@
 `damage` makes them, a thousand and more.
 """
 
+import itertools
 import resource
 import time
 
@@ -76,6 +77,16 @@ def test_a_damaged_file_is_one_sentence_or_what_is_sound_of_it(name, tmp_path):
             if found is None or not rest <= set(found):
                 wrong.append(f"{what}: others are lost, {found}")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", ["parquet of bytes", "arrow", "vectors parquet"])
+def test_flipped_bits_never_end_the_process(name, tmp_path):
+    """As pyarrow does for statistics that do not fit, where it is asked for them."""
+    sample = SAMPLES[name]
+    some = itertools.islice(damage.flips(name, 200), 150, None)  # Number 168 did.
+    tries = (tried(sample.kind, sample.put(tmp_path, content)) for content in some)
+    assert not [wrong for _, wrong in tries if wrong]
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ape_jax.data import thrift
 from ape_jax.data.cells import shorten
 from ape_jax.errors import UserError
+from ape_jax.storage import files
 from ape_jax.terminal.progress import track
 
 if TYPE_CHECKING:
@@ -46,7 +49,7 @@ class Source:
             columns = file.schema_arrow.names
             self._file, self.rows = file, file.metadata.num_rows
             self._numbers = self._count()
-        except (pa.ArrowException, OSError, MemoryError) as error:
+        except (pa.ArrowException, thrift.DamagedError, ValueError, OSError, MemoryError) as error:
             raise self.damaged(error) from error
         texts = [name for name in ("text", "caption") if name in columns]
         if "image" not in columns or len(texts) != 1:
@@ -79,7 +82,7 @@ class Source:
         read = self._file.iter_batches(rows, columns=columns, use_threads=False)
         try:
             yield from track(read, f"reading {self.path}", -(-self.rows // rows), "batches")
-        except (pa.ArrowException, OSError, MemoryError) as error:
+        except (pa.ArrowException, ValueError, OSError, MemoryError) as error:
             raise self.damaged(error) from error
 
     def damaged(self, error: Exception) -> UserError:
@@ -90,6 +93,13 @@ class Source:
     def _count(self) -> dict[str, int]:
         """Numbers in each column, from the footer."""
         found: dict[str, int] = {}
+        with files.opened(self.path) as file:
+            groups = thrift.columns(file)
+        if groups is not None:
+            for column in itertools.chain.from_iterable(groups):
+                name = thrift.name_of(column)
+                found[name] = found.get(name, 0) + thrift.integer(column, 5)
+            return found
         metadata = self._file.metadata
         for group in range(metadata.num_row_groups):
             for column in range(metadata.num_columns):

@@ -1,7 +1,6 @@
 """What a Parquet file decodes to, by its footer and the headers of its pages.
 
-They are structs in Thrift's compact protocol. They are read here and not by pyarrow, which ends the
-process for some damaged ones instead of raising an error.
+They are read by `thrift` and not by pyarrow, which ends the process for some damaged ones.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import struct
 from collections.abc import Sequence
 from typing import IO, Any
 
+from ape_jax.data import thrift
 from ape_jax.data.formats.tables.arrow_checks import (
     BATCH_BYTES,
     BATCH_ROWS,
@@ -20,15 +20,9 @@ from ape_jax.data.formats.tables.arrow_checks import (
 )
 
 # Above these, what a file says of itself must do: an attack is small.
-_MAX_FOOTER = 4 * 2**20
 _MAX_FILE = 256 * 2**20
 _HEADER = 1 << 16
 _FREE_ROWS = 10_000_000
-_DEPTH = 12
-
-
-class _DamagedError(Exception):
-    """The bytes are no such struct."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +74,7 @@ def batch_rows(path: str, names: Sequence[str], groups: Sequence[tuple[int, int]
                 check_growth(path, decoded, f"row group {number}")
                 total += decoded
                 largest = max(largest, *(chunk.dictionary for chunk in chunks), 0)
-        except (_DamagedError, struct.error, IndexError, RecursionError) as e:
+        except (thrift.DamagedError, struct.error, IndexError, RecursionError) as e:
             raise unreadable(path, "Parquet", "its footer is damaged") from e
         check_growth(path, total, "it")
     each = max(total // max(1, rows), 1)
@@ -90,120 +84,25 @@ def batch_rows(path: str, names: Sequence[str], groups: Sequence[tuple[int, int]
 
 def _row_groups(path: str, names: Sequence[str]) -> list[list[_Chunk]]:
     with open(path, "rb") as f:
-        f.seek(-8, os.SEEK_END)
-        size = int.from_bytes(f.read(4), "little")
-        if size > _MAX_FOOTER:
-            return []
-        f.seek(-8 - size, os.SEEK_END)
-        footer, _ = _struct(f.read(size), 0, 0)
+        groups = thrift.columns(f) or ()
         return [
-            [
-                _chunk(f, column[3])
-                for column in _list(group.get(1))
-                if isinstance(column.get(3), dict) and _top(column[3]) in names
-            ]
-            for group in _list(footer.get(4))
+            [_chunk(f, column) for column in group if thrift.name_of(column) in names]
+            for group in groups
         ]
 
 
-def _top(column: dict[int, Any]) -> str:
-    """The name of the top-level column that a chunk belongs to."""
-    path = column.get(3)
-    if not isinstance(path, list) or not path or not isinstance(path[0], bytes):
-        raise _DamagedError
-    return path[0].decode(errors="replace")
-
-
 def _chunk(file: IO[bytes], column: dict[int, Any]) -> _Chunk:
-    rows, claimed, packed = (_int(column, i) for i in (5, 6, 7))
-    starts = [_int(column, i) for i in (9, 11) if i in column]
+    rows, claimed, packed = (thrift.integer(column, i) for i in (5, 6, 7))
+    starts = [thrift.integer(column, i) for i in (9, 11) if i in column]
     at = min((start for start in starts if start >= 4), default=0)
     end, size, dictionary, values = at + packed, 0, 0, 1
     while 0 < at < end:
         file.seek(at)
-        header, length = _struct(file.read(_HEADER), 0, 0)
-        page, step = _int(header, 2), _int(header, 3)
+        header, length = thrift.struct_at(file.read(_HEADER), 0, 0)
+        page, step = thrift.integer(header, 2), thrift.integer(header, 3)
         if page < 0 or step < 0:
-            raise _DamagedError
+            raise thrift.DamagedError
         if isinstance(header.get(7), dict):
-            dictionary, values = page, _int(header[7], 1)
+            dictionary, values = page, thrift.integer(header[7], 1)
         at, size = at + length + step, size + page
     return _Chunk(rows=rows, size=max(size, claimed), dictionary=dictionary, values=values)
-
-
-def _int(values: dict[int, Any], field: int) -> int:
-    value = values.get(field)
-    if type(value) is not int:
-        raise _DamagedError
-    return value
-
-
-def _list(value: Any) -> list[dict[int, Any]]:
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise _DamagedError
-    return value
-
-
-def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
-    """The fields of a struct by number, and where it ends."""
-    if depth > _DEPTH:
-        raise _DamagedError
-    fields: dict[int, Any] = {}
-    number = 0
-    while mark := data[at]:
-        at += 1
-        if mark >> 4:
-            number += mark >> 4
-        else:
-            number, at = _signed(data, at)
-        kind = mark & 0xF
-        if kind in (1, 2):  # True and false are in the mark itself.
-            fields[number] = kind == 1
-        else:
-            fields[number], at = _value(data, at, kind, depth)
-    return fields, at + 1
-
-
-def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
-    if kind in (1, 2, 3):
-        return data[at], at + 1
-    if kind in (4, 5, 6):
-        return _signed(data, at)
-    if kind == 7:
-        return struct.unpack_from("<d", data, at)[0], at + 8
-    if kind == 8:
-        size, at = _varint(data, at)
-        if size > len(data) - at:
-            raise _DamagedError
-        return data[at : at + size], at + size
-    if kind in (9, 10):
-        size, inner = data[at] >> 4, data[at] & 0xF
-        at += 1
-        if size == 15:
-            size, at = _varint(data, at)
-        if size > len(data) - at:
-            raise _DamagedError
-        items = []
-        for _ in range(size):
-            item, at = _value(data, at, inner, depth + 1)
-            items.append(item)
-        return items, at
-    if kind == 12:
-        return _struct(data, at, depth + 1)
-    raise _DamagedError  # Parquet has no maps.
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while shift < 70:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-    raise _DamagedError
-
-
-def _signed(data: bytes, at: int) -> tuple[int, int]:
-    value, at = _varint(data, at)
-    return (value >> 1) ^ -(value & 1), at
