@@ -39,14 +39,17 @@ def main() -> None:
     """Prints a table of the figures."""
     workdir = command.workdir()  # Named before anything is opened.
     from ape_jax.commands import evaluate
+    from ape_jax.parallel import hosts
 
     if _TASK.value == "retrieval":
-        command.output(*evaluate.retrieval(workdir, _DATA.value))
+        found = evaluate.retrieval(workdir, _DATA.value)
     elif _TASK.value == "zeroshot":
         names = _CLASSNAMES.value, _TEMPLATES.value
-        command.output(*evaluate.zeroshot(workdir, _DATA.value, *names))
+        found = evaluate.zeroshot(workdir, _DATA.value, *names)
     else:
-        command.output(*evaluate.conservation(workdir, _DATA.value))
+        found = evaluate.conservation(workdir, _DATA.value)
+    if hosts.is_first():
+        command.output(*found)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import conservation as conservation_lib
 from ape_jax.evaluators import prompts, tasks
-from ape_jax.runs import encoder, own_pairs
+from ape_jax.runs import agreed, encoder, own_pairs
 from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.reading import reading_of
 from ape_jax.runs.restore import before_and_after
@@ -32,6 +32,7 @@ def retrieval(workdir: str, data: str) -> Found:
     sets = named or _own_sets(model, workdir)
     if model.config.data.on_error == "skip":
         sets = {name: model.leave_out_unreadable(pairs, name) for name, pairs in sets.items()}
+    agreed.on_pairs({f"eval/{name}": pairs.digest for name, pairs in sets.items()})
     metrics = {
         f"{kind}/{name}/{key}": value
         for name, pairs in sets.items()
@@ -63,6 +64,7 @@ def zeroshot(workdir: str, data: str, classnames: str, templates: str) -> Found:
     model = encoder.load(workdir)
     if model.config.data.on_error == "skip":
         labelled = model.leave_out_unreadable(labelled, "--data")
+    agreed.on_labelled(labelled, prompted)
     metrics = tasks.evaluate_zeroshot(model, labelled, prompted)
     head = ["zero-shot", "classes", "images", "top-1", "top-5"]
     counts = [str(len(labelled.classnames)), str(len(labelled))]
@@ -86,9 +88,10 @@ def conservation(workdir: str, data: str) -> Found:
     named = _named(data, workdir)
     was, now, start = before_and_after(workdir)
     before, after = Encoder(was), Encoder(now)
+    sets = named or _own_sets(after, workdir)
+    agreed.on_pairs({f"eval/{name}": pairs.digest for name, pairs in sets.items()})
     found = {
-        name: conservation_lib.conservation(before, after, pairs)
-        for name, pairs in (named or _own_sets(after, workdir)).items()
+        name: conservation_lib.conservation(before, after, pairs) for name, pairs in sets.items()
     }
     head = ["conservation", "images, CKA", "texts, CKA", "texts, judgements"]
     kept = tables.markdown(head, [[n, *(f"{v:.3f}" for v in f.values())] for n, f in found.items()])

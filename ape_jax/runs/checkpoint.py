@@ -23,7 +23,14 @@ from jaxtyping import PyTree
 from ape_jax.align.heads.base import batch_norm
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
-from ape_jax.runs import checkpoint_folder, checkpoint_meta, checkpoint_trees, hashes, saving
+from ape_jax.runs import (
+    agreed,
+    checkpoint_folder,
+    checkpoint_meta,
+    checkpoint_trees,
+    hashes,
+    saving,
+)
 from ape_jax.runs.aligned import SOLVED
 from ape_jax.runs.checkpoint_meta import Damaged, NoneWhole, Unreadable
 from ape_jax.runs.checkpoint_trees import AVERAGE, FIXED, OPT_STATE, TRAINABLE, abstract
@@ -107,7 +114,9 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         items = checkpoint_trees.of_state(state, fixed)
-        packed = checkpoint_meta.pack(meta, hashes.of_trees(items), step)
+        found = hashes.of_trees(items)
+        agreed.on_state(step, found, self.latest)
+        packed = checkpoint_meta.pack(meta, found, step)
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         self.wait()
         self._unsynced = True

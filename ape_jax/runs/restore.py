@@ -17,7 +17,7 @@ from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build, imported, provenance, size, workdir
+from ape_jax.runs import agreed, build, imported, provenance, size, workdir
 from ape_jax.runs.aligned import STATISTICS, AlignedModel
 from ape_jax.runs.checkpoint import BEST, Checkpoints
 from ape_jax.runs.checkpoint_meta import NoneWhole
@@ -44,7 +44,9 @@ def restore(
         longer the one that the head was trained on.
     """
     if aligned.is_model(os.fspath(directory)):
-        return imported.load(directory, settings)
+        model = imported.load(directory, settings)
+        agreed.on_towers(model.meta)
+        return model
     path = workdir.locate(directory)
     checksums.check(path)  # Of an export.
     recorded = workdir.read_config(path)
@@ -83,6 +85,9 @@ def _restored(
     checkpoints = Checkpoints(path, config.train.keep, folder=folder)
     if checkpoints.latest is None:
         raise UserError(f"{path} holds no finished checkpoint yet; run the training again")
+    agreed.on_config(config)
+    agreed.on_towers(provenance.meta(config, towers))
+    agreed.on_workdir(newest_checkpoint=checkpoints.latest)
     checkpoints.check(provenance.meta(config, towers))
     provenance.check_settings(recorded, checkpoints.meta, str(path / "config.json"))
     mesh = mesh_lib.make_mesh()

@@ -22,7 +22,7 @@ from ape_jax.config.outside import is_precomputed
 from ape_jax.errors import UserError
 from ape_jax.features.dataset import FeatureStore
 from ape_jax.parallel import hosts
-from ape_jax.runs import build, claim, summaries, workdir
+from ape_jax.runs import agreed, build, claim, summaries, workdir
 from ape_jax.storage import atomic, disk
 from ape_jax.studies import baselines
 from ape_jax.studies import tables as study_tables
@@ -52,13 +52,17 @@ def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[st
       UserError: for methods that the config cannot be run with.
     """
     path = workdir.locate(directory, "study")
+    agreed.on_config(config)
     _check(config)
     config, sources = run_lib.open_settled(config)
     _check_sizes(config, len(sources.train))
     digests = sources.digests()
+    agreed.on_pairs(digests)
     done = workdir.read_summary(path, config, "study")
     same = {"digests": digests, "config": config_lib.digest(config)}
-    if done is not None and {key: done.get(key) for key in same} == same:
+    ended = done is not None and {key: done.get(key) for key in same} == same
+    agreed.on_workdir(finished_study=ended)
+    if done is not None and ended:
         return done
     with claim.claimed(path, config, "study"):
         store = FeatureStore()

@@ -14,6 +14,8 @@ from ape_jax.errors import Preempted, UserError
 from ape_jax.parallel import ends, hosts, programs
 from ape_jax.terminal import flags
 
+# What one process does, also where several were started.
+_ALONE = frozenset({"export", "index", "judge", "page", "push", "report"})
 _AGAIN = "started again, the same command goes on from the last checkpoint"
 
 
@@ -30,6 +32,11 @@ def run(main: Callable[[], None], name: str, alone: bool) -> None:
         # besides raising.
         if not (flags.VERBOSE.value or flags.absl_verbosity_is_set()):
             logging.set_verbosity(logging.FATAL)
+        if hosts.in_cluster() and name in _ALONE:
+            raise UserError(
+                f"{name}: this process is one of several that JAX connects, and one alone does "
+                f"this; start {name} without JAX_COORDINATOR_ADDRESS and the like"
+            )
         programs.keep()
         with hosts.cluster(_AGAIN, {"the command": name}):
             try:

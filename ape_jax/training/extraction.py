@@ -23,7 +23,7 @@ from ape_jax.features.jobs import ImageJob, Job
 from ape_jax.features.unreadable import unseen
 from ape_jax.parallel import hosts
 from ape_jax.parallel.actors import RayCluster
-from ape_jax.runs import build, workdir
+from ape_jax.runs import agreed, build, workdir
 from ape_jax.storage import atomic, disk
 from ape_jax.terminal import tables as report
 from ape_jax.training import left_out, run
@@ -59,8 +59,9 @@ def extract(
         raise UserError(
             "config.cache.dir: 'none' keeps features in memory only; extract needs a directory"
         )
+    agreed.on_config(config)
     config, sources = run.open_settled(config)
-    sources.digests()
+    agreed.on_pairs(sources.digests())
     place, caches = dataclasses.replace(place, missing="encode"), []
     found = {"train": sources.train.problems}
     found |= {f"eval/{name}": pairs.problems for name, pairs in sources.evals.items()}

@@ -26,7 +26,7 @@ from ape_jax.features.frontier import Sources
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.parallel.preemption import Preemption
-from ape_jax.runs import build, claim, provenance, workdir
+from ape_jax.runs import agreed, build, claim, provenance, workdir
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.checkpoint import Checkpoints
 from ape_jax.runs.embed import Embedder
@@ -69,6 +69,7 @@ def train_and_evaluate(
       Preempted: where SIGTERM asked for the end; the state is saved.
     """
     path = workdir.locate(directory)
+    agreed.on_config(config)
     _check_batch(config)  # Before pairs are read.
     if sources is None:
         config, sources = run_lib.open_settled(config)
@@ -76,8 +77,11 @@ def train_and_evaluate(
     else:
         run_lib.check_sources(config, sources)
     digests = sources.digests()
+    agreed.on_pairs(digests)
     done = workdir.read_summary(path, config)
-    if done is not None and done.get("digests") == digests:
+    ended = done is not None and done.get("digests") == digests
+    agreed.on_workdir(finished_run=ended)
+    if done is not None and ended:
         return done
     with claim.claimed(path, config):
         checkpoints = Checkpoints(path, config.train.keep, clean=True)
@@ -109,7 +113,10 @@ def _prepared(
 ) -> run_lib.Run:
     """The run made ready; what was read of the towers is on the mesh, and the host lets it go."""
     towers = build.load_towers(config)
-    checkpoints.check(provenance.meta(config, towers, sources.train))  # Before anything is encoded.
+    meta = provenance.meta(config, towers, sources.train)
+    agreed.on_towers(meta)
+    checkpoints.check(meta)  # Before anything is encoded.
+    agreed.on_workdir(newest_checkpoint=checkpoints.latest)
     resumes = checkpoints.latest is not None
     return run_lib.prepare(config, sources, towers, store, checkpoints.solved, resumes=resumes)
 

@@ -25,7 +25,7 @@ from ape_jax.features.dataset import Dataset, FeatureStore
 from ape_jax.features.frontier import Sources
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build, forked, imported, provenance, size
+from ape_jax.runs import agreed, build, forked, imported, provenance, size
 from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
 from ape_jax.storage.rows.access import Rows
 from ape_jax.terminal import tables as report
@@ -129,6 +129,7 @@ def assemble(config: Config, towers: build.Towers, pairs: Pairs | None = None) -
     Raises:
       UserError: for a layer, pooling, batch or rule that cannot be used.
     """
+    agreed.on_towers(provenance.meta(config, towers, pairs))
     mesh = mesh_lib.make_mesh(fsdp=config.mesh.fsdp)
     trained = config.trains
     if trained:
