@@ -22,11 +22,7 @@ def train(config: Config, workdir: str, *, report: bool) -> None:
       workdir: its directory.
       report: whether to write report.html.
     """
-    try:
-        summary = loop.train_and_evaluate(config, workdir)
-    except KeyboardInterrupt:
-        command.say("the same command goes on from what is saved")
-        raise
+    summary = loop.train_and_evaluate(config, workdir)
     if not hosts.is_first():
         return
     table = (

@@ -9,14 +9,19 @@ from ape_jax.parallel.peers import Peers
 _joined: list[Peers] = []
 
 
-def join(peers: Peers) -> None:
+def join(others: Peers) -> None:
     """Makes these the processes that `agree` asks."""
-    _joined[:] = [peers]
+    _joined[:] = [others]
 
 
 def leave() -> None:
     """Leaves them: this process is alone again."""
     _joined.clear()
+
+
+def peers() -> Peers | None:
+    """The other processes of the run, None for a process that is alone."""
+    return _joined[0] if _joined else None
 
 
 def agree(point: str, facts: Mapping[str, str], remedy: str) -> None:
@@ -36,5 +41,5 @@ def agree(point: str, facts: Mapping[str, str], remedy: str) -> None:
     Raises:
       UserError: the same on every process, naming what differs and which has which value.
     """
-    for peers in _joined:
-        peers.agree(point, facts, remedy)
+    if (others := peers()) is not None:
+        others.agree(point, facts, remedy)

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
+from ape_jax.storage import atomic
+
 _MOMENT = 1.0  # Seconds to say a sentence in.
 _said = threading.Lock()
 _code = 1
@@ -39,6 +41,7 @@ def at_once(sentence: str, code: int) -> NoReturn:
         sys.stdout.flush()
     with contextlib.suppress(Exception):
         print(sentence, file=sys.stderr, flush=True)
+    atomic.remove_pending()
     for call in _afterwards:
         with contextlib.suppress(Exception):
             call()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
@@ -13,7 +14,7 @@ import numpy as np
 from jax._src import distributed
 
 from ape_jax.errors import UserError
-from ape_jax.parallel import agreement, ends, environment
+from ape_jax.parallel import agreement, ends, environment, signals
 from ape_jax.parallel import lost as lost_lib
 from ape_jax.parallel.peers import End, Peers
 
@@ -82,7 +83,8 @@ def cluster(kept: str = AGAIN, facts: Mapping[str, str] | None = None) -> Iterat
         remedy = "start all of them with the same command, packages and environment"
         peers.agree("the start", {**(facts or {}), **environment.facts()}, remedy, within=_TOGETHER)
         agreement.join(peers)
-        yield
+        with signals.forwarded(peers.ask):
+            yield
     except BaseException as error:
         first = peers.end(*_reason(error))
         if first.process != peers.index and not isinstance(error, UserError):
@@ -120,7 +122,10 @@ def _joined(kept: str) -> Peers:
     peers = Peers(state.client, state.process_id, state.num_processes)
     joined.append(peers)
     ends.afterwards(peers.heard)
-    peers.watch(ended)
+    peers.watch(ended, lambda name: signals.sentence(name, kept))
+    if threading.current_thread() is threading.main_thread():
+        signals.watch(kept)
+    signals.handle()  # JAX has taken SIGTERM.
     return peers
 
 

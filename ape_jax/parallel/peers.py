@@ -6,6 +6,7 @@ process has joined, needs no device, and works while the main thread waits in a 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -17,6 +18,7 @@ from typing import Any
 import jax
 
 from ape_jax.errors import UserError
+from ape_jax.parallel.notices import Notices
 
 _ROOM = "ape_jax"
 _TURN = 5.0  # Seconds after which a thread that waits looks around.
@@ -53,15 +55,31 @@ class Peers:
     """
 
     first: End | None = None
+    _sentence: Callable[[str], str] = str
 
     def __init__(self, client: Any, index: int, count: int):
         self.index, self.count = index, count
         self._client, self._points = client, itertools.count(1)
         self._ending, self._left = threading.Event(), threading.Event()
         self._watching: threading.Thread | None = None
+        self.notices = Notices(
+            lambda position: self._put(f"stop/{index}", position),
+            lambda: [self._wait(f"stop/{i}", i, "the end", None) for i in range(count)],
+        )
 
-    def watch(self, ended: Callable[[End], None]) -> None:
-        """Starts a thread that calls `ended` when another process ends before its time."""
+    def ask(self, name: str) -> None:
+        """Asks all processes to end, for a signal of that name that this one has got."""
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # Another has asked.
+            self._put("asked", f"{name} to process {self.index}")
+
+    def watch(self, ended: Callable[[End], None], sentence: Callable[[str], str]) -> None:
+        """Starts a thread that listens to the other processes.
+
+        Args:
+          ended: is called when another process ends before its time, or all are asked to end.
+          sentence: what is said in the second case, of the signal and the process.
+        """
+        self._sentence = sentence
         self._watching = threading.Thread(target=self._watch, args=(ended,), daemon=True)
         self._watching.start()
 
@@ -143,6 +161,9 @@ class Peers:
         while not self._left.is_set():
             found = self._get("end", _LOOK)
             if found is None:
+                asked = self._get("asked", 0.001)
+                if asked is not None and not self.notices.take():
+                    ended(self.end(0, self._sentence(asked)))
                 continue
             self.first = End(**found)
             # Whoever comes to the same end by itself says so in its own words.

@@ -1,14 +1,16 @@
-"""Preemption notices: SIGTERM to one process or to all."""
+"""Preemption notices in training: SIGTERM or SIGHUP to one process or to all."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Any
 
 import jax
+
+from ape_jax.parallel import agreement, signals
 
 # Over all runs of a process: JAX's service counts too, and does not start again with a run.
 _CALLS = itertools.count(1)
@@ -24,18 +26,26 @@ class Preemption:
           if preemption.requested():
             ...  # save, and end
 
-    A single process handles the signal itself. With several processes any may receive it; JAX's
-    preemption service then agrees with all of them on the call at which they end.
+    A single process handles the signal itself. With several processes any may receive it, and they
+    agree on the call at which they end (`notices`); where they were not joined by `hosts.cluster`,
+    JAX's preemption service does.
     """
 
     def __init__(self) -> None:
         self._noted = False
-        self._before: Any = None
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Preemption:
+        self._open.enter_context(signals.held())
+        if (peers := agreement.peers()) is not None:
+            peers.notices.enter()
+            self._open.callback(peers.notices.leave)
         # Signals go to the main thread only; a run in another one is ended as ever.
-        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._note)
+        elif jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
+            for number in signals.NOTICES:
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    before = signal.signal(number, self._note)
+                    self._open.callback(signal.signal, number, before)
         return self
 
     def __exit__(
@@ -44,11 +54,12 @@ class Preemption:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+        self._open.close()
 
     def requested(self) -> bool:
         """Returns whether to end now; all processes must call it equally often."""
+        if (peers := agreement.peers()) is not None:
+            return peers.notices.due()
         if jax.process_count() == 1:
             return self._noted
         from jax.experimental import multihost_utils

@@ -61,16 +61,19 @@ def on_pairs(digests: Mapping[str, str]) -> None:
     agree("the pairs", {f"the contents of {name}": x for name, x in facts.items()}, _SAME_FILES)
 
 
-def on_towers(meta: Mapping[str, Any]) -> None:
+def on_towers(meta: Mapping[str, Any], prepare: Any) -> None:
     """Compares towers and the preparation of their inputs.
 
     Args:
       meta: as of `provenance.meta`.
+      prepare: of texts; its tokenizer is compared as a whole.
 
     Raises:
       UserError: the same on every process, naming the tower.
     """
     facts = {f"the {name}": _digest(value) for name, value in sorted(meta.items())}
+    if (backend := getattr(prepare, "backend", None)) is not None:
+        facts["the tokenizer"] = _digest(backend.to_str())
     agree("the towers", facts, _SAME_FILES)
 
 

@@ -45,7 +45,7 @@ def restore(
     """
     if aligned.is_model(os.fspath(directory)):
         model = imported.load(directory, settings)
-        agreed.on_towers(model.meta)
+        agreed.on_towers(model.meta, model.model.text.tower.prepare)
         return model
     path = workdir.locate(directory)
     checksums.check(path)  # Of an export.
@@ -86,7 +86,7 @@ def _restored(
     if checkpoints.latest is None:
         raise UserError(f"{path} holds no finished checkpoint yet; run the training again")
     agreed.on_config(config)
-    agreed.on_towers(provenance.meta(config, towers))
+    agreed.on_towers(provenance.meta(config, towers), towers.text.prepare)
     agreed.on_workdir(newest_checkpoint=checkpoints.latest)
     checkpoints.check(provenance.meta(config, towers))
     provenance.check_settings(recorded, checkpoints.meta, str(path / "config.json"))

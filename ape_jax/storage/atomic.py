@@ -21,6 +21,7 @@ from typing import Any
 
 from ape_jax.errors import UserError
 
+_pending: set[Path] = set()  # What this process is writing.
 # Some network file systems cannot synchronise a directory; there the rename has to be enough.
 _NOT_SUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
@@ -37,6 +38,7 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
     """
     remove_leftovers(path)
     partial = _partial(path)
+    _pending.add(partial)
     try:
         fill(partial)
         sync(partial)
@@ -44,6 +46,7 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
         sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+        _pending.discard(partial)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -76,6 +79,7 @@ def directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     partial = _partial(path)
     shutil.rmtree(partial, ignore_errors=True)  # Of a killed process with our number.
     partial.mkdir()
+    _pending.add(partial)
     try:
         yield partial
         for folder, _, names in os.walk(partial, topdown=False):
@@ -94,6 +98,17 @@ def directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         sync(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        _pending.discard(partial)
+
+
+def remove_pending() -> None:
+    """Removes what this process is writing, where it is about to end without coming back to it."""
+    for partial in list(_pending):
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                partial.unlink()
 
 
 def check_new(out: str, key: str, kind: str = "directory") -> Path:

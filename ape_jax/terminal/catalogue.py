@@ -21,12 +21,14 @@ class Command:
       module: what runs, also by `python -m`.
       does: one line that begins with a verb.
       examples: two command lines.
+      kept: what is said of the work where a signal, or the loss of another process, ends it.
       group: heading in the list of commands.
     """
 
     module: str
     does: str
     examples: tuple[str, str]
+    kept: str
     group: str
 
 
@@ -40,6 +42,7 @@ COMMANDS: Mapping[str, Command] = {
             f"ape-jax train {_RECIPE} --workdir DIR",
             "ape-jax train --config ape:runlocal --workdir DIR --config.optim.lr=3e-4",
         ),
+        kept="features and the last checkpoint are kept; the same command goes on from there",
         group=_MAKE,
     ),
     "pairs": Command(
@@ -49,6 +52,7 @@ COMMANDS: Mapping[str, Command] = {
             "ape-jax pairs pairs.csv",
             "ape-jax pairs a-{000..003}.tar --html look.html --text hf:ORG/NAME",
         ),
+        kept="nothing was written",
         group=_MAKE,
     ),
     "extract": Command(
@@ -58,6 +62,7 @@ COMMANDS: Mapping[str, Command] = {
             f"ape-jax extract {_RECIPE} --workdir DIR",
             f"ape-jax extract {_RECIPE} --workdir DIR --config.cache.dir=FOLDER",
         ),
+        kept="shards that are finished are kept; the same command goes on from there",
         group=_MAKE,
     ),
     "study": Command(
@@ -67,6 +72,7 @@ COMMANDS: Mapping[str, Command] = {
             "ape-jax study --config demo --workdir DIR",
             "ape-jax study --config demo --workdir DIR --config.study.seeds=1 --plots",
         ),
+        kept="finished runs and checkpoints are kept; the same command goes on from there",
         group=_MAKE,
     ),
     "evaluate": Command(
@@ -76,6 +82,7 @@ COMMANDS: Mapping[str, Command] = {
             "ape-jax evaluate --workdir DIR --data pairs.csv",
             "ape-jax evaluate --workdir DIR --task zeroshot --data labelled.csv --json",
         ),
+        kept="it writes nothing; the same command begins again",
         group=_USE,
     ),
     "index": Command(
@@ -85,6 +92,7 @@ COMMANDS: Mapping[str, Command] = {
             "ape-jax index --workdir DIR --images FOLDER --out INDEX",
             'ape-jax index --index INDEX --query "something sweet" --to vectors.parquet',
         ),
+        kept="an index that was there is as it was; the same command begins again",
         group=_USE,
     ),
     "export": Command(
@@ -94,6 +102,7 @@ COMMANDS: Mapping[str, Command] = {
             "ape-jax export --workdir DIR --out OUT --format torch",
             "ape-jax export --workdir DIR --out OUT --format onnx --inputs pairs.csv",
         ),
+        kept="nothing is left of the new directory; the same command begins again",
         group=_USE,
     ),
     "push": Command(
@@ -103,6 +112,7 @@ COMMANDS: Mapping[str, Command] = {
             "ape-jax push --export OUT --repo USER/NAME --license cc-by-4.0 --language lv",
             "ape-jax push --workdir DIR --repo USER/NAME --private --dry_run",
         ),
+        kept="what was not sent yet is missing on the hub; the same command sends it",
         group=_USE,
     ),
     "report": Command(
@@ -112,6 +122,7 @@ COMMANDS: Mapping[str, Command] = {
             "ape-jax report --workdir DIR",
             "ape-jax report --workdir DIR --labelled labelled.csv",
         ),
+        kept="a report that was there is as it was; the same command begins again",
         group=_USE,
     ),
     "page": Command(
@@ -121,6 +132,7 @@ COMMANDS: Mapping[str, Command] = {
             "ape-jax page --workdir DIR",
             "ape-jax page --workdir DIR --index INDEX --port 7860",
         ),
+        kept="the page has ended",
         group=_USE,
     ),
     "judge": Command(
@@ -130,6 +142,7 @@ COMMANDS: Mapping[str, Command] = {
             "ape-jax judge eval --model DIR --dataset wds/NAME --dataset_root FOLDER",
             "ape-jax judge eval --help",
         ),
+        kept="results that clip_benchmark has written are kept; the same command begins again",
         group=_JUDGE,
     ),
     "plan": Command(
@@ -139,6 +152,7 @@ COMMANDS: Mapping[str, Command] = {
             f"ape-jax plan {_RECIPE} --topology v5e:4x4",
             f"ape-jax plan {_RECIPE} --topology h100:8 --search",
         ),
+        kept="nothing was written",
         group=_JUDGE,
     ),
     "towers": Command(
@@ -148,12 +162,14 @@ COMMANDS: Mapping[str, Command] = {
             "ape-jax towers hf:facebook/dinov2-small",
             "ape-jax towers DIR --kind text --check",
         ),
+        kept="nothing was written",
         group=_JUDGE,
     ),
     "demo": Command(
         module="ape_jax.demo.__main__",
         does="fetches the demo's towers and pairs",
         examples=("ape-jax demo", "ape-jax demo --only minilm"),
+        kept="what is finished is kept; the same command goes on",
         group=_MAKE,
     ),
 }
@@ -163,3 +179,9 @@ def named(module: str) -> str | None:
     """The name of the command that a module runs, or None."""
     wanted = (module, f"{module}.__main__")
     return next((name for name, command in COMMANDS.items() if command.module in wanted), None)
+
+
+def kept(name: str) -> str:
+    """What is said of the work of a command that is ended before its time."""
+    found = COMMANDS.get(name)
+    return found.kept if found else "the same command begins again"

@@ -14,6 +14,7 @@ from ape_jax import config as config_lib
 from ape_jax import recipes
 from ape_jax.config import Config
 from ape_jax.errors import UserError
+from ape_jax.parallel import ends, signals
 from ape_jax.parallel.actors import RayCluster
 from ape_jax.terminal import catalogue, flags, help, hints
 
@@ -45,9 +46,15 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
         except UserError as error:
             _refuse(str(error), 1)
 
+    if alone or main.__module__ == "__main__":
+        signals.watch(catalogue.kept(_name(main)))
+
     def call(rest: Sequence[str]) -> None:
         # Not before: --help must not wait for JAX.
-        from ape_jax.terminal import session
+        try:
+            from ape_jax.terminal import session
+        except KeyboardInterrupt:
+            ends.at_once("interrupted", 130)
 
         session.run(main, _name(main), alone)
 

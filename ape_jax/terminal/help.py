@@ -13,7 +13,7 @@ from ape_jax.terminal.catalogue import COMMANDS, Command
 _WIDTH = 96
 _KEYS = "--help-config"
 EXIT_CODES = {
-    0: "done, or a training that SIGTERM ended once its state was saved",
+    0: "done, or ended by SIGTERM or SIGHUP, which a line says, and what is kept",
     1: "something to put right, said in one sentence",
     2: "a command or flag that does not exist, or a value that a flag does not take",
     70: "another process of the run was lost; the same command goes on",

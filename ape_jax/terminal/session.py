@@ -12,11 +12,10 @@ from absl import logging
 
 from ape_jax.errors import Preempted, UserError
 from ape_jax.parallel import ends, hosts, programs
-from ape_jax.terminal import flags
+from ape_jax.terminal import catalogue, flags
 
 # What one process does, also where several were started.
 _ALONE = frozenset({"export", "index", "judge", "page", "push", "report"})
-_AGAIN = "started again, the same command goes on from the last checkpoint"
 
 
 def run(main: Callable[[], None], name: str, alone: bool) -> None:
@@ -27,6 +26,7 @@ def run(main: Callable[[], None], name: str, alone: bool) -> None:
       name: of the command.
       alone: whether the process is the command's own.
     """
+    kept = catalogue.kept(name)
     try:
         # Orbax logs a page for every checkpoint, and a page for every thread of one that fails,
         # besides raising.
@@ -38,7 +38,7 @@ def run(main: Callable[[], None], name: str, alone: bool) -> None:
                 f"this; start {name} without JAX_COORDINATOR_ADDRESS and the like"
             )
         programs.keep()
-        with hosts.cluster(_AGAIN, {"the command": name}):
+        with hosts.cluster(kept, {"the command": name}):
             try:
                 main()
             except Preempted as notice:
@@ -48,12 +48,12 @@ def run(main: Callable[[], None], name: str, alone: bool) -> None:
     except hosts.PeerEnded as error:
         _end(str(error), error.code, alone)
     except KeyboardInterrupt:
-        _end("interrupted", 130, alone)
+        _end(f"{kept}\ninterrupted", 130, alone)
     except Exception as error:
         if hosts.is_lost(error):
             reason = str(error).splitlines()[0]
             _end(
-                f"error: another process of this run was lost ({reason}); {_AGAIN}",
+                f"error: another process of this run was lost ({reason}); {kept}",
                 hosts.LOST,
                 alone,
             )

@@ -114,7 +114,7 @@ def _prepared(
     """The run made ready; what was read of the towers is on the mesh, and the host lets it go."""
     towers = build.load_towers(config)
     meta = provenance.meta(config, towers, sources.train)
-    agreed.on_towers(meta)
+    agreed.on_towers(meta, towers.text.prepare)
     checkpoints.check(meta)  # Before anything is encoded.
     agreed.on_workdir(newest_checkpoint=checkpoints.latest)
     resumes = checkpoints.latest is not None

@@ -129,7 +129,7 @@ def assemble(config: Config, towers: build.Towers, pairs: Pairs | None = None) -
     Raises:
       UserError: for a layer, pooling, batch or rule that cannot be used.
     """
-    agreed.on_towers(provenance.meta(config, towers, pairs))
+    agreed.on_towers(provenance.meta(config, towers, pairs), towers.text.prepare)
     mesh = mesh_lib.make_mesh(fsdp=config.mesh.fsdp)
     trained = config.trains
     if trained:

@@ -79,7 +79,7 @@ APART = (
     "error: the processes of this run are not at the same point: another point in process 0, the "
     "point in process 1; start all of them with the same command, on the same files"
 )
-LOST = "error: another process of this run was lost; started again, "
+LOST = "error: another process of this run was lost; features and the last checkpoint are kept"
 
 
 @pytest.mark.parametrize(

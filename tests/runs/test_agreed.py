@@ -29,6 +29,7 @@ def main():
     from ape_jax.training import extraction, loop
     flat = json.load(open(file.replace("#", os.environ["JAX_PROCESS_ID"])))
     kind = StudyConfig if name == "study" else config_lib.Config
+    flat |= {"study.methods": ["few_pairs"], "study.seeds": 1} if name == "study" else {}
     of = {"train": loop.train_and_evaluate, "extract": extraction.extract}
     run = of.get(name, study.run_study)
     run(config_lib.resolve(config_lib.unflatten(flat), kind), workdir)
@@ -110,7 +111,7 @@ SLOW = [
     ("train", other_caption, "the contents of data.pairs"),
     ("train", other_evaluation, "the contents of data.eval.train"),
     ("train", other_weights, "the image tower"),
-    ("train", other_tokenizer, "the text preparation"),
+    ("train", other_tokenizer, "the tokenizer"),
     ("train", other_preparation, "the image preparation"),
     ("train", other_package, "the version of optax"),
     ("train", other_precision, "jax_default_matmul_precision"),

@@ -11,7 +11,6 @@ import functools
 import html
 import os
 import re
-import signal
 import socket
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from ape_jax.pages.served.desk import Described, Desk, Seen
 from ape_jax.pages.served.guard import MOST_FILE, Guard
 from ape_jax.pages.served.hosts import Hosts, is_loopback
 from ape_jax.pages.served.kept import Kept
+from ape_jax.parallel import signals
 
 _MOST_SHOWN = 48  # Images.
 _MOST_WAITING = 64  # Questions.
@@ -79,9 +79,9 @@ def serve(desk: Desk, host: str, port: int, hosts: Hosts) -> None:
     Folders are offered only where no other machine can reach the page: whoever does could look at
     every picture of this one.
     """
-    # As Ctrl-C does: what visitors have left goes with the process.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="ape_jax_page_") as folder:
+    # SIGTERM as Ctrl-C: what visitors have left goes with the process.
+    kept = tempfile.TemporaryDirectory(prefix="ape_jax_page_")
+    with signals.as_interrupt(), kept as folder:
         # Uploads go there and with it; Gradio reads both when it is imported.
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
         with contextlib.redirect_stdout(sys.stderr):
