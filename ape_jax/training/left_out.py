@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -70,7 +70,26 @@ def write(path: pathlib.Path, found: Mapping[str, Problems], *, keeps: bool = Fa
     return counts
 
 
-def with_skipped(run: Run, skipped: Skipped) -> tuple[dict[str, Problems], int]:
+def note(run: Run, path: pathlib.Path, skipped: Skipped) -> None:
+    """Adds what this process has skipped so far, on the first process, for a start after a kill.
+
+    Args:
+      run: the run.
+      path: its work directory.
+      skipped: the images that could not be read in the step.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    pairs = run.dataset.pairs
+    if hosts.is_first() and isinstance(pairs, Pairs):
+        found = pairs.problems.with_images(skipped.problems.values())
+        write(path, of(run) | {"train": found}, keeps=True)
+
+
+def with_skipped(
+    run: Run, skipped: Skipped, earlier: pathlib.Path | None = None
+) -> tuple[dict[str, Problems], int]:
     """What a run leaves out, with images that were skipped in the step.
 
     Processes skip images of their own share; all of them get the same answer here.
@@ -78,6 +97,7 @@ def with_skipped(run: Run, skipped: Skipped) -> tuple[dict[str, Problems], int]:
     Args:
       run: the run.
       skipped: what this process has skipped.
+      earlier: the work directory of a run that was resumed, which lists what was skipped before.
 
     Returns:
       The problems as `of` gives them, and how many images were skipped in the step.
@@ -92,11 +112,25 @@ def with_skipped(run: Run, skipped: Skipped) -> tuple[dict[str, Problems], int]:
     if jax.process_count() > 1:
         missing = sorted(set(_union(met)) - set(met))
         met |= dict(undecodable(pairs.image_ref, missing, "looking at skipped images"))
-    if met:
-        found["train"] = pairs.problems.with_images(met[row] for row in sorted(met))
+    images = [met[row] for row in sorted(met)]
+    if earlier is not None:
+        images += _skipped_before(earlier / FILE, {*pairs.problems, *images})
+    if images:
+        found["train"] = pairs.problems.with_images(images)
         found["train"].check(reading, "training", pairs.spec)
-        say(f"training: {found['train']}; the first: {met[min(met)]}")
-    return found, len(met)
+        say(f"training: {found['train']}; the first: {images[0]}")
+    return found, len(images)
+
+
+def _skipped_before(file: pathlib.Path, known: Collection[Problem]) -> list[Problem]:
+    """The images that an earlier start of the same run met in the step, and this one has not."""
+    listed = [_problem(entry) for entry in _read(file) if entry.get("of") == "train"]
+    where = {problem.where for problem in known}
+    return list({p.where: p for p in listed if p.where not in where}.values())
+
+
+def _problem(entry: Mapping[str, Any]) -> Problem:
+    return Problem(**{key: str(entry.get(key)) for key in Problem._fields})
 
 
 def _union(rows: Mapping[int, Problem]) -> Sequence[int]:
@@ -117,11 +151,10 @@ def _lines(found: Mapping[str, Problems], old: Sequence[dict[str, Any]]) -> Iter
                 seen.add(problem)
                 yield json.dumps({"of": name, **problem._asdict()})
     for entry in old:
-        with contextlib.suppress(TypeError):
-            problem = Problem(**{key: str(entry.get(key)) for key in Problem._fields})
-            if problem not in seen:
-                seen.add(problem)
-                yield json.dumps(entry)
+        problem = _problem(entry)
+        if problem not in seen:
+            seen.add(problem)
+            yield json.dumps(entry)
 
 
 def _fill(partial: pathlib.Path, lines: Iterator[str]) -> None:

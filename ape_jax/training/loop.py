@@ -154,6 +154,7 @@ class Loop:
         """Trains from where the state stands and writes the summary."""
         train, began = self._config.train, time.monotonic()
         feed = open_feed(self._run)
+        self._skipped, self._noted = feed.skipped, 0
         blocks = feed.blocks(self._start, train.steps)
         to_do, start = self._start < train.steps, self._start
         self._progress = Progress(
@@ -173,7 +174,9 @@ class Loop:
                 closing.callback(self._best.close)
                 closing.callback(blocks.close)
         self._checkpoints.check_there()
-        found, skipped = left_out.with_skipped(self._run, feed.skipped)
+        found, skipped = left_out.with_skipped(
+            self._run, feed.skipped, self._path if start else None
+        )
         counts = left_out.write(self._path, found, keeps=start > 0)
         seconds, step = time.monotonic() - began, int(self._state.step)
         return summary.write(
@@ -222,6 +225,13 @@ class Loop:
                 self._leave(step)
         return metrics
 
+    def _save(self) -> None:
+        if len(self._skipped) > self._noted:  # The start that goes on from here meets others.
+            left_out.note(self._run, self._path, self._skipped)
+            self._noted = len(self._skipped)
+        self._writer.sync()
+        self._checkpoints.save(self._state, self._fixed, self._meta)
+
     def _leave(self, step: int) -> NoReturn:
         """Saves what there is and ends the run, to be taken up again."""
         self.flush()
@@ -230,10 +240,6 @@ class Loop:
             f"asked to end: step {step} of {self._config.train.steps} is saved in {self._path}; "
             "the same command goes on from there"
         )
-
-    def _save(self) -> None:
-        self._writer.sync()
-        self._checkpoints.save(self._state, self._fixed, self._meta)
 
     def _resume(self, state: State) -> State:
         if self._checkpoints.latest is None:

@@ -105,3 +105,34 @@ def test_nothing_is_written_where_nothing_is_left_out(config, tiny, tmp_path):
     config.data.pairs, config.data.eval = str(tiny / "pairs.jsonl"), {}
     assert "left_out" not in train(config, tmp_path / "run")
     assert not (tmp_path / "run/left_out.jsonl").exists()
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing may catch it and tidy up."""
+
+
+def test_a_resumed_run_knows_what_was_skipped_before_it_was_killed(
+    config, tmp_path, blocks_through
+):
+    def until(blocks):
+        for span, block in blocks:
+            if span.first + span.stop > 4:
+                raise Killed
+            yield span, block
+
+    in_step(config)
+    config.data.eval, config.train.steps, config.train.checkpoint_every = {}, 5, 2
+    whole = train(config, tmp_path / "whole")
+    heal = blocks_through(until)
+    with pytest.raises(Killed):
+        train(config, tmp_path / "killed")
+    heal()
+    before = listed(tmp_path / "killed")
+    resumed = train(config, tmp_path / "killed")
+    assert len(before) == 8 and whole["images_skipped_in_step"] == 2
+    assert resumed["images_skipped_in_step"] == 2 and resumed["left_out"] == whole["left_out"]
+    by_place = [
+        sorted((entry["where"], entry["kind"]) for entry in listed(tmp_path / name))
+        for name in ("whole", "killed")
+    ]
+    assert by_place[0] == by_place[1]
