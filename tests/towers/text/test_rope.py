@@ -65,7 +65,7 @@ def test_the_base_may_stand_above_or_in_the_object():
     [
         ({"rope_scaling": {"rope_type": "longrope"}}, "'longrope'.*torch:hf:"),
         ({"rope_scaling": {"type": ["linear"]}}, "rope_type"),
-        ({"rope_scaling": ["linear"]}, "'rope_scaling' is list"),
+        ({"rope_scaling": ["linear"]}, "'rope_scaling' is .*; write an object"),
         ({"rope_parameters": {"rope_type": "linear"}}, "'factor' is missing"),
         ({"rope_parameters": {"rope_type": "linear", "factor": 0}}, "factor is 0"),
         ({"rope_parameters": {**LLAMA3, "high_freq_factor": 1.0}}, "high_freq_factor"),
