@@ -96,6 +96,8 @@ class LossSpec:
       keys: keys of `loss` that have an effect with it alone.
       bias: whether the logits have a bias, trained where the scale is; a key `bias` among `keys` is
         what it starts from.
+      uninformed: the loss of a batch of so many pairs for a model that guesses; None where there is
+        no such mark.
     """
 
     name: str
@@ -103,6 +105,7 @@ class LossSpec:
     function: Callable[..., Any]
     keys: Mapping[str, Field] = dataclasses.field(default_factory=dict)
     bias: bool = False
+    uninformed: Callable[[int], float] | None = None
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, Int32, PyTree
 
-from ape_jax.features.encoder import ImageRows, TextRows, report_cut
+from ape_jax.features.encoder import ImageRows, TextRows
 from ape_jax.nn import inference
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.terminal.progress import track
@@ -228,28 +228,23 @@ def padded_length(tower: Tower, body: int) -> int:
 def _tokenise(tower: Tower, texts: Sequence[str], what: str) -> list[Int[np.ndarray, "_"]]:
     """The ids of each text without special ones, cut to what the tower takes."""
     room = tower.prepare.max_length - tower.prepare.special
-    bodies, cut = [], 0
+    bodies = []
     for block in _blocks_of(texts, what):
         for body in tower.prepare.bodies(block):
-            cut += len(body) > room
             # A list of Python integers takes ten times the memory.
             bodies.append(np.array(tower.prepare.cut(body, room), np.int32))
-    report_cut(what, cut, len(texts), tower.prepare.max_length)
     return bodies
 
 
 def measure(tower: Tower, texts: Sequence[str], what: str) -> Int[np.ndarray, "n"]:
-    """Tokens of each text, special ones included; says how many the tower has to cut.
+    """Tokens of each text, special ones included, before any truncation.
 
     Args:
       tower: a text tower.
       texts: n captions.
       what: for the progress line.
     """
-    lengths = np.concatenate([tower.prepare.lengths(block) for block in _blocks_of(texts, what)])
-    longest = tower.prepare.max_length
-    report_cut(what, int((lengths > longest).sum()), len(texts), longest)
-    return lengths
+    return np.concatenate([tower.prepare.lengths(block) for block in _blocks_of(texts, what)])
 
 
 def _blocks_of(texts: Sequence[str], what: str) -> Iterator[Sequence[str]]:

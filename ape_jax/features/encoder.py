@@ -72,7 +72,7 @@ class FeatureEncoder(Protocol):
 
         Args:
           texts: n captions.
-          what: for the lines that say how far it is and how many texts are cut.
+          what: for the line that says how far it is.
 
         Yields:
           Indices in `texts`, and their encodings f32 [t, d].
@@ -80,7 +80,7 @@ class FeatureEncoder(Protocol):
         ...
 
     def token_counts(self, texts: Sequence[str], what: str) -> Int[np.ndarray, "n"]:
-        """Tokens of each text that are encoded; says how many texts are cut.
+        """Tokens of each text that are encoded (`features.cut` says how many texts are cut).
 
         Args:
           texts: n captions.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 
 from ape_jax.errors import UserError
 from ape_jax.features.cache import Cache
@@ -121,12 +121,17 @@ def captions(job: CaptionJob, place: Place) -> RaggedTokens:
         return _captions_in_memory(job, place)
     cache = fill(job, place).cache
     cache.verify_changed(job.what)
-    parts, offsets = _parts(cache, job), np.zeros(job.count + 1, np.int64)
-    token = job.width * job.dtype.itemsize
+    offsets = np.concatenate([[0], np.cumsum(lengths_in(cache, job))])
+    return RaggedTokens(MappedRows(_parts(cache, job), (job.width,), job.dtype), offsets)
+
+
+def lengths_in(cache: Cache, job: CaptionJob) -> Int64[np.ndarray, " n"]:
+    """Encodings of each caption in a complete cache."""
+    token, lengths = job.width * job.dtype.itemsize, np.zeros(job.count, np.int64)
     for k, block in enumerate(cache.blocks):
-        lengths = shards.lengths(cache.file(k), cache.shards[k])
-        offsets[block.start + 1 : block.stop + 1] = lengths // token
-    return RaggedTokens(MappedRows(parts, (job.width,), job.dtype), np.cumsum(offsets))
+        found = shards.lengths(cache.file(k), cache.shards[k])
+        lengths[block.start : block.stop] = found // token
+    return lengths
 
 
 def _parts(cache: Cache, job: Job) -> list[Part]:

@@ -51,7 +51,8 @@ def write(
     model, pictures = encoder.load(path), Pictures()
     found = figures.read(summary, sets)
     chances = {entry.name: entry.chance for entry in found}
-    parts = [figures.section(found)] if found else []
+    parts = [_notices(summary)] if summary.get("notices") else []
+    parts += [figures.section(found)] if found else []
     parts.append(curves.section(metrics.read(path), config, chances))
     parts += _examples(model, path, sets, pictures)
     if labelled is not None:
@@ -142,6 +143,12 @@ def _overview(config: Config, summary: Mapping[str, Any]) -> html.Section:
     if "best_step" in summary:
         rows.append(["state that is used", f"of step {summary['best_step']:,}, which did best"])
     return html.Section("The run", html.table([], rows, "words"))
+
+
+def _notices(summary: Mapping[str, Any]) -> html.Section:
+    """What the run said while it trained, in the order of its steps."""
+    noticed = [html.paragraph(notice["message"]) for notice in summary["notices"]]
+    return html.Section("What was noticed", "".join(noticed))
 
 
 def _parameters(shares: Sequence[selection.Share]) -> html.Section:

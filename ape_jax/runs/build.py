@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from ape_jax.align import heads
 from ape_jax.align.model import Model, Side
-from ape_jax.align.tuning import peft
+from ape_jax.align.tuning import finite, peft
 from ape_jax.config import Config
 from ape_jax.config.components import LOSSES, SideName, text_parts
 from ape_jax.config.outside import is_torch
@@ -163,6 +163,7 @@ def load_tower(config: Config, kind: Kind, brought: Path | None = None) -> tuple
                 f"{side.tower} has adapters, {tower.excluded[0]!r} and others; write "
                 f"start.model={side.tower!r} and {kind}.tune='adapter' as well"
             )
+        finite.check_finite(side.tower, params)
         return dataclasses.replace(tower, spec=side.tower), params
     except UserError as error:
         # The option at fault, if the message begins with it, has a key of its own.

@@ -77,6 +77,11 @@ class Progress:
             parts.append(f"{_duration((self._total - done) / rate)} left")
         self._print("  ".join([*parts, note]).rstrip(), last)
 
+    def say(self, line: str) -> None:
+        """Prints a line for the user, above the line that is rewritten."""
+        if hosts.is_first():
+            self._print(line, last=True)
+
     def _pause(self, now: float) -> float:
         """Seconds between two lines: a run of a day leaves a log that can be read."""
         return 0.2 if self._live else min(max(5.0, (now - self._start) / 20), 300.0)

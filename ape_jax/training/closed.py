@@ -16,6 +16,8 @@ from ape_jax.training import left_out, summary
 from ape_jax.training import run as run_lib
 from ape_jax.training.evaluation import evaluate_all
 from ape_jax.training.metrics import MetricWriter
+from ape_jax.training.notices import inputs
+from ape_jax.training.notices.record import Notices
 from ape_jax.training.step import init_state
 
 
@@ -38,6 +40,8 @@ def finish(
     began = time.monotonic()
     aligned, writer = run.aligned, MetricWriter(path)
     trainable, fixed = aligned.trainable, aligned.statistics
+    cuts, notices = inputs.cuts(run), Notices(path)
+    notices.add(inputs.look(run, cuts))
     try:
         if checkpoints.latest is None:
             state = mesh_lib.place_replicated(init_state(trainable, optax.identity()), aligned.mesh)
@@ -52,4 +56,5 @@ def finish(
         checkpoints.close()
     checkpoints.check_there()
     counts = left_out.write(path, left_out.of(run))
-    return summary.write(run, path, 0, digests, metrics, time.monotonic() - began, counts)
+    seconds, said = time.monotonic() - began, {"notices": notices.found, "cuts": cuts}
+    return summary.write(run, path, 0, digests, metrics, seconds, counts, **said)

@@ -15,11 +15,13 @@ from ape_jax.config import Config
 from ape_jax.data.table.problems import Problems
 from ape_jax.errors import UserError
 from ape_jax.features import frontier
+from ape_jax.features.cache import Cache
+from ape_jax.features.cut import Cut, cut_of
 from ape_jax.features.encode_pairs import cache_place
 from ape_jax.features.engines import ray
-from ape_jax.features.extract import THIS_PROCESS, Filled, fill
+from ape_jax.features.extract import THIS_PROCESS, Filled, fill, lengths_in
 from ape_jax.features.frontier import Sources
-from ape_jax.features.jobs import ImageJob, Job
+from ape_jax.features.jobs import CaptionJob, ImageJob, Job
 from ape_jax.features.unreadable import unseen
 from ape_jax.parallel import hosts
 from ape_jax.parallel.actors import RayCluster
@@ -79,6 +81,8 @@ def extract(
                 path.mkdir(parents=True, exist_ok=True)
             filled = fill(job, place, engine)
             caches.append(_entry(job.what, filled))
+            if isinstance(job, CaptionJob) and (cut := _cut(job, filled.cache)):
+                hosts.say(f"{job.what}: {cut}")
             if isinstance(job, ImageJob):
                 bad = unseen(job.pairs, filled.seen, job.skipped.problems, job.what)
                 found[job.what] = job.pairs.problems.with_images(bad.values())
@@ -91,6 +95,11 @@ def extract(
         with disk.write_errors(f"--workdir: {path}"):
             atomic.write_json(path / "extract.json", summary)
     return summary
+
+
+def _cut(job: CaptionJob, cache: Cache) -> Cut | None:
+    tower = job.frozen.tower
+    return cut_of(tower, job.texts, job.what, None if tower.outside else lengths_in(cache, job))
 
 
 def jobs(config: Config, sources: Sources) -> Iterator[Job]:

@@ -33,14 +33,16 @@ from ape_jax.runs.embed import Embedder
 from ape_jax.runs.state import State
 from ape_jax.terminal import flags
 from ape_jax.terminal.progress import Progress
-from ape_jax.training import closed, left_out, summary
+from ape_jax.training import closed, left_out, metrics, summary
 from ape_jax.training import run as run_lib
 from ape_jax.training import step as step_lib
 from ape_jax.training.best import Best
 from ape_jax.training.blocks import Span, next_boundary
 from ape_jax.training.evaluation import evaluate_all
 from ape_jax.training.input.feed import open_feed
-from ape_jax.training.metrics import MetricWriter
+from ape_jax.training.notices import inputs
+from ape_jax.training.notices.record import Notices
+from ape_jax.training.notices.watch import Watch
 from ape_jax.training.step import init_state, make_run
 
 
@@ -144,7 +146,10 @@ class Loop:
         self._state = self._resume(state)
         self._frozen = {**aligned.frozen, **self._fixed}
         self._start = int(self._state.step)
-        self._writer = MetricWriter(path, self._start)
+        self._writer = metrics.MetricWriter(path, self._start)
+        self._watch = Watch(config, metrics.read(path) if hosts.is_first() else ())
+        self._notices, self._cuts = Notices(path, self._start), inputs.cuts(run)
+        self._notices.add(inputs.look(run, self._cuts))
         self._best = Best(path, config)
         self._preemption = Preemption()
         # Calls whose metrics are still on the device: their block's first step, bounds, metrics.
@@ -160,13 +165,13 @@ class Loop:
         self._progress = Progress(
             "training", train.steps, "pairs", train.batch, done=start, compiles=to_do
         )
-        metrics: Mapping[str, float] = {}
+        figures: Mapping[str, float] = {}
         try:
             with self._preemption:
                 for span, block in blocks:
-                    metrics = self.take(span, block) or metrics
+                    figures = self.take(span, block) or figures
             # The end of the last start may have been cut off between checkpoint and summary.
-            metrics = self._best.metrics or metrics or self._evaluate(None)
+            figures = self._best.metrics or figures or self._evaluate(None)
         finally:
             with contextlib.ExitStack() as closing:  # The last first, and each whatever fails.
                 closing.callback(self._writer.close)
@@ -184,10 +189,12 @@ class Loop:
             self._path,
             step,
             self._digests,
-            metrics,
+            figures,
             seconds,
             counts,
             skipped,
+            notices=self._notices.found,
+            cuts=self._cuts,
             **self._best.record,
         )
 
@@ -266,6 +273,7 @@ class Loop:
         """Writes the metrics of the first `step` steps' last, if it is time for it."""
         if not all(map(math.isfinite, scalars.values())):
             raise UserError(self._not_finite(step, scalars))
+        self._notices.add(self._watch.see(step, scalars), self._progress.say)
         if step == self._config.train.steps or self._due(step, self._config.train.log_every):
             self._writer.write(step, {f"train/{name}": value for name, value in scalars.items()})
 
@@ -273,9 +281,10 @@ class Loop:
         self._checkpoints.wait()
         good = self._checkpoints.latest
         kept = f"the last good checkpoint is step {good}" if good else "there is no checkpoint yet"
+        cause = inputs.not_finite(self._run) or "lower optim.lr or set optim.clip"
         return (
             f"the loss is {scalars['loss']} with gradient norm {scalars['grad_norm']} at step "
-            f"{step}; {kept}; lower optim.lr or set optim.clip"
+            f"{step}; {kept}; {cause}"
         )
 
     def _evaluate(self, step: int | None) -> Mapping[str, float]:

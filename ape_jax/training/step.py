@@ -44,6 +44,26 @@ def contrastive_loss(
 ) -> tuple[Float[Array, ""], dict[str, PyTree]]:
     """The loss of one global batch, and the running statistics (`batch_stats`) after it.
 
+    See `aligned`.
+    """
+    given = (model, loss, mesh, trainable, frozen, batch, rng, latent, chunks)
+    value, (stats, _) = aligned(*given)
+    return value, stats
+
+
+def aligned(
+    model: Model,
+    loss: Objective | str,
+    mesh: Mesh | None,
+    trainable: PyTree,
+    frozen: PyTree,
+    batch: Batch,
+    rng: Array | None = None,
+    latent: Latent | None = None,
+    chunks: int = 1,
+) -> tuple[Float[Array, ""], tuple[dict[str, PyTree], Metrics]]:
+    """The loss of one global batch, the running statistics after it, and the spread of embeddings.
+
     `batch` says which pairs share an image (`Objective.ids`).
     Without `rng` there is no dropout and no augmentation. `chunks` is how many parts either side
     is embedded in, one after the other; the loss is the same. Packed captions then come in groups
@@ -74,7 +94,15 @@ def contrastive_loss(
     ztxt, text_stats = align(text, keys[1], mixes[1])
     stats = image_stats | text_stats
     scale, bias = model.logit_scale(trainable, frozen)
-    return objective(zimg, ztxt, scale, bias, ids, mesh), {STATS: stats} if stats else {}
+    spreads = {"image_spread": _spread(zimg), "text_spread": _spread(ztxt)}
+    value = objective(zimg, ztxt, scale, bias, ids, mesh)
+    return value, ({STATS: stats} if stats else {}, spreads)
+
+
+def _spread(z: Float[Array, "B E"]) -> Float[Array, ""]:
+    """Mean squared distance of embeddings from their mean: 0 where all are the same, at most 1."""
+    z = jax.lax.stop_gradient(z).astype(jnp.float32)
+    return jnp.square(z - z.mean(axis=0)).sum(axis=1).mean()
 
 
 def make_step(
@@ -109,13 +137,11 @@ def make_step(
 
         params, stats = batch_norm.parted(state.trainable)
 
-        def loss_of(params: PyTree) -> tuple[Float[Array, ""], dict[str, PyTree]]:
+        def loss_of(params: PyTree) -> tuple[Float[Array, ""], Any]:
             trainable = {**params, **stats}
-            return contrastive_loss(
-                model, loss, mesh, trainable, frozen, batch, rng, latent, chunks
-            )
+            return aligned(model, loss, mesh, trainable, frozen, batch, rng, latent, chunks)
 
-        (value, stats), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+        (value, (stats, spreads)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
         updates, opt_state = optimizer.update(grads, state.opt_state, params)
         trainable = {**model.clamp_scale(optax.apply_updates(params, updates)), **stats}
         metrics = {
@@ -123,6 +149,7 @@ def make_step(
             "grad_norm": optax.tree.norm(grads),
             "update_norm": optax.tree.norm(updates),
             "scale": model.logit_scale(state.trainable, frozen)[0],
+            **spreads,
         }
         if schedule is not None:
             metrics["lr"] = jnp.asarray(schedule(state.step), jnp.float32)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ape_jax.features.cut import Cut
 from ape_jax.runs import workdir
 from ape_jax.training import run as run_lib
+from ape_jax.training.notices.record import Notice
 
 
 def write(
@@ -20,6 +23,8 @@ def write(
     left_out: Mapping[str, Mapping[str, int]],
     skipped: int = 0,
     best_step: int | None = None,
+    notices: Sequence[Notice] = (),
+    cuts: Mapping[str, Cut] | None = None,
 ) -> dict[str, Any]:
     """Writes `summary.json` and returns what stands in it.
 
@@ -33,6 +38,8 @@ def write(
       left_out: how many rows and images are not used, by data set and kind.
       skipped: images that could not be read in a step.
       best_step: of the state that is used, None for the last.
+      notices: what was noticed.
+      cuts: captions that the text tower cuts, by data set.
     """
     trained, frozen = run_lib.parameter_counts(run.aligned)
     solved = run.aligned.solved
@@ -46,6 +53,8 @@ def write(
             if left_out
             else {}
         ),
+        **({"notices": [dataclasses.asdict(notice) for notice in notices]} if notices else {}),
+        **({"captions_cut": _plain(cuts)} if cuts else {}),
         "digests": dict(digests),
         "parameters_trained": trained,
         "parameters_frozen": frozen,
@@ -56,3 +65,7 @@ def write(
     }
     workdir.write_summary(path, summary)
     return summary
+
+
+def _plain(cuts: Mapping[str, Cut]) -> dict[str, dict[str, int]]:
+    return {name: dataclasses.asdict(cut) for name, cut in cuts.items()}

@@ -17,6 +17,7 @@ from ape_jax.align.closed_form import held_out
 from ape_jax.align.closed_form.paired import Paired
 from ape_jax.align.closed_form.relative import Relative, relative, unit
 from ape_jax.align.closed_form.solution import POWER, Solution
+from ape_jax.align.closed_form.sums import require_variance
 from ape_jax.align.heads.anchored import ANCHORED
 from ape_jax.config.components import ClosedFormSpec
 from ape_jax.config.fields import integer
@@ -78,7 +79,8 @@ def asif(paired: Paired, neighbours: int, power: float) -> Asif:
       The anchors, with which images and texts get comparable coordinates.
 
     Raises:
-      UserError: if features are not finite, or their shapes do not match.
+      UserError: if features are not finite, or their shapes do not match, or nothing varies on a
+        side.
 
     References:
       Norelli et al., "ASIF: Coupled Data Turns Unimodal Models to Multimodal Without Training",
@@ -163,6 +165,9 @@ def _anchors(paired: Paired) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
     text /= counts[:, None].astype(np.float32)
     means = (x.mean(axis=0, dtype=np.float64).astype(np.float32) for x in (text, image))
     text_mean, image_mean = means
+    for name, side, mean in (("captions", text, text_mean), ("images", image, image_mean)):
+        variance, square = (np.square(x, dtype=np.float64).mean() for x in (side - mean, side))
+        require_variance(name, len(captioned), float(variance), float(square))
     return unit(text - text_mean), unit(image - image_mean), text_mean, image_mean
 
 

@@ -135,6 +135,7 @@ def cca_cv(
     l2s, fold = sorted(l2s, reverse=True), held_out.folds(paired, folds, seed)
     split = by_fold(paired, fold)
     total = sum((part for _, part in split[1:]), split[0][1])
+    check_varies(total)
     scores = np.zeros((len(split), len(l2s), len(dims), len(powers)))
     for n, (members, part) in enumerate(split):
         spectra = _Spectra(total - part)

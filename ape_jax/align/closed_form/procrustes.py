@@ -94,6 +94,7 @@ def procrustes_cv(
     dims = held_out.widths(min(paired.text.shape[1], paired.image.shape[2]), dims)
     split = by_fold(paired, held_out.folds(paired, folds, seed))
     total = sum((part for _, part in split[1:]), split[0][1])
+    check_varies(total)
     scores = np.zeros((len(split), len(dims)))
     for n, (members, part) in enumerate(split):
         axes = _Axes(total - part)

@@ -130,11 +130,26 @@ def check_varies(part: Moments) -> None:
     }
     for name, (squares, mean) in sides.items():
         square = np.trace(squares) / part.count
-        if square - mean @ mean <= _VARIES * square:
-            raise UserError(
-                f"the {name} of these {part.count:.0f} pairs all have the same vector: nothing "
-                f"varies that could be aligned; take pairs of different {name}"
-            )
+        require_variance(name, int(part.count), square - mean @ mean, square)
+
+
+def require_variance(name: str, pairs: int, variance: float, square: float) -> None:
+    """Checks that vectors are not all the same.
+
+    Args:
+      name: what they are, "captions" or "images".
+      pairs: number of pairs, for the message.
+      variance: mean squared distance from their mean.
+      square: their mean square.
+
+    Raises:
+      UserError: where they are.
+    """
+    if variance <= _VARIES * square:
+        raise UserError(
+            f"the {name} of these {pairs} pairs all have the same vector: nothing varies that "
+            f"could be aligned; take pairs of different {name}"
+        )
 
 
 def _sum(paired: Paired, fold: np.ndarray, folds: int) -> list[Moments]:

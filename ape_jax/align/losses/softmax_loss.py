@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -132,6 +134,7 @@ SOFTMAX = LossSpec(
     name="softmax",
     title="softmax (CLIP)",
     function=softmax,
+    uninformed=math.log,
     keys={
         "smoothing": number(0.0, 0.0, 0.99).explained(
             "Label smoothing: probability that is spread over all pairs of the batch."
