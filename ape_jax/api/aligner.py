@@ -13,6 +13,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from jaxtyping import Float
 
+from ape_jax import arguments
 from ape_jax.api import preview
 from ape_jax.api.evaluation import Evaluation
 from ape_jax.data import in_memory
@@ -48,7 +49,7 @@ def load(directory: str | os.PathLike[str], dtype: str | None = None) -> Aligner
       UserError: where there is no run, checkpoint or model, a file is damaged, or a tower is no
         longer the one that the heads were trained on.
     """
-    if dtype not in (None, *_DTYPES):
+    if dtype is not None and (not isinstance(dtype, str) or dtype not in _DTYPES):
         raise UserError(f"load: dtype: expected None, 'bfloat16' or 'float32', found {dtype!r}")
     directory = path_text(directory, "load")
     programs.keep()
@@ -220,17 +221,7 @@ class Aligner(Encoder):
 def _classnames(classnames: Sequence[str] | Mapping[Any, str]) -> list[str]:
     if isinstance(classnames, Mapping):
         classnames = list(classnames.values())
-    if isinstance(classnames, str | bytes) or not hasattr(classnames, "__iter__"):
-        kind = type(classnames).__name__
-        raise UserError(f"classify: expected a list of class names, found one {kind}; write [x]")
-    if isinstance(classnames, set | frozenset):
-        raise UserError("classify: a set of class names has no order; write a list")
-    names = list(classnames)
-    for name in names:
-        if not isinstance(name, str):
-            raise UserError(f"classify: a class name is a text, found {type(name).__name__}")
-        if not name.strip():
-            raise UserError(f"classify: expected class names, found the empty one {name!r}")
-    if not names:
-        raise UserError("classify: expected at least one class name, found an empty list")
+    names = arguments.texts(classnames, "classify", "class names")
+    if empty := next((name for name in names if not name.strip()), None) is not None:
+        raise UserError(f"classify: expected class names, found the empty one {empty!r}")
     return names

@@ -18,6 +18,7 @@ from ape_jax.api.aligner import Aligner
 from ape_jax.config import Config, schema, synonyms
 from ape_jax.data import in_memory
 from ape_jax.data.columns import CAPTION_NAMES, IMAGE_NAMES, find_column
+from ape_jax.data.options import OnError
 from ape_jax.errors import UserError, path_text
 from ape_jax.parallel import programs
 from ape_jax.runs import workdir as workdir_lib
@@ -82,9 +83,10 @@ def fit(
         raise UserError(f"fit: recipe: expected a name such as 'few_pairs', found {recipe!r}")
     try:
         folder = path / _DATA
-        specs = _specs(eval, folder)
-        arguments |= {"image": image, "text": text}
-        arguments["pairs"] = in_memory.as_spec(pairs, folder, key="pairs")
+        on_error = "skip" if settings.get("data.on_error") == "skip" else "error"
+        specs = _specs(eval, folder, on_error)
+        arguments |= {"image": _tower(image, "image"), "text": _tower(text, "text")}
+        arguments["pairs"] = in_memory.as_spec(pairs, folder, key="pairs", on_error=on_error)
         config = _config(os.fspath(recipe), arguments, {**settings, "data.eval": specs})
         with _quiet():
             loop.train_and_evaluate(config, path)
@@ -123,15 +125,23 @@ def _name(key: str) -> str:
     return key.replace(".", "_")
 
 
-def _specs(eval: Any, folder: Path) -> dict[str, str]:
+def _tower(spec: Any, name: str) -> str:
+    """A tower as recipes take it; an empty text is left to them."""
+    return spec if spec == "" else path_text(spec, f"fit: {name}")
+
+
+def _specs(eval: Any, folder: Path, on_error: OnError) -> dict[str, str]:
     if eval is None:
         return {}
     if not _is_named(eval):
         eval = {"eval": eval}
-    return {
-        name: in_memory.as_spec(value, folder, key="eval" if name == "eval" else f"eval[{name!r}]")
-        for name, value in eval.items()
-    }
+    specs = {}
+    for name, value in eval.items():
+        if not isinstance(name, str) or not name:
+            raise UserError(f"eval: expected names of sets as text, found {name!r}")
+        key = "eval" if name == "eval" else f"eval[{name!r}]"
+        specs[name] = in_memory.as_spec(value, folder, key=key, on_error=on_error)
+    return specs
 
 
 def _is_named(eval: Any) -> bool:

@@ -15,15 +15,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ape_jax import arguments
 from ape_jax.config.sections import mixtures
+from ape_jax.data import cells
 from ape_jax.data.cells import record_captions, shorten
 from ape_jax.data.columns import CAPTION_NAMES, IMAGE_NAMES, find_column
-from ape_jax.data.options import Reading
+from ape_jax.data.options import OnError, Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.places import sources
 from ape_jax.data.specs import open_pairs
-from ape_jax.errors import UserError
+from ape_jax.errors import UserError, path_text
 from ape_jax.images import encode
+from ape_jax.images.decode import ImageError
 from ape_jax.images.formats import is_image_name
 from ape_jax.parallel import hosts
 from ape_jax.storage import atomic
@@ -39,7 +44,7 @@ Row = tuple[str, Any, Any]
 """What to call it in messages, its image, its captions."""
 
 
-def as_spec(pairs: Any, folder: Path, *, key: str) -> str:
+def as_spec(pairs: Any, folder: Path, *, key: str, on_error: OnError = "error") -> str:
     """The spec of pairs: their own, or that of a Parquet file which they are written to.
 
     Args:
@@ -50,6 +55,8 @@ def as_spec(pairs: Any, folder: Path, *, key: str) -> str:
         and `path`.
       folder: where the file is written; made if it is needed.
       key: the argument to name in messages.
+      on_error: "skip" writes rows without a caption or an image as they are, to be left out and
+        counted where the pairs are opened.
 
     Returns:
       A spec with an absolute path where it names a file.
@@ -60,8 +67,8 @@ def as_spec(pairs: Any, folder: Path, *, key: str) -> str:
     if not isinstance(pairs, list | tuple) or not any(map(_is_image, pairs)):
         pairs = mixtures.text_of(pairs)
     if isinstance(pairs, str | os.PathLike):
-        return sources.absolute(os.fspath(pairs))
-    return str(_write(_rows(pairs, key), folder, key))
+        return sources.absolute(path_text(pairs, key) if len(os.fspath(pairs)) else "")
+    return str(_write(_rows(pairs, key), folder, key, on_error))
 
 
 def _is_image(value: Any) -> bool:
@@ -75,11 +82,13 @@ def open_any(pairs: Any, folder: Path, *, key: str, reading: Reading | None = No
       pairs: see `as_spec`.
       folder: of the Parquet file, which is needed no more once the pairs are open.
       key: the argument to name in messages.
-      reading: of a spec, what happens to rows that cannot be used; None stops at them.
+      reading: what happens to rows that cannot be used; None stops at them.
     """
     if isinstance(pairs, Pairs):
         return pairs
-    return open_pairs(as_spec(pairs, folder, key=key), key=key, reading=reading)
+    on_error = "error" if reading is None else reading.on_error
+    spec = as_spec(pairs, folder, key=key, on_error=on_error)
+    return open_pairs(spec, key=key, reading=reading)
 
 
 def _rows(pairs: Any, key: str) -> Iterator[Row]:
@@ -89,7 +98,7 @@ def _rows(pairs: Any, key: str) -> Iterator[Row]:
         return _of_table(pairs, key)
     if hasattr(pairs, "columns") and hasattr(pairs, "to_dict"):  # pandas.DataFrame
         return _of_columns({name: pairs[name].tolist() for name in pairs.columns}, key)
-    if isinstance(pairs, bytes) or not isinstance(pairs, Iterable):
+    if isinstance(pairs, bytes | set | frozenset) or not isinstance(pairs, Iterable):
         raise UserError(f"{key}: expected {_TAKES}, found {type(pairs).__name__}")
     return _of_list(pairs, key)
 
@@ -102,6 +111,8 @@ def _of_list(pairs: Iterable[Any], key: str) -> Iterator[Row]:
             if missing := [name for name in names if name not in item]:
                 raise UserError(f"{key}[{i}]: there is no {missing[0]!r}, which other rows have")
             item = [item[name] for name in names]
+        if isinstance(item, np.ndarray):
+            item = item.tolist()
         if isinstance(item, str | bytes) or not isinstance(item, Sequence) or len(item) != 2:
             raise UserError(
                 f"{key}[{i}]: expected (image, caption), found {shorten(item)}; write such as "
@@ -112,12 +123,16 @@ def _of_list(pairs: Iterable[Any], key: str) -> Iterator[Row]:
 
 def _of_columns(columns: Mapping[Any, Sequence[Any]], key: str) -> Iterator[Row]:
     image, caption = _find(list(columns), key)
-    if len(columns[image]) != len(columns[caption]):
+    images, captions = (
+        list(arguments.items(columns[name], f"{key}: column {name!r}", "values"))
+        for name in (image, caption)
+    )
+    if len(images) != len(captions):
         raise UserError(
-            f"{key}: the columns {image!r} and {caption!r} have {len(columns[image])} and "
-            f"{len(columns[caption])} rows; give each image its caption"
+            f"{key}: the columns {image!r} and {caption!r} have {len(images)} and "
+            f"{len(captions)} rows; give each image its caption"
         )
-    for i, (x, text) in enumerate(zip(columns[image], columns[caption], strict=True)):
+    for i, (x, text) in enumerate(zip(images, captions, strict=True)):
         yield f"{key}, row {i}", x, text
 
 
@@ -154,7 +169,7 @@ def _find(found: list[Any], key: str) -> tuple[Any, Any]:
     return image, caption
 
 
-def _write(rows: Iterator[Row], folder: Path, key: str) -> Path:
+def _write(rows: Iterator[Row], folder: Path, key: str, on_error: OnError) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -164,7 +179,7 @@ def _write(rows: Iterator[Row], folder: Path, key: str) -> Path:
     content, count, partial = hashlib.sha256(), 0, folder / f".pairs.{os.getpid()}.parquet"
     try:
         with pq.ParquetWriter(partial, schema, compression="none") as writer:
-            for chunk in _chunks(track(_prepared(rows), f"storing {key}", None, "pairs")):
+            for chunk in _chunks(track(_prepared(rows, on_error), f"storing {key}", None, "pairs")):
                 for row in chunk:
                     _add(content, row)
                 writer.write_table(pa.Table.from_pylist(chunk, schema), row_group_size=_ROWS)
@@ -179,14 +194,38 @@ def _write(rows: Iterator[Row], folder: Path, key: str) -> Path:
         partial.unlink(missing_ok=True)
 
 
-def _prepared(rows: Iterator[Row]) -> Iterator[dict[str, Any]]:
+def _prepared(rows: Iterator[Row], on_error: OnError) -> Iterator[dict[str, Any]]:
     """Checked rows as they are stored; threads compress images, which lets go of the GIL."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := list(itertools.islice(rows, _ROWS)):
-            stored = pool.map(lambda row: encode.stored(row[1], row[0]), chunk)
+            stored = pool.map(lambda row: _image(row[1], row[0], on_error), chunk)
             for (where, _, text), image in zip(chunk, stored, strict=True):
-                captions = record_captions(_texts(text), where)
-                yield {"image": image, "captions": list(captions)}
+                yield {"image": image, "captions": _captions(_texts(text), where, on_error)}
+
+
+def _image(image: Any, where: str, on_error: OnError) -> dict[str, Any]:
+    """An image as it is stored; one that is missing or empty likewise, where it may be left out."""
+    try:
+        return encode.stored(image, where)
+    except ImageError as error:
+        if on_error == "error" or error.kind not in ("missing image", "empty image"):
+            raise
+        if isinstance(image, str | os.PathLike):
+            return {"bytes": None, "path": os.path.abspath(os.fspath(image))}
+        return {"bytes": b"", "path": None}
+
+
+def _captions(text: Any, where: str, on_error: OnError) -> list[str]:
+    """The captions of a row; one that is empty is "" where it may be left out."""
+    if on_error == "error":
+        return list(record_captions(text, where))
+    found: dict[str, None] = {}
+    for caption in cells.captions(text):
+        if isinstance(caption, cells.Unusable) and caption.kind != "empty caption":
+            raise UserError(f"{where}: {caption.reason}")
+        if caption is not None:
+            found[caption if isinstance(caption, str) else ""] = None
+    return list(found)
 
 
 def _texts(text: Any) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ape_jax.errors import UserError
+from ape_jax import arguments
+from ape_jax.errors import UserError, path_text
 from ape_jax.evaluators import clip_benchmark_tables
 from ape_jax.storage import files
 
@@ -72,15 +73,16 @@ def resolve_templates(
       UserError: there is no such name or file, or a line is not a template.
     """
     if not isinstance(templates, str | Path):
-        if isinstance(templates, bytes) or not hasattr(templates, "__iter__"):
+        if isinstance(templates, bytes | Mapping) or not hasattr(templates, "__iter__"):
             raise UserError(
                 f"{key}: expected a name, a file or a list of texts, found "
                 f"{type(templates).__name__}"
             )
-        templates = tuple(templates)
+        templates = tuple(arguments.text(x, f"{key}, item {i}") for i, x in enumerate(templates, 1))
         if not templates:
             raise UserError(f'{key}: the list is empty; write at least one such as "{PLACE}"')
         return _checked(templates, where=f"{key}, item ")
+    templates = arguments.text(path_text(templates, key), key)
     if templates in _SHIPPED:
         return _SHIPPED[str(templates)]
     if templates in _OPEN_CLIP:
@@ -127,6 +129,7 @@ def resolve_classnames(name_or_path: str | Path, *, key: str = "classnames") -> 
     Raises:
       UserError: there is no such name or file, or a line is not a name.
     """
+    name_or_path = arguments.text(path_text(name_or_path, key), key)
     if name_or_path == "imagenet":
         from ape_jax.demo import prompts  # reads a wheel; only for those who ask
 
@@ -149,6 +152,7 @@ def read_classnames(path: str | Path, *, key: str = "classnames") -> tuple[str, 
     Raises:
       UserError: there is no such file, or a name is empty or there twice.
     """
+    path = arguments.text(path_text(path, key), key)
     if not os.path.isfile(path):
         raise UserError(
             f'{key}="{path}" is not a file; write the path of a text file with one class name '

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Integer
 
+from ape_jax import arguments
 from ape_jax.errors import UserError
 
 # Scores held at a time: 16 MiB of float32, and about twice that in masks and copies beside them.
@@ -76,18 +77,24 @@ def _scores(
     return out
 
 
-def check_embeddings(name: str, z: Float[np.ndarray, "n e"], width: int | None = None) -> None:
-    """Raises UserError for embeddings without rows, of a wrong width, or with NaN or inf.
+def check_embeddings(
+    name: str, z: Float[np.ndarray, "n e"], width: int | None = None
+) -> Float[np.ndarray, "n e"]:
+    """Checks that embeddings have rows, the right width, and neither NaN nor inf.
 
     Args:
       name: name of the array in messages.
       z: embeddings, float [n, e].
       width: required width; None for any.
 
+    Returns:
+      The embeddings as an array.
+
     Raises:
       UserError: naming the array and its first bad row.
     """
-    if z.ndim != 2 or not len(z):
+    z = arguments.real_array(z, name)
+    if z.ndim != 2 or not z.size:
         raise UserError(
             f"{name} has shape {z.shape}; it needs one embedding a row and at least one"
         )
@@ -102,3 +109,4 @@ def check_embeddings(name: str, z: Float[np.ndarray, "n e"], width: int | None =
             f"{name} is not finite in {bad.sum()} of {len(z)} rows, first in row {bad.argmax()}; "
             "the model that made it has diverged, evaluate an earlier checkpoint"
         )
+    return z

@@ -7,7 +7,8 @@ import math
 import numpy as np
 from jaxtyping import Float, Integer
 
-from ape_jax.errors import UserError
+from ape_jax import arguments
+from ape_jax.errors import UserError, whole_number
 from ape_jax.evaluators.ranks import check_embeddings, first_hit_rank
 
 RECALL_AT = (1, 5, 10)
@@ -53,9 +54,8 @@ def retrieval_metrics(
       Karpathy, Fei-Fei, `Deep Visual-Semantic Alignments for Generating Image Descriptions
       <https://arxiv.org/abs/1412.2306>`_, 2015 (section 4.2: recall at k and median rank).
     """
-    zimg, ztxt = np.asarray(zimg), np.asarray(ztxt)
-    check_embeddings("zimg", zimg)
-    check_embeddings("ztxt", ztxt, width=zimg.shape[1])
+    zimg = check_embeddings("zimg", zimg)
+    ztxt = check_embeddings("ztxt", ztxt, width=zimg.shape[1])
     image_index = _checked_index(image_index, len(zimg), len(ztxt))
     images = np.arange(len(zimg))
     i2t = first_hit_rank(zimg, ztxt, images, image_index)
@@ -89,8 +89,9 @@ def chance_metrics(n_images: int, image_index: Integer[np.ndarray, " m"]) -> dic
     Raises:
       UserError: if there are no captions, or an index is out of range.
     """
-    image_index = np.asarray(image_index)
-    image_index = _checked_index(image_index, n_images, len(image_index))
+    n_images = whole_number(n_images, "n_images")
+    image_index = arguments.real_array(image_index, "image_index")
+    image_index = _checked_index(image_index, n_images, image_index.size)
     m = len(image_index)
     sizes, images = np.unique(np.bincount(image_index, minlength=n_images), return_counts=True)
     metrics = {}
@@ -104,7 +105,7 @@ def chance_metrics(n_images: int, image_index: Integer[np.ndarray, " m"]) -> dic
 def _checked_index(
     image_index: Integer[np.ndarray, " m"], n_images: int, n_captions: int
 ) -> Integer[np.ndarray, " m"]:
-    index = np.asarray(image_index)
+    index = arguments.real_array(image_index, "image_index")
     if index.shape != (n_captions,) or not n_captions or not np.issubdtype(index.dtype, np.integer):
         raise UserError(
             f"image_index has shape {index.shape} and type {index.dtype}; it needs the "

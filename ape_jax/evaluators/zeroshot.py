@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Integer
 
-from ape_jax.errors import UserError
-from ape_jax.evaluators.prompts import fill
+from ape_jax import arguments
+from ape_jax.errors import UserError, whole_number
+from ape_jax.evaluators.prompts import fill, resolve_templates
 from ape_jax.evaluators.ranks import check_embeddings, first_hit_rank
 
 TOP = (1, 5)
+_OUTPUT = "the output of encode_text for class prompts"
 
 
 def class_embeddings(
     encode_text: Callable[[list[str]], Float[np.ndarray, "k e"]],
-    classnames: Sequence[str],
+    classnames: Sequence[str] | Mapping[Any, str],
     templates: Sequence[str],
     *,
     batch: int = 1024,
@@ -32,7 +35,8 @@ def class_embeddings(
 
     Args:
       encode_text: function of k texts that returns embeddings, float [k, e], of any length.
-      classnames: the C names, taken literally (braces in them are safe).
+      classnames: the C names, taken literally (braces in them are safe); of a
+        dictionary its values.
       templates: prompts with one "{}" each, as from `prompts.resolve_templates`.
       batch: number of prompts in every call but the last, so that a compiled encoder sees one
         shape.
@@ -47,19 +51,27 @@ def class_embeddings(
       Radford et al., `Learning Transferable Visual Models From Natural Language Supervision
       <https://arxiv.org/abs/2103.00020>`_, 2021 (section 3.1.4: prompt ensembling over embeddings).
     """
-    if not classnames or not templates:
+    if not callable(encode_text):
         raise UserError(
-            f"zero-shot classification was given {len(classnames)} class names and "
-            f"{len(templates)} templates; it needs at least one of each"
+            f"encode_text: expected a function of texts, found {type(encode_text).__name__}"
         )
+    names = classnames.values() if isinstance(classnames, Mapping) else classnames
+    classnames = arguments.texts(names, "classnames", "class names")
+    if not all(name.strip() for name in classnames):
+        raise UserError("classnames: expected class names, found an empty one")
+    templates = resolve_templates(arguments.texts(templates, "templates", "templates"))
+    batch = whole_number(batch, "batch")
     total = len(classnames) * len(templates)
     sums: np.ndarray | None = None
     for start in range(0, total, batch):
         # Class-major: prompt p is template p % T of class p // T.
         where, which = np.divmod(np.arange(start, min(start + batch, total)), len(templates))
         prompts = [fill(templates[t], classnames[c]) for c, t in zip(where, which)]
-        z = np.asarray(encode_text(prompts), np.float64)
-        check_embeddings("the text encoder's output for class prompts", z)
+        z = check_embeddings(_OUTPUT, encode_text(prompts)).astype(np.float64)
+        if len(z) != len(prompts):
+            raise UserError(
+                f"{_OUTPUT} has {len(z)} rows for {len(prompts)} texts; it needs one each"
+            )
         if sums is None:
             sums = np.zeros((len(classnames), z.shape[1]))
         np.add.at(sums, where, _unit(z))
@@ -100,9 +112,9 @@ def zeroshot_metrics(
     Raises:
       UserError: if an array is empty, misshapen or not finite, or a label is out of range.
     """
-    zimg, zclass, labels = np.asarray(zimg), np.asarray(zclass), np.asarray(labels)
-    check_embeddings("zimg", zimg)
-    check_embeddings("zclass", zclass, width=zimg.shape[1])
+    zimg = check_embeddings("zimg", zimg)
+    zclass = check_embeddings("zclass", zclass, width=zimg.shape[1])
+    labels = arguments.real_array(labels, "labels")
     if labels.shape != (len(zimg),) or not np.issubdtype(labels.dtype, np.integer):
         raise UserError(
             f"labels has shape {labels.shape} and type {labels.dtype}; it needs one integer, the "

@@ -12,7 +12,7 @@ from ape_jax.config.outside import is_precomputed, is_torch
 from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
-from ape_jax.errors import UserError
+from ape_jax.errors import UserError, path_text
 from ape_jax.exporters import verify
 from ape_jax.exporters.formats import EXPORTS, ExportFormat
 from ape_jax.exporters.publish import facts as card_facts
@@ -46,11 +46,15 @@ def export(
       UserError: for what the format cannot express, a module that is not installed, a directory
         that exists, or an export whose embeddings are not those of the run.
     """
+    if not isinstance(facts, card_facts.Facts):
+        raise UserError(f"facts: expected Facts, found {type(facts).__name__}")
+    if not isinstance(inputs, str):
+        raise UserError(f"inputs: expected pairs such as 'pairs.jsonl', found {inputs!r}")
     facts.check()
-    source = os.fspath(source)
+    source = path_text(source, "--workdir")
     finished = aligned.is_model(source)
     path = None if finished else workdir.locate(source)
-    target, target_path = _target(format), atomic.check_new(os.fspath(out), "--out")
+    target, target_path = _target(format), atomic.check_new(path_text(out, "--out"), "--out")
     verify.require(target.name, target.needs)
     if finished and not target.takes_finished:
         *others, last = (name for name, made in EXPORTS.items() if made.takes_finished)
@@ -82,7 +86,7 @@ def export(
 
 
 def _target(name: str) -> ExportFormat:
-    if name not in EXPORTS:
+    if not isinstance(name, str) or name not in EXPORTS:
         formats = "; ".join(f"{name} ({made.title})" for name, made in EXPORTS.items())
         raise UserError(f"--format: expected one of {formats}; found {name!r}")
     return EXPORTS[name]

@@ -10,12 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Shaped
 
+from ape_jax import arguments
 from ape_jax.align.tuning import selection
 from ape_jax.config.components import text_needs
 from ape_jax.data import image_loader
 from ape_jax.data.options import Reading
 from ape_jax.data.vectors import Tokens
-from ape_jax.errors import UserError
+from ape_jax.errors import UserError, whole_number
 from ape_jax.features import ragged, unreadable
 from ape_jax.features.frontier import outside_tower
 from ape_jax.features.outside import OutsideTower
@@ -27,6 +28,8 @@ from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.restore import restore
 from ape_jax.terminal.progress import track
 from ape_jax.towers.precomputed import VectorPrepare
+
+_MOST_ROWS = 2**16  # As of eval.batch; a batch is filled up to its size.
 
 
 def load(directory: str | os.PathLike[str]) -> Encoder:
@@ -95,7 +98,7 @@ class Encoder:
         """
         images, total = _items(images, "encode_image")
         embedder = self._embedder(self.rows if batch_size is None else batch_size)
-        if progress:
+        if arguments.truth(progress, "progress"):
             images = track(images, "encoding images", total, "images")
         if isinstance(self.transform, VectorPrepare):
             batches, name = self._vector_batches(images, embedder.rows), "pooled"
@@ -138,8 +141,9 @@ class Encoder:
           UserError: for a text that is not a string.
         """
         if not isinstance(texts, Tokens):
-            texts = list(_items(texts, "encode_text")[0])
+            texts = list(arguments.items(texts, "encode_text", "texts"))
         embedder = self._embedder(self.rows if batch_size is None else batch_size)
+        arguments.truth(progress, "progress")
         if not texts:
             raise UserError("encode_text: expected at least one item, found an empty list")
         if isinstance(texts, Tokens):
@@ -150,10 +154,7 @@ class Encoder:
         elif isinstance(self.prepare, VectorPrepare):
             batches = self._token_batches(ragged.from_rows(self.prepare(texts)), embedder)
         else:
-            strings = [text for text in texts if isinstance(text, str)]
-            if len(strings) < len(texts):
-                bad = next(text for text in texts if not isinstance(text, str))
-                raise UserError(f"encode_text: expected strings, found {type(bad).__name__}")
+            strings = arguments.texts(texts, "encode_text")
             if (outside := self._outside("text")) is not None:
                 rows = ragged.from_rows(outside.texts(strings))
                 batches = self._token_batches(rows, embedder)
@@ -230,9 +231,9 @@ class Encoder:
 
     def _embedder(self, rows: int) -> embed.Embedder:
         """The embedder of so many rows a batch; each is compiled once."""
-        if isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1:
-            raise UserError(f"batch_size: expected a whole number of at least 1, found {rows!r}")
-        rows = int(rows)
+        rows = whole_number(rows, "batch_size")
+        if rows > _MOST_ROWS:
+            raise UserError(f"batch_size: expected at most {_MOST_ROWS}, found {rows}")
         if rows not in self._embedders:
             self._embedders[rows] = embed.Embedder(self._aligned.model, self._aligned.mesh, rows)
         return self._embedders[rows]
@@ -251,12 +252,12 @@ class Encoder:
         return self.transform(load_image(image, background=self.config.data.background))
 
 
-def _items(items: Iterable[Any], what: str) -> tuple[Iterable[Any], int | None]:
-    """The items and their number where it is known.
+def _items(images: Iterable[Any], what: str) -> tuple[Iterable[Any], int | None]:
+    """The images and their number where it is known.
 
-    A lone string, image or record is a mistake that would give a wrong answer or a traceback.
+    A lone image or record is a mistake that would give a wrong answer or a traceback.
     """
-    if isinstance(items, str | bytes) or not hasattr(items, "__iter__"):
-        raise UserError(f"{what}: expected a list, found one {type(items).__name__}; write [x]")
-    total = len(items) if isinstance(items, Sized) else None
-    return items, total
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        raise UserError(f"{what}: expected a list of images, found one array; write [x]")
+    arguments.items(images, what, "images")
+    return images, len(images) if isinstance(images, Sized) else None

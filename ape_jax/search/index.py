@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from ape_jax import arguments
 from ape_jax.data.cells import printable
 from ape_jax.data.options import Reading
-from ape_jax.errors import UserError, whole_number
+from ape_jax.errors import UserError, path_text, whole_number
 from ape_jax.images.decode import ImageRef
 from ape_jax.search import graph as graph_lib
 from ape_jax.search import items, store
@@ -67,12 +68,15 @@ class Index:
         Raises:
           UserError: if `k` is no whole number of at least 1, or queries have another width.
         """
-        k = whole_number(k, "k")
+        k, exact = whole_number(k, "k"), arguments.truth(exact, "exact")
+        queries = arguments.real_array(queries, "queries")
         if queries.ndim != 2 or queries.shape[1] != self.vectors.shape[1]:
             raise UserError(
                 f"queries: expected [q, {self.vectors.shape[1]}], found {list(queries.shape)}; "
                 "encode them with the model of the index"
             )
+        if not np.isfinite(queries).all():
+            raise UserError("queries: expected finite numbers, found NaN or infinity")
         if self._graph is not None and not exact:
             proposed = graph_lib.propose(self._graph, queries, _PROPOSED * k)
             scores = [self.vectors[rows] @ query for rows, query in zip(proposed, queries)]
@@ -93,6 +97,9 @@ class Index:
         Raises:
           UserError: if that file can no longer be read or no longer has the image.
         """
+        index = whole_number(index, "index", 0)
+        if index >= len(self):
+            raise UserError(f"index: expected 0 to {len(self) - 1}, found {index}")
         entry = self.entries[index]
         if not entry.name.startswith(f"{entry.source}::"):
             return ImageRef(entry.name, printable(entry.name))
@@ -127,7 +134,7 @@ def open_index(
     Raises:
       UserError: if there is no index, it is damaged, or another model made it.
     """
-    where = pathlib.Path(path).expanduser().absolute()
+    where = _where(path, key)
     record = store.read_record(where, key)
     if identity is not None and (what := difference(record.identity, identity)):
         raise UserError(
@@ -139,7 +146,11 @@ def open_index(
 
 def maker(path: str | os.PathLike[str], *, key: str = "--index") -> str:
     """Path of the run that made an index, at that time; raises as `open_index`."""
-    return store.read_record(pathlib.Path(path).expanduser().absolute(), key).run
+    return store.read_record(_where(path, key), key).run
+
+
+def _where(path: str | os.PathLike[str], key: str) -> pathlib.Path:
+    return pathlib.Path(path_text(path, key)).expanduser().absolute()
 
 
 def _best(

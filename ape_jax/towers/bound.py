@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
 
-from ape_jax.errors import UserError, whole_number
+from ape_jax import arguments
+from ape_jax.errors import UserError, path_text, whole_number
+from ape_jax.images.packed import PackedTransform
+from ape_jax.images.transforms import ImageTransform
 from ape_jax.terminal.progress import track
 from ape_jax.towers.files.reading import say_once
 from ape_jax.towers.loading import read
@@ -21,6 +25,8 @@ from ape_jax.towers.text.head import unit
 from ape_jax.towers.text.tokens import TextPrepare
 from ape_jax.towers.tower import Encoded, Params, Tower, forward, pool
 
+# As of image.size and text.max_length: what is larger takes all memory before anything is said.
+_MOST = {"image_size": 4096, "max_length": 2**16}
 _encode = jax.jit(forward, static_argnums=(0, 1, 2, 3))
 
 
@@ -55,12 +61,21 @@ class BoundTower:
     ) -> Encoded:
         """Encode one batch (compiled once a shape); layer and pooling as for `Tower.apply`."""
         layer = whole_number(layer, "layer", None)
+        if pooling is not None:
+            arguments.text(pooling, "pooling")
+        if not isinstance(batch, Mapping):
+            raise UserError(f"batch: expected what prepare gives, found {type(batch).__name__}")
+        if isinstance(self.prepare, TextPrepare):
+            _check_tokens(batch, getattr(self.config, "vocab_size", None))
+        elif _is_plain(self.prepare):
+            _check_images(batch)
         if self.tower.outside is not None:
             return _encode_outside(self.tower, self.tower.outside, batch, layer, pooling)
+        arrays = {k: x if hasattr(x, "dtype") else np.asarray(x) for k, x in batch.items()}
         depth, final, pooling = self.tower.resolve(layer, pooling)
         # Only blocks that run are handed over, and the compiled function is shared by all towers
         # of the same module.
-        return _encode(self.tower.module, depth, final, pooling, self.params, dict(batch))
+        return _encode(self.tower.module, depth, final, pooling, self.params, arrays)
 
     def encode(self, inputs: Sequence[Any], *, batch: int = 32) -> Float32[np.ndarray, "n e"]:
         """One vector an image or a text, by the tower's own pooling.
@@ -83,6 +98,7 @@ class BoundTower:
           UserError: for an input that cannot be read, none at all, or a tower that does not pool.
         """
         batch = whole_number(batch, "batch")
+        inputs = list(arguments.items(inputs, "inputs", f"{self.tower.kind}s"))
         if not len(inputs):
             raise UserError("expected images or texts, found none; give at least one")
         if self.config.pooling == "none":
@@ -109,6 +125,40 @@ class BoundTower:
             pooled.append(np.asarray(out.pooled, np.float32)[: len(chosen)])
         vectors = np.concatenate(pooled)[np.argsort(order)]
         return _unit(vectors) if getattr(self.config, "unit", False) else vectors
+
+
+def _is_plain(prepare: Any) -> bool:
+    """Whether a batch holds images as they are, and not as packed patches or another library's."""
+    transform = getattr(prepare, "transform", None)
+    return isinstance(transform, ImageTransform) and not isinstance(transform, PackedTransform)
+
+
+def _check_tokens(batch: Mapping[str, Any], vocabulary: int | None) -> None:
+    """Raises UserError unless a batch holds tokens that the table has, and their mask."""
+    if not {"ids", "mask"} <= set(batch):
+        raise UserError(f"batch: expected 'ids' and 'mask', found {sorted(map(str, batch))}")
+    ids = arguments.real_array(batch["ids"], "batch: 'ids'")
+    mask = np.asarray(batch["mask"])
+    if ids.ndim != 2 or ids.shape != mask.shape or not ids.size or mask.dtype != bool:
+        raise UserError(
+            f"batch: expected 'ids' and a true or false 'mask' of one shape [B, T], found "
+            f"{list(ids.shape)} and {mask.dtype} {list(mask.shape)}"
+        )
+    if not np.issubdtype(ids.dtype, np.integer):
+        raise UserError(f"batch: 'ids' are {ids.dtype}; expected whole numbers")
+    if vocabulary and not (0 <= ids.min() and ids.max() < vocabulary):
+        raise UserError(
+            f"batch: 'ids' are from {ids.min()} to {ids.max()}; the tower has {vocabulary} tokens"
+        )
+
+
+def _check_images(batch: Mapping[str, Any]) -> None:
+    """Raises UserError unless a batch holds images."""
+    if "image" not in batch:
+        raise UserError(f"batch: expected 'image', found {sorted(map(str, batch))}")
+    image = arguments.real_array(batch["image"], "batch: 'image'")
+    if image.ndim != 4 or image.shape[-1] != 3 or not image.size:
+        raise UserError(f"batch: expected 'image' [B, H, W, 3], found {list(image.shape)}")
 
 
 def _encode_outside(
@@ -150,6 +200,32 @@ def _unit(vectors: Float32[np.ndarray, "n e"]) -> Float32[np.ndarray, "n e"]:
     return np.asarray(unit(jnp.asarray(vectors)))
 
 
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `read`, their names and types checked; their values it checks itself.
+
+    Raises:
+      UserError: naming the option.
+    """
+    options = dict(options)
+    known = [name for name in inspect.signature(read).parameters if name != "spec"]
+    for name, value in options.items():
+        if name not in known:
+            raise UserError(f"there is no option {name!r}; a tower takes {', '.join(known)}")
+        if name in ("unroll", "trust_remote_code"):
+            arguments.truth(value, name)
+        elif value is None:
+            continue
+        elif name in ("image_size", "max_length"):
+            options[name] = whole_number(value, name)
+            if options[name] > _MOST[name]:
+                raise UserError(f"{name}: expected at most {_MOST[name]}, found {value}")
+        elif name in ("kind", "prefix", "torch_device"):
+            arguments.text(value, name)
+    if (kind := options.get("kind")) not in (None, "image", "text"):
+        raise UserError(f"kind: expected 'image' or 'text', found {kind!r}")
+    return options
+
+
 def load(spec: str | Path, **options: Any) -> BoundTower:
     """Load a pretrained tower, bound to its weights; spec and options as for `read`.
 
@@ -160,5 +236,7 @@ def load(spec: str | Path, **options: Any) -> BoundTower:
     Raises:
       UserError: as `read`.
     """
+    spec = path_text(spec, "tower")
+    options = _checked(options)
     tower, params = read(spec, **options)
     return BoundTower(tower, jax.tree.map(jnp.asarray, params))

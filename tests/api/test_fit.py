@@ -110,3 +110,16 @@ def test_the_import_is_light_and_touches_no_flags():
         "assert not [f for f in set(flags.FLAGS) - known if f in ('config', 'workdir')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_empty_captions_of_pairs_in_memory_are_left_out_and_counted(towers, tiny, tmp_path):
+    pairs = [(pair.image.content, list(pair.captions)) for pair in open_pairs(tiny / "pairs.jsonl")]
+    pairs[3:3] = [(pairs[0][0], " "), (tiny / "gone.png", "a bar")]
+    given = {"pairs": pairs, "eval": pairs[2:], "data_max_skipped": 0.2, **towers, **QUICK}
+    model = ape_jax.fit(data_on_error="skip", workdir=tmp_path / "run", **given)
+    expected = {"empty caption": 1, "missing image": 1}
+    assert model.summary["left_out"] == {"train": expected, "eval/eval": expected}
+    assert model.summary["pairs"] == 24
+    assert model.evaluate(pairs).images == 24
+    with pytest.raises(UserError, match=r"there is no such file|a caption is empty"):
+        ape_jax.fit(**given)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from ape_jax.data import in_memory
+from ape_jax.data.options import Reading
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.images.decode import load_image
@@ -147,3 +148,27 @@ def test_lists_and_mixtures_of_specs_become_absolute(tmp_path, monkeypatch):
     listed = f"{tmp_path}/a.jsonl::s3://bucket/b.tar::demo:icons:train"
     assert in_memory.as_spec(list(specs), tmp_path, key="pairs") == listed
     assert in_memory.as_spec(specs, tmp_path, key="pairs") == f"{listed}::weights=2,1,1"
+
+
+def test_rows_that_may_be_left_out_are_left_out_and_counted(tiny, tmp_path):
+    image = str(tiny / "red-bar.png")
+    pairs = [
+        (image, "a red bar"), (image, ""), (str(tiny / "blue-bar.png"), [" ", "a blue bar"]),
+        (str(tiny / "red-circle.png"), None), (str(tiny / "blue-circle.png"), float("nan")),
+        (str(tiny / "gone.png"), "a bar"), (b"", "a bar"), (image, []),
+    ]  # fmt: skip
+    with pytest.raises(UserError, match=r"pairs\[1\]: a caption is empty"):
+        in_memory.as_spec(pairs, tmp_path, key="pairs")
+    reading = Reading(on_error="skip", max_skipped=2.0)  # Of rows and images together.
+    opened = in_memory.open_any(pairs, tmp_path, key="pairs", reading=reading)
+    assert [pair.captions for pair in opened] == [("a red bar",), ("a blue bar",)]
+    counts = opened.problems.counts()
+    assert counts["missing image"] == 1 and counts["empty image"] == 1
+    assert counts["empty caption"] >= 4
+
+
+@pytest.mark.parametrize("caption", [3, ["a", 4], "half \ud800"])
+def test_what_is_no_text_stops_also_where_rows_may_be_left_out(tiny, tmp_path, caption):
+    pairs = [(str(tiny / "red-bar.png"), caption)]
+    with pytest.raises(UserError, match=r"pairs\[0\]: (a )?caption"):
+        in_memory.as_spec(pairs, tmp_path, key="pairs", on_error="skip")

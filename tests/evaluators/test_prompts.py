@@ -38,7 +38,11 @@ def test_a_list_of_templates_is_taken_as_it_is():
 
 @pytest.mark.parametrize(
     "templates, message",
-    [([], "templates: the list is empty"), (["{}", "cat"], "item 2: .*0 times"), ([3], "0 times")],
+    [
+        ([], "templates: the list is empty"),
+        (["{}", "cat"], "item 2: .*0 times"),
+        ([3], "item 1: expected a text, found int"),
+    ],
 )
 @pytest.mark.usefixtures("unchecked")
 def test_a_wrong_list_is_one_sentence(templates, message):

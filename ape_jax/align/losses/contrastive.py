@@ -10,14 +10,18 @@ their off-diagonal entries are excluded from every sum. `negatives` computes the
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Integer
 
-from ape_jax.errors import UserError
+from ape_jax import arguments
+from ape_jax.errors import UserError, whole_number
 
+_NUMBERS = {jnp.floating: "numbers", jnp.integer: "whole numbers"}
 IMPLS = ("auto", "dense", "ring")
 # Bytes of the f32 [B, B] matrix per device; a dense loss holds about four of them at its peak.
 _DENSE_BYTES = 64 << 20
@@ -57,18 +61,55 @@ def diagonal(zimg: Embeddings, ztxt: Embeddings, mesh: Mesh | None) -> Float[Arr
     return (zimg.astype(jnp.float32) * ztxt.astype(jnp.float32)).sum(axis=1)
 
 
-def check(zimg: Embeddings, ztxt: Embeddings, mesh: Mesh | None, impl: str) -> None:
-    """Raises UserError if `impl` is unknown or shapes do not match."""
-    if impl not in IMPLS:
+def check(
+    zimg: Embeddings, ztxt: Embeddings, mesh: Mesh | None = None, impl: str = "auto"
+) -> tuple[Embeddings, Embeddings]:
+    """Checks embeddings, mesh and implementation of a loss.
+
+    Returns:
+      The embeddings; lists of numbers as arrays.
+
+    Raises:
+      UserError: if `impl` is unknown, something is no array, or shapes do not match.
+    """
+    zimg, ztxt = _array(zimg, "zimg", jnp.floating), _array(ztxt, "ztxt", jnp.floating)
+    if mesh is not None and not isinstance(mesh, Mesh):
+        raise UserError(f"mesh: expected a jax.sharding.Mesh or None, found {mesh!r}")
+    if not isinstance(impl, str) or impl not in IMPLS:
         known = " or ".join(f'"{name}"' for name in IMPLS)
         raise UserError(f'impl="{impl}" is not an implementation of the loss; write {known}')
-    if zimg.ndim != 2 or zimg.shape != ztxt.shape:
+    if zimg.ndim != 2 or zimg.shape != ztxt.shape or not zimg.size:
         raise UserError(f"zimg has shape {zimg.shape} and ztxt {ztxt.shape}; both must be [B, e]")
     if mesh is not None and len(zimg) % mesh.size:
         raise UserError(
             f"the global batch has {len(zimg)} pairs, which do not divide over the mesh's "
             f"{mesh.size} devices; make it a multiple of {mesh.size}"
         )
+    return zimg, ztxt
+
+
+def check_scalar(value: Scalar, name: str) -> Scalar:
+    """Checks a factor or summand of the logits, a real number or an array of one.
+
+    Raises:
+      UserError: for anything else.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    array = _array(value, name, jnp.floating)
+    if array.ndim:
+        raise UserError(f"{name} has shape {array.shape}; expected one number")
+    return array
+
+
+def _array(value: Any, name: str, kind: Any) -> Any:
+    """An array of real numbers, or of whole ones; what is traced stays as it is."""
+    if not isinstance(value, jax.Array):
+        value = arguments.real_array(value, name)
+    whole = jnp.issubdtype(value.dtype, jnp.integer)
+    if not whole and (kind is jnp.integer or not jnp.issubdtype(value.dtype, jnp.floating)):
+        raise UserError(f"{name}: expected an array of {_NUMBERS[kind]}, found {value.dtype}")
+    return value
 
 
 Ids = Integer[Array | np.ndarray, " B"] | Integer[Array | np.ndarray, "B c"]
@@ -127,8 +168,20 @@ def excluded_reference(
     return (same | (group[:, None] != group[None, :])) & ~jnp.eye(batch, dtype=bool)
 
 
-def check_ids(batch: int, ids: Ids | None, text_ids: Ids | None, groups: int) -> None:
-    """Raises UserError unless ids have one row per pair and `groups` divides the batch."""
+def check_ids(
+    batch: int, ids: Ids | None, text_ids: Ids | None, groups: int
+) -> tuple[Ids | None, Ids | None]:
+    """Checks that ids have one row per pair and `groups` divides the batch.
+
+    Returns:
+      The ids; lists of numbers as arrays.
+
+    Raises:
+      UserError: where it is not so.
+    """
+    groups = whole_number(groups, "groups")
+    ids = None if ids is None else _array(ids, "ids", jnp.integer)
+    text_ids = None if text_ids is None else _array(text_ids, "text_ids", jnp.integer)
     if text_ids is not None and (ids is None or ids.shape != text_ids.shape):
         shape = None if ids is None else ids.shape
         raise UserError(f"text_ids has shape {text_ids.shape} and ids {shape}; make them the same")
@@ -140,6 +193,7 @@ def check_ids(batch: int, ids: Ids | None, text_ids: Ids | None, groups: int) ->
         raise UserError(
             f"groups is {groups}, which does not divide the batch of {batch} pairs; write a divisor"
         )
+    return ids, text_ids
 
 
 def by_rows(x: Array | np.ndarray, mesh: Mesh | None) -> Array:

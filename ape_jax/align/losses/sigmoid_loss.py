@@ -14,6 +14,7 @@ from ape_jax.align.losses.contrastive import (
     Scalar,
     check,
     check_ids,
+    check_scalar,
     chosen,
     cosines_of,
     diagonal,
@@ -78,8 +79,9 @@ def sigmoid(
       Zhai et al., `Sigmoid Loss for Language Image Pre-Training
       <https://arxiv.org/abs/2303.15343>`_, 2023 (section 3.2).
     """
-    check(zimg, ztxt, mesh, impl)
-    check_ids(len(zimg), ids, text_ids, groups)
+    zimg, ztxt = check(zimg, ztxt, mesh, impl)
+    scale, bias = check_scalar(scale, "scale"), check_scalar(bias, "bias")
+    ids, text_ids = check_ids(len(zimg), ids, text_ids, groups)
     divisor = _divisor(len(zimg), normalize, groups)
     if chosen(impl, len(zimg), mesh) == "ring":
         ring, both = ring_of(len(zimg), ids, text_ids, groups, mesh)
@@ -109,6 +111,9 @@ def sigmoid_reference(
     normalize: str = "batch",
 ) -> Float[Array, ""]:
     """Reference implementation: one device, dense. Same arguments as `sigmoid`."""
+    zimg, ztxt = check(zimg, ztxt)
+    scale, bias = check_scalar(scale, "scale"), check_scalar(bias, "bias")
+    ids, text_ids = check_ids(len(zimg), ids, text_ids, groups)
     logits = scale * jnp.matmul(zimg, ztxt.T, precision="highest") + bias
     terms = -jax.nn.log_sigmoid(jnp.where(jnp.eye(len(zimg), dtype=bool), logits, -logits))
     terms = jnp.where(excluded_reference(len(zimg), ids, text_ids, groups), 0, terms)
@@ -117,7 +122,7 @@ def sigmoid_reference(
 
 def _divisor(batch: int, normalize: str, groups: int) -> int:
     """Divisor of the sum over all image-text combinations of a batch."""
-    if normalize not in NORMALIZATIONS:
+    if not isinstance(normalize, str) or normalize not in NORMALIZATIONS:
         known = " or ".join(f'"{name}"' for name in NORMALIZATIONS)
         raise UserError(f'normalize="{normalize}" is not known; write {known}')
     return batch if normalize == "batch" else batch * (batch // groups)

@@ -16,6 +16,7 @@ from ape_jax.align.losses.contrastive import (
     Scalar,
     check,
     check_ids,
+    check_scalar,
     chosen,
     cosines_of,
     diagonal,
@@ -23,8 +24,9 @@ from ape_jax.align.losses.contrastive import (
     negative_mask,
 )
 from ape_jax.align.losses.ring import ring_of
+from ape_jax.arguments import number
+from ape_jax.config import fields
 from ape_jax.config.components import LossSpec
-from ape_jax.config.fields import number
 
 
 def softmax(
@@ -92,8 +94,9 @@ def softmax(
       Radford et al., `Learning Transferable Visual Models From Natural Language Supervision
       <https://arxiv.org/abs/2103.00020>`_, 2021 (figure 3).
     """
-    check(zimg, ztxt, mesh, impl)
-    check_ids(len(zimg), ids, text_ids, groups)
+    zimg, ztxt = check(zimg, ztxt, mesh, impl)
+    scale, smoothing = check_scalar(scale, "scale"), number(smoothing, "smoothing", 0, 1)
+    ids, text_ids = check_ids(len(zimg), ids, text_ids, groups)
     if chosen(impl, len(zimg), mesh) == "ring":
         ring, both = ring_of(len(zimg), ids, text_ids, groups, mesh)
         return ring_losses.softmax(ring, smoothing, zimg, ztxt, jnp.float32(scale), both)
@@ -117,6 +120,9 @@ def softmax_reference(
     smoothing: float = 0.0,
 ) -> Float[Array, ""]:
     """Reference implementation: one device, dense. Same arguments as `softmax`."""
+    zimg, ztxt = check(zimg, ztxt)
+    scale, smoothing = check_scalar(scale, "scale"), number(smoothing, "smoothing", 0, 1)
+    ids, text_ids = check_ids(len(zimg), ids, text_ids, groups)
     logits = scale * jnp.matmul(zimg, ztxt.T, precision="highest")
     seen = ~excluded_reference(len(zimg), ids, text_ids, groups)
     logits = jnp.where(seen, logits, -jnp.inf)
@@ -136,7 +142,7 @@ SOFTMAX = LossSpec(
     function=softmax,
     uninformed=math.log,
     keys={
-        "smoothing": number(0.0, 0.0, 0.99).explained(
+        "smoothing": fields.number(0.0, 0.0, 0.99).explained(
             "Label smoothing: probability that is spread over all pairs of the batch."
         )
     },
