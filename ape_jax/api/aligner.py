@@ -23,8 +23,8 @@ from ape_jax.evaluators import prompts, tasks, zeroshot
 from ape_jax.exporters import verified
 from ape_jax.pages import run as report_page
 from ape_jax.parallel import programs
-from ape_jax.runs import summaries
 from ape_jax.runs.aligned import AlignedModel
+from ape_jax.runs.directory import summaries
 from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.restore import restore
 from ape_jax.storage import atomic, disk

@@ -21,7 +21,7 @@ from ape_jax.data.columns import CAPTION_NAMES, IMAGE_NAMES, find_column
 from ape_jax.data.options import OnError
 from ape_jax.errors import UserError, path_text
 from ape_jax.parallel import programs
-from ape_jax.runs import workdir as workdir_lib
+from ape_jax.runs.directory import workdir as workdir_lib
 from ape_jax.runs.restore import restore
 from ape_jax.training import loop
 

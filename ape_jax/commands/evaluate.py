@@ -7,7 +7,9 @@ from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.evaluators import conservation as conservation_lib
 from ape_jax.evaluators import prompts, tasks
-from ape_jax.runs import agreed, encoder, own_pairs
+from ape_jax.runs import encoder
+from ape_jax.runs.checkpoints import agreed
+from ape_jax.runs.directory import own_pairs
 from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.reading import reading_of
 from ape_jax.runs.restore import before_and_after

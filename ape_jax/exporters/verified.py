@@ -16,7 +16,7 @@ from ape_jax.errors import UserError, path_text
 from ape_jax.exporters import verify
 from ape_jax.exporters.formats import EXPORTS, ExportFormat
 from ape_jax.exporters.publish import facts as card_facts
-from ape_jax.runs import workdir
+from ape_jax.runs.directory import workdir
 from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.restore import restore
 from ape_jax.storage import atomic, checksums, disk

@@ -16,7 +16,8 @@ from ape_jax.data.vectors import VectorPairs
 from ape_jax.pages import confusion, curves, figures, html, queries, slices
 from ape_jax.pages.gallery import Gallery
 from ape_jax.pages.pictures import Pictures
-from ape_jax.runs import encoder, own_pairs, workdir
+from ape_jax.runs import encoder
+from ape_jax.runs.directory import own_pairs, workdir
 from ape_jax.runs.encoder import Encoder
 from ape_jax.storage import atomic, disk
 from ape_jax.training import metrics

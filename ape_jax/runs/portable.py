@@ -14,10 +14,11 @@ import jax.numpy as jnp
 
 from ape_jax import config as config_lib
 from ape_jax.config.outside import is_torch
-from ape_jax.runs import build, workdir
+from ape_jax.runs import build
 from ape_jax.runs.aligned import AlignedModel
-from ape_jax.runs.checkpoint import Checkpoints
-from ape_jax.runs.state import State
+from ape_jax.runs.checkpoints.checkpoint import Checkpoints
+from ape_jax.runs.checkpoints.state import State
+from ape_jax.runs.directory import workdir
 from ape_jax.storage import atomic
 from ape_jax.towers.files import hub, sentence, sources
 from ape_jax.towers.text import big_vision as big_vision_text

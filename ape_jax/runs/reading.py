@@ -7,7 +7,7 @@ import os
 
 from ape_jax.data.options import Reading
 from ape_jax.errors import UserError
-from ape_jax.runs import workdir
+from ape_jax.runs.directory import workdir
 from ape_jax.towers import aligned
 
 

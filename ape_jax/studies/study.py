@@ -22,7 +22,9 @@ from ape_jax.config.outside import is_precomputed
 from ape_jax.errors import UserError
 from ape_jax.features.dataset import FeatureStore
 from ape_jax.parallel import hosts
-from ape_jax.runs import agreed, build, claim, summaries, workdir
+from ape_jax.runs import build
+from ape_jax.runs.checkpoints import agreed
+from ape_jax.runs.directory import claim, summaries, workdir
 from ape_jax.storage import atomic, disk
 from ape_jax.studies import baselines
 from ape_jax.studies import tables as study_tables

@@ -11,8 +11,8 @@ from jaxtyping import PyTree
 
 from ape_jax.config import Config
 from ape_jax.config.rules import HELD_OUT
-from ape_jax.runs.checkpoint import BEST, Checkpoints
-from ape_jax.runs.state import State
+from ape_jax.runs.checkpoints.checkpoint import BEST, Checkpoints
+from ape_jax.runs.checkpoints.state import State
 
 _STEP, _METRICS = "best step", "metrics"  # In `meta`.
 _RECALLS = tuple(f"{way}_r{k}" for way in ("i2t", "t2i") for k in (1, 5, 10))

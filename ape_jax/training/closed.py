@@ -10,7 +10,7 @@ from typing import Any
 import optax
 
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs.checkpoint import Checkpoints
+from ape_jax.runs.checkpoints.checkpoint import Checkpoints
 from ape_jax.runs.embed import Embedder
 from ape_jax.training import left_out, summary
 from ape_jax.training import run as run_lib

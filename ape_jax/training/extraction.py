@@ -25,7 +25,9 @@ from ape_jax.features.jobs import CaptionJob, ImageJob, Job
 from ape_jax.features.unreadable import unseen
 from ape_jax.parallel import hosts
 from ape_jax.parallel.actors import RayCluster
-from ape_jax.runs import agreed, build, workdir
+from ape_jax.runs import build
+from ape_jax.runs.checkpoints import agreed
+from ape_jax.runs.directory import workdir
 from ape_jax.storage import atomic, disk
 from ape_jax.terminal import tables as report
 from ape_jax.training import left_out, run

@@ -20,7 +20,7 @@ from ape_jax.data.undecodable import undecodable
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
 from ape_jax.parallel.hosts import say
-from ape_jax.runs import workdir
+from ape_jax.runs.directory import workdir
 from ape_jax.storage import atomic, disk, files
 from ape_jax.training.run import Run
 

@@ -26,11 +26,13 @@ from ape_jax.features.frontier import Sources
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.parallel.preemption import Preemption
-from ape_jax.runs import agreed, build, claim, provenance, workdir
+from ape_jax.runs import build, provenance
 from ape_jax.runs.aligned import AlignedModel
-from ape_jax.runs.checkpoint import Checkpoints
+from ape_jax.runs.checkpoints import agreed
+from ape_jax.runs.checkpoints.checkpoint import Checkpoints
+from ape_jax.runs.checkpoints.state import State
+from ape_jax.runs.directory import claim, workdir
 from ape_jax.runs.embed import Embedder
-from ape_jax.runs.state import State
 from ape_jax.terminal import flags
 from ape_jax.terminal.progress import Progress
 from ape_jax.training import closed, left_out, metrics, summary

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from ape_jax.parallel import hosts
-from ape_jax.runs import workdir as workdir_lib
+from ape_jax.runs.directory import workdir as workdir_lib
 from ape_jax.storage import atomic, disk, files
 
 

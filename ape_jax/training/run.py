@@ -25,8 +25,9 @@ from ape_jax.features.dataset import Dataset, FeatureStore
 from ape_jax.features.frontier import Sources
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import agreed, build, forked, imported, provenance, size
+from ape_jax.runs import build, forked, imported, provenance, size
 from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
+from ape_jax.runs.checkpoints import agreed
 from ape_jax.storage.rows.access import Rows
 from ape_jax.terminal import tables as report
 from ape_jax.training import defaults, optim, solve, step

@@ -22,7 +22,7 @@ from ape_jax.align.losses.objective import Objective
 from ape_jax.align.model import Batch, Model
 from ape_jax.config import Config
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs.state import State
+from ape_jax.runs.checkpoints.state import State
 from ape_jax.training import blocks, optim
 from ape_jax.training.optim import Schedule
 

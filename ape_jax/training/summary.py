@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ape_jax.features.cut import Cut
-from ape_jax.runs import workdir
+from ape_jax.runs.directory import workdir
 from ape_jax.training import run as run_lib
 from ape_jax.training.notices.record import Notice
 

@@ -15,7 +15,7 @@ from ape_jax import UserError
 from ape_jax.api.fit import underscored
 from ape_jax.config import Config, schema
 from ape_jax.data.specs import open_pairs
-from ape_jax.runs import workdir
+from ape_jax.runs.directory import workdir
 from ape_jax.training import loop
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")

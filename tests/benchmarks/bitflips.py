@@ -209,7 +209,7 @@ class World:
 
         from ape_jax.features.dataset import FeatureStore
         from ape_jax.runs import build
-        from ape_jax.runs.checkpoint import Checkpoints
+        from ape_jax.runs.checkpoints.checkpoint import Checkpoints
         from ape_jax.training import run as run_lib
         from ape_jax.training import step as step_lib
         from ape_jax.training.step import init_state

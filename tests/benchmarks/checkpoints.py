@@ -30,8 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ape_jax.runs import checkpoint_trees, hashes
-from ape_jax.runs.checkpoint import Checkpoints
+from ape_jax.runs.checkpoints import hashes, trees
+from ape_jax.runs.checkpoints.checkpoint import Checkpoints
 from ape_jax.training.step import init_state
 
 
@@ -53,7 +53,7 @@ def main() -> None:
     medians = {n: {k: statistics.median(v) for k, v in kinds.items()} for n, kinds in found.items()}
     ratio = {key: medians["with"][key] / medians["without"][key] for key in medians["with"]}
     begin = time.monotonic()
-    hashes.of_trees(checkpoint_trees.of_state(state, {}))
+    hashes.of_trees(trees.of_state(state, {}))
     alone = time.monotonic() - begin
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) / 1e9
     result = {**medians, "ratio": ratio, "hashing": {"s": alone, "gb_per_s": size / alone}}

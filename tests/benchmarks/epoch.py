@@ -43,7 +43,7 @@ from ape_jax.features import ragged
 from ape_jax.features.dataset import Captions, Dataset
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs.aligned import AlignedModel
-from ape_jax.runs.checkpoint import Checkpoints
+from ape_jax.runs.checkpoints.checkpoint import Checkpoints
 from ape_jax.towers.tower import TowerConfig
 from ape_jax.training import optim
 from ape_jax.training.input.feed import Feed, open_feed

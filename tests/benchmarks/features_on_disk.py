@@ -219,7 +219,7 @@ def loop_on(
     """A run and its loop, which never ends by itself."""
     from ape_jax.features.dataset import FeatureStore
     from ape_jax.runs import build
-    from ape_jax.runs.checkpoint import Checkpoints
+    from ape_jax.runs.checkpoints.checkpoint import Checkpoints
     from ape_jax.terminal.progress import Progress
     from ape_jax.training import run as run_lib
     from ape_jax.training.loop import Loop

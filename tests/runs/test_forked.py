@@ -8,7 +8,7 @@ import pytest
 
 from ape_jax import config as config_lib
 from ape_jax.errors import UserError
-from ape_jax.runs import workdir
+from ape_jax.runs.directory import workdir
 from ape_jax.runs.restore import restore
 from ape_jax.training import loop
 

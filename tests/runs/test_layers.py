@@ -8,7 +8,8 @@ import pytest
 import ape_jax
 from ape_jax import config as config_lib
 from ape_jax.errors import UserError
-from ape_jax.runs import build, workdir
+from ape_jax.runs import build
+from ape_jax.runs.directory import workdir
 from ape_jax.training import loop
 
 LAYERS = {"image.layer": (1, -1), "image.pooling": "cls+mean", "embed": 24}

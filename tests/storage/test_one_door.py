@@ -41,9 +41,9 @@ ALLOWED = {
     "storage/sealed.py": "parses what the door has read",
     "storage/verified.py": CHECKED,
     "data/": ROWS,
-    "runs/claim.py": OWN,
+    "runs/directory/claim.py": OWN,
     "runs/provenance.py": CHECKED,
-    "runs/saving.py": OWN,
+    "runs/checkpoints/saving.py": OWN,
 }
 
 

@@ -22,7 +22,8 @@ from absl import logging
 from ape_jax import config as config_lib
 from ape_jax import pages
 from ape_jax.errors import UserError
-from ape_jax.runs import claim, restore
+from ape_jax.runs import restore
+from ape_jax.runs.directory import claim
 from ape_jax.training import closed, left_out, loop, summary
 
 DISK = pathlib.Path(sys.argv[2])

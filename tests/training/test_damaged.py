@@ -11,7 +11,7 @@ import pytest
 
 from ape_jax import config as config_lib
 from ape_jax.errors import UserError
-from ape_jax.runs.checkpoint import Checkpoints
+from ape_jax.runs.checkpoints.checkpoint import Checkpoints
 from ape_jax.runs.restore import restore
 from ape_jax.training import loop, metrics
 

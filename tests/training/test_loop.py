@@ -16,7 +16,7 @@ import pytest
 from ape_jax import config as config_lib
 from ape_jax.align.losses.chunks import embed_in_chunks
 from ape_jax.errors import Preempted, UserError
-from ape_jax.runs import claim
+from ape_jax.runs.directory import claim
 from ape_jax.training import loop
 from ape_jax.training import step as step_lib
 

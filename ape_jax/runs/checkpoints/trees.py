@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from ape_jax.align.heads.base import batch_norm
-from ape_jax.runs.state import State
+from ape_jax.runs.checkpoints.state import State
 
 TRAINABLE, OPT_STATE, FIXED = "trainable", "opt_state", "fixed"
 AVERAGE = "average"  # Of the trained parameters; there only where one is kept.

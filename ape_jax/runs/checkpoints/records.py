@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ape_jax.errors import UserError
-from ape_jax.runs.hashes import Hashes
+from ape_jax.runs.checkpoints.hashes import Hashes
 from ape_jax.storage import sealed
 
 _CONTENT, _HASHES = "checkpoint", "sha256"

@@ -6,7 +6,7 @@ import pytest
 
 from ape_jax import config as config_lib
 from ape_jax.errors import UserError
-from ape_jax.runs import claim, workdir
+from ape_jax.runs.directory import claim, workdir
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from ape_jax import config as config_lib
 from ape_jax.errors import Preempted, UserError
-from ape_jax.runs import claim, workdir
+from ape_jax.runs.directory import claim, workdir
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ from ape_jax import config as config_lib
 from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.parallel import verdicts
-from ape_jax.runs import claim
+from ape_jax.runs.directory import claim
 
 verdicts.hosts.is_first, verdicts.jax.process_count = lambda: True, lambda: 1  # No device is asked.
 path, count = pathlib.Path(sys.argv[1]), int(sys.argv[2])

@@ -9,7 +9,7 @@ import pytest
 from ape_jax import config as config_lib
 from ape_jax.data.table.problems import Problems
 from ape_jax.errors import UserError
-from ape_jax.runs import claim, summaries, workdir
+from ape_jax.runs.directory import claim, summaries, workdir
 from ape_jax.training import left_out, metrics
 
 BYTES = {

@@ -12,7 +12,7 @@ from ape_jax import config as config_lib
 from ape_jax.config import Config
 from ape_jax.errors import UserError, path_text
 from ape_jax.parallel import hosts
-from ape_jax.runs import recorded, summaries
+from ape_jax.runs.directory import recorded, summaries
 from ape_jax.storage import atomic, disk, files
 
 C = TypeVar("C", bound=Config)

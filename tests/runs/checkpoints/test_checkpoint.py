@@ -11,8 +11,8 @@ import optax
 import pytest
 
 from ape_jax.errors import UserError
-from ape_jax.runs import checkpoint_folder
-from ape_jax.runs.checkpoint import Checkpoints
+from ape_jax.runs.checkpoints import folders
+from ape_jax.runs.checkpoints.checkpoint import Checkpoints
 from ape_jax.storage import sealed
 from ape_jax.training.step import init_state
 
@@ -282,7 +282,7 @@ def test_a_checkpoint_is_on_the_disk_before_it_gets_its_name(tmp_path, state, mo
         else:
             assert not (folder / "4").exists()
 
-    monkeypatch.setattr(checkpoint_folder.atomic, "sync", sync)
+    monkeypatch.setattr(folders.atomic, "sync", sync)
     saved(tmp_path, state, {}, steps=(4,))
     names = {str(path.relative_to(folder)) for path in synced}
     final = {name.replace(".orbax-checkpoint-tmp", "") for name in names}

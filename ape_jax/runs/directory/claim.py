@@ -18,10 +18,10 @@ from ape_jax import config as config_lib
 from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts, verdicts
-from ape_jax.runs import recorded, workdir
-from ape_jax.runs.checkpoint import BEST
-from ape_jax.runs.saving import LOCK
-from ape_jax.runs.workdir import Kind
+from ape_jax.runs.checkpoints.checkpoint import BEST
+from ape_jax.runs.checkpoints.saving import LOCK
+from ape_jax.runs.directory import recorded, workdir
+from ape_jax.runs.directory.workdir import Kind
 from ape_jax.storage import atomic, disk, files, lock
 
 _FOLDERS = ("checkpoints", BEST)

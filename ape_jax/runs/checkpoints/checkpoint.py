@@ -23,18 +23,11 @@ from jaxtyping import PyTree
 from ape_jax.align.heads.base import batch_norm
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
-from ape_jax.runs import (
-    agreed,
-    checkpoint_folder,
-    checkpoint_meta,
-    checkpoint_trees,
-    hashes,
-    saving,
-)
 from ape_jax.runs.aligned import SOLVED
-from ape_jax.runs.checkpoint_meta import Damaged, NoneWhole, Unreadable
-from ape_jax.runs.checkpoint_trees import AVERAGE, FIXED, OPT_STATE, TRAINABLE, abstract
-from ape_jax.runs.state import State
+from ape_jax.runs.checkpoints import agreed, folders, hashes, records, saving, trees
+from ape_jax.runs.checkpoints.records import Damaged, NoneWhole, Unreadable
+from ape_jax.runs.checkpoints.state import State
+from ape_jax.runs.checkpoints.trees import AVERAGE, FIXED, OPT_STATE, TRAINABLE, abstract
 from ape_jax.storage import disk
 
 T = TypeVar("T")
@@ -68,9 +61,7 @@ class Checkpoints:
         self._path, self._writes = workdir.absolute() / folder, clean
         if self._path.exists() and not self._path.is_dir():
             raise UserError(f"--workdir: {self._path} is no directory; use a new work directory")
-        durable = ocp.AsyncOptions(
-            post_finalization_callback=lambda: checkpoint_folder.sync(self._path)
-        )
+        durable = ocp.AsyncOptions(post_finalization_callback=lambda: folders.sync(self._path))
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=True, cleanup_tmp_directories=clean, async_options=durable
         )
@@ -87,7 +78,7 @@ class Checkpoints:
         self._damaged: dict[int, str] = {}
         self._said: set[int] = set()
         self._unsynced = False
-        checkpoint_folder.say_strangers(self._path)
+        folders.say_strangers(self._path)
 
     @property
     def latest(self) -> int | None:
@@ -113,10 +104,10 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        items = checkpoint_trees.of_state(state, fixed)
+        items = trees.of_state(state, fixed)
         found = hashes.of_trees(items)
         agreed.on_state(step, found, self.latest)
-        packed = checkpoint_meta.pack(meta, found, step)
+        packed = records.pack(meta, found, step)
         args = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
         self.wait()
         self._unsynced = True
@@ -136,9 +127,9 @@ class Checkpoints:
         Raises:
           UserError: no checkpoint is without damage, or one cannot be read.
         """
-        trees = self._restore_trees(checkpoint_trees.of_state(like, fixed))
+        found = self._restore_trees(trees.of_state(like, fixed))
         count = jax.device_put(np.asarray(self.latest, like.step.dtype), like.step.sharding)
-        return checkpoint_trees.to_state(trees, count, like)
+        return trees.to_state(found, count, like)
 
     def restore_model(
         self, trainable: PyTree, fixed: PyTree, *, average: bool = False
@@ -154,10 +145,10 @@ class Checkpoints:
           UserError: as `restore`.
         """
         trained = AVERAGE if average else TRAINABLE
-        trees = self._restore_trees(
+        found = self._restore_trees(
             {trained: batch_norm.joined(trainable), FIXED: {"fixed": fixed}}
         )
-        return batch_norm.separated(trees[trained]), trees[FIXED]["fixed"]
+        return batch_norm.separated(found[trained]), found[FIXED]["fixed"]
 
     @property
     def solved(self) -> Mapping[str, Any] | None:
@@ -221,7 +212,7 @@ class Checkpoints:
         self._said.update(new)
         for step in new:
             where = self._of(step)
-            aside = checkpoint_folder.put_aside(where) if self._writes else None
+            aside = folders.put_aside(where) if self._writes else None
             then = f"step {used} is used"
             if aside:
                 then = f"it is moved to {aside}, and the run goes on from step {used}"
@@ -258,7 +249,7 @@ class Checkpoints:
 
     def _read_meta(self, step: int) -> tuple[dict[str, Any], hashes.Hashes | None]:
         found = self._restore(step, **{_META: ocp.args.JsonRestore()})[_META]
-        return checkpoint_meta.unpack(found, step)
+        return records.unpack(found, step)
 
     def _restore(self, step: int, **args: Any) -> dict[str, Any]:
         """What a damaged checkpoint raises has a dozen types and a page of text."""
@@ -267,7 +258,7 @@ class Checkpoints:
         try:
             return dict(self._manager.restore(step, args=ocp.args.Composite(**args)))
         except Exception as error:
-            if why := checkpoint_folder.no_damage(error):
+            if why := folders.no_damage(error):
                 raise Unreadable(f"--workdir: {self._of(step)} cannot be read ({why})") from error
             raise Damaged(f"{type(error).__name__} in {', '.join(args)}") from error
 
@@ -284,7 +275,7 @@ class Checkpoints:
         with self._place.errors(lambda: self.latest, saves=True):
             self._manager.wait_until_finished()
             if self._unsynced:
-                checkpoint_folder.sync_names(self._path)
+                folders.sync_names(self._path)
                 self._unsynced = False
 
     def check_there(self) -> None:

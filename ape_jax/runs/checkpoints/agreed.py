@@ -18,7 +18,7 @@ from ape_jax.config import Config
 from ape_jax.data.labelled import Labelled
 from ape_jax.data.table import identity
 from ape_jax.parallel.agreement import agree
-from ape_jax.runs import hashes
+from ape_jax.runs.checkpoints import hashes
 
 _DIGITS = 12  # Of a digest: enough to tell two apart.
 # Places, which may have another name on every machine; what is there is compared by its digest. And

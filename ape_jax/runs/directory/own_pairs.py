@@ -9,7 +9,7 @@ from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
 from ape_jax.parallel import hosts
-from ape_jax.runs import workdir
+from ape_jax.runs.directory import workdir
 from ape_jax.towers import aligned
 
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from ape_jax.runs import recorded
+from ape_jax.runs.directory import recorded
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Checkpoints of a run: their folders, trees of arrays, sealed records and hashes."""
