@@ -72,7 +72,8 @@ def on_towers(meta: Mapping[str, Any], prepare: Any) -> None:
       UserError: the same on every process, naming the tower.
     """
     facts = {f"the {name}": _digest(value) for name, value in sorted(meta.items())}
-    if (backend := getattr(prepare, "backend", None)) is not None:
+    backend = getattr(getattr(prepare, "encode", None), "backend", None)
+    if backend is not None:
         facts["the tokenizer"] = _digest(backend.to_str())
     agree("the towers", facts, _SAME_FILES)
 
