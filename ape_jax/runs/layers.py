@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ape_jax.config import Config
 from ape_jax.errors import UserError
+from ape_jax.towers.joined import joining
 from ape_jax.towers.pooling import OWN as TRAINED
 from ape_jax.towers.tower import Kind, Tower, check_pooling
 
@@ -70,7 +71,7 @@ def _joining(config: Config, tower: Tower, layers: tuple[int, ...]) -> Tower:
             f"{config.image.tune!r}; write one layer"
         )
     try:
-        return tower.joining(layers)
+        return joining(tower, layers)
     except UserError as error:
         raise UserError(f"config.image.layer: {error}") from error
 

@@ -17,7 +17,7 @@ same module with a smaller `config.depth` and a slice of "blocks": `Tower.apply(
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -73,7 +73,7 @@ class TowerConfig:
       first: the tower's blocks below the first one of this module, which is a part of the tower.
       inner_layers: hidden states below the output can be read; not where they differ in width.
       joined: layers whose pooled vectors, end to end in this order, are the output
-        (`Tower.joining`); () for the output of the tower alone.
+        (`joined.joining`); () for the output of the tower alone.
     """
 
     kind: Kind
@@ -281,58 +281,7 @@ class Tower:
         Raises:
           UserError: a layer or pooling the tower does not have.
         """
-        if self.config.joined and layer == -1:
-            return self._apply_joined(params, batch, pooling)
         return forward(self.module, *self.resolve(layer, pooling), params, batch)
-
-    def joining(self, layers: Sequence[int]) -> Tower:
-        """The tower whose output at layer -1 is the pooled vectors of several layers, end to end.
-
-        All of them come of one pass; blocks above the highest are not run. `Encoded.tokens` are
-        those of the highest.
-
-        Example:
-          >>> from ape_jax import towers
-          >>> tower, params = towers.read("demo:vit_s14", kind="image")
-          >>> tower.joining((9, 11, -1)).config.pooled_width("cls+mean")
-          2304
-
-        Args:
-          layers: different ones, each counted as for `apply`.
-
-        Raises:
-          UserError: for a layer that the tower does not have, or one that comes twice.
-        """
-        for layer in layers:
-            self.resolve(layer, "none")
-        if len({self._stop(layer) for layer in layers}) < len(layers):
-            raise UserError(f"layer is {tuple(layers)}, in which one comes twice; write each once")
-        joined = tuple(layer if layer == -1 else self._stop(layer)[0] for layer in layers)
-        config = dataclasses.replace(self.config, joined=joined)
-        return dataclasses.replace(self, config=config)
-
-    def _apply_joined(
-        self, params: Params, batch: Mapping[str, Any], pooling: str | None
-    ) -> Encoded:
-        plain = dataclasses.replace(self, config=dataclasses.replace(self.config, joined=()))
-        pooled, out, start = {}, None, 0
-        for stop, layer in sorted((self._stop(layer), layer) for layer in self.config.joined):
-            reading: dict[str, Any] = {"layer": layer, "pooling": pooling}
-            if out is None:
-                out = plain.apply(params, batch, **reading)
-            else:
-                # The stack ends with the highest layer that is read.
-                part = take_blocks(params, start, stop[0])
-                grid = self.config.places(batch).get("grid")
-                out = plain.resume(part, out.tokens, out.mask, start=start, grid=grid, **reading)
-            pooled[layer], start = out.pooled, stop[0]
-        assert out is not None
-        joined = jnp.concatenate([pooled[layer] for layer in self.config.joined], axis=-1)
-        return out.replace(pooled=joined)
-
-    def _stop(self, layer: int) -> tuple[int, bool]:
-        """The blocks below a layer, and whether the last norm lies below it as well."""
-        return self.resolve(layer, "none")[:2]
 
     def resume(
         self,

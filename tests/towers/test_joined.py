@@ -7,6 +7,7 @@ import pytest
 from ape_jax import towers
 from ape_jax.align.tuning import selection
 from ape_jax.errors import UserError
+from ape_jax.towers.joined import joining
 from ape_jax.towers.tower import Tower
 
 COMMON = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 16}
@@ -35,7 +36,7 @@ def read(request):
 @pytest.mark.parametrize("layers", [(2, -1), (-1, 1, 3), (0, 2), (1, 2), (3, 0), (-3, -1)])
 def test_vectors_of_single_layers_stand_end_to_end(read, layers):
     tower, params, batch = read
-    joined = tower.joining(layers)
+    joined = joining(tower, layers)
     got = joined.apply(params, batch, pooling="mean")
     want = [tower.apply(params, batch, layer=layer, pooling="mean").pooled for layer in layers]
     np.testing.assert_allclose(got.pooled, np.concatenate(want, axis=-1), atol=2e-5)
@@ -44,12 +45,12 @@ def test_vectors_of_single_layers_stand_end_to_end(read, layers):
 
 def test_what_lies_above_the_highest_layer_is_not_kept(read):
     tower, params, batch = read
-    joined = tower.joining((0, 2))
+    joined = joining(tower, (0, 2))
     kept = selection.used(joined, params, -1, "mean")
     assert "norm" not in kept and len(jax.tree.leaves(kept["blocks"])[0]) == 2
     want = joined.apply(params, batch, pooling="mean").pooled
     np.testing.assert_array_equal(joined.apply(kept, batch, pooling="mean").pooled, want)
-    assert "norm" in selection.used(tower.joining((0, -1)), params, -1, "mean") or (
+    assert "norm" in selection.used(joining(tower, (0, -1)), params, -1, "mean") or (
         "norm" not in params
     )
 
@@ -57,7 +58,7 @@ def test_what_lies_above_the_highest_layer_is_not_kept(read):
 def test_a_single_layer_of_the_tower_can_still_be_read(read):
     tower, params, batch = read
     want = tower.apply(params, batch, layer=1, pooling="mean").pooled
-    got = tower.joining((1, 2)).apply(params, batch, layer=1, pooling="mean").pooled
+    got = joining(tower, (1, 2)).apply(params, batch, layer=1, pooling="mean").pooled
     np.testing.assert_array_equal(got, want)
 
 
@@ -67,4 +68,4 @@ def test_a_single_layer_of_the_tower_can_still_be_read(read):
 )
 def test_layers_that_are_not_there_or_twice_are_refused(read, layers, words):
     with pytest.raises(UserError, match=words):
-        read[0].joining(layers)
+        joining(read[0], layers)
