@@ -57,15 +57,13 @@ for ((i = 0; i < processes; i++)); do
 done
 code=0
 while [ ${#left[@]} -gt 0 ] && [ $code -eq 0 ]; do
-  wait -n -p ended "${left[@]}" || code=$?
-  if [ -z "${ended:-}" ] && [ $code -gt 128 ]; then  # A signal to this script, passed on.
-    code=0
-    continue
-  fi
-  # A child that has been waited for is no longer a job and may not be named again.
+  # Not `wait -n`: a signal that comes while it takes note of a child's end loses that child.
   others=()
-  for child in "${left[@]}"; do [ "$child" = "${ended:-}" ] || others+=("$child"); done
+  for child in "${left[@]}"; do
+    if kill -0 "$child" 2>/dev/null; then others+=("$child"); else wait "$child" || code=$?; fi
+  done
   left=("${others[@]}")
+  [ ${#left[@]} -eq 0 ] || sleep 0.05 || true
 done
 if [ $code -ne 0 ] && [ ${#left[@]} -gt 0 ]; then
   # They hear of it from each other, and say so themselves.

@@ -97,6 +97,7 @@ def other_run(root):
     (root / "run").mkdir()
     flat = json.loads((root / "config.json").read_text())
     (root / "run/config.json").write_text(json.dumps({**flat, "seed": 7}))
+    (root / "run/metrics.jsonl").write_text('{"step": 1, "train/loss": 2.5}\n')  # Worth keeping.
 
 
 def run_in_a_file(root):

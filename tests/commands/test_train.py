@@ -19,15 +19,3 @@ def test_a_state_that_was_kept_is_named(tiny_config, monkeypatch, best, words):
     monkeypatch.setattr(train.command, "output", lambda summary, text: said.append(text))
     train.train(config_lib.resolve(tiny_config), "runs/mine", report=False)
     assert said[0].startswith(words)
-
-
-def test_an_interrupt_says_how_to_go_on(tiny_config, monkeypatch):
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    said = []
-    monkeypatch.setattr(train.loop, "train_and_evaluate", interrupted)
-    monkeypatch.setattr(train.command, "say", said.append)
-    with pytest.raises(KeyboardInterrupt):
-        train.train(config_lib.resolve(tiny_config), "runs/mine", report=False)
-    assert said == ["the same command goes on from what is saved"]

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -33,7 +34,11 @@ def image_processor(tmp_path_factory):
         "auto_map": {"AutoImageProcessor": "processing_ape.ApeImageProcessor"},
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
-    return type(AutoImageProcessor.from_pretrained(folder, trust_remote_code=True))
+    before = set(sys.modules)
+    yield type(AutoImageProcessor.from_pretrained(folder, trust_remote_code=True))
+    for name in set(sys.modules) - before:  # Other tests see that nothing of ours imports it.
+        if name.startswith("transformers_modules"):
+            del sys.modules[name]
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)

@@ -8,14 +8,17 @@ import time
 
 import pytest
 
-from ape_jax.terminal import catalogue
+from ape_jax.terminal import catalogue, session
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 # A command that sends itself a signal when one of its functions is called, and waits in it. The
 # wait is in C, where no handler of Python is run.
 SCRIPT = """
-import ctypes, importlib, os, runpy, sys
+import ctypes, importlib, os, runpy, signal, sys
+# What a shell in the background, or nohup, has switched off for the tests and all below them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 module, function, number, command, *words = sys.argv[1:]
 from ape_jax.terminal import command as command_lib
 of, _, name = function.rpartition(".")
@@ -100,6 +103,16 @@ def test_control_c_is_said_where_the_main_thread_does_not_listen(tiny_run):
     code, stderr, seconds = ended(where, signal.SIGINT, "ape_jax.evaluate", "--workdir", tiny_run)
     assert code == 130 and stderr.splitlines()[-1] == "interrupted" and "Traceback" not in stderr
     assert seconds < 60
+
+
+def test_an_interrupt_says_how_to_go_on(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        session.run(interrupted, "train", alone=False)
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == f"{catalogue.kept('train')}\ninterrupted\n"
 
 
 def test_every_command_says_what_is_kept():

@@ -53,7 +53,7 @@ def matches(directory: Path, version: str, *, full: bool = False) -> bool:
         wrong = next((n for n in files if (directory / n).stat().st_size != sizes[n]), None)
         wrong = f"{wrong} has another size" if wrong else None
         wrong = wrong or verified.damage(directory, expected, None if full else verified.NAME)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         wrong = "the manifest is damaged"

@@ -93,7 +93,7 @@ def test_an_image_without_a_text_is_a_row_that_cannot_be_used(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"\xff\xfe", "UTF-8"), (b"x" * 11_000_000, "more than")],
+    [(b"\xff\xfe", "UTF-8"), (b"x" * 11_000_000, "larger than 10 MB")],
 )
 def test_a_text_that_cannot_be_read_is_named_and_reading_goes_on(tmp_path, content, words):
     write(tmp_path, {"a.jpg": b"", "a.txt": content, "b.jpg": b"", "b.txt": "b"})

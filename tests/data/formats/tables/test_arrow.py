@@ -84,9 +84,9 @@ def _state(folder, change):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda d: _state(d, lambda s: s[:20]), "cannot be read"),
-        (lambda d: _state(d, lambda s: "[" * 10_000), "cannot be read"),
-        (lambda d: _state(d, lambda s: "[1]"), "instead of an object"),
+        (lambda d: _state(d, lambda s: s[:20]), "is not JSON .*save the folder again"),
+        (lambda d: _state(d, lambda s: "[" * 10_000), "nested too deeply.*save the folder again"),
+        (lambda d: _state(d, lambda s: "[1]"), "holds a list; expected an object"),
         (lambda d: _state(d, lambda s: s.replace("data-0", "../data-0")), "names no files"),
         (lambda d: _state(d, lambda s: s.replace("data-0", "other-0")), "missing"),
         (
