@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from absl import flags
 
 from ape_jax.terminal import catalogue, session
 
@@ -109,6 +110,7 @@ def test_an_interrupt_says_how_to_go_on(capsys):
     def interrupted():
         raise KeyboardInterrupt
 
+    flags.FLAGS.mark_as_parsed()
     with pytest.raises(SystemExit) as stop:
         session.run(interrupted, "train", alone=False)
     assert stop.value.code == 130
