@@ -7,9 +7,8 @@ import sys
 import time
 
 import pytest
-from absl import flags
 
-from ape_jax.terminal import catalogue, session
+from ape_jax.terminal import catalogue, flags, session
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
@@ -110,7 +109,7 @@ def test_an_interrupt_says_how_to_go_on(capsys):
     def interrupted():
         raise KeyboardInterrupt
 
-    flags.FLAGS.mark_as_parsed()
+    flags.reset()
     with pytest.raises(SystemExit) as stop:
         session.run(interrupted, "train", alone=False)
     assert stop.value.code == 130
