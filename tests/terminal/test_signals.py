@@ -88,6 +88,7 @@ def test_a_signal_ends_a_command_with_a_sentence(
     words = {
         "export": ["--workdir", tiny_run, "--format", "jax", "--out", tmp_path / "out"],
         "index": ["--workdir", tiny_run, "--images", tiny, "--out", tmp_path / "out"],
+        "study": ["--config", "study:runlocal", *new[2:]],
         "judge": [],
     }.get(name, new if name in ("train", "extract", "study") else ["--workdir", tiny_run])
     code, stderr, _ = ended(where, number, command, *words)

@@ -42,8 +42,9 @@ def outcomes(config, folder, cases):
     command = ["unshare", "-rm", sys.executable, SCRIPT, folder / "config.json", disk, written]
     # On one device: arrays of eight are written in eight parts.
     env = {**os.environ, "XLA_FLAGS": ""}
+    seconds = 120 + 20 * len(cases)
     done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=280, env=env
+        list(map(str, command)), capture_output=True, text=True, timeout=seconds, env=env
     )
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
