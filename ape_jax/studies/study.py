@@ -189,10 +189,21 @@ def _cells(
     if method.overrides is None:
         return [_without_run(name, _sampled(run, size, seed), shared["store"]) for seed in seeds]
     configs = {seed: cell_config(name, seed, config, size) for seed in seeds}
-    return [
-        _metrics(loop.train_and_evaluate(cell, _cell_directory(path, name, size, seed), **shared))
-        for seed, cell in configs.items()
-    ]
+    found = []
+    for seed, cell in configs.items():
+        _check_there(path)
+        place = _cell_directory(path, name, size, seed)
+        found.append(_metrics(loop.train_and_evaluate(cell, place, **shared)))
+    return found
+
+
+def _check_there(path: pathlib.Path) -> None:
+    """Raises UserError where the directory was removed: a run would make it anew for itself."""
+    if not (path / workdir.RECORDS["study"]).exists():
+        raise UserError(
+            f"--workdir: {path} was removed while the study was working in it, so nothing more is "
+            "saved; remove what is left and run the same command again, which starts anew"
+        )
 
 
 def _cell_directory(path: pathlib.Path, name: str, size: int, seed: int) -> pathlib.Path:

@@ -1,6 +1,7 @@
 """The grid of methods and seeds, on the tiny world."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -174,6 +175,30 @@ def test_a_killed_study_goes_on_cell_by_cell(config, tmp_path, monkeypatch):
         study.run_study(config, tmp_path / "cut")
     monkeypatch.setattr(loop, "train_and_evaluate", original)
     assert study.run_study(config, tmp_path / "cut")["methods"] == whole["methods"]
+
+
+@pytest.mark.parametrize("cells", [0, 1])
+def test_a_study_whose_directory_is_removed_makes_no_other(config, tmp_path, monkeypatch, cells):
+    directory, done = tmp_path / "study", []
+    original, prepare = loop.train_and_evaluate, run.prepare
+
+    def trained(cell, place, **shared):
+        done.append(original(cell, place, **shared))
+        shutil.rmtree(directory)
+        return done[-1]
+
+    def prepared(*arguments, **settings):
+        if not cells:
+            shutil.rmtree(directory)
+        return prepare(*arguments, **settings)
+
+    monkeypatch.setattr(study.loop, "train_and_evaluate", trained)
+    monkeypatch.setattr(study.run_lib, "prepare", prepared)
+    with pytest.raises(UserError, match="was removed while the study was working in it"):
+        study.run_study(config, directory)
+    assert len(done) == cells and not directory.exists()
+    monkeypatch.undo()
+    assert study.run_study(config, directory)["methods"]
 
 
 def test_pairs_are_read_once_for_all_cells(finished_study):

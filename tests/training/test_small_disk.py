@@ -67,7 +67,9 @@ def check(found):
 
 
 @pytest.mark.usefixtures("quick_compile")
-@pytest.mark.parametrize("cases", [QUICK, pytest.param(MORE, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "cases", [QUICK, pytest.param(MORE, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+)
 def test_whatever_becomes_of_the_disk_is_one_sentence_and_the_same_command_goes_on(
     new_tiny_config, tmp_path, cases
 ):
