@@ -6,24 +6,20 @@ The table of commands is `terminal.catalogue.COMMANDS`.
 from __future__ import annotations
 
 import difflib
-import os
 import runpy
 import sys
 
 import ape_jax
 from ape_jax.errors import UserError
-from ape_jax.terminal import help
+from ape_jax.terminal import help, stdout
 from ape_jax.terminal.catalogue import COMMANDS
 
 
 def main() -> None:
     """Starts the command that the first word names, as `python -m` would start its module."""
     try:
-        _start()
-        sys.stdout.flush()
-    except BrokenPipeError:  # Of `ape-jax | head`; nothing is left to be written at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        with stdout.written():
+            _start()
     except KeyboardInterrupt:  # While a command is imported; later it says so itself.
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -16,6 +16,7 @@ from ape_jax.demo.emoji import pairs as emoji
 from ape_jax.demo.icons import pairs as icons
 from ape_jax.demo.towers import assets
 from ape_jax.errors import UserError
+from ape_jax.terminal import stdout
 
 _ASSETS: dict[str, Callable[[], Path]] = {
     **{name: lambda name=name: assets.tower_dir(name) for name in assets.TOWERS},
@@ -53,4 +54,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with stdout.written():
+        sys.exit(main())

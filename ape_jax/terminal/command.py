@@ -16,7 +16,7 @@ from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.parallel import ends, signals
 from ape_jax.parallel.actors import RayCluster
-from ape_jax.terminal import catalogue, flags, help, hints
+from ape_jax.terminal import catalogue, flags, help, hints, stdout
 
 C = TypeVar("C", bound=Config)
 
@@ -33,6 +33,11 @@ def run(main: Callable[[], None], argv: Sequence[str] | None = None) -> None:
 
     The exit code is one of `help.EXIT_CODES`. A `UserError` is printed alone, in one line.
     """
+    with stdout.written():
+        _run(main, argv)
+
+
+def _run(main: Callable[[], None], argv: Sequence[str] | None) -> None:
     alone = argv is None
     words = list(sys.argv if argv is None else argv)
     own: absl_flags.FlagValues = sys.modules[main.__module__].FLAGS
