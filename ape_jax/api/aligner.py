@@ -222,6 +222,7 @@ def _classnames(classnames: Sequence[str] | Mapping[Any, str]) -> list[str]:
     if isinstance(classnames, Mapping):
         classnames = list(classnames.values())
     names = arguments.texts(classnames, "classify", "class names")
-    if empty := next((name for name in names if not name.strip()), None) is not None:
-        raise UserError(f"classify: expected class names, found the empty one {empty!r}")
+    for name in names:
+        if not name.strip():
+            raise UserError(f"classify: expected class names, found the empty one {name!r}")
     return names

@@ -141,7 +141,7 @@ def test_a_template_is_taken_in_any_form(model, tiny, templates):
         (lambda m: m.retrieve(["x"], ["x.png"], k=True), "found True"),
         (lambda m: m.retrieve(["x"], ["x.png"], k="2"), "found '2'"),
         (lambda m: m.classify(["x.png"], {"cat", "dog"}), "no order"),
-        (lambda m: m.classify(["x.png"], ["cat", " "]), "found the empty one"),
+        (lambda m: m.classify(["x.png"], ["cat", " "]), "found the empty one ' '"),
         (lambda m: m.classify(["x.png"], ["cat"], templates=3), "a list of texts, found int"),
         (lambda m: m.classify(["x.png"], ["cat"], templates=b"a {}"), "found bytes"),
         (lambda m: m.classify(["x.png"], ["cat"], templates=iter([])), "the list is empty"),
