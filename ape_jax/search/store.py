@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import io
 import json
 import pathlib
@@ -132,8 +131,7 @@ def read_files(
     folder = path / record.folder
     for name, expected in record.sha256.items():
         try:
-            with files.opened(folder / name, f"{key}: {folder / name}") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = files.sha256(folder / name, f"{key}: {folder / name}")
         except OSError as error:
             raise UserError(f"{key}: {folder / name} cannot be read ({error.strerror})") from error
         if found != expected:
@@ -194,8 +192,7 @@ def publish(path: pathlib.Path, folder: pathlib.Path, record: Mapping[str, Any])
     """Makes the files in `folder` the current state of the index."""
     sha256 = {}
     for file in sorted(folder.iterdir()):
-        with file.open("rb") as content:
-            sha256[file.name] = hashlib.file_digest(content, "sha256").hexdigest()
+        sha256[file.name] = files.sha256(file)
         atomic.sync(file)
     atomic.sync(folder)
     found = {**record, "format": _FORMAT, "folder": folder.name, "sha256": sha256}

@@ -51,7 +51,8 @@ def check(folder: Path) -> None:
         if len(digest) != 64 or not name or os.path.isabs(name) or ".." in Path(name).parts:
             raise UserError(f"{folder / NAME}:{number} is damaged; {_REMEDY}")
         expected[name] = digest
-    states = tuple(repr(state) for state in verified.states(_named(folder, expected)).values())
+    named = {folder / name: digest for name, digest in expected.items()}
+    states = tuple(repr(state) for state in verified.states(named).values())
     if wrong := _damage(folder, tuple(expected.items()), states):
         raise UserError(f"{folder}: {wrong}; {_REMEDY}")
 
@@ -60,10 +61,6 @@ _REMEDY = (
     f"take the directory from where it came from once more, or remove {NAME} where you have "
     "changed a file on purpose"
 )
-
-
-def _named(folder: Path, expected: dict[str, str]) -> dict[Path, str]:
-    return {folder / name: digest for name, digest in expected.items()}
 
 
 @functools.lru_cache(maxsize=64)

@@ -8,6 +8,7 @@ opens such files here.
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -100,6 +101,21 @@ def read_bytes(path: Path, name: str = "", most: int = MAX_TEXT) -> bytes:
     if len(content) > most:
         raise UserError(f"{name} is larger than {most / 1e6:,.0f} MB, which no such file is")
     return content
+
+
+def sha256(path: Path, name: str = "") -> str:
+    """The sha256 of a file in hexadecimal, read in bounded memory.
+
+    Args:
+      path: the file.
+      name: as for `opened`.
+
+    Raises:
+      OSError: there is none, or reading it fails.
+      UserError: it is no plain file, or cannot be opened.
+    """
+    with opened(path, name) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_text(path: Path, name: str = "", most: int = MAX_TEXT) -> str:

@@ -66,9 +66,9 @@ def read(path: Path) -> dict[str, Any]:
     except UserError as error:
         raise damaged(path, str(error).removeprefix(f"{path} ")) from None
     try:
-        value = json.loads(content)
+        value = files.parse_json(content, str(path))
         found = value.pop(SEAL)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (UserError, KeyError):
         raise damaged(path, "is damaged") from None
     if found != _digest(value) or _dump({**value, SEAL: found}).encode() != content:
         raise damaged(path, "is damaged or was edited")

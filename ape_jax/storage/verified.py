@@ -8,7 +8,6 @@ the same tick of the clock would not be seen.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ape_jax.errors import UserError
-from ape_jax.storage import sealed
+from ape_jax.storage import files, sealed
 
 NAME = "verified.json"
 _ALWAYS = 2**20  # Bytes; smaller files are read every time.
@@ -37,15 +36,10 @@ def hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
       names: paths in it.
 
     Raises:
-      OSError: one cannot be read.
+      OSError: one is not there, or cannot be read.
+      UserError: one is no file.
     """
-    return {name: sha256(folder / name) for name in names}
-
-
-def sha256(path: Path) -> str:
-    """The sha256 of a file in hexadecimal; raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {name: files.sha256(folder / name) for name in names}
 
 
 def damage(folder: Path, expected: Hashes, notes: str | None = NAME) -> str | None:
@@ -70,22 +64,24 @@ def damage(folder: Path, expected: Hashes, notes: str | None = NAME) -> str | No
         if path in kept:
             continue
         try:
-            if sha256(path) != digest:
+            if files.sha256(path, str(name)) != digest:
                 return f"{name} is damaged"
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
+        except UserError as error:  # Its remedy is the caller's.
+            return str(error).partition(";")[0]
     if notes is not None and len(kept) < len(known):
         note(folder, known, found, notes)
     return None
 
 
-def states(files: Mapping[Path, str]) -> dict[Path, State]:
+def states(named: Mapping[Path, str]) -> dict[Path, State]:
     """What the files are like now.
 
     Args:
-      files: the checksum on record of each file.
+      named: the checksum on record of each file.
     """
-    return {path: _state(path, sha256) for path, sha256 in files.items()}
+    return {path: _state(path, sha256) for path, sha256 in named.items()}
 
 
 def changed(folder: Path, found: Mapping[Path, State], notes: str = NAME) -> list[Path]:
@@ -110,19 +106,19 @@ def changed(folder: Path, found: Mapping[Path, State], notes: str = NAME) -> lis
 
 
 def note(
-    folder: Path, files: Iterable[Path], found: Mapping[Path, State], notes: str = NAME
+    folder: Path, paths: Iterable[Path], found: Mapping[Path, State], notes: str = NAME
 ) -> None:
     """Notes that files were verified.
 
     Args:
       folder: where the notes are.
-      files: all files that are verified, now or before.
+      paths: all files that are verified, now or before.
       found: what they were like before they were verified.
       notes: name of the file of notes.
     """
     now = time.time_ns()
     kept: dict[str, State] = {}
-    for path in files:
+    for path in paths:
         state = found[path]
         if state and max(state[2], state[3]) + _SETTLED <= now and _state(path, state[0]) == state:
             kept[_name(path, folder)] = state
@@ -137,6 +133,6 @@ def _name(path: Path, folder: Path) -> str:
 def _state(path: Path, sha256: str) -> State:
     try:
         stat = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # A name that no file can have is of none.
         return None
     return [sha256, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]

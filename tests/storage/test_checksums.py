@@ -1,5 +1,6 @@
 """SHA256SUMS of exported directories."""
 
+import os
 import shutil
 import subprocess
 
@@ -76,6 +77,32 @@ def test_any_bit_of_the_list_is_noticed(folder, check, rng):
         file.write_bytes(changed)
         with pytest.raises((UserError, OSError)):
             check(folder)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("kind", ["a pipe", "a folder", "a device", "a link to itself"])
+def test_what_is_no_file_is_named_and_nothing_waits(folder, check, kind):
+    path = folder / "model.safetensors"
+    path.unlink()
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "a device" else path.name)
+    with pytest.raises((UserError, OSError), match=r"model\.safetensors") as error:
+        check(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("name", ["a\0b", "n" * 300, "x/" * 3000, "."])
+def test_a_name_that_no_file_can_have_is_one_sentence(folder, check, name):
+    (folder / checksums.NAME).write_text(f"{'0' * 64}  {name}\n")
+    with pytest.raises((UserError, OSError)) as error:
+        check(folder)
+    assert "\n" not in str(error.value)
 
 
 def test_a_name_outside_of_the_directory_is_refused(folder):

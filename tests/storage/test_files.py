@@ -9,7 +9,7 @@ import pytest
 from ape_jax.errors import UserError
 from ape_jax.storage import files
 
-READERS = [files.check, files.read_bytes, files.read_text, files.read_json]
+READERS = [files.check, files.sha256, files.read_bytes, files.read_text, files.read_json]
 
 
 @pytest.mark.parametrize("read", READERS)

@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt64
 
 from ape_jax.data.overview.scripts import raw_bytes
+from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageError, ImageRef, check_encoded
+from ape_jax.storage import files
 from ape_jax.terminal.progress import track
 
 if TYPE_CHECKING:
@@ -179,10 +181,9 @@ def _content_hash(image: ImageRef) -> int:
         content = repr(content.shape).encode() + content.tobytes()
     try:
         if isinstance(content, str):
-            with open(content, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").digest()
+            digest = bytes.fromhex(files.sha256(content))
         else:
             digest = hashlib.sha256(content).digest()
-    except OSError:
+    except (OSError, UserError):
         return 0
     return int.from_bytes(digest[:8], "little")

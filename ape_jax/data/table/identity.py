@@ -16,7 +16,7 @@ from ape_jax.data.remote.fetch import Remote
 from ape_jax.data.table.stored import Table
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageRef, check_encoded
-from ape_jax.storage import sealed
+from ape_jax.storage import files, sealed
 from ape_jax.terminal.progress import track
 
 # Up to here a digest reads the images themselves; above, their names and sizes stand for them.
@@ -131,9 +131,8 @@ def image_hash(image: ImageRef) -> bytes:
     content = image.content
     if isinstance(content, str):
         try:
-            with open(content, "rb") as f:
-                return hashlib.file_digest(f, "sha256").digest()
-        except OSError:  # Whoever decodes it says so, or skips it.
+            return bytes.fromhex(files.sha256(content))
+        except (OSError, UserError):  # Whoever decodes it says so, or skips it.
             return b"unreadable"
     if isinstance(content, np.ndarray):
         content = repr(content.shape).encode() + content.tobytes()

@@ -7,7 +7,6 @@ below are those of the files on the public index, so a mirror must serve the sam
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from ape_jax.demo import cache
 from ape_jax.errors import UserError
+from ape_jax.storage.files import sha256
 
 ATTEMPTS = 3
 _PAUSE_SECONDS = 2.0
@@ -188,12 +188,6 @@ def copy_member(wheel: Path, member: str, target: Path) -> None:
     """Copies one file out of a wheel to `target`, making its parent directory."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(read_member(wheel, member))
-
-
-def sha256(path: Path) -> str:
-    """Returns the sha256 of a file in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_hash(file: Path, archive: Archive, client: str) -> None:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from ape_jax.demo import cache
+from ape_jax.storage import files as storage
 from ape_jax.storage import verified
 
 NAME = "manifest.json"
@@ -22,7 +23,7 @@ def write(directory: Path, version: str) -> int:
     files = {
         str(path.relative_to(directory)): {
             "size": path.stat().st_size,
-            "sha256": verified.sha256(path),
+            "sha256": storage.sha256(path),
         }
         for path in sorted(directory.rglob("*"))
         if path.is_file()

