@@ -19,6 +19,7 @@ from ape_jax.data.formats.sidecars import TEXTS, Sidecars, Unreadable
 from ape_jax.data.rows import Ask, Broken, Embedded, FileRows, Row
 from ape_jax.errors import UserError
 from ape_jax.images.formats import HEAD, IMAGE_ENDINGS, is_image_content
+from ape_jax.storage import files
 
 _IMAGES = tuple(ending[1:] for ending in IMAGE_ENDINGS)
 _READ = (*TEXTS, "json", "cls")
@@ -55,7 +56,7 @@ class _Reader:
         index = Index(self._path, headers.members(plain))
         if index.damage is not None and not len(index):
             raise UserError(f"{self._path}: {index.damage.reason}")
-        with open(plain, "rb") as f:
+        with files.opened(plain) as f:
             for record in index:
                 for one in self._split(record, f):
                     yield self._row(one, f, plain)

@@ -40,8 +40,8 @@ def read_npz(path: str, key: str, most: int) -> Mapping[str, FileArray]:
         memory than they may be.
     """
     try:
-        files.check(path, f"{key}: {path!r}")
-        with zipfile.ZipFile(path) as archive:
+        opened = files.opened(path, f"{key}: {path!r}")
+        with opened, zipfile.ZipFile(opened) as archive:
             members = _members(archive, path, key)
             _check_sizes(members.values(), path, key, most)
             return {name: _read(archive, info, path, key) for name, info in members.items()}
@@ -128,7 +128,7 @@ def _fill(member: io.BufferedIOBase, into: memoryview) -> None:
 
 def _start(path: Path, info: zipfile.ZipInfo) -> int:
     """Where a member's own bytes begin."""
-    with path.open("rb") as file:
+    with files.opened(path) as file:
         file.seek(info.header_offset)
         local = file.read(_LOCAL)
     if len(local) < _LOCAL or local[:4] != b"PK\x03\x04":

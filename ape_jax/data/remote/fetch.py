@@ -24,7 +24,7 @@ from ape_jax.data.remote import transports
 from ape_jax.data.remote.transports import Gone, Unreachable
 from ape_jax.errors import UserError
 from ape_jax.images.decode import MAX_BYTES, ImageError
-from ape_jax.storage import atomic, disk, lock
+from ape_jax.storage import atomic, disk, files, lock
 from ape_jax.terminal.progress import Progress
 
 T = TypeVar("T")
@@ -118,8 +118,8 @@ def image(url: str, name: str) -> bytes:
     digest = _digest(url)
     copy = images_dir() / digest[:2] / digest
     try:
-        return copy.read_bytes()
-    except OSError:
+        return files.read_bytes(copy, most=MAX_BYTES)
+    except (OSError, UserError):
         pass
     try:
         content = _tried(lambda: _read(url))

@@ -17,7 +17,9 @@ from ape_jax.data.cells import printable
 from ape_jax.data.remote import fetch
 from ape_jax.data.table.problems import Problems
 from ape_jax.data.table.sheet import BATCH_ROWS
+from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageError, ImageRef
+from ape_jax.storage import files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -150,11 +152,13 @@ def reference(
 
 def _read_at(path: str, offset: int, size: int, where: str) -> bytes:
     try:
-        with open(path, "rb") as f:
+        with files.opened(path) as f:
             f.seek(offset)
             content = f.read(size)
     except OSError as e:
         raise ImageError(f"{where}: {path} cannot be read ({e.strerror}); run again") from e
+    except UserError as e:
+        raise ImageError(f"{where}: {e}") from e
     if len(content) < size:
         raise ImageError(f"{where}: {path} is shorter than it was; run again")
     return content

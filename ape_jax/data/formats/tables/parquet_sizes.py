@@ -18,6 +18,7 @@ from ape_jax.data.formats.tables.arrow_checks import (
     check_growth,
     unreadable,
 )
+from ape_jax.storage import files
 
 # Above these, what a file says of itself must do: an attack is small.
 _MAX_FILE = 256 * 2**20
@@ -83,7 +84,7 @@ def batch_rows(path: str, names: Sequence[str], groups: Sequence[tuple[int, int]
 
 
 def _row_groups(path: str, names: Sequence[str]) -> list[list[_Chunk]]:
-    with open(path, "rb") as f:
+    with files.opened(path) as f:
         groups = thrift.columns(f) or ()
         return [
             [_chunk(f, column) for column in group if thrift.name_of(column) in names]
