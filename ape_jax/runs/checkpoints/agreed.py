@@ -11,12 +11,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-
 from ape_jax import config as config_lib
 from ape_jax.config import Config
 from ape_jax.data.labelled import Labelled
 from ape_jax.data.table import identity
+from ape_jax.parallel import agreement
 from ape_jax.parallel.agreement import agree
 from ape_jax.runs.checkpoints import hashes
 
@@ -71,6 +70,8 @@ def on_towers(meta: Mapping[str, Any], prepare: Any) -> None:
     Raises:
       UserError: the same on every process, naming the tower.
     """
+    if agreement.peers() is None:  # A tokenizer is megabytes of text.
+        return
     facts = {f"the {name}": _digest(value) for name, value in sorted(meta.items())}
     backend = getattr(getattr(prepare, "encode", None), "backend", None)
     if backend is not None:
@@ -121,7 +122,7 @@ def on_labelled(labelled: Labelled, templates: Sequence[str]) -> None:
     Raises:
       UserError: the same on every process, naming what differs.
     """
-    if jax.process_count() == 1:  # Nothing is read in vain.
+    if agreement.peers() is None:  # Nothing is read in vain.
         return
     images = [identity.image_hash(item.image).hex() for item in labelled]
     facts = {
