@@ -41,26 +41,6 @@ def contrastive_loss(
     rng: Array | None = None,
     latent: Latent | None = None,
     chunks: int = 1,
-) -> tuple[Float[Array, ""], dict[str, PyTree]]:
-    """The loss of one global batch, and the running statistics (`batch_stats`) after it.
-
-    See `aligned`.
-    """
-    given = (model, loss, mesh, trainable, frozen, batch, rng, latent, chunks)
-    value, (stats, _) = aligned(*given)
-    return value, stats
-
-
-def aligned(
-    model: Model,
-    loss: Objective | str,
-    mesh: Mesh | None,
-    trainable: PyTree,
-    frozen: PyTree,
-    batch: Batch,
-    rng: Array | None = None,
-    latent: Latent | None = None,
-    chunks: int = 1,
 ) -> tuple[Float[Array, ""], tuple[dict[str, PyTree], Metrics]]:
     """The loss of one global batch, the running statistics after it, and the spread of embeddings.
 
@@ -139,7 +119,7 @@ def make_step(
 
         def loss_of(params: PyTree) -> tuple[Float[Array, ""], Any]:
             trainable = {**params, **stats}
-            return aligned(model, loss, mesh, trainable, frozen, batch, rng, latent, chunks)
+            return contrastive_loss(model, loss, mesh, trainable, frozen, batch, rng, latent, chunks)
 
         (value, (stats, spreads)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
         updates, opt_state = optimizer.update(grads, state.opt_state, params)
