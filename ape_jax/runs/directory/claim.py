@@ -61,10 +61,11 @@ def _taken(path: pathlib.Path, config: Config, kind: Kind) -> Iterator[None]:
     record = path / workdir.RECORDS[kind]
     with contextlib.ExitStack() as held, contextlib.ExitStack() as undoing:
         with disk.write_errors(f"--workdir: {path}"):
-            _hold(path, held, undoing)
+            start = _hold(path, held, undoing)
         before = work(path, kind)
         _check(path, config, kind, before)
-        undoing.callback(_remove, [path / name for name in _MADE if not (path / name).exists()])
+        names = [name for name in _MADE if not os.path.lexists(path / name)]
+        undoing.callback(_remove, [path / name for name in names])
         undoing.callback(_put_back, record, files.read_bytes(record) if record.exists() else None)
         try:
             with disk.write_errors(f"--workdir: {path}"):
@@ -72,7 +73,8 @@ def _taken(path: pathlib.Path, config: Config, kind: Kind) -> Iterator[None]:
                 atomic.write_json(record, values)
             yield
         except BaseException:
-            if work(path, kind) != before:
+            # What lies in another directory of that name is not this start's to remove.
+            if work(path, kind) != before or not _is_held(path / LOCK, start):
                 undoing.pop_all()
             raise
         undoing.pop_all()
@@ -100,8 +102,8 @@ def work(path: pathlib.Path, kind: Kind = "run") -> Mapping[str, int]:
     return found
 
 
-def _hold(path: pathlib.Path, held: contextlib.ExitStack, undoing: contextlib.ExitStack) -> None:
-    """Makes the directory where there is none, and locks it."""
+def _hold(path: pathlib.Path, held: contextlib.ExitStack, undoing: contextlib.ExitStack) -> str:
+    """Makes the directory where there is none, and locks it; returns the name of this start."""
     busy = f"--workdir: another process is working in {path}; wait for it or use a new one"
     file = path / LOCK
     is_new = False
@@ -120,6 +122,7 @@ def _hold(path: pathlib.Path, held: contextlib.ExitStack, undoing: contextlib.Ex
         undoing.callback(_remove, [file])
     held.callback(_forget, file, start := f"{os.getpid()} {secrets.token_hex(8)}")
     file.write_text(start)
+    return start
 
 
 def _check(path: pathlib.Path, config: Config, kind: Kind, before: Mapping[str, int]) -> None:
@@ -143,8 +146,15 @@ def _check(path: pathlib.Path, config: Config, kind: Kind, before: Mapping[str, 
 def _forget(file: pathlib.Path, start: str) -> None:
     """Empties the lock file, unless it is another start's by now."""
     with contextlib.suppress(OSError):
-        if file.read_text(errors="replace") == start:
+        if _is_held(file, start):
             file.write_text("")
+
+
+def _is_held(file: pathlib.Path, start: str) -> bool:
+    try:
+        return file.read_text(errors="replace") == start
+    except OSError:
+        return False
 
 
 def _put_back(record: pathlib.Path, content: bytes | None) -> None:

@@ -224,6 +224,70 @@ def test_a_directory_that_is_taken_away_stays_away(tmp_path, config):
     assert contents(tmp_path) == {}
 
 
+def of_another_start(path, config):
+    take(path, config)
+    (path / ".lock").write_text("7 another")
+
+
+def of_no_run(path, config):
+    path.mkdir()
+    (path / "tensorboard").mkdir()
+    (path / "tensorboard" / "mine").write_text("mine")
+    (path / "config.json").write_text("{}")
+
+
+@pytest.mark.parametrize("after", [of_another_start, of_no_run])
+@pytest.mark.parametrize("before", [absent, of_somebody])
+def test_a_directory_that_is_put_in_its_place_stays_as_it_is(tmp_path, config, before, after):
+    import shutil
+
+    path = tmp_path / "run"
+    before(path, config)
+    with pytest.raises(UserError, match="gone"), claim.claimed(path, config):
+        first_writes(path)
+        shutil.rmtree(path)
+        after(path, changed(config, train__steps=7))
+        left = contents(path)
+        raise UserError("gone")
+    assert contents(path) == left
+
+
+def own_tensorboard(path):
+    path.mkdir()
+    (path / "tensorboard").mkdir()
+    (path / "tensorboard" / "mine").write_text("mine")
+
+
+def places_that_are_away(path):
+    path.mkdir()
+    for name in ("tensorboard", "best", "table.md"):
+        (path / name).symlink_to(path.parent / "unmounted")
+
+
+def link(path):
+    own_tensorboard(path.parent / "elsewhere")
+    path.symlink_to(path.parent / "elsewhere")
+
+
+def lock_of_a_killed_start(path):
+    own_tensorboard(path)
+    (path / ".lock").write_text("7 killed")
+
+
+@pytest.mark.parametrize(
+    "own", [own_tensorboard, places_that_are_away, link, lock_of_a_killed_start]
+)
+def test_what_was_there_before_is_there_after_an_error(tmp_path, config, own):
+    own(tmp_path / "run")
+    kept, links = contents(tmp_path), [path for path in tmp_path.rglob("*") if path.is_symlink()]
+    with pytest.raises(UserError, match="no"), claim.claimed(tmp_path / "run", config):
+        unfinished(tmp_path / "run")
+        (tmp_path / "run" / "left_out.jsonl").write_text("{}\n")
+        raise UserError("no")
+    assert contents(tmp_path) == kept
+    assert all(path.is_symlink() for path in links)
+
+
 STARTS = """
 import json, os, pathlib, signal, sys, time
 from ape_jax import config as config_lib
