@@ -23,7 +23,7 @@ from ape_jax.errors import UserError
 from ape_jax.features.dataset import FeatureStore
 from ape_jax.parallel import hosts
 from ape_jax.runs import build
-from ape_jax.runs.checkpoints import agreed
+from ape_jax.runs.checkpoints import agreed, saving
 from ape_jax.runs.directory import claim, summaries, workdir
 from ape_jax.storage import atomic, disk
 from ape_jax.studies import baselines
@@ -67,10 +67,10 @@ def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[st
     if done is not None and ended:
         return done
     with claim.claimed(path, config, "study"):
-        store = FeatureStore()
+        store, there = FeatureStore(), saving.Place(path)
         run = run_lib.prepare(config, sources, build.load_towers(config), store)
         shared = {"store": store, "sources": sources}  # Read and encoded once for all cells.
-        cells = partial(_cells, config, run, shared, path)
+        cells = partial(_cells, config, run, shared, path, there)
         sizes = {
             size: {m: _by_set(cells(m, size)) for m in config.study.methods}
             for size in config.study.sizes or (0,)
@@ -179,6 +179,7 @@ def _cells(
     run: run_lib.Run,
     shared: Mapping[str, Any],
     path: pathlib.Path,
+    there: saving.Place,
     name: str,
     size: int,
 ) -> list[baselines.Metrics]:
@@ -191,19 +192,10 @@ def _cells(
     configs = {seed: cell_config(name, seed, config, size) for seed in seeds}
     found = []
     for seed, cell in configs.items():
-        _check_there(path)
+        there.check()  # A run would make the study's directory anew for itself.
         place = _cell_directory(path, name, size, seed)
         found.append(_metrics(loop.train_and_evaluate(cell, place, **shared)))
     return found
-
-
-def _check_there(path: pathlib.Path) -> None:
-    """Raises UserError where the directory was removed: a run would make it anew for itself."""
-    if not (path / workdir.RECORDS["study"]).exists():
-        raise UserError(
-            f"--workdir: {path} was removed while the study was working in it, so nothing more is "
-            "saved; remove what is left and run the same command again, which starts anew"
-        )
 
 
 def _cell_directory(path: pathlib.Path, name: str, size: int, seed: int) -> pathlib.Path:

@@ -119,7 +119,9 @@ def make_step(
 
         def loss_of(params: PyTree) -> tuple[Float[Array, ""], Any]:
             trainable = {**params, **stats}
-            return contrastive_loss(model, loss, mesh, trainable, frozen, batch, rng, latent, chunks)
+            return contrastive_loss(
+                model, loss, mesh, trainable, frozen, batch, rng, latent, chunks
+            )
 
         (value, (stats, spreads)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
         updates, opt_state = optimizer.update(grads, state.opt_state, params)

@@ -177,27 +177,40 @@ def test_a_killed_study_goes_on_cell_by_cell(config, tmp_path, monkeypatch):
     assert study.run_study(config, tmp_path / "cut")["methods"] == whole["methods"]
 
 
+@pytest.mark.parametrize("another", [False, True])
 @pytest.mark.parametrize("cells", [0, 1])
-def test_a_study_whose_directory_is_removed_makes_no_other(config, tmp_path, monkeypatch, cells):
+def test_a_study_whose_directory_is_removed_makes_no_other(
+    config, tmp_path, monkeypatch, cells, another
+):
     directory, done = tmp_path / "study", []
     original, prepare = loop.train_and_evaluate, run.prepare
 
+    def take_away():
+        shutil.rmtree(directory)
+        if another:  # A start of the same study, elsewhere.
+            directory.mkdir()
+            (directory / "study.json").write_text("{}")
+            (directory / ".lock").write_text("7 another")
+
     def trained(cell, place, **shared):
         done.append(original(cell, place, **shared))
-        shutil.rmtree(directory)
+        take_away()
         return done[-1]
 
     def prepared(*arguments, **settings):
         if not cells:
-            shutil.rmtree(directory)
+            take_away()
         return prepare(*arguments, **settings)
 
     monkeypatch.setattr(study.loop, "train_and_evaluate", trained)
     monkeypatch.setattr(study.run_lib, "prepare", prepared)
-    with pytest.raises(UserError, match="was removed while the study was working in it"):
+    with pytest.raises(UserError, match="was removed or replaced while this command was working"):
         study.run_study(config, directory)
-    assert len(done) == cells and not directory.exists()
+    assert len(done) == cells
+    left = {file.name: file.read_text() for file in directory.glob("*")}
+    assert left == ({"study.json": "{}", ".lock": "7 another"} if another else {})
     monkeypatch.undo()
+    shutil.rmtree(directory, ignore_errors=True)
     assert study.run_study(config, directory)["methods"]
 
 

@@ -71,7 +71,7 @@ class Checkpoints:
                 options=options,
                 item_names=(TRAINABLE, OPT_STATE, FIXED, AVERAGE, _META),
             )
-        self._place = saving.Place(self._path)
+        self._place = saving.Place(self._path.parent, folder)
         if clean:
             saving.quiet()
         # What was found of steps that cannot be used, and those of which a line has told.

@@ -29,14 +29,15 @@ _RECORDS = ("config.json", "study.json")
 
 
 class Place:
-    """A folder in a work directory that a run saves into, and that must stay the same one.
+    """A work directory, or a folder in it, that is saved into and must stay the same one.
 
     Args:
-      folder: an existing folder, directly in the work directory.
+      workdir: of a run or study.
+      folder: an existing folder in it that is saved into.
     """
 
-    def __init__(self, folder: pathlib.Path):
-        self._folder, self._workdir = folder, folder.parent
+    def __init__(self, workdir: pathlib.Path, folder: str = ""):
+        self._workdir, self._folder = workdir, workdir / folder
         self._start = self._named_start()
         self._records = [name for name in _RECORDS if (self._workdir / name).exists()]
 
@@ -53,9 +54,9 @@ class Place:
         gone = [name for name in self._records if not (self._workdir / name).exists()]
         if replaced or gone or not self._folder.is_dir():
             raise UserError(
-                f"--workdir: {self._workdir} was removed or replaced while the run was working in "
-                "it, so nothing more is saved; remove what is left and run the same command again, "
-                "which starts anew"
+                f"--workdir: {self._workdir} was removed or replaced while this command was "
+                "working in it, so nothing more is saved; remove what is left and run the same "
+                "command again, which starts anew"
             )
 
     @contextlib.contextmanager
