@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -81,11 +82,20 @@ def _candidates(
         if lengths is not None:
             long = lengths[start : start + _TOGETHER] >= longest
             chosen = [block[i] for i in np.flatnonzero(long)]
-        else:  # An ASCII letter is one token at most.
+        else:
             room = longest - tokenizer.around
-            chosen = [text for text in block if not text.isascii() or len(text) > room]
+            chosen = [text for text in block if _most_tokens(text) > room]
         if chosen:
             yield chosen
+
+
+def _most_tokens(text: str) -> int:
+    """Bytes of a text in the longest of the forms that tokenizers bring texts into."""
+    if text.isascii():
+        return len(text)
+    forms = [text, text.lower()]
+    forms += [unicodedata.normalize(name, form) for name in ("NFD", "NFKD") for form in forms]
+    return max(len(form.encode()) for form in forms)
 
 
 class _Jax:

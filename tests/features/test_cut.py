@@ -1,13 +1,17 @@
 """Captions that a tower cuts are counted, and so are those that become the same."""
 
+import dataclasses
 import itertools
 import json
+import unicodedata
 
 import numpy as np
 import pytest
+from tokenizers import normalizers
 
 from ape_jax import config as config_lib
 from ape_jax import towers
+from ape_jax.features import cut
 from ape_jax.features.cut import Cut, cut_of
 from ape_jax.training import extraction, loop
 
@@ -38,6 +42,22 @@ def test_lengths_of_what_is_encoded_spare_the_short_ones(text, monkeypatch):
     found = cut_of(text, texts, "captions", lengths)
     assert seen == MANY
     assert found == cut_of(text, texts, "captions")
+
+
+def test_a_character_has_no_more_bytes_in_any_form_than_are_reckoned_with():
+    forms = [normalizers.NFC(), normalizers.NFD(), normalizers.NFKC(), normalizers.NFKD()]
+    forms += [normalizers.Sequence([normalizers.Lowercase(), form]) for form in forms]
+    forms += [normalizers.BertNormalizer(handle_chinese_chars=False)]
+    for c in map(chr, range(0x80, 0x20000)):
+        if unicodedata.category(c) not in ("Cn", "Co", "Cs"):
+            longest = max(len(form.normalize_str(c).encode()) for form in forms)
+            assert longest <= cut._most_tokens(c), hex(ord(c))
+
+
+def test_short_texts_of_other_alphabets_are_not_tokenised(text, monkeypatch):
+    tower = dataclasses.replace(text, prepare=dataclasses.replace(text.prepare, max_length=64))
+    monkeypatch.setattr(type(text.prepare), "bodies", lambda *_: pytest.fail("tokenised"))
+    assert cut_of(tower, ["kaķis sēž uz galda", "кот на столе", "a cat"], "captions") is None
 
 
 def test_a_text_that_just_fits_is_not_cut(text):
