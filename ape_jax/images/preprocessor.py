@@ -242,8 +242,9 @@ class _ConfigReader:
         red, green, blue = (self._number(key, v) for v in value)
         if key == "image_std" and min(red, green, blue) <= 0:
             raise self.error(f"{key!r} is {value!r}", "numbers above 0")
-        # Of what pixels are after rescaling; a little more, for what rounding does to 1/255.
-        most = 255.1 * (self.factor() if self.flag("do_rescale") else 1)
+        # Of what pixels are after rescaling; a little more, for what rounding does to 1/255. A std
+        # of 1 changes nothing, and goes with a factor of 1/256 too.
+        most = max(255.1 * (self.factor() if self.flag("do_rescale") else 1), 1)
         if not 0 <= min(red, green, blue) <= max(red, green, blue) <= most:
             raise self.error(
                 f"{key!r} is {value!r}", f"numbers from 0 to {most:.0f}, as pixels are"

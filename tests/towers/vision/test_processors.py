@@ -84,6 +84,14 @@ FOLDERS = {
     "resizing null": ("clip", {"do_resize": None, "crop_size": 30, "resample": None}),
     "no normalisation": ("vit", {"size": 30, "do_normalize": False}),
     "another factor": ("vit", {"size": 30, "rescale_factor": 1 / 127.5, "image_mean": 1.0}),
+    "a factor below, and no change": (
+        "vit",
+        {"size": 30, "rescale_factor": 1 / 256, "image_mean": 0.0, "image_std": [1.0] * 3},
+    ),
+    "statistics of bytes": (
+        "clip",
+        {"do_rescale": False, "image_mean": [123.7, 116.3, 103.5], "image_std": [58, 57, 57.4]},
+    ),
 }
 SIZES = [(61, 83), (97, 45), (30, 30), (17, 120), (200, 201)]
 
