@@ -111,9 +111,11 @@ def in_time(seconds):
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(seconds)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def outcome(path, kind):
