@@ -81,3 +81,49 @@ def test_of_a_damaged_note_nothing_follows(files):
     for damaged in (content.replace(b'"a"', b'"c"'), b"", b"[]", content[:-3]):
         path.write_bytes(damaged)
         assert changed(folder, named) == ["a", "b"]
+
+
+@pytest.fixture
+def large(files, monkeypatch):
+    """The files, taken for large ones; and which of them were read."""
+    monkeypatch.setattr(verified, "_ALWAYS", 4)
+    folder, read = files[0], []
+    real = verified.files.sha256
+
+    def sha256(path, name=""):
+        read.append(path.name)
+        return real(path, name)
+
+    expected = verified.hashes(folder, ("a", "b"))
+    monkeypatch.setattr(verified.files, "sha256", sha256)
+    return folder, expected, read
+
+
+def test_a_large_file_is_read_once_and_again_when_it_has_changed(large):
+    folder, expected, read = large
+    assert verified.damage(folder, expected) is None and read == ["a", "b"]
+    assert verified.damage(folder, expected) is None and read == ["a", "b"]
+    (folder / "b").touch()
+    assert verified.damage(folder, expected) is None and read == ["a", "b", "b"]
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [(rewritten, "damaged"), (dated_back, "damaged"), (os.unlink, "missing")],
+)
+@pytest.mark.parametrize("is_noted", [False, True])
+def test_damage_of_a_large_file_is_named(large, change, wrong, is_noted):
+    folder, expected, _ = large
+    if is_noted:
+        verified.damage(folder, expected)
+    change(folder / "b")
+    assert verified.damage(folder, expected) == f"b is {wrong}"
+
+
+def test_a_small_file_is_always_read_and_so_is_every_one_without_notes(large, monkeypatch):
+    folder, expected, read = large
+    verified.damage(folder, expected)
+    verified.damage(folder, expected, None)
+    monkeypatch.setattr(verified, "_ALWAYS", 8)
+    verified.damage(folder, expected)
+    assert read == ["a", "b"] * 3
