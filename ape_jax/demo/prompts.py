@@ -15,6 +15,7 @@ from pathlib import Path
 from ape_jax.demo import cache
 from ape_jax.demo.packages import fetch, manifest
 from ape_jax.errors import UserError
+from ape_jax.storage import files
 
 _VERSION = "1"
 _WHEEL = "open-clip-torch"
@@ -105,5 +106,5 @@ def _build(work: Path) -> None:
 
 
 def _load() -> dict[str, tuple[str, ...]]:
-    constants = json.loads((prepare() / "imagenet.json").read_text())
+    constants = files.read_json(prepare() / "imagenet.json")
     return {name: tuple(texts) for name, texts in constants.items()}

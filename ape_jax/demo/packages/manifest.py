@@ -45,7 +45,7 @@ def matches(directory: Path, version: str, *, full: bool = False) -> bool:
       full: read all files, and note nothing.
     """
     try:
-        manifest = json.loads((directory / NAME).read_text())
+        manifest = storage.read_json(directory / NAME)
         if manifest["version"] != version:
             return False
         files = manifest["files"]

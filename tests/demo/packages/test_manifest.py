@@ -3,7 +3,7 @@
 import os
 
 from ape_jax.demo.packages import manifest
-from ape_jax.storage import verified
+from ape_jax.storage import files, verified
 
 
 def test_sizes_version_and_hashes(tmp_path, capsys):
@@ -29,7 +29,7 @@ def test_a_large_file_is_read_again_when_it_has_changed(tmp_path, monkeypatch):
     monkeypatch.setattr(verified, "_SETTLED", 0)
     assert manifest.matches(tmp_path, "1")
     with monkeypatch.context() as patch:
-        patch.setattr(verified, "sha256", lambda path: "unread")
+        patch.setattr(files, "sha256", lambda path, name="": "unread")
         assert manifest.matches(tmp_path, "1")
     with file.open("r+b") as content:
         content.seek(2**19)
@@ -39,6 +39,12 @@ def test_a_large_file_is_read_again_when_it_has_changed(tmp_path, monkeypatch):
 
 
 def test_broken_manifest_is_not_complete(tmp_path):
-    for text in ("", "[]", '{"version": "1"}', '{"version": "1", "files": {"a": 1}}'):
+    for text in (
+        "",
+        "[]",
+        "[" * 100_000,
+        '{"version": "1"}',
+        '{"version": "1", "files": {"a": 1}}',
+    ):
         (tmp_path / manifest.NAME).write_text(text)
         assert not manifest.matches(tmp_path, "1")
