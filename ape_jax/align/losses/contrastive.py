@@ -72,7 +72,8 @@ def check(
     Raises:
       UserError: if `impl` is unknown, something is no array, or shapes do not match.
     """
-    zimg, ztxt = _array(zimg, "zimg", jnp.floating), _array(ztxt, "ztxt", jnp.floating)
+    zimg = checked_array(zimg, "zimg", jnp.floating)
+    ztxt = checked_array(ztxt, "ztxt", jnp.floating)
     if mesh is not None and not isinstance(mesh, Mesh):
         raise UserError(f"mesh: expected a jax.sharding.Mesh or None, found {mesh!r}")
     if not isinstance(impl, str) or impl not in IMPLS:
@@ -96,14 +97,23 @@ def check_scalar(value: Scalar, name: str) -> Scalar:
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
-    array = _array(value, name, jnp.floating)
+    array = checked_array(value, name, jnp.floating)
     if array.ndim:
         raise UserError(f"{name} has shape {array.shape}; expected one number")
     return array
 
 
-def _array(value: Any, name: str, kind: Any) -> Any:
-    """An array of real numbers, or of whole ones; what is traced stays as it is."""
+def checked_array(value: Any, name: str, kind: Any) -> Any:
+    """Checks for an array of real numbers, or of whole ones; what is traced stays as it is.
+
+    Args:
+      value: an array, or a list of numbers.
+      name: the argument, for messages.
+      kind: `jnp.floating` or `jnp.integer`.
+
+    Raises:
+      UserError: for anything else.
+    """
     if not isinstance(value, jax.Array):
         value = arguments.real_array(value, name)
     whole = jnp.issubdtype(value.dtype, jnp.integer)
@@ -180,8 +190,8 @@ def check_ids(
       UserError: where it is not so.
     """
     groups = whole_number(groups, "groups")
-    ids = None if ids is None else _array(ids, "ids", jnp.integer)
-    text_ids = None if text_ids is None else _array(text_ids, "text_ids", jnp.integer)
+    ids = None if ids is None else checked_array(ids, "ids", jnp.integer)
+    text_ids = None if text_ids is None else checked_array(text_ids, "text_ids", jnp.integer)
     if text_ids is not None and (ids is None or ids.shape != text_ids.shape):
         shape = None if ids is None else ids.shape
         raise UserError(f"text_ids has shape {text_ids.shape} and ids {shape}; make them the same")
