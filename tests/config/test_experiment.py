@@ -136,3 +136,12 @@ def test_a_copy_has_other_values_which_are_checked(config):
 def test_a_field_has_the_default_of_its_key():
     for key, field in schema.keys(config_lib.Config).items():
         assert schema.values(config_lib.Config())[key] == field.default, key
+
+
+def test_a_config_file_may_set_any_type_that_a_key_takes():
+    config = config_lib.default()
+    config.image.tower, config.text.tower = "demo:vit_s14", "demo:minilm"
+    config.image.layer, config.data.pairs = (9, 11, -1), ["a.csv", "b.csv"]
+    resolved = config_lib.resolve(config)
+    assert resolved.image.layer == (9, 11, -1)
+    assert type(config_lib.default().image.layer) is int

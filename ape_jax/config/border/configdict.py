@@ -35,14 +35,19 @@ def default() -> ml_collections.ConfigDict:
 
     The sections of `OPEN` are empty and take any key; the command that reads them checks it.
     """
-    defaults = {key: field.default for key, field in schema.keys(Config).items()}
+    defaults = {key: _any_type(field) for key, field in schema.keys(Config).items()}
     config = ml_collections.ConfigDict({**unflatten(defaults), **{name: {} for name in OPEN}})
-    # Text, a list of specs, or a mapping from specs to weights.
-    config.data.pairs = ml_collections.FieldReference("", field_type=object)
     config.lock()
     for name in OPEN:
         _section(config, name).unlock()
     return config
+
+
+def _any_type(field: Field) -> Any:
+    """The default of a field; one of several types, as text or a list, is not held to the first."""
+    if field.canonical is None or isinstance(field.default, Mapping):
+        return field.default
+    return ml_collections.FieldReference(field.default, field_type=object)
 
 
 def _section(config: ml_collections.ConfigDict, name: str) -> ml_collections.ConfigDict:
