@@ -1,6 +1,7 @@
 """`ape-jax demo [--only NAME]`: fetches the demo assets, or says that they are there.
 
-The icons are large and take minutes to draw, so they are made when asked for by name.
+The icons are large and take minutes to draw, so they are made when asked for by name. So are the
+emoji of Noto, which come by npm, and the variants on which numbered partitions train.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ape_jax.demo import cache, prompts
+from ape_jax.demo.emoji import further
 from ape_jax.demo.emoji import pairs as emoji
 from ape_jax.demo.icons import pairs as icons
 from ape_jax.demo.towers import assets
@@ -23,8 +25,10 @@ _ASSETS: dict[str, Callable[[], Path]] = {
     "emoji": emoji.prepare_all,
     "prompts": prompts.prepare,
     "icons": icons.prepare,
+    "noto": further.prepare_noto,
+    "emoji_variants": further.prepare_variants,
 }
-_ON_REQUEST = ("icons",)
+_ON_REQUEST = ("icons", "noto", "emoji_variants")
 
 
 def main(arguments: list[str] | None = None) -> int:

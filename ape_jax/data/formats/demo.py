@@ -1,4 +1,8 @@
-"""The demo's own pairs: `demo:STYLE[/LANGUAGE]:SPLIT` and `demo:icons:SPLIT`."""
+"""The demo's own pairs: `demo:STYLE[/LANGUAGE]:SPLIT` and `demo:icons:SPLIT`.
+
+A split is `train`, `validation` or `test`, or one of a numbered partition of the emoji, `test@3`
+(`demo.emoji.partitions`).
+"""
 
 from __future__ import annotations
 
@@ -19,10 +23,11 @@ _DEMO = re.compile(
 
 
 def read_demo(spec: str, ask: Ask) -> FileRows:
-    """Reads the demo's pairs: captions, and the concept as label.
+    """Reads the demo's pairs: captions, the concept as label, and who drew them.
 
     Emoji are `demo:STYLE[/LANGUAGE]:SPLIT`, icons `demo:icons:SPLIT`; a split may be a slice such
-    as `train[:1000]` or `train[:10%]`, which is a random sample: records lie in hashed order.
+    as `train[:1000]` or `train[:10%]`, which is a random sample: records lie in hashed order. Rows
+    of emoji have the further fields `style` and `concept`.
 
     Args:
       spec: as above.
@@ -41,10 +46,13 @@ def read_demo(spec: str, ask: Ask) -> FileRows:
         ("language", language, ("en",) if is_icons else emoji.ALL_LANGUAGES),
         ("split", split, icons.SPLITS if is_icons else emoji.SPLITS),
     ):
-        if value not in known:
-            raise UserError(
-                f"{key}: {spec!r}: the {part} {value!r} is unknown; write one of {', '.join(known)}"
-            )
+        if value in known or (part == "split" and not is_icons and emoji.is_split(value)):
+            continue
+        numbered = "" if part != "split" or is_icons else ", or of a partition, test@1"
+        raise UserError(
+            f"{key}: {spec!r}: the {part} {value!r} is unknown; write one of "
+            f"{', '.join(known)}{numbered}"
+        )
     split += match["slice"] or ""
     if is_icons:
         return FileRows(rows=_icons(spec, split, key), named=True)
@@ -56,7 +64,14 @@ def read_demo(spec: str, ask: Ask) -> FileRows:
     rows = (
         Row(
             f"{i} ({name})",
-            {"image": Numbered(i, len(png)), "captions": captions, "label": concept, "id": name},
+            {
+                "image": Numbered(i, len(png)),
+                "captions": captions,
+                "label": concept,
+                "id": name,
+                "style": style,
+                "concept": concept,
+            },
         )
         for i, (png, captions, name, concept) in enumerate(pairs)
     )

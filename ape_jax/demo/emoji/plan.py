@@ -25,6 +25,8 @@ class Plan:
       captions: id -> language -> captions, of the emoji that every style draws.
       concept: id -> concept key.
       splits: split -> ids, sorted.
+      variants: ids of the concepts of validation and test that are in neither, sorted: each of
+        these concepts is there once.
       members: style -> id -> the drawing's name in its wheel.
       dropped: how many emoji were left out, by reason.
     """
@@ -32,6 +34,7 @@ class Plan:
     captions: names.Names
     concept: dict[str, str]
     splits: dict[str, list[str]]
+    variants: list[str]
     members: dict[str, dict[str, str]]
     dropped: dict[str, int]
 
@@ -50,9 +53,16 @@ def make_plan(wheels: Mapping[str, Path]) -> Plan:
             captions[one] = texts
     concept = concepts.group(captions)
     splits = _split(captions, concept)
-    kept = sum(len(ids) for ids in splits.values())
-    dropped["variants in validation and test"] = len(captions) - kept
-    return Plan(captions=captions, concept=concept, splits=splits, members=members, dropped=dropped)
+    variants = sorted(captions.keys() - {one for ids in splits.values() for one in ids})
+    dropped["variants in validation and test"] = len(variants)
+    return Plan(
+        captions=captions,
+        concept=concept,
+        splits=splits,
+        variants=variants,
+        members=members,
+        dropped=dropped,
+    )
 
 
 def _split(captions: names.Names, concept: Mapping[str, str]) -> dict[str, list[str]]:

@@ -23,17 +23,24 @@ PACKAGES: dict[str, fetch.Archive] = {
             104043282,
             "1a545f86fa224d6531d8fb101dcbe83aac2b28689a21cbed6fc68318a5af4d91",
         ),
+        fetch.Archive(
+            "@iconify-json/noto",
+            "1.2.9",
+            3102958,
+            "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad",
+        ),
     )
 }
 _ROOT = "package/"  # Every package's files lie in it.
 _MAX_MEMBER = 128 << 20
 
 
-def fetch_package(name: str, into: Path) -> Path:
+def fetch_package(name: str, into: Path, *, asset: str = "icons") -> Path:
     """Downloads a pinned package with npm and checks its sha256.
 
     Args:
       name: a key of `PACKAGES`.
+      asset: what is made of it, as `ape-jax demo --only` calls it; for messages.
       into: an existing directory in the cache that the caller removes, whatever happens.
 
     Returns:
@@ -46,7 +53,7 @@ def fetch_package(name: str, into: Path) -> Path:
     if shutil.which("npm") is None:
         raise UserError(
             f"{name} cannot be fetched because there is no npm; install Node.js, which brings it, "
-            "and run `ape-jax demo --only icons` again"
+            f"and run `ape-jax demo --only {asset}` again"
         )
     tarball, output = fetch.download(
         *(package, into / "npm", "npm", _npm_command, "*.tgz"),
@@ -57,7 +64,7 @@ def fetch_package(name: str, into: Path) -> Path:
         raise UserError(
             f"npm could not download {name}@{package.version}: {_reason(output)}; check the "
             "network or npm's registry setting (`npm config get registry`) and run "
-            "`ape-jax demo --only icons`"
+            f"`ape-jax demo --only {asset}`"
         )
     return tarball
 

@@ -1,6 +1,7 @@
-"""The emoji pairs: both styles alike, 14 languages, and nothing leaks from one split to another."""
+"""The emoji pairs: all styles alike, 14 languages, and nothing leaks from one split to another."""
 
 import io
+import shutil
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -15,15 +16,15 @@ from ape_jax.demo.emoji import pairs as emoji
 from ape_jax.demo.emoji.concepts import SPLITS
 from ape_jax.errors import UserError
 
+# The third style comes by npm.
+STYLES = emoji.STYLES if shutil.which("npm") else ("twemoji", "openmoji")
 SIZES = {"train": 1190, "validation": 93, "test": 186}
 
 
 @pytest.fixture(scope="module")
 def pairs():
     return {
-        (style, split): emoji.read_pairs(style, "en", split)
-        for style in emoji.STYLES
-        for split in SPLITS
+        (style, split): emoji.read_pairs(style, "en", split) for style in STYLES for split in SPLITS
     }
 
 
@@ -45,10 +46,11 @@ def test_sizes(pairs):
         assert len(rows) == SIZES[split]
 
 
-def test_both_styles_hold_the_same_ids_captions_and_concepts(pairs):
+def test_all_styles_hold_the_same_ids_captions_and_concepts(pairs):
     for split in SPLITS:
-        one, other = pairs["twemoji", split], pairs["openmoji", split]
-        assert [pair[1:] for pair in one] == [pair[1:] for pair in other]
+        one = pairs["twemoji", split]
+        for other in STYLES[1:]:
+            assert [pair[1:] for pair in one] == [pair[1:] for pair in pairs[other, split]]
         assert [pair[2] for pair in one] == sorted({pair[2] for pair in one})
 
 
@@ -65,7 +67,7 @@ def test_validation_and_test_hold_one_emoji_a_concept(pairs):
 
 def test_images_are_rgba_with_transparent_corners(pairs):
     for (style, _), rows in pairs.items():
-        side = {"twemoji": 72, "openmoji": 112}[style]
+        side = {"twemoji": 72, "openmoji": 112, "noto": 112}[style]
         for data, *_ in rows[::25]:
             with Image.open(io.BytesIO(data)) as image:
                 assert (image.format, image.mode, image.size) == ("PNG", "RGBA", (side, side))
@@ -178,7 +180,7 @@ def test_no_drawing_of_validation_or_test_is_nearly_one_of_train(pairs):
             out.append((vector - vector.mean()) / np.linalg.norm(vector - vector.mean()))
         return np.stack(out)
 
-    for style in emoji.STYLES:
+    for style in STYLES:
         train = features(pairs[style, "train"])
         for split in ("validation", "test"):
             # Faces with one mouth or another stay: they are different words.
@@ -202,9 +204,11 @@ def test_builder_reads_arrays_and_counts_what_was_dropped():
 @pytest.mark.parametrize(
     "style, language, split, message",
     [
-        ("apple", "en", "train", "style 'apple'; write one of twemoji, openmoji"),
+        ("apple", "en", "train", "style 'apple'; write one of twemoji, openmoji, noto"),
         ("twemoji", "xx", "train", "language 'xx'; write one of ar, de, en, .*, all"),
-        ("twemoji", "en", "dev", "split 'dev'; write one of train, validation, test"),
+        ("twemoji", "en", "dev", "split 'dev'; write one of train, .*test, or of a partition"),
+        ("twemoji", "en", "dev@1", "split 'dev@1'; write one of train"),
+        ("twemoji", "en", "train@0", "split 'train@0'; write one of train"),
     ],
 )
 def test_unknown_names_are_user_errors(style, language, split, message):

@@ -158,7 +158,7 @@ def test_pairs_of_an_emoji_slice():
         ("demo:icons", "is not complete; write"),
         ("demo:icons:dev", "split 'dev' is unknown; write one of train, validation, test, test_se"),
         ("demo:icons/de:test", "language 'de' is unknown; write one of en"),
-        ("demo:icon:test", "style 'icon' is unknown; write one of twemoji, openmoji, icons"),
+        ("demo:icon:test", "style 'icon' is unknown; write one of twemoji, openmoji, noto, icons"),
         (
             "demo:icons:test[:99999]",
             r"has no such slice \(.*99999.*\); write one such",
