@@ -65,7 +65,7 @@ class Side:
     def token_width(self) -> int:
         """Width of a caption's tokens, or of the one vector that the tower gives in their place."""
         config = self.tower.config
-        return config.pooled_width(self.pooling) if self.pooling in OWN else config.width
+        return config.pooled_width(self.pooling) if self.pooling in OWN else config.token_width
 
     @functools.cached_property
     def tuned(self) -> Tuned:

@@ -113,6 +113,7 @@ def _config(aligned: AlignedModel, described: Any, bias: bool) -> dict[str, Any]
         "text": {
             "end_token": text.end_token,
             "last_norm": text.last_norm,
+            "layers": list(text.joined),
             "adapters": text.adapters,
             "heads": text_heads,
         },

@@ -102,8 +102,9 @@ def _joined(side: Side) -> tuple[int | None, ...]:
         top = layer == blocks_read(side.tower, -1)
         if final and top:
             raise UserError(
-                f"--format: layer {layer} of image.layer={config.joined} lies between the tower's "
-                "last block and its last norm, which transformers does not give; write --format jax"
+                f"--format: layer {layer} of {config.kind}.layer={config.joined} lies between the "
+                "tower's last block and its last norm, which transformers does not give; write "
+                "--format jax"
             )
         found.append(None if layer == -1 or top else layer)
     return tuple(found)

@@ -65,15 +65,16 @@ def check_image_pooling(tower: Tower, layer: int, pooling: str) -> None:
 
 
 def _joining(config: Config, tower: Tower, layers: tuple[int, ...]) -> Tower:
-    if config.image.tune != "frozen":
+    kind, tune = tower.kind, config.side(tower.kind).tune
+    if tune != "frozen":
         raise UserError(
-            f"config.image.layer: several layers are joined of a frozen tower, found image.tune="
-            f"{config.image.tune!r}; write one layer"
+            f"config.{kind}.layer: several layers are joined of a frozen tower, found {kind}.tune="
+            f"{tune!r}; write one layer"
         )
     try:
         return joining(tower, layers)
     except UserError as error:
-        raise UserError(f"config.image.layer: {error}") from error
+        raise UserError(f"config.{kind}.layer: {error}") from error
 
 
 def _check_layer(kind: Kind, tower: Tower, layer: int) -> None:

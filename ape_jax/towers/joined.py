@@ -1,4 +1,4 @@
-"""Several layers of a tower read in one pass, and their pooled vectors joined."""
+"""Several layers of a tower read in one pass, and what they give joined."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from ape_jax.errors import UserError
-from ape_jax.towers.tower import Encoded, Params, Tower, take_blocks
+from ape_jax.towers.pooling import OWN
+from ape_jax.towers.tower import Encoded, Params, Tower, pool, take_blocks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,20 +27,41 @@ class JoinedTower(Tower):
     ) -> Encoded:
         """Encode a batch as `Tower.apply` does; at layer -1 `config.joined` are read.
 
-        Blocks above the highest of them are not run. `Encoded.tokens` are those of the highest.
+        Blocks above the highest of them are not run. Of images the pooled vectors are joined, and
+        `Encoded.tokens` are those of the highest layer. Of texts the tokens are joined along their
+        width, and pooled after that.
 
         Args:
           params: as there; the stack of blocks may end with the highest layer that is read.
           batch: as there.
           layer: -1, or any single layer.
-          pooling: of each layer.
+          pooling: of each layer; of a text none that a trained part of the tower computes.
 
         Raises:
           UserError: as there.
         """
         if layer != -1:
             return super().apply(params, batch, layer=layer, pooling=pooling)
-        pooled, out, start = {}, None, 0
+        if self.kind == "image":
+            out = self._outputs(params, batch, pooling)
+            vectors = [out[inner].pooled for inner in self.config.joined]
+            return out[self._highest].replace(pooled=jnp.concatenate(vectors, axis=-1))
+        pooling = self._text_pooling(pooling)
+        out = self._outputs(params, batch, "none")
+        tokens = jnp.concatenate([out[inner].tokens for inner in self.config.joined], axis=-1)
+        mask = out[self._highest].mask
+        return Encoded(tokens=tokens, mask=mask, pooled=pool(tokens, mask, pooling, self.config))
+
+    @property
+    def _highest(self) -> int:
+        return max(self.config.joined, key=lambda inner: _stop(self, inner))
+
+    def _outputs(
+        self, params: Params, batch: Mapping[str, Any], pooling: str | None
+    ) -> dict[int, Encoded]:
+        """What each of the layers gives; each run of blocks goes on from the one below."""
+        found: dict[int, Encoded] = {}
+        out, start = None, 0
         for stop, inner in sorted((_stop(self, inner), inner) for inner in self.config.joined):
             reading: dict[str, Any] = {"layer": inner, "pooling": pooling}
             if out is None:
@@ -48,14 +70,23 @@ class JoinedTower(Tower):
                 part = take_blocks(params, start, stop[0])
                 grid = self.config.places(batch).get("grid")
                 out = self.resume(part, out.tokens, out.mask, start=start, grid=grid, **reading)
-            pooled[inner], start = out.pooled, stop[0]
-        assert out is not None
-        joined = jnp.concatenate([pooled[inner] for inner in self.config.joined], axis=-1)
-        return out.replace(pooled=joined)
+            found[inner], start = out, stop[0]
+        return found
+
+    def _text_pooling(self, pooling: str | None) -> str:
+        if pooling in OWN:
+            raise UserError(
+                f"pooling {pooling!r} belongs to layer -1 alone, and {self.config.joined} are "
+                "joined; write 'mean'"
+            )
+        own: str = self.config.pooling
+        return pooling or ("none" if own in OWN else own)
 
 
 def joining(tower: Tower, layers: Sequence[int]) -> Tower:
-    """The tower whose output is the pooled vectors of several layers, end to end.
+    """The tower whose output is that of several layers, end to end.
+
+    These are the pooled vectors of an image, and the encodings of a text's tokens.
 
     Example:
       >>> from ape_jax import towers
@@ -65,7 +96,7 @@ def joining(tower: Tower, layers: Sequence[int]) -> Tower:
 
     Args:
       tower: one that JAX runs.
-      layers: different ones, each counted as for `Tower.apply`; their vectors stand in this order.
+      layers: different ones, each counted as for `Tower.apply`; they stand in this order.
 
     Raises:
       UserError: for a layer that the tower does not have, or one that comes twice.

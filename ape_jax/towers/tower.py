@@ -72,8 +72,8 @@ class TowerConfig:
       tied: all blocks are one and the same (ALBERT); its parameters in "blocks" are [1, ...].
       first: the tower's blocks below the first one of this module, which is a part of the tower.
       inner_layers: hidden states below the output can be read; not where they differ in width.
-      joined: layers whose pooled vectors, end to end in this order, are the output
-        (`joined.joining`); () for the output of the tower alone.
+      joined: layers whose pooled vectors, of a text its tokens, are the output, end to end in this
+        order (`joined.joining`); () for the output of the tower alone.
     """
 
     kind: Kind
@@ -145,6 +145,11 @@ class TowerConfig:
     def places(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """What `run_blocks` must be told of a batch beside its tokens and mask: `grid`, or {}."""
         return {}
+
+    @property
+    def token_width(self) -> int:
+        """The width of `Encoded.tokens`, where those of a text are joined of several layers."""
+        return self.width * max(len(self.joined), 1)
 
     def pooled_width(self, pooling: str | None = None) -> int:
         """The width of `Encoded.pooled`."""

@@ -30,6 +30,12 @@ CASES = {
     ),
 }
 MORE = {
+    "joined layers": (
+        {"text.layer": (1, -1), "image.layer": (-1, 1), "image.pooling": "mean", "embed": 24}
+        | {"image.head.name": "linear", "text.head.name": "linear+transformer"}
+        | {"text.head.depth": 1},
+        {},
+    ),
     "ape": ({"text.head.depth": 3, "text.head.width": 48}, {}),
     "last token": (
         {**TUNED, "image.tune": "adapter", "text.tune": "adapter", "text.pooling": "last"},

@@ -25,6 +25,12 @@ CASES = {
     ),
 }
 MORE = {
+    "joined layers": (
+        {"text.layer": (1, -1), "image.layer": (-1, 1), "image.pooling": "mean", "embed": 24}
+        | {"image.head.name": "linear", "text.head.name": "linear+transformer"}
+        | {"text.head.depth": 1},
+        {},
+    ),
     "adapters": (
         {**LINEAR, "image.tune": "adapter", "text.tune": "adapter", "text.pooling": "last"},
         {"image": "clip", "text": "clip_text"},

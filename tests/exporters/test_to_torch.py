@@ -50,7 +50,9 @@ CASES = {
         {},
     ),
     "joined layers": (
-        head("token_mlp", "linear", **{"image.layer": (-1, 1), "image.pooling": "cls+mean"}),
+        head("linear+token_mlp", "linear")
+        | {"image.layer": (-1, 1), "image.pooling": "cls+mean"}
+        | {"text.layer": (0, -1), "text.pooling": "cls+max"},
         {},
     ),
     "towers in int8": (
@@ -88,6 +90,14 @@ MORE = {  # Other families, and what differs little from the cases above.
     "joined inner layers": (
         head("token_mlp", "linear", **{"image.layer": (1, 0), "image.pooling": "mean"}),
         {"image": "vit"},
+    ),
+    "joined layers of a decoder": (
+        head("transformer", "linear", **{"text.layer": (1, -1)}),
+        {"text": "gemma3"},
+    ),
+    "joined layers of clip": (
+        head("star_mlp", "linear", **{"text.layer": (1, -1), "text.pooling": "last"}),
+        {"text": "clip_text"},
     ),
     "joined layers of a norm after pooling": (
         head("token_mlp", "linear", **{"image.layer": (1, -1), "image.pooling": "cls"}),

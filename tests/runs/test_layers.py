@@ -1,4 +1,4 @@
-"""Several layers of the image tower, from the config to a run and its model."""
+"""Several layers of a tower, from the config to a run and its model."""
 
 import json
 
@@ -83,15 +83,32 @@ def test_other_lists_of_layers_are_refused(value):
         config_lib.override(config, {"image.layer": value})
 
 
-def test_the_text_tower_is_read_at_one_layer():
-    config = config_lib.default()
-    with pytest.raises(UserError, match=r"config\.text\.layer: expected an integer from"):
-        config_lib.override(config, {"text.layer": "(1,2)"})
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"text.head.name": "linear+token_mlp", "start.method": "cca", "text.pooling": "cls+mean"},
+        {"text.head.name": "transformer", "text.head.depth": 1, "cache.place": "disk"},
+        {"text.head.name": "token_mlp", "cache.text": False},
+    ],
+    ids=["few_pairs", "transformer on disk", "encoded in the step"],
+)
+def test_heads_take_the_tokens_of_all_text_layers(tiny, tmp_path, settings):
+    config = trained(tiny, tmp_path, {**LAYERS, "text.layer": (1, -1), **settings})
+    model = build.make_model(config, build.load_towers(config))
+    assert model.text.token_width == 2 * 32
+    loaded = ape_jax.load(tmp_path / "run")
+    texts = ["a red square", "the picture of a blue bar"]
+    z = loaded.encode_text(texts)
+    # One at a time, padded, they are what they are together and packed.
+    np.testing.assert_allclose(loaded.encode_text(texts[:1])[0], z[0], atol=1e-5)
+    assert np.isfinite(z).all() and (z[0] @ z[1]) < 0.9999
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        ({"text.layer": (1, 7)}, r"config\.text\.layer: layer is 7; this tower has 2 blocks"),
+        ({"text.layer": (0, 1), "text.tune": "full"}, r"text\.layer: several .*, found text\.tune"),
         ({"image.layer": (1, 7)}, r"config\.image\.layer: layer is 7; this tower has 2 blocks"),
         ({"image.tune": "adapter", "image.standardize": False}, "of a frozen tower, found"),
         (

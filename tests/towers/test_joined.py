@@ -1,6 +1,7 @@
 """Several layers read in one pass."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -69,3 +70,54 @@ def test_a_single_layer_of_the_tower_can_still_be_read(read):
 def test_layers_that_are_not_there_or_twice_are_refused(read, layers, words):
     with pytest.raises(UserError, match=words):
         joining(read[0], layers)
+
+
+WORDS = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "vocab_size": 18}
+WORDS |= {"intermediate_size": 24, "max_position_embeddings": 16}
+TEXTS = {
+    "bert": {"model_type": "bert"},
+    "clip, whose mask ends with a token": {"model_type": "clip_text_model", "eos_token_id": 3},
+    "gemma3, of local and global blocks": {
+        "model_type": "gemma3_text",
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "sliding_window": 4,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+}
+
+
+@pytest.fixture(scope="module", params=TEXTS)
+def text(request):
+    module, config = towers.build({**WORDS, **TEXTS[request.param]}, dtype="float32")
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda s: rng.normal(size=s.shape).astype(np.float32) / 2, towers.abstract_params(module)
+    )
+    tower = Tower(kind="text", module=module, config=config, prepare=None, spec="t", digest="")
+    ids = rng.integers(4, 18, (2, 6)).astype(np.int32)
+    ids[0, 4] = 3
+    mask = np.arange(6) < np.array([[6], [4]])
+    return tower, params, {"ids": jnp.asarray(ids), "mask": jnp.asarray(mask)}
+
+
+@pytest.mark.parametrize("layers", [(2, -1), (-1, 0), (1, 3)])
+def test_tokens_of_a_text_stand_side_by_side(text, layers):
+    tower, params, batch = text
+    joined = joining(tower, layers)
+    got = joined.apply(params, batch, pooling="mean")
+    single = [tower.apply(params, batch, layer=layer, pooling="none") for layer in layers]
+    want = np.concatenate([out.tokens for out in single], axis=-1)
+    np.testing.assert_allclose(got.tokens, want, atol=2e-5)
+    np.testing.assert_array_equal(got.mask, single[0].mask)
+    assert got.tokens.shape[-1] == joined.config.token_width == 16 * len(layers)
+    mask = np.asarray(got.mask)[..., None]
+    mean = (want * mask).sum(1) / mask.sum(1)
+    np.testing.assert_allclose(got.pooled, mean, atol=2e-5)
+    assert joined.apply(params, batch, pooling="none").pooled is None
+
+
+def test_a_pooling_of_the_tower_is_none_of_several_layers(text):
+    joined = joining(text[0], (1, -1))
+    with pytest.raises(UserError, match=r"pooling 'head' belongs to layer -1 alone"):
+        joined.apply(text[1], text[2], pooling="head")

@@ -60,7 +60,8 @@ class TokenMLP(Head):
     @nn.nowrap
     def to_torch(self, width: int, embed: int) -> TorchLayer:
         """Names the torch layer, see `Head`."""
-        sizes = {"depth": self.depth, "hidden": self.width or width, "activation": self.activation}
+        hidden = self.width or self.tower.width
+        sizes = {"depth": self.depth, "hidden": hidden, "activation": self.activation}
         return "token_mlp", {"width": width, "embed": embed, **sizes}
 
 

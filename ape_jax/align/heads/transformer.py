@@ -95,7 +95,7 @@ class Transformer(Head):
     @nn.nowrap
     def to_torch(self, width: int, embed: int) -> TorchLayer:
         """Names the torch layer, see `Head`."""
-        hidden = (self.expansion or _EXPANSION) * width
+        hidden = (self.expansion or _EXPANSION) * self.tower.width
         sizes = {"depth": self.depth, "hidden": hidden, "activation": self.activation}
         layer = {"heads": self.tower.heads, "eps": self.tower.norm_eps}
         return "transformer", {"width": width, "embed": embed, **sizes, **layer}

@@ -23,6 +23,10 @@ from ape_jax.config.section import OpenSection, Section, key, section
 
 Dtype = Literal["bfloat16", "float32"]
 ParamDtype = Literal["float32", "bfloat16", "int8"]
+_LAYER = (
+    "Output after this block, counted as transformers' hidden_states; -1 is the last. Of several, "
+    "(9, 11, -1), the pooled vectors of an image, or the tokens of a caption, are joined."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,10 +77,7 @@ class SideConfig(Section):
         Field("frozen", tune.EXPECTS, tune.is_tune),
         "What of the tower is trained; a frozen tower is encoded once.",
     )
-    layer: int | tuple[int, ...] = key(
-        integer(-1, -1, 1000),
-        "Output after this block, counted as transformers' hidden_states; -1 is the last.",
-    )
+    layer: int | tuple[int, ...] = key(layers(-1), _LAYER)
     dtype: Dtype = key(choice(*get_args(Dtype)), "What the tower computes in.")
     param_dtype: ParamDtype = key(
         choice(*get_args(ParamDtype)),
@@ -98,11 +99,6 @@ class ImageConfig(SideConfig):
     """The image side; `standardize` is the one fixed affine map that a frozen tower may have."""
 
     head: ImageHeadConfig = section(ImageHeadConfig)
-    layer: int | tuple[int, ...] = key(
-        layers(-1),
-        "Output after this block, counted as transformers' hidden_states; -1 is the last. Of "
-        "several, (9, 11, -1), the pooled vectors are joined.",
-    )
     pooling: str = key(
         choice("own", "cls", "mean", "cls+mean", "map", "none"),
         "How an image becomes one vector; 'none' keeps all tokens, for a head that pools.",

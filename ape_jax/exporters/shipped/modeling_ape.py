@@ -62,7 +62,8 @@ class ApeConfig(PreTrainedConfig):
       image: `pooling`, `prefix_tokens`, `cls_tokens`, `cls_mean`, `last_norm`, `norm_twice`,
         `layers`, `standardize`, `adapters` and `heads`. Of several `layers` the pooled vectors are
         joined; null is the tower's output.
-      text: `end_token`, `last_norm`, `adapters` and `heads`; each head may have a `pooling`.
+      text: `end_token`, `last_norm`, `layers`, `adapters` and `heads`; each head may have a
+        `pooling`. Of several `layers` the tokens are joined, as above.
       logit_bias: whether the logits have a bias (a sigmoid loss's).
     """
 
@@ -356,8 +357,11 @@ class ApeModel(PreTrainedModel):
         mask, settings = mask.bool(), self.config.text
         if settings["end_token"] is not None:
             mask = _until_end(input_ids, mask, settings["end_token"])
-        out = self.text_tower(input_ids=input_ids, attention_mask=mask.long())
-        tokens, z = out.last_hidden_state, 0.0
+        layers = settings.get("layers") or [None]
+        inner = {"output_hidden_states": True} if layers != [None] else {}
+        out = self.text_tower(input_ids=input_ids, attention_mask=mask.long(), **inner)
+        states = [out.last_hidden_state if i is None else out.hidden_states[i] for i in layers]
+        tokens, z = torch.cat(states, dim=-1), 0.0
 
         def mean(y: Tensor) -> Tensor:
             return _pool(y, mask, "mean")
