@@ -28,6 +28,7 @@ from ape_jax.config.sections import (
     PeftConfig,
     SideConfig,
     StartConfig,
+    StructureConfig,
     TextConfig,
     TrainConfig,
 )
@@ -70,6 +71,7 @@ class Config(Section):
     train: TrainConfig = section(TrainConfig)
     eval: EvalConfig = section(EvalConfig)
     loss: LossConfig = section(LossConfig)
+    structure: StructureConfig = section(StructureConfig)
     optim: OptimConfig = section(OptimConfig)
     mesh: MeshConfig = section(MeshConfig)
 

@@ -63,6 +63,7 @@ _NAMES = {
     "loss.name": "criterion loss_fn loss",
     "loss.negatives": "local_loss",
     "loss.smoothing": "label_smoothing",
+    "structure.weight": "structure_lambda",
     "loss.scale": "logit_scale init_logit_scale inverse_temperature",
     "optim.name": "optimizer optimiser opt",
     "optim.lr": "lr learning_rate learningrate base_lr peak_lr max_lr blr",

@@ -60,6 +60,8 @@ def _loss(lines: Sequence[Mapping[str, float]], config: Config) -> str:
             "pairs by heart."
         )
     points = {"training loss": _points(lines, "train/loss")}
+    if config.structure.weight:  # Of the two, the contrastive loss is what is held to ln B.
+        points["without the structure term"] = _points(lines, "train/contrastive")
     return charts.chart("Training loss", points, y_title="nats", marks=marks, note=note)
 
 

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from ape_jax.align import latent as latent_lib
+from ape_jax.align.heads import Mix
 from ape_jax.align.heads.base import batch_norm
 from ape_jax.align.heads.base.batch_norm import STATS
 from ape_jax.align.latent import Latent
@@ -20,8 +21,10 @@ from ape_jax.align.losses import objective as objective_lib
 from ape_jax.align.losses.chunks import embed_in_chunks
 from ape_jax.align.losses.objective import Objective
 from ape_jax.align.model import Batch, Model
+from ape_jax.align.structure import Structure
 from ape_jax.config import Config
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.runs import build
 from ape_jax.runs.checkpoints.state import State
 from ape_jax.training import blocks, optim
 from ape_jax.training.optim import Schedule
@@ -41,27 +44,31 @@ def contrastive_loss(
     rng: Array | None = None,
     latent: Latent | None = None,
     chunks: int = 1,
+    structure: Structure | None = None,
+    step: Int[Array, ""] | int = 0,
 ) -> tuple[Float[Array, ""], tuple[dict[str, PyTree], Metrics]]:
-    """The loss of one global batch, the running statistics after it, and the spread of embeddings.
+    """The loss of one global batch, the running statistics after it, and metrics.
+
+    The metrics are the spread of embeddings and, with `structure`, the parts of the loss.
 
     `batch` says which pairs share an image (`Objective.ids`).
     Without `rng` there is no dropout and no augmentation. `chunks` is how many parts either side
     is embedded in, one after the other; the loss is the same. Packed captions then come in groups
-    of which each lies in one part (`Packed`).
+    of which each lies in one part (`Packed`). `step` is the number of steps before this one.
     """
     image, text = model.image_features(frozen, batch), model.text_features(frozen, batch)
+    before = None if structure is None else structure.pooled(image, text)
     objective = objective_lib.named(loss)
-    keys, mixes, ids = (None, None), (None, None), objective.ids(batch)
+    keys, ids = (None, None), objective.ids(batch)
+    mixes: tuple[Mix | None, Mix | None] = (None, None)
     if rng is not None:
         keys = jax.random.split(rng)
         if latent is not None:
             image, text = latent.perturb(image, text, rng)
         if latent is not None and latent.mixup:
             weight = latent.weight(rng)
-            mixes = tuple(
-                partial(latent_lib.mix, weight=weight, positives=count)
-                for count in (1, objective.positives)
-            )
+            mix = partial(latent_lib.mix, weight=weight)
+            mixes = (mix, partial(mix, positives=objective.positives))
             ids = None if ids is None else latent_lib.mixed_ids(ids, weight)
 
     def align(features: Any, key: Array | None, mix: Any) -> tuple[Array, dict[str, PyTree]]:
@@ -74,9 +81,13 @@ def contrastive_loss(
     ztxt, text_stats = align(text, keys[1], mixes[1])
     stats = image_stats | text_stats
     scale, bias = model.logit_scale(trainable, frozen)
-    spreads = {"image_spread": _spread(zimg), "text_spread": _spread(ztxt)}
+    metrics: Metrics = {"image_spread": _spread(zimg), "text_spread": _spread(ztxt)}
     value = objective(zimg, ztxt, scale, bias, ids, mesh)
-    return value, ({STATS: stats} if stats else {}, spreads)
+    if structure is not None and before is not None:
+        added, term = structure(before, (zimg, ztxt), jnp.asarray(step), mixes, mesh)
+        metrics |= {"contrastive": value, "structure": term}
+        value = value + added
+    return value, ({STATS: stats} if stats else {}, metrics)
 
 
 def _spread(z: Float[Array, "B E"]) -> Float[Array, ""]:
@@ -94,6 +105,7 @@ def make_step(
     schedule: Schedule | None = None,
     latent: Latent | None = None,
     chunks: int = 1,
+    structure: Structure | None = None,
     ema: float = 0.0,
 ) -> Step:
     """The pure step `(state, frozen, batch, key) -> (state, metrics)`.
@@ -109,6 +121,7 @@ def make_step(
       schedule: the optimizer's, for the metric `lr`.
       latent: augmentation of features.
       chunks: see `contrastive_loss`.
+      structure: term that is added to the loss.
       ema: the decay of the moving average, 0 for none.
     """
 
@@ -119,11 +132,10 @@ def make_step(
 
         def loss_of(params: PyTree) -> tuple[Float[Array, ""], Any]:
             trainable = {**params, **stats}
-            return contrastive_loss(
-                model, loss, mesh, trainable, frozen, batch, rng, latent, chunks
-            )
+            how = (rng, latent, chunks, structure, state.step)
+            return contrastive_loss(model, loss, mesh, trainable, frozen, batch, *how)
 
-        (value, (stats, spreads)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+        (value, (stats, parts)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
         updates, opt_state = optimizer.update(grads, state.opt_state, params)
         trainable = {**model.clamp_scale(optax.apply_updates(params, updates)), **stats}
         metrics = {
@@ -131,7 +143,7 @@ def make_step(
             "grad_norm": optax.tree.norm(grads),
             "update_norm": optax.tree.norm(updates),
             "scale": model.logit_scale(state.trainable, frozen)[0],
-            **spreads,
+            **parts,
         }
         if schedule is not None:
             metrics["lr"] = jnp.asarray(schedule(state.step), jnp.float32)
@@ -165,9 +177,18 @@ def from_config(
         schedule=schedule,
         latent=latent_lib.from_config(config.latent),
         chunks=blocks.micro_batches(config.train),
+        structure=_structure(config, model),
         ema=config.optim.ema,
     )
     return step, optimizer
+
+
+def _structure(config: Config, model: Model) -> Structure | None:
+    tower = model.text.tower
+    if not config.structure.weight:
+        return None
+    pooling = build.text_pooling(config, tower)
+    return Structure(**config.structure, pooling=pooling, tower=tower.config)
 
 
 def _averaged(state: State, trainable: PyTree, decay: float) -> PyTree | None:

@@ -33,6 +33,11 @@ def test_towers_that_torch_runs_take_what_they_can():
     assert _resolve(**TORCH, method="ridge", text__pooling="own").text.pooling == "own"
 
 
+def test_the_structure_term_pools_captions_whatever_the_head_is():
+    keys = {"text__head__name": "token_mlp", "text__pooling": "cls", "structure__weight": 10.0}
+    assert _resolve(**keys).text.pooling == "cls"
+
+
 def test_given_vectors_need_no_tower():
     assert _resolve(**GIVEN).image.tower == "features:8"
 
@@ -108,6 +113,9 @@ def test_given_images_go_with_a_real_text_tower():
         ({"loss__smoothing": 0.1, "loss__name": "sigmoid"}, "config.loss.smoothing: .* no effect"),
         ({"loss__normalize": "square"}, "config.loss.normalize: .* no effect"),
         ({"loss__local_groups": 4}, "config.loss.local_groups: .* no effect"),
+        ({"structure__weight": 1.0, "text__tune": "full"}, "config.structure.weight: .* text.tune"),
+        ({"structure__ramp": 10}, "config.structure.ramp: 10 has no effect with structure.weight"),
+        ({"structure__weight": 1.0, "method": "cca"}, "config.structure.weight: .* no effect"),
         ({"loss__negatives": "local"}, "config.loss.local_groups: .* 2 or more"),
     ],
 )

@@ -89,6 +89,7 @@ def test_two_captions_an_image_are_both_positives(config):
     [
         {"loss.positives": 2, "loss.same": "image+caption", "latent.mixup": 1.0},
         {"loss.negatives": "local", "loss.local_groups": 4, "loss.same": "none"},
+        {"structure.weight": 1.0, "structure.ramp": 0, "train.micro_batch": 8},
         {"loss.name": "sigmoid", "loss.normalize": "square", "loss.bias": -10.0},
     ],
     ids=lambda c: next(iter(c)),

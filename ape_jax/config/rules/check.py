@@ -10,7 +10,7 @@ from ape_jax.config.automatic import AUTO
 from ape_jax.config.components import HEADS, LOSSES, declared_keys, heads_of, text_parts
 from ape_jax.config.experiment import Config
 from ape_jax.config.outside import is_outside, is_precomputed, is_torch
-from ape_jax.config.rules import outside, start
+from ape_jax.config.rules import outside, start, terms
 from ape_jax.errors import UserError
 
 HELD_OUT = "held-out"
@@ -34,6 +34,7 @@ def check(config: Config, defaults: Mapping[str, Any]) -> None:
     _check_model(config)
     _check_features(config)
     _check_training(config)
+    terms.check(config)
     _check_no_effect(config, defaults)
 
 
@@ -217,7 +218,7 @@ def _check_no_effect(config: Config, defaults: Mapping[str, Any]) -> None:
         for key in sorted(set(head.declared) - set(used)):
             unused[f"{side}.head.{key}"] = (head[key], why)
     pooled = any(part.pooled for part in text_parts(config.text.head.name).values())
-    if not pooled and config.trains:  # Heads that are solved pool in any case.
+    if not pooled and config.trains and not config.structure.weight:  # Solved heads pool, too.
         unused["text.pooling"] = (config.text.pooling, why)
     if config.image.tune == config.text.tune == "frozen":
         unused["train.remat"] = (config.train.remat, "image.tune=text.tune='frozen'")
@@ -244,7 +245,7 @@ def _check_no_effect(config: Config, defaults: Mapping[str, Any]) -> None:
             why = f"{side}.tower={config.side(side).tower!r}, which torch does not run"
             for key in ("trust_remote_code", "torch_device"):
                 unused[f"{side}.{key}"] = (config.side(side)[key], why)
-    unused |= _unused_peft(config)
+    unused |= _unused_peft(config) | terms.unused(config)
     for key, (value, reason) in unused.items():
         if value != defaults[key]:
             raise UserError(f"config.{key}: {value!r} has no effect with {reason}; leave it out")

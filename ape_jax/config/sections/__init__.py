@@ -21,6 +21,7 @@ from ape_jax.config.sections.training import (
     LossConfig,
     MeshConfig,
     OptimConfig,
+    StructureConfig,
     TrainConfig,
 )
 
@@ -40,6 +41,7 @@ __all__ = [
     "PeftConfig",
     "SideConfig",
     "StartConfig",
+    "StructureConfig",
     "TextConfig",
     "TextHeadConfig",
     "TrainConfig",

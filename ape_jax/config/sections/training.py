@@ -110,6 +110,24 @@ class LossConfig(OpenSection):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class StructureConfig(Section):
+    """STRUCTURE's term, which has heads keep the geometry of their towers' features."""
+
+    weight: float = key(
+        number(0.0, 0.0, 1e6), "Factor of the structure term in the loss, 10 in STRUCTURE; 0: off."
+    )
+    ramp: int = key(
+        integer(1000, 0), "Steps in which the factor rises from 0; 0 starts with all of it."
+    )
+    temperature: float = key(
+        number(0.05, 1e-6, 1e3), "What the cosines of features and of embeddings are divided by."
+    )
+    levels: int = key(
+        integer(1, 1, 16), "Highest power of the neighbourhoods: 2 has neighbours of neighbours."
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimConfig(Section):
     """The optimizer and its schedule."""
 

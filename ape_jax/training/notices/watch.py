@@ -32,7 +32,7 @@ class Watch:
     def __init__(self, config: Config, lines: Sequence[Mapping[str, float]] = ()):
         self._config = config
         self._guess = uninformed(config)
-        losses = [line["train/loss"] for line in lines if "train/loss" in line]
+        losses = [_loss(line, "train/") for line in lines if "train/loss" in line]
         self._lowest = min(losses, default=float("inf"))
         self._first = collections.deque[float](maxlen=2 * _PATIENCE)  # Gradient norms.
         self._runs: collections.Counter[str] = collections.Counter()
@@ -53,7 +53,7 @@ class Watch:
             for look in kinds
             for kind, message in look(step, scalars)
         ]
-        self._lowest = min(self._lowest, scalars["loss"])
+        self._lowest = min(self._lowest, _loss(scalars))
         return found
 
     def _lasts(self, kind: str, holds: bool, steps: int) -> bool:
@@ -82,7 +82,7 @@ class Watch:
     def _guessing(self, step: int, scalars: Mapping[str, float]) -> Iterator[tuple[str, str]]:
         if self._guess is None:
             return
-        loss, steps = scalars["loss"], self._config.train.steps
+        loss, steps = _loss(scalars), self._config.train.steps
         name = f"{self._guess:.4f}, that of guessing"
         moves = scalars.get("lr", 1.0) > 0
         exact = moves and abs(loss - self._guess) <= _EXACT * self._guess
@@ -150,6 +150,11 @@ class Watch:
             )
         if len(self._first) < (self._first.maxlen or 0):
             self._first.append(norm)
+
+
+def _loss(scalars: Mapping[str, float], prefix: str = "") -> float:
+    """The contrastive loss, without the terms that are added to it."""
+    return scalars.get(f"{prefix}contrastive", scalars[f"{prefix}loss"])
 
 
 def uninformed(config: Config) -> float | None:

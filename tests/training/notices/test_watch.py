@@ -46,6 +46,8 @@ RUNS = {
     "never below ln B": ([{"loss": GUESS + 0.5}] * 399, {}, ["nothing learned"]),
     "a short run never below ln B": (
         [{"loss": GUESS + 0.5}] * 40, {"train.steps": 40}, ["nothing learned"]),
+    "never below ln B, whatever is added to the loss": (
+        [{"loss": 9.0, "contrastive": GUESS + 0.5}] * 399, {}, ["nothing learned"]),
     "learned and lost": (
         [*falling(60), *[{"loss": GUESS + 0.1}] * 60], {}, ["learned and lost"]),
     "the scale at its bound": ([{"scale": 100.0}] * 150, {}, ["scale at its bound"]),
@@ -58,6 +60,8 @@ RUNS = {
                     "no gradient"]),
     # Nothing is said of these.
     "healthy": (falling(400), {}, []),
+    "healthy under a term that is added": (
+        [{"loss": 9.0, "contrastive": step["loss"]} for step in falling(400)], {}, []),
     "a plateau of a hundred steps": (
         [{"loss": GUESS * (1 + 0.004 * math.sin(k))} for k in range(105)] + falling(200), {}, []),
     "near ln B by chance": ([{"loss": GUESS}] * 5 + falling(100), {}, []),
