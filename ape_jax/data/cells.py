@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ape_jax.data.columns import CAPTION_NAMES
+from ape_jax.data.rows import Verbatim
 from ape_jax.errors import UserError
 
 NULLS = frozenset({"nan", "NaN", "None", "null", "NULL", "<NA>", "NaT"})
@@ -95,12 +96,15 @@ def captions(value: Any, column: str = "captions") -> Iterator[str | Unusable | 
     """The captions in a cell, stripped; what is wrong with one in its place; None for a split list.
 
     Args:
-      value: text, bytes, a list of these, or mappings that hold a caption.
+      value: text, bytes, a list of these, mappings that hold a caption, or `Verbatim`.
       column: its name, for messages.
 
     Yields:
       Each caption, or why it cannot be used; None first where a text was split as a list.
     """
+    if isinstance(value, Verbatim):
+        yield value.text
+        return
     if isinstance(value, bytes):
         value = _decoded(value)
     if isinstance(value, str):

@@ -32,6 +32,12 @@ class Numbered(NamedTuple):
     size: int
 
 
+class Verbatim(NamedTuple):
+    """A caption that is text even where it reads like a missing value, as an icon named `null`."""
+
+    text: str
+
+
 class Row(NamedTuple):
     """One row of a file.
 

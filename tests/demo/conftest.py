@@ -73,6 +73,7 @@ def make_sets():
     still["moving-thing"] = {"body": shapes("moving") + '<animate attributeName="d"/>'}
     for name in ("24", "a-filled", "one-two-three-four-big-long-name", "logo-of-acme"):
         still[name] = {"body": shapes(name)}
+    still["null"] = {"body": shapes("null")}
     still["snow-hare"] = {"body": '<path fill="#fff" d="M0 0h24v24H0z"/>'}
     still["broken-tag"] = {"body": "<path"}
     alpha["aliases"] = {"other-name": {"parent": words()[0]}}

@@ -1,7 +1,7 @@
 """The demo's own pairs: `demo:STYLE[/LANGUAGE]:SPLIT` and `demo:icons:SPLIT`.
 
-A split is `train`, `validation` or `test`, or one of a numbered partition of the emoji, `test@3`
-(`demo.emoji.partitions`).
+A split is `train`, `validation` or `test`, or one of a numbered partition, `test@3`
+(`demo.emoji.partitions`, `demo.icons.partitions`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import Any
 
 from ape_jax.data.formats import tfds
 from ape_jax.data.formats.format import PairsFormat
-from ape_jax.data.rows import Ask, FileRows, Numbered, Row
+from ape_jax.data.rows import Ask, FileRows, Numbered, Row, Verbatim
+from ape_jax.demo import numbered
 from ape_jax.demo.emoji import pairs as emoji
+from ape_jax.demo.icons import listing
 from ape_jax.demo.icons import pairs as icons
 from ape_jax.errors import UserError
 
@@ -27,7 +29,8 @@ def read_demo(spec: str, ask: Ask) -> FileRows:
 
     Emoji are `demo:STYLE[/LANGUAGE]:SPLIT`, icons `demo:icons:SPLIT`; a split may be a slice such
     as `train[:1000]` or `train[:10%]`, which is a random sample: records lie in hashed order. Rows
-    of emoji have the further fields `style` and `concept`.
+    of emoji have the further fields `style` and `concept`, those of icons `set`, `maker` and
+    `concept`.
 
     Args:
       spec: as above.
@@ -41,17 +44,19 @@ def read_demo(spec: str, ask: Ask) -> FileRows:
         raise UserError(f"{key}: {spec!r} is not complete; write demo:STYLE[/LANGUAGE]:SPLIT")
     style, language, split = match["style"], match["language"] or "en", match["split"]
     is_icons = style == "icons"
+    splits = icons.SPLITS if is_icons else emoji.SPLITS
+    part_of = numbered.parse(split, splits)
     for part, value, known in (
         ("style", style, (*emoji.STYLES, "icons")),
         ("language", language, ("en",) if is_icons else emoji.ALL_LANGUAGES),
-        ("split", split, icons.SPLITS if is_icons else emoji.SPLITS),
+        ("split", split, splits),
     ):
-        if value in known or (part == "split" and not is_icons and emoji.is_split(value)):
+        if value in known or (part == "split" and part_of is not None):
             continue
-        numbered = "" if part != "split" or is_icons else ", or of a partition, test@1"
+        also = ", or of a partition, test@1" if part == "split" else ""
         raise UserError(
             f"{key}: {spec!r}: the {part} {value!r} is unknown; write one of "
-            f"{', '.join(known)}{numbered}"
+            f"{', '.join(known)}{also}"
         )
     split += match["slice"] or ""
     if is_icons:
@@ -80,16 +85,45 @@ def read_demo(spec: str, ask: Ask) -> FileRows:
 
 def _icons(spec: str, split: str, key: str) -> Iterator[Row]:
     """Images are read when they are needed: all of them would fill 100 MB."""
+    if (part := numbered.parse(split, icons.SPLITS)) is not None:
+        yield from _listed_icons(spec, part, key)
+        return
     source = tfds.data_source(icons.open_builder(), split, spec, key)
     for i, example in tfds.examples(source):
         name = _text(example["id"])
         fields = {
             "image": Numbered(i, len(example["image"])),
-            "captions": _text(example["caption"]),
+            "captions": Verbatim(_text(example["caption"])),
             "label": _text(example["concept"]),
             "id": name,
+            "set": _text(example["set"]),
+            "maker": _text(example["author"]),
+            "concept": _text(example["concept"]),
         }
         yield Row(f"{i} ({name})", fields)
+
+
+def _listed_icons(spec: str, part: numbered.Part, key: str) -> Iterator[Row]:
+    listed = listing.read()
+    for i, row in enumerate(_find(spec, part, key)):
+        name = listed.id[row]
+        fields = {
+            "image": Numbered(i, listed.size[row]),
+            "captions": Verbatim(listed.caption[row]),
+            "label": listed.concept[row],
+            "id": name,
+            "set": listed.set[row],
+            "maker": listed.maker[row],
+            "concept": listed.concept[row],
+        }
+        yield Row(f"{i} ({name})", fields)
+
+
+def _find(spec: str, part: numbered.Part, key: str) -> list[int]:
+    try:
+        return listing.find(part)
+    except UserError as e:
+        raise UserError(f"{key}: {spec!r}: {e}") from e
 
 
 def open_images(spec: str, key: str) -> Callable[[int], bytes]:
@@ -100,8 +134,13 @@ def open_images(spec: str, key: str) -> Callable[[int], bytes]:
     if match["style"] != "icons":
         pairs = emoji.read_pairs(match["style"], match["language"] or "en", split)
         return lambda i: pairs[i][0]
-    source = tfds.data_source(icons.open_builder(), split, spec, key)
-    return lambda i: tfds.image_bytes(source, i)
+    builder = icons.open_builder()
+    if (part := numbered.parse(split, icons.SPLITS)) is None:
+        source = tfds.data_source(builder, split, spec, key)
+        return lambda i: tfds.image_bytes(source, i)
+    listed, rows = listing.read(), _find(spec, part, key)
+    sources = {name: tfds.data_source(builder, name, spec, key) for name in icons.SPLITS}
+    return lambda i: tfds.image_bytes(sources[listed.split[rows[i]]], listed.number[rows[i]])
 
 
 def _text(value: Any) -> str:

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ape_jax.demo import cache
+from ape_jax.demo import cache, numbered
 from ape_jax.demo.emoji import further, partitions
 from ape_jax.demo.emoji.concepts import SPLITS, representative
 from ape_jax.demo.emoji.languages import LANGUAGES
@@ -103,12 +103,12 @@ def read_pairs(
 
 def is_split(name: str) -> bool:
     """Says whether there is such a split, without a slice: `train`, or `train@3`."""
-    return name in SPLITS or partitions.parse(name) is not None
+    return name in SPLITS or numbered.parse(name, SPLITS) is not None
 
 
 def _records(style: str, split: str) -> Iterator[Mapping[str, Any]]:
     """Yields the records of a split or a slice of one, text as bytes."""
-    part = partitions.parse(split)
+    part = numbered.parse(split, SPLITS)
     if part is not None:
         yield from _partition(style, part)
         return
@@ -121,7 +121,7 @@ def _records(style: str, split: str) -> Iterator[Mapping[str, Any]]:
         ) from None
 
 
-def _partition(style: str, part: partitions.Partition) -> Iterator[Mapping[str, Any]]:
+def _partition(style: str, part: numbered.Part) -> Iterator[Mapping[str, Any]]:
     is_noto = style == further.NOTO
     directory = further.prepare_noto() if is_noto else prepare_all()
     records = _everything(style, directory, directory if is_noto else further.prepare_variants())
@@ -130,7 +130,8 @@ def _partition(style: str, part: partitions.Partition) -> Iterator[Mapping[str, 
         for record in records
         if partitions.side_of(record["concept"].decode(), part.number) == part.side
     }
-    for one in partitions.cut(_one_a_concept(found) if part.side != "train" else [*found], part):
+    ids = [*found] if part.side == "train" else _one_a_concept(found)
+    for one in numbered.cut(sorted(ids, key=partitions.order), part):
         yield found[one]
 
 

@@ -16,44 +16,11 @@ other: half of the reserve is in `train@K`.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import re
 
 from ape_jax.demo.emoji import concepts
-from ape_jax.errors import UserError
 
-MOST = 999
 _RESERVE, _TEST, _VALIDATION = 0.5, 0.55, 0.15
-_SPLIT = re.compile(r"(?P<side>[^@\[]+)@(?P<number>[1-9]\d{0,2})(?P<slice>\[.*\])?")
-_SLICE = re.compile(r"\[(?P<first>\d+%?)?:(?P<last>\d+%?)?\]")
-
-
-@dataclasses.dataclass(frozen=True)
-class Partition:
-    """One side of a numbered partition, or a slice of it.
-
-    Attributes:
-      side: `train`, `validation` or `test`.
-      number: from 1 to `MOST`.
-      slice: as it was written, `[:100]` or `[10%:20%]`; "" for all.
-    """
-
-    side: str
-    number: int
-    slice: str = ""
-
-
-def parse(split: str) -> Partition | None:
-    """Reads `train@3` or `train@3[:100]`; None for whatever is not written so.
-
-    >>> parse("train@3[:10%]"), parse("train"), parse("dev@3"), parse("train@0")
-    (Partition(side='train', number=3, slice='[:10%]'), None, None, None)
-    """
-    match = _SPLIT.fullmatch(split)
-    if match is None or match["side"] not in concepts.SPLITS:
-        return None
-    return Partition(match["side"], int(match["number"]), match["slice"] or "")
 
 
 def side_of(concept: str, number: int) -> str:
@@ -73,31 +40,9 @@ def is_reserved(concept: str) -> bool:
     return concepts.split_of(concept) == "train" and _hash("reserve", concept) < _RESERVE
 
 
-def cut(ids: list[str], part: Partition) -> list[str]:
-    """Takes a slice of ids, a random sample: they are ordered by a hash, and then sorted again.
-
-    Raises:
-      UserError: no such slice.
-    """
-    if not part.slice:
-        return sorted(ids)
-    ordered = sorted(ids, key=lambda one: _hash("order", one))
-    match = _SLICE.fullmatch(part.slice)
-    if match is not None:
-        first = _index(match["first"] or "0", len(ids))
-        last = _index(match["last"] or "100%", len(ids))
-        if first < last <= len(ids):
-            return sorted(ordered[first:last])
-    raise UserError(
-        f"{part.side}@{part.number} has {len(ids)} emoji and no slice {part.slice!r}; write one "
-        f"such as {part.side}@{part.number}[:100]"
-    )
-
-
-def _index(written: str, count: int) -> int:
-    if written.endswith("%"):
-        return round(int(written[:-1]) / 100 * count)
-    return int(written)
+def order(one: str) -> float:
+    """Computes the key by which ids are sorted before a slice is taken, as a random sample."""
+    return _hash("order", one)
 
 
 def _hash(*parts: str | int) -> float:

@@ -15,6 +15,8 @@ Records: `image` (RGBA, 112 x 112, black or in colour on a transparent ground), 
 (the same for captions that differ in order, number or spaces only), `id` ("mdi:account-heart"),
 `name`, `set`, `title`, `author`, `licence` (SPDX), `category`.
 
+`partitions` splits the same drawings anew, by number.
+
 An icon has one caption. Aliases are dropped: most are older spellings of a name, and one synonym
 that crosses from training to test would be a leak.
 """
@@ -40,7 +42,7 @@ __all__ = ["SPLITS", "open_builder", "prepare"]
 
 _PACKAGE = "@iconify/json"
 # Raise it when records, captions or splits change: everybody's copy becomes outdated.
-_FORMAT = "1"
+FORMAT = "1"
 _SIZE = 450_000_000
 _LISTED = "collections.json"
 _NOTICE = """\
@@ -65,7 +67,7 @@ def open_builder() -> DatasetBuilder:
 
 def prepare() -> Path:
     """Builds the data set unless it exists; returns the TFDS data directory."""
-    return cache.make_once("icons", _build, lambda path: manifest.matches(path, _FORMAT))
+    return cache.make_once("icons", _build, lambda path: manifest.matches(path, FORMAT))
 
 
 def _build(work: Path) -> None:
@@ -75,7 +77,7 @@ def _build(work: Path) -> None:
     package = npm.fetch_package(_PACKAGE, work)
     write(package, work)
     shutil.rmtree(package.parent)
-    total = manifest.write(work, _FORMAT)
+    total = manifest.write(work, FORMAT)
     cache.say(f"icons: {total / 1e6:.1f} MB in {time.monotonic() - started:.1f} s")
 
 

@@ -85,7 +85,7 @@ def test_a_slice_is_a_sample_and_slices_make_the_whole():
 
 @pytest.mark.parametrize("wrong", ["[:99999]", "[x]", "[5:5]"])
 def test_wrong_slices_are_one_sentence(wrong):
-    with pytest.raises(UserError, match=r"data.pairs: .*train@1 has \d+ emoji and no slice"):
+    with pytest.raises(UserError, match=r"data.pairs: .*train@1 has \d+ images and no slice"):
         open_pairs(f"demo:twemoji:train@1{wrong}")
 
 

@@ -152,6 +152,11 @@ def test_pairs_of_an_emoji_slice():
     assert part == [p.id for p in open_pairs("demo:openmoji/de:train[:50]")]
 
 
+def test_an_icon_may_be_called_null(small_icons):
+    captions = [p.captions for split in icons.SPLITS for p in open_pairs(f"demo:icons:{split}")]
+    assert ("null",) in captions
+
+
 @pytest.mark.parametrize(
     "spec, message",
     [
