@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
@@ -25,6 +28,38 @@ REMAT: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     ),
 }
 """Keeps everything of a block for its gradient, its input, or its products with kernels."""
+
+COLLECTION, _READ = "intermediates", "read_of_block"
+_reader: contextvars.ContextVar[Callable[[Array], Array] | None]
+_reader = contextvars.ContextVar("reader", default=None)
+
+
+@contextlib.contextmanager
+def reading(read: Callable[[Array], Array]) -> Iterator[None]:
+    """Has `run_stack` keep `read(x)` of what every block gives, in the one scan that runs them.
+
+    Flax's `apply` must have `COLLECTION` mutable; `what_was_read` takes the values out of it.
+
+    Args:
+      read: maps the residual stream [b, t, d] after a block to what is kept of it.
+    """
+    token = _reader.set(read)
+    try:
+        yield
+    finally:
+        _reader.reset(token)
+
+
+def what_was_read(variables: Mapping[str, PyTree]) -> Float[Array, "depth b ..."]:
+    """What `reading` has kept of each block, the lowest first.
+
+    Args:
+      variables: the collections that flax's `apply` gives beside its output.
+    """
+    flat: Mapping[tuple[str, ...], Any] = flax.traverse_util.flatten_dict(variables[COLLECTION])
+    (found,) = (value for path, value in flat.items() if path[-1] == _READ)
+    # Blocks that are one and the same are a scan within a scan of one step.
+    return found[0] if found.ndim > 3 and len(found) == 1 else found
 
 
 def run_stack(
@@ -67,7 +102,10 @@ def run_stack(
     ) -> tuple[Array, None]:
         if kind is not None:
             context = jax.tree.map(lambda a: a[kind], context)
-        return (in_slices if inference else _call)(module, carry, context), None
+        out = (in_slices if inference else _call)(module, carry, context)
+        if (read := _reader.get()) is not None:
+            module.sow(COLLECTION, _READ, read(out), init_fn=lambda: None, reduce_fn=_newest)
+        return out, None
 
     steps = depth if unroll else 1
     run = REMAT[remat](body)
@@ -89,6 +127,10 @@ def _scan(run: Callable[..., Any], depth: int, unroll: int, *, tied: bool = Fals
         length=depth,
         unroll=unroll,
     )
+
+
+def _newest(_: Array | None, new: Array) -> Array:
+    return new
 
 
 def _call(block: nn.Module, x: Array, context: PyTree) -> Array:

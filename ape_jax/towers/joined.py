@@ -44,7 +44,8 @@ class JoinedTower(Tower):
             return super().apply(params, batch, layer=layer, pooling=pooling)
         if self.kind == "image":
             out = self._outputs(params, batch, pooling)
-            vectors = [out[inner].pooled for inner in self.config.joined]
+            found = (out[inner].pooled for inner in self.config.joined)
+            vectors = [pooled for pooled in found if pooled is not None]
             return out[self._highest].replace(pooled=jnp.concatenate(vectors, axis=-1))
         pooling = self._text_pooling(pooling)
         out = self._outputs(params, batch, "none")
