@@ -170,7 +170,7 @@ class _Spectra:
     def solve(self, l2: float) -> Cca:
         """Computes all canonical directions."""
         x, y = (self._whiten(values, l2) for values in (self._x, self._y))
-        left, correlations, right = _svd(x[:, None] * self._cross * y)
+        left, correlations, right = thin_svd(x[:, None] * self._cross * y)
         return Cca(
             text_mean=self._means[0],
             image_mean=self._means[1],
@@ -191,14 +191,14 @@ class _Spectra:
         return 1 / np.sqrt(shifted)
 
 
-def _svd(matrix: Float[np.ndarray, "d k"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def thin_svd(matrix: Float[np.ndarray, "d k"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Left vectors, singular values and right vectors, by an eigendecomposition.
 
     It takes a fraction of the time of LAPACK's SVD. Singular values under about 1e-8 are noise;
     directions with so little correlation are of no use.
     """
     if len(matrix) > matrix.shape[1]:
-        right, values, left = _svd(matrix.T)
+        right, values, left = thin_svd(matrix.T)
         return left, values, right
     squares, left = np.linalg.eigh(matrix @ matrix.T)
     values, left = np.sqrt(np.maximum(squares[::-1], 0)), left[:, ::-1]

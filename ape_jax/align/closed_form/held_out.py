@@ -42,13 +42,23 @@ class HeldOut:
 
     def score_similarities(self, scores: Float[np.ndarray, "n m"]) -> float:
         """`score` from the similarity of each image to each text."""
+        i2t, t2i = self.ranks(scores)
+        return float(((1 / i2t).mean() + (1 / t2i).mean()) / 2)
+
+    def recall(self, scores: Float[np.ndarray, "n m"], k: int) -> float:
+        """Share of queries with a match among the best `k`, the mean over both directions."""
+        i2t, t2i = self.ranks(scores)
+        return float(((i2t <= k).mean() + (t2i <= k).mean()) / 2)
+
+    def ranks(
+        self, scores: Float[np.ndarray, "n m"]
+    ) -> tuple[Integer[np.ndarray, " n"], Integer[np.ndarray, " m"]]:
+        """Ranks from 1 of the best match of each image, and of each text."""
         found = scores[self.image_index, self.text_index]
         images, texts = (np.full(size, -np.inf, scores.dtype) for size in scores.shape)
         np.maximum.at(images, self.image_index, found)
         np.maximum.at(texts, self.text_index, found)
-        i2t = 1 / (1 + (scores > images[:, None]).sum(axis=1))
-        t2i = 1 / (1 + (scores > texts).sum(axis=0))
-        return float((i2t.mean() + t2i.mean()) / 2)
+        return 1 + (scores > images[:, None]).sum(axis=1), 1 + (scores > texts).sum(axis=0)
 
 
 def folds(
