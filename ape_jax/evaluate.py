@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from absl import flags
 
+from ape_jax.errors import UserError
 from ape_jax.terminal import command
-from ape_jax.terminal.flags import flag_values
+from ape_jax.terminal.flags import DIM, flag_values
 
-FLAGS = flag_values("workdir", "json")
+FLAGS = flag_values("workdir", "json", "dim")
 _TASK = flags.DEFINE_enum(
     "task",
     "retrieval",
@@ -37,15 +38,17 @@ _TEMPLATES = flags.DEFINE_string(
 
 def main() -> None:
     """Prints a table of the figures."""
+    if _TASK.value == "conservation" and DIM.value is not None:
+        raise UserError("--dim: conservation compares the towers, whose features are not cut")
     workdir = command.workdir()  # Named before anything is opened.
     from ape_jax.commands import evaluate
     from ape_jax.parallel import hosts
 
     if _TASK.value == "retrieval":
-        found = evaluate.retrieval(workdir, _DATA.value)
+        found = evaluate.retrieval(workdir, _DATA.value, DIM.value)
     elif _TASK.value == "zeroshot":
         names = _CLASSNAMES.value, _TEMPLATES.value
-        found = evaluate.zeroshot(workdir, _DATA.value, *names)
+        found = evaluate.zeroshot(workdir, _DATA.value, *names, DIM.value)
     else:
         found = evaluate.conservation(workdir, _DATA.value)
     if hosts.is_first():

@@ -5,9 +5,9 @@ from __future__ import annotations
 from absl import flags
 
 from ape_jax.terminal import card_flags, command
-from ape_jax.terminal.flags import flag_values
+from ape_jax.terminal.flags import DIM, flag_values
 
-FLAGS = flag_values("workdir")
+FLAGS = flag_values("workdir", "dim")
 _OUT = flags.DEFINE_string(
     "out", "", "The directory to write; it must not exist.", flag_values=FLAGS
 )
@@ -32,7 +32,8 @@ def main() -> None:
     source = command.workdir()  # Named before anything is opened.
     from ape_jax.commands import export
 
-    export.export(source, _OUT.value, _FORMAT.value, _INPUTS.value, card_flags.values(FLAGS))
+    card = card_flags.values(FLAGS)
+    export.export(source, _OUT.value, _FORMAT.value, _INPUTS.value, card, DIM.value)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from absl import flags
 
 from ape_jax.errors import UserError
 from ape_jax.terminal import command
-from ape_jax.terminal.flags import WORKDIR, flag_values
+from ape_jax.terminal.flags import DIM, WORKDIR, flag_values
 
-FLAGS = flag_values("workdir", "json", "engine", "address", "actors")
+FLAGS = flag_values("workdir", "json", "engine", "address", "actors", "dim")
 _IMAGES = flags.DEFINE_string(
     "images", "", "A folder of images or a pairs file, to be indexed.", flag_values=FLAGS
 )
@@ -69,7 +69,8 @@ def main() -> None:
     place = _INDEX.value or _OUT.value
     table = index.Table(path=_TO.value, dtype=_TO_DTYPE.value)
     cluster = command.ray_cluster()
-    command.output(*index.index(workdir, _IMAGES.value, place, questions, table, cluster))
+    what = _IMAGES.value, place, questions, table, cluster, DIM.value
+    command.output(*index.index(workdir, *what))
 
 
 if __name__ == "__main__":

@@ -87,6 +87,7 @@ class Model:
       bias: initial bias of the sigmoid loss (SigLIP starts at -10), None where there is none; it
         is trained if the scale is.
       standardize: whether image features are centred and scaled by fixed statistics.
+      dim: how many first numbers of an embedding `embed` gives, at unit length again; 0 for all.
     """
 
     image: Side
@@ -96,6 +97,7 @@ class Model:
     learn_scale: bool = True
     bias: float | None = None
     standardize: bool = False
+    dim: int = 0
 
     def init(self, seed: int, towers: Mapping[str, PyTree]) -> tuple[PyTree, PyTree]:
         """The two parameter trees: `(trainable, frozen)`, frozen statistics being neutral.
@@ -201,8 +203,9 @@ class Model:
     def embed(
         self, trainable: PyTree, frozen: PyTree, features: ImageFeatures | TextFeatures
     ) -> Float[Array, "B E"]:
-        """Unit-length embeddings of images or captions, for inference."""
-        return self.align(trainable, frozen, features)[0]
+        """Unit-length embeddings of images or captions, for inference: [B, dim] if that is set."""
+        z = self.align(trainable, frozen, features)[0]
+        return heads.normalize(z[:, : self.dim]) if self.dim else z
 
     def align(
         self,

@@ -23,6 +23,7 @@ from ape_jax.evaluators import prompts, tasks, zeroshot
 from ape_jax.exporters import verified
 from ape_jax.pages import run as report_page
 from ape_jax.parallel import programs
+from ape_jax.runs import widths
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.directory import summaries
 from ape_jax.runs.encoder import Encoder
@@ -32,11 +33,14 @@ from ape_jax.storage import atomic, disk
 _DTYPES = ("bfloat16", "float32")
 
 
-def load(directory: str | os.PathLike[str], dtype: str | None = None) -> Aligner:
+def load(
+    directory: str | os.PathLike[str], dtype: str | None = None, dim: SupportsIndex | None = None
+) -> Aligner:
     """Loads a model that was trained here, or a finished one.
 
     Example:
       model = ape_jax.load("runs/demo/few_pairs/seed0")
+      small = ape_jax.load("runs/demo/few_pairs/seed0", dim=64)   # a sixth of the numbers
 
     Args:
       directory: a work directory, or one exported as `jax`; or a finished two-tower model, as a
@@ -44,17 +48,20 @@ def load(directory: str | os.PathLike[str], dtype: str | None = None) -> Aligner
       dtype: what the towers compute in: "bfloat16" is fast, "float32" exact (their cosines differ
         in the fourth digit); None takes the run's own, which is bfloat16 unless its config says
         otherwise. `model.dtype` says which it is.
+      dim: embeddings are the first `dim` numbers, at unit length again; None takes the model's own
+        width. Training with `loss.dims` makes prefixes good embeddings; of CCA they are already.
+        A line on stderr says so where nothing has trained the prefix.
 
     Raises:
       UserError: where there is no run, checkpoint or model, a file is damaged, or a tower is no
-        longer the one that the heads were trained on.
+        longer the one that the heads were trained on; for a `dim` above the joint width.
     """
     if dtype is not None and (not isinstance(dtype, str) or dtype not in _DTYPES):
         raise UserError(f"load: dtype: expected None, 'bfloat16' or 'float32', found {dtype!r}")
     directory = path_text(directory, "load")
     programs.keep()
-    settings = None if dtype is None else {"image.dtype": dtype, "text.dtype": dtype}
-    return Aligner(restore(directory, settings))
+    settings = {} if dtype is None else {"image.dtype": dtype, "text.dtype": dtype}
+    return Aligner(restore(directory, {**settings, **widths.settings(dim, "load: dim")}))
 
 
 class Aligner(Encoder):
@@ -167,6 +174,8 @@ class Aligner(Encoder):
     def export(self, directory: str | os.PathLike[str], format: str = "torch") -> Path:
         """Writes the model for others as a new directory, and verifies what was written.
 
+        A model that was loaded with `dim` is written with it.
+
         Args:
           directory: the directory to write; it must not exist.
           format: "torch", "dual_encoder", "onnx", "stablehlo" or "jax".
@@ -180,7 +189,8 @@ class Aligner(Encoder):
         """
         if not isinstance(format, str):
             raise UserError(f"export: format: expected a name such as 'torch', found {format!r}")
-        return verified.export(self.directory, path_text(directory, "export"), format)
+        dim = self.config.eval.dim or None
+        return verified.export(self.directory, path_text(directory, "export"), format, dim=dim)
 
     def save(self, directory: str | os.PathLike[str]) -> Path:
         """Keeps the run: copies its work directory, which the object uses from then on.

@@ -18,19 +18,20 @@ from ape_jax.terminal import tables
 Found = tuple[dict[str, float], str]
 
 
-def retrieval(workdir: str, data: str) -> Found:
+def retrieval(workdir: str, data: str, dim: int | None = None) -> Found:
     """Retrieval in both directions, on `data` or on the run's own `data.eval`.
 
     Args:
       workdir: directory of a run or of a model.
       data: pairs, or "" for the run's own.
+      dim: width of the embeddings, as `--dim`.
 
     Raises:
       UserError: for a run or pairs that cannot be read.
     """
     # The pairs are opened first: they fail in no time, a model takes seconds to load.
     named = _named(data, workdir)
-    model = encoder.load(workdir)
+    model = encoder.load(workdir, dim)
     sets = named or _own_sets(model, workdir)
     if model.config.data.on_error == "skip":
         sets = {name: model.leave_out_unreadable(pairs, name) for name, pairs in sets.items()}
@@ -47,7 +48,9 @@ def retrieval(workdir: str, data: str) -> Found:
     return metrics, tables.retrieval_table(metrics)
 
 
-def zeroshot(workdir: str, data: str, classnames: str, templates: str) -> Found:
+def zeroshot(
+    workdir: str, data: str, classnames: str, templates: str, dim: int | None = None
+) -> Found:
     """Zero-shot classification of labelled images.
 
     Args:
@@ -55,6 +58,7 @@ def zeroshot(workdir: str, data: str, classnames: str, templates: str) -> Found:
       data: labelled images.
       classnames: as `--classnames`.
       templates: as `--templates`.
+      dim: width of the embeddings, as `--dim`.
 
     Raises:
       UserError: for a run, images or names that cannot be read.
@@ -63,7 +67,7 @@ def zeroshot(workdir: str, data: str, classnames: str, templates: str) -> Found:
         raise UserError("--data: zero-shot needs labelled images, found none")
     labelled = tasks.open_classes(data, classnames, key="--data", reading=reading_of(workdir))
     prompted = prompts.resolve_templates(templates, key="--templates")
-    model = encoder.load(workdir)
+    model = encoder.load(workdir, dim)
     if model.config.data.on_error == "skip":
         labelled = model.leave_out_unreadable(labelled, "--data")
     agreed.on_labelled(labelled, prompted)

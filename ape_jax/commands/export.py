@@ -11,7 +11,12 @@ from ape_jax.storage import files
 
 
 def export(
-    source: str, to: str, format_name: str, inputs: str, card: Mapping[str, tuple[str, ...]]
+    source: str,
+    to: str,
+    format_name: str,
+    inputs: str,
+    card: Mapping[str, tuple[str, ...]],
+    dim: int | None = None,
 ) -> None:
     """Writes a run or a model for use elsewhere, and verifies what it wrote.
 
@@ -21,11 +26,12 @@ def export(
       format_name: a name of `EXPORTS`.
       inputs: pairs to check the result with, or "" for the run's own.
       card: values of `terminal.card_flags`.
+      dim: width of the embeddings, as `--dim`.
 
     Raises:
       UserError: for what cannot be exported, or differs from the run.
     """
-    out = verified.export(source, to, format_name, inputs, card_facts.from_flags(card))
+    out = verified.export(source, to, format_name, inputs, card_facts.from_flags(card), dim)
     print(f"{out} holds the run for {format_name}")
     readme = out / "README.md"
     if readme.exists():

@@ -15,13 +15,14 @@ from ape_jax.config.outside import is_precomputed
 from ape_jax.data.cells import printable
 from ape_jax.errors import UserError
 from ape_jax.parallel.actors import RayCluster
+from ape_jax.runs import widths
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.reading import reading_of
 from ape_jax.runs.restore import restore
 from ape_jax.search import encoding, items
 from ape_jax.search import table as tables
-from ape_jax.search.identity import difference
+from ape_jax.search.identity import cut, difference
 
 Found = tuple[dict[str, Any], str]
 
@@ -67,6 +68,7 @@ def index(
     questions: Questions,
     table: Table | None = None,
     cluster: RayCluster | None = None,
+    dim: int | None = None,
 ) -> Found:
     """Brings an index up to date, looks in it, and writes it as a table; each may be left out.
 
@@ -77,6 +79,7 @@ def index(
       questions: what to look for.
       table: table to write, None for none.
       cluster: the Ray cluster whose actors encode, None for this process.
+      dim: width of the embeddings, as `--dim`; None for that of the index, else for the run's own.
 
     Returns:
       Counts of images, hits (name, cosine) by question and the size of the table, and the text for
@@ -90,10 +93,10 @@ def index(
     target = tables.check_target(table.path) if table.path else None
     found, lines, run = {}, [], None
     if images:
-        run, found, line = _make(workdir, images, place, cluster)
+        run, found, line = _make(workdir, images, place, cluster, dim)
         lines.append(line)
     if questions:
-        run = run or _maker(workdir, search.maker(place))
+        run = run or _maker(workdir, place, dim)
         hits, answer = _ask(run, place, questions)
         found, lines = {**found, **hits}, [*lines, answer]
     if target is not None:
@@ -103,11 +106,13 @@ def index(
 
 
 def _make(
-    workdir: str, images: str, out: str, cluster: RayCluster | None
+    workdir: str, images: str, out: str, cluster: RayCluster | None, dim: int | None
 ) -> tuple[AlignedModel, dict[str, Any], str]:
     reading = reading_of(workdir)
     source = items.open_images(images, key="--images", reading=reading)  # Fails in no time.
-    run = restore(workdir)
+    if dim is None and search.exists(out):
+        dim = search.made_with(out, key="--out")
+    run = restore(workdir, widths.settings(dim, "--dim"))
     if is_precomputed(run.config.image.tower):
         raise UserError(
             f"--workdir: {run.source} takes vectors and no images; there is no index of it"
@@ -140,7 +145,7 @@ def same_encoder(workdir: str, identity: Mapping[str, str]) -> Encoder:
     Raises:
       UserError: where the run is not here, or its model is another.
     """
-    run = restore(workdir)
+    run = restore(workdir, widths.settings(cut(identity), "--dim"))
     if what := difference(identity, search.identity(run)):
         raise UserError(
             f"--workdir: {run.source} has {what} on {socket.gethostname()} than here; runs and "
@@ -175,8 +180,11 @@ def _write(place: str, target: pathlib.Path, dtype: str) -> Found:
     return {"--to": {"path": str(target), "rows": len(opened), "bytes": size}}, line
 
 
-def _maker(workdir: str, maker: str) -> AlignedModel:
-    """The run of --workdir, else the one that made the index."""
+def _maker(workdir: str, place: str, dim: int | None) -> AlignedModel:
+    """The run of --workdir, else the one that made the index; with embeddings as wide as there."""
+    maker, made_with = search.maker(place), search.made_with(place)
     if not workdir and not os.path.isdir(maker):
         raise UserError(f"--index: it was made by {maker}, which is gone; say where with --workdir")
-    return restore(workdir or maker, {"eval.batch": 8})  # A few queries want no large batch.
+    settings = widths.settings(made_with if dim is None else dim, "--dim")
+    # A few queries want no large batch.
+    return restore(workdir or maker, {"eval.batch": 8, **settings})

@@ -66,6 +66,16 @@ def layers(default: int) -> Field:
     return Field(default, words, check, canonical=lambda v: tuple(v) if type(v) is list else v)
 
 
+def widths() -> Field:
+    """Prefixes of an embedding: how many of its first numbers each has, the narrowest first."""
+
+    def check(value: Any) -> bool:
+        ok = isinstance(value, tuple) and all(type(v) is int and 0 < v < 2**20 for v in value)
+        return ok and list(value) == sorted(set(value))
+
+    return Field((), "() or whole numbers of at least 1 in rising order, (64, 128, 256)", check)
+
+
 def automatic(field: Field, follows: str) -> Field:
     """A field that may also be left open, as -1: see `config.automatic`.
 

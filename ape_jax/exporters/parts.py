@@ -46,17 +46,28 @@ def embed(model: Model) -> int:
     return getattr(head, "features", width(model.image))  # No head keeps the width.
 
 
+def dim(model: Model) -> int:
+    """The width of the embeddings that an export gives: E, or the prefix that the model gives."""
+    return model.dim or embed(model)
+
+
 def settings(aligned: AlignedModel) -> dict[str, Any]:
     """Settings that a program without our code needs beside the two halves of the model."""
     model = aligned.model
     scale, bias = model.logit_scale(aligned.trainable, aligned.frozen)
     return {
-        "embed": embed(model),
+        "embed": dim(model),
+        **joint_width(model),
         "image_size": model.image.tower.prepare.transform.size,
         "longest_text": model.text.tower.prepare.max_length,
         "logit_scale": float(scale),
         "logit_bias": None if bias is None else float(bias),
     }
+
+
+def joint_width(model: Model) -> dict[str, int]:
+    """What a config.json says beside `embed` where embeddings are cut: the width that they had."""
+    return {"joint_width": embed(model)} if model.dim else {}
 
 
 def width(side: Side) -> int:

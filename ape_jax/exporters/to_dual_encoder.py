@@ -68,7 +68,7 @@ def write(aligned: AlignedModel, directory: Path) -> None:
 def _write_texts(aligned: AlignedModel, directory: Path, configs: dict[str, Any]) -> None:
     kind = "VisionTextDualEncoder"
     config = {"model_type": "vision-text-dual-encoder", "architectures": [f"{kind}Model"]}
-    sizes = {"dtype": "float32", "projection_dim": parts.embed(aligned.model)}
+    sizes = {"dtype": "float32", "projection_dim": parts.dim(aligned.model)}
     write_json(directory / "config.json", {**config, **sizes, **configs})
     image, text = aligned.model.image.tower.prepare, aligned.model.text.tower.prepare
     if image.transform.rounding != "transformers":
@@ -125,13 +125,14 @@ def _with_pooler(
     """Adds the tower's pooler to its tensors, in place; returns the projection."""
     if name == "image" and aligned.model.standardize:
         raise _refusal("image.standardize=True changes what its pooler takes")
-    if np.asarray(params["dense_1"]["bias"]).any():
+    if np.asarray(params["dense_1"]["bias"])[: parts.dim(aligned.model)].any():
         raise _refusal(f"the {name} head's last layer has a bias, which the projection has not")
     for part in ("kernel", "bias"):
         array = np.asarray(params["dense_0"][part], np.float32)
         to = f"pooler.dense.{'weight' if part == 'kernel' else part}"
         tower.tensors[to] = np.ascontiguousarray(array.T)
-    return np.ascontiguousarray(np.asarray(params["dense_1"]["kernel"], np.float32).T)
+    kernel = np.asarray(params["dense_1"]["kernel"], np.float32)[:, : parts.dim(aligned.model)]
+    return np.ascontiguousarray(kernel.T)
 
 
 def _linear(aligned: AlignedModel, name: str, side: Side, params: Any) -> Map:
@@ -145,6 +146,8 @@ def _linear(aligned: AlignedModel, name: str, side: Side, params: Any) -> Map:
         constant = np.asarray(projection["bias"], np.float64)
     else:
         raise _refusal(f"its {name} head is {type(head).__name__} and not linear")
+    kept = slice(parts.dim(aligned.model))  # A prefix of the embedding is a prefix of the rows.
+    weight, constant = weight[kept], constant[kept]
     if name == "image" and aligned.model.standardize:
         statistics = aligned.frozen["statistics"]
         weight = weight / np.asarray(statistics["spread"], np.float64)

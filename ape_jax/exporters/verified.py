@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ape_jax import config as config_lib
 from ape_jax.config import Config
 from ape_jax.config.outside import is_precomputed, is_torch
 from ape_jax.data.options import Reading
@@ -16,6 +18,7 @@ from ape_jax.errors import UserError, path_text
 from ape_jax.exporters import verify
 from ape_jax.exporters.formats import EXPORTS, ExportFormat
 from ape_jax.exporters.publish import facts as card_facts
+from ape_jax.runs import widths
 from ape_jax.runs.directory import workdir
 from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.restore import restore
@@ -29,6 +32,7 @@ def export(
     format: str,
     inputs: str = "",
     facts: card_facts.Facts = card_facts.NOTHING,
+    dim: int | None = None,
 ) -> Path:
     """Writes a run as a new directory, which is removed again if it does not give the same.
 
@@ -38,6 +42,8 @@ def export(
       format: a name of `EXPORTS`.
       inputs: pairs to verify it with; '' takes the run's data.eval, or data.pairs.
       facts: what the model card says beside what is known of the run.
+      dim: width of the embeddings that it gives, see `widths.settings`; None for the run's own.
+        Figures of the run are of that own width and are left out of the card of another.
 
     Returns:
       The absolute path of `out`.
@@ -66,9 +72,13 @@ def export(
     _check_torch(config, target)
     pairs = _pairs(config, inputs)  # They fail in no time, a model takes seconds to load.
     summary: dict[str, Any] = {} if path is None else workdir.finished(path, config)
-    exact = restore(source, verify.EXACT)
+    cut = widths.settings(dim, "--dim")
+    exact = restore(source, {**verify.EXACT, **cut})
     encoder = Encoder(exact)
     # Written is the config that the run was trained with.
+    if not finished and cut:
+        summary = _without_figures(summary, config.eval.dim, exact.model.dim)
+        config = config_lib.resolve({**config_lib.flatten(config), "eval.dim": exact.model.dim})
     run = exact if finished else dataclasses.replace(exact, config=config, summary=summary)
     if config.data.on_error == "skip":
         pairs = encoder.leave_out_unreadable(pairs, "the inputs")
@@ -83,6 +93,14 @@ def export(
         for name, theirs in written.items():
             verify.compare(ours, theirs, name)
     return target_path
+
+
+def _without_figures(summary: Mapping[str, Any], before: int, after: int) -> dict[str, Any]:
+    """The summary of a run at another width: what was measured at its own does not hold there."""
+    if before == after:
+        return dict(summary)
+    measured = ("eval/", "chance/")
+    return {key: value for key, value in summary.items() if not key.startswith(measured)}
 
 
 def _target(name: str) -> ExportFormat:

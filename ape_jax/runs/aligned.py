@@ -51,6 +51,11 @@ class AlignedModel:
         return not self.config.data.pairs
 
     @property
+    def dim(self) -> int:
+        """The width that its embeddings are cut to, 0 where they are not."""
+        return self.model.dim
+
+    @property
     def solved(self) -> Mapping[str, Any] | None:
         """The record of the closed form that the heads are or started from, None without one."""
         return self.meta.get(SOLVED)

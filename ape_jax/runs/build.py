@@ -20,7 +20,7 @@ from ape_jax.config.outside import is_torch
 from ape_jax.config.poolings import OWN
 from ape_jax.config.sections import ImageConfig, TextConfig
 from ape_jax.errors import UserError
-from ape_jax.runs import layers
+from ape_jax.runs import layers, widths
 from ape_jax.towers.files.reading import say_once
 from ape_jax.towers.loading import read
 from ape_jax.towers.pooling import OWN as TRAINED
@@ -109,6 +109,7 @@ def make_model(config: Config, towers: Towers, solved: Mapping[str, Any] | None 
         learn_scale=config.loss.learn_scale,
         bias=config.loss.bias if LOSSES[config.loss.name].bias else None,
         standardize=config.image.standardize,
+        dim=widths.chosen(config, width, solved),
     )
     if model.image.frontier == "hidden" and getattr(image.config, "max_patches", 0):
         raise UserError(

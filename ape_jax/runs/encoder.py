@@ -23,7 +23,7 @@ from ape_jax.features.outside import OutsideTower
 from ape_jax.features.ragged import RaggedTokens
 from ape_jax.images.batches import decoded_batches, prepared_lists
 from ape_jax.images.decode import ImageRef, load_image
-from ape_jax.runs import embed
+from ape_jax.runs import embed, widths
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.restore import restore
 from ape_jax.terminal.progress import track
@@ -32,16 +32,17 @@ from ape_jax.towers.precomputed import VectorPrepare
 _MOST_ROWS = 2**16  # As of eval.batch; a batch is filled up to its size.
 
 
-def load(directory: str | os.PathLike[str]) -> Encoder:
+def load(directory: str | os.PathLike[str], dim: int | None = None) -> Encoder:
     """Loads a model to encode with: one that was trained here, or a finished one.
 
     Args:
       directory: as for `restore`.
+      dim: width of the embeddings, see `widths.settings`.
 
     Raises:
       UserError: as `restore`.
     """
-    return Encoder(restore(directory))
+    return Encoder(restore(directory, widths.settings(dim, "--dim")))
 
 
 class Encoder:

@@ -2,6 +2,6 @@
 
 from ape_jax.search.build import Added, add
 from ape_jax.search.identity import identity
-from ape_jax.search.index import Index, maker, open_index
+from ape_jax.search.index import Index, exists, made_with, maker, open_index
 
-__all__ = ["Added", "Index", "add", "identity", "maker", "open_index"]
+__all__ = ["Added", "Index", "add", "exists", "identity", "made_with", "maker", "open_index"]

@@ -15,6 +15,7 @@ from ape_jax.align.heads.base import batch_norm
 _TOWERS = ("image tower", "text tower")
 _PREPARATIONS = ("image preparation", "text preparation")
 _TRAINED = "trained parameters"
+WIDTH = "embedding width"
 
 
 @runtime_checkable
@@ -25,11 +26,17 @@ class Model(Protocol):
       meta: record of the towers and their preprocessing in the checkpoint.
       trainable: trained parameters.
       frozen: frozen parameters, of which `statistics` are in the checkpoint.
+      dim: width that embeddings are cut to, 0 where they are not.
     """
 
     meta: Mapping[str, Any]
     trainable: PyTree
     frozen: PyTree
+
+    @property
+    def dim(self) -> int:
+        """See above."""
+        ...
 
 
 def identity(model: Model) -> dict[str, str]:
@@ -38,12 +45,25 @@ def identity(model: Model) -> dict[str, str]:
     Moving a run or exporting it as `jax` keeps its identity; further training changes it.
 
     Returns:
-      A hash each of the towers, their preprocessing and the trained parameters, by name.
+      A hash each of the towers, their preprocessing and the trained parameters, by name; and where
+      embeddings are cut, their width.
     """
     towers = {name: str(model.meta[name]["digest"]) for name in _TOWERS}
     preparations = {name: str(model.meta[name]) for name in _PREPARATIONS}
     trees = batch_norm.joined(model.trainable), model.frozen.get("statistics", {})
-    return towers | preparations | {_TRAINED: _digest(trees)}
+    width = {WIDTH: str(model.dim)} if model.dim else {}  # Older indices hold none.
+    return towers | preparations | {_TRAINED: _digest(trees)} | width
+
+
+def cut(identity: Mapping[str, str]) -> int | None:
+    """The width that the embeddings of a model with this identity are cut to, None for all of it.
+
+    Example:
+      >>> cut({"embedding width": "64"})
+      64
+    """
+    width = identity.get(WIDTH, "")
+    return int(width) if width.isdecimal() else None
 
 
 def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str | None:
@@ -53,7 +73,7 @@ def difference(before: Mapping[str, str], after: Mapping[str, str]) -> str | Non
       >>> difference({"text tower": "1"}, {"text tower": "2"})
       'another text tower'
     """
-    names = (*_TOWERS, *_PREPARATIONS, _TRAINED)
+    names = (*_TOWERS, *_PREPARATIONS, _TRAINED, WIDTH)
     found = next((name for name in names if before.get(name) != after.get(name)), None)
     return found and f"{'other' if found == _TRAINED else 'another'} {found}"
 

@@ -17,7 +17,7 @@ from ape_jax.errors import UserError, path_text, whole_number
 from ape_jax.images.decode import ImageRef
 from ape_jax.search import graph as graph_lib
 from ape_jax.search import items, store
-from ape_jax.search.identity import difference
+from ape_jax.search.identity import WIDTH, cut, difference
 
 # Scores in memory at a time; queries are processed in blocks.
 _SCORES = 2**26
@@ -136,7 +136,14 @@ def open_index(
     """
     where = _where(path, key)
     record = store.read_record(where, key)
-    if identity is not None and (what := difference(record.identity, identity)):
+    what = None if identity is None else difference(record.identity, identity)
+    if identity is not None and what == f"another {WIDTH}":
+        gives = f"{width} numbers" if (width := cut(identity)) else "all of its numbers"
+        raise UserError(
+            f"{key}: {where} holds embeddings of {record.width} numbers, and the model gives "
+            f"{gives}; write --dim {record.width}, or make a new index"
+        )
+    if what is not None:
         raise UserError(
             f"{key}: {where} was made by a run ({record.run}) with {what} than this one has now; "
             "use that run as it was, or make a new index"
@@ -147,6 +154,16 @@ def open_index(
 def maker(path: str | os.PathLike[str], *, key: str = "--index") -> str:
     """Path of the run that made an index, at that time; raises as `open_index`."""
     return store.read_record(_where(path, key), key).run
+
+
+def exists(path: str | os.PathLike[str], *, key: str = "--out") -> bool:
+    """Whether there is an index at a path, sound or not."""
+    return (_where(path, key) / store.RECORD).exists()
+
+
+def made_with(path: str | os.PathLike[str], *, key: str = "--index") -> int | None:
+    """The width that an index had its embeddings cut to, None for all; raises as `open_index`."""
+    return cut(store.read_record(_where(path, key), key).identity)
 
 
 def _where(path: str | os.PathLike[str], key: str) -> pathlib.Path:

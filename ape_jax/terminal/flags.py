@@ -52,6 +52,13 @@ ACTORS = flags.DEFINE_integer(
     0,
     flag_values=_SHARED,
 )
+DIM = flags.DEFINE_integer(
+    "dim",
+    None,
+    "First numbers of an embedding that are used, at unit length again; all where it is left out.",
+    1,
+    flag_values=_SHARED,
+)
 
 OVERRIDE = "--config."
 overrides: dict[str, str] = {}
@@ -66,8 +73,8 @@ def flag_values(*shared: str) -> flags.FlagValues:
       _DATA = flags.DEFINE_string("data", "", "Pairs.", flag_values=FLAGS)
 
     Args:
-      *shared: those of `config`, `workdir`, `json`, `engine`, `address` and `actors` that the
-        command takes.
+      *shared: those of `config`, `workdir`, `json`, `engine`, `address`, `actors` and `dim` that
+        the command takes.
     """
     own = flags.FlagValues()
     for name in (*shared, "verbose"):

@@ -37,6 +37,7 @@ MORE = {
         {},
     ),
     "ape": ({"text.head.depth": 3, "text.head.width": 48}, {}),
+    "cut to a prefix": ({"text.head.depth": 2, "eval.dim": 9}, {}),
     "last token": (
         {**TUNED, "image.tune": "adapter", "text.tune": "adapter", "text.pooling": "last"},
         {"image": "clip", "text": "clip_text"},

@@ -31,6 +31,7 @@ MORE = {
         | {"text.head.depth": 1},
         {},
     ),
+    "cut to a prefix": ({"text.head.depth": 2, "eval.dim": 9}, {}),
     "adapters": (
         {**LINEAR, "image.tune": "adapter", "text.tune": "adapter", "text.pooling": "last"},
         {"image": "clip", "text": "clip_text"},

@@ -55,6 +55,7 @@ CASES = {
         | {"text.layer": (0, -1), "text.pooling": "cls+max"},
         {},
     ),
+    "cut to a prefix": (head("linear+token_mlp", "linear", **{"eval.dim": 9}), {}),
     "towers in int8": (
         {**POOLED, "image.param_dtype": "int8", "text.param_dtype": "int8"},
         {},
@@ -161,6 +162,7 @@ DUAL_ENCODER = {
 }
 DUAL_ENCODERS = {
     "dual dinov2": ({**POOLED, "text.pooling": "last"}, {"text": "clip_text"}),
+    "dual cut": ({**POOLED, "text.pooling": "last", "eval.dim": 9}, {"text": "clip_text"}),
     "dual dinov3": ({**POOLED, "text.pooling": "last"}, {"image": "dinov3", "text": "clip_text"}),
     "dual pixio": ({**POOLED, "text.pooling": "last"}, {"image": "pixio", "text": "clip_text"}),
     "dual siglip": (

@@ -228,4 +228,5 @@ CCA = ClosedFormSpec(
     text=LINEAR,
     keys={"l2": L2, "power": POWER},
     takes_width=True,
+    sorted=True,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from ape_jax.align.heads.base.head import normalize
 from ape_jax.align.losses.contrastive import Ids, Scalar
 from ape_jax.config.components import LOSSES
 from ape_jax.config.sections import LossConfig
@@ -41,6 +42,13 @@ class Objective:
       groups: number of equal, contiguous groups; pairs are negatives only within their group, as in
         LilT's loss on several GPUs. 1 for the global loss.
       impl: `auto`, `dense` or `ring`, as in `losses.softmax`.
+      dims: widths of the prefixes that are trained as embeddings, too. The loss is the mean of the
+        losses of all numbers and of each prefix, at unit length by itself: Kusupati et al. weight
+        the losses alike and add them; their mean has the same direction of descent, and `ln B` is
+        still the loss of guessing. () is the loss of all numbers alone.
+
+    References:
+      Kusupati et al., "Matryoshka Representation Learning", arXiv 2205.13147, section 3.
     """
 
     name: str = "softmax"
@@ -49,6 +57,7 @@ class Objective:
     positives: int = 1
     groups: int = 1
     impl: Literal["auto", "dense", "ring"] = "auto"
+    dims: tuple[int, ...] = ()
 
     def ids(self, batch: Mapping[str, Array | np.ndarray]) -> Ids | None:
         """Ids of the pairs of a batch for `__call__`: i32 [B], [B, 1 + P], or None.
@@ -82,12 +91,29 @@ class Objective:
           ids: the result of `ids`, for mixed pairs from both of each.
           mesh: mesh over which the batch is sharded; None for one device.
         """
+        terms = [self._of_captions(zimg, ztxt, scale, bias, ids, mesh)]
+        for dim in self.dims:
+            short = (normalize(jnp.asarray(z[:, :dim])) for z in (zimg, ztxt))
+            terms.append(self._of_captions(*short, scale, bias, ids, mesh))
+        return _mean(terms)
+
+    def _of_captions(
+        self,
+        zimg: Float[Array | np.ndarray, "B E"],
+        ztxt: Float[Array | np.ndarray, "BP E"],
+        scale: Scalar,
+        bias: Scalar | None,
+        ids: Ids | None,
+        mesh: Mesh | None,
+    ) -> Float[Array, ""]:
+        """The mean over the P captions of an image, at one width."""
         captions = ztxt.reshape(zimg.shape[0], self.positives, -1)
-        terms = [
-            self._loss(zimg, captions[:, p], scale, bias, *self._sides(ids, p), mesh)
-            for p in range(self.positives)
-        ]
-        return sum(terms[1:], terms[0]) / self.positives if self.positives > 1 else terms[0]
+        return _mean(
+            [
+                self._loss(zimg, captions[:, p], scale, bias, *self._sides(ids, p), mesh)
+                for p in range(self.positives)
+            ]
+        )
 
     def _sides(self, ids: Ids | None, p: int) -> tuple[Ids | None, Ids | None]:
         """Ids of the images, and of their p-th captions if they differ from those of the images.
@@ -130,6 +156,7 @@ def from_config(config: LossConfig) -> Objective:
         positives=config.positives,
         groups=config.local_groups if config.negatives == "local" else 1,
         impl=config.impl,
+        dims=config.dims,
     )
 
 
@@ -145,6 +172,11 @@ def check_batch(objective: Objective, pairs: int) -> None:
             f"config.loss.local_groups: {objective.groups} does not divide the {pairs} pairs that "
             "the loss sees; write a divisor"
         )
+
+
+def _mean(terms: Sequence[Float[Array, ""]]) -> Float[Array, ""]:
+    """The mean; of one term, that term."""
+    return sum(terms[1:], terms[0]) / len(terms) if len(terms) > 1 else terms[0]
 
 
 def _columns(

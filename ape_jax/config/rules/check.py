@@ -231,7 +231,8 @@ def _check_no_effect(config: Config, defaults: Mapping[str, Any]) -> None:
     if tune.parse(config.text.tune).frontier == "input":
         unused["cache.text"] = (config.cache.text, f"text.tune={config.text.tune!r}")
     if not config.trains:
-        unused["eval.keep"] = (config.eval.keep, f"method={config.method!r}")
+        for key, value in (("eval.keep", config.eval.keep), ("loss.dims", config.loss.dims)):
+            unused[key] = (value, f"method={config.method!r}")
     form = config.closed_form
     why = f"method={config.method!r} and start.method={config.start.method!r}"
     for key in sorted(set(config.closed.declared) - set(form.keys if form else ())):

@@ -17,6 +17,7 @@ from ape_jax.config.fields import (
     is_multipliers,
     number,
     regex,
+    widths,
 )
 from ape_jax.config.section import OpenSection, Section, key
 
@@ -74,6 +75,10 @@ class EvalConfig(Section):
         "The state that is used afterwards: the last, or the one that did best when evaluated.",
     )
     batch: int = key(integer(64, 1, 2**16), "Images or captions that are encoded at a time.")
+    dim: int = key(
+        integer(0, 0, 2**20),
+        "First numbers of an embedding that are used, at unit length again; 0 is all.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,6 +98,11 @@ class LossConfig(OpenSection):
         integer(0, 0, 2**20), "Number of groups with negatives='local': in LilT, that of GPUs."
     )
     positives: int = key(integer(1, 1, 64), "Captions of an image in one step.")
+    dims: tuple[int, ...] = key(
+        widths(),
+        "Matryoshka: the loss is also that of the first so many numbers of the embeddings; () is "
+        "all of them alone.",
+    )
     impl: LossImpl = key(
         choice(*get_args(LossImpl)),
         "One matrix of all logits, or tiles of it round a ring of devices; 'auto' by size.",

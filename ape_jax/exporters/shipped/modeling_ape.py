@@ -58,7 +58,7 @@ class ApeConfig(PreTrainedConfig):
     Attributes:
       vision_config, text_config: of the towers, as transformers' own classes have them; as deep as
         they are read.
-      embed: the width of the embeddings.
+      embed: the width of the embeddings; where heads give more, it is that of a prefix of them.
       image: `pooling`, `prefix_tokens`, `cls_tokens`, `cls_mean`, `last_norm`, `norm_twice`,
         `layers`, `standardize`, `adapters` and `heads`. Of several `layers` the pooled vectors are
         joined; null is the tower's output.
@@ -321,7 +321,7 @@ class ApeModel(PreTrainedModel):
         if settings["standardize"]:
             x = (x - self.center) / self.spread
         (head,) = self.image_head.values()
-        return _normalize(head(x, mean=_same))
+        return self._embedding(head(x, mean=_same))
 
     def _pooled_image(
         self, out: ModelOutput, settings: dict[str, Any], layer: int | None
@@ -370,7 +370,11 @@ class ApeModel(PreTrainedModel):
             pooling = settings["heads"][name].get("pooling")
             x = _pool(tokens, mask, pooling) if pooling else tokens
             z = z + head(x, mean=_same if pooling else mean, mask=mask, ids=input_ids)
-        return _normalize(z)
+        return self._embedding(z)
+
+    def _embedding(self, z: Tensor) -> Tensor:
+        """What heads give [B, E] as embeddings: the numbers that are used, at unit length."""
+        return _normalize(z if z.shape[-1] == self.config.embed else z[:, : self.config.embed])
 
     def forward(
         self,

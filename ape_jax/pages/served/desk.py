@@ -27,6 +27,7 @@ from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.images.decode import ImageError, ImageRef, load_image
 from ape_jax.parallel.hosts import say
+from ape_jax.runs import widths
 from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.restore import restore
 from ape_jax.search import items
@@ -72,7 +73,8 @@ class Desk:
     """
 
     def __init__(self, directory: str, index: str = ""):
-        run = restore(directory, _SETTINGS)
+        width = widths.settings(search.made_with(index) if index else None, "--index")
+        run = restore(directory, {**_SETTINGS, **width})
         for side in ("image", "text"):
             if is_precomputed(run.config.side(side).tower):
                 raise UserError(
