@@ -5,6 +5,7 @@ Strong with few pairs; with many pairs, training can start from their solution.
 
 from ape_jax.align.closed_form.asif import Asif, asif, asif_cv
 from ape_jax.align.closed_form.cca import Cca, cca, cca_cv
+from ape_jax.align.closed_form.matched import Unmatched, cca_matched
 from ape_jax.align.closed_form.paired import Paired, from_rows
 from ape_jax.align.closed_form.procrustes import Procrustes, procrustes, procrustes_cv
 from ape_jax.align.closed_form.ridge import ridge, ridge_cv
@@ -21,10 +22,12 @@ __all__ = [
     "Procrustes",
     "Ridge",
     "Solution",
+    "Unmatched",
     "asif",
     "asif_cv",
     "cca",
     "cca_cv",
+    "cca_matched",
     "from_rows",
     "moments",
     "procrustes",

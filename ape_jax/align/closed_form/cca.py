@@ -99,7 +99,7 @@ def cca(paired: Paired | Moments, l2: float, *, dim: int = 0, power: float = 0.0
     most = min(paired.text_image.shape)
     if not 0 <= dim <= most:
         raise UserError(f"dim is {dim}; there are {most} pairs of directions, write 0 to {most}")
-    return dataclasses.replace(_Spectra(paired).solve(l2), dim=dim or most, power=power)
+    return dataclasses.replace(Spectra.of(paired).solve(l2), dim=dim or most, power=power)
 
 
 def cca_cv(
@@ -138,7 +138,7 @@ def cca_cv(
     check_varies(total)
     scores = np.zeros((len(split), len(l2s), len(dims), len(powers)))
     for n, (members, part) in enumerate(split):
-        spectra = _Spectra(total - part)
+        spectra = Spectra.of(total - part)
         out = held_out.sample(paired, members, limit, seed)
         for i, l2 in enumerate(l2s):
             scores[n, i] = _scores(spectra.solve(l2), out, dims, powers)
@@ -157,14 +157,34 @@ def _scores(
     )
 
 
-class _Spectra:
-    """Eigendecompositions of both covariances, from which every l2 is solved."""
+class Spectra:
+    """Eigendecompositions of both covariances, from which every l2 is solved.
 
-    def __init__(self, part: Moments):
-        check_varies(part)
-        xx, yy, xy = part.covariances()
-        self._means = part.text_mean, part.image_mean
+    Args:
+      means: of texts, [d], and of images, [k].
+      covariances: of texts, of images, and of texts with images.
+    """
+
+    def __init__(
+        self,
+        means: tuple[Float[np.ndarray, " d"], Float[np.ndarray, " k"]],
+        covariances: tuple[
+            Float[np.ndarray, "d d"], Float[np.ndarray, "k k"], Float[np.ndarray, "d k"]
+        ],
+    ):
+        xx, yy, xy = covariances
+        self._means = means
         (self._x, self._u), (self._y, self._v) = np.linalg.eigh(xx), np.linalg.eigh(yy)
+        self.set_cross(xy)
+
+    @classmethod
+    def of(cls, part: Moments) -> Spectra:
+        """Those of pairs, whose sides both have to vary."""
+        check_varies(part)
+        return cls((part.text_mean, part.image_mean), part.covariances())
+
+    def set_cross(self, xy: Float[np.ndarray, "d k"]) -> None:
+        """Takes another covariance of texts with images; those of either side stay."""
         self._cross = self._u.T @ xy @ self._v
 
     def solve(self, l2: float) -> Cca:

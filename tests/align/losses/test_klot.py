@@ -122,6 +122,7 @@ def test_similarities_in_bf16_give_a_gradient_in_bf16_of_f32_plans():
     assert value.dtype == jnp.float32 and gradient.dtype == jnp.bfloat16
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "wrong, words",
     [
