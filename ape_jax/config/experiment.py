@@ -31,6 +31,7 @@ from ape_jax.config.sections import (
     StructureConfig,
     TextConfig,
     TrainConfig,
+    UnpairedConfig,
 )
 from ape_jax.errors import UserError
 
@@ -72,6 +73,7 @@ class Config(Section):
     eval: EvalConfig = section(EvalConfig)
     loss: LossConfig = section(LossConfig)
     structure: StructureConfig = section(StructureConfig)
+    unpaired: UnpairedConfig = section(UnpairedConfig)
     optim: OptimConfig = section(OptimConfig)
     mesh: MeshConfig = section(MeshConfig)
 

@@ -137,6 +137,39 @@ def defined(
     return Columns(image=chosen["image"][0], captions=texts, id=chosen["id"][0])
 
 
+def of_texts(
+    found: Sequence[str], asked: Mapping[str, Sequence[str]], where: str, *, named: bool = False
+) -> tuple[str, ...]:
+    """The columns of captions of a table that need not have images.
+
+    Example:
+      >>> of_texts(["id", "title"], {}, "names.csv")
+      ('title',)
+
+    Args:
+      found: names of the columns.
+      asked: those that the user has named; of them `captions` counts.
+      where: the file, for messages.
+      named: whether the format defines its columns.
+
+    Raises:
+      UserError: there is none, or one that is named is not there.
+    """
+    texts = tuple(name for name in asked.get("captions", ()) if name in found)
+    if asked.get("captions") and not named and len(texts) < len(asked["captions"]):
+        missing = next(name for name in asked["captions"] if name not in found)
+        raise _missing(missing, "captions", found, where)
+    texts = texts or (("captions",) if named else _captions(found))
+    if not texts and len(found) == 1:
+        texts = (found[0],)
+    if not texts:
+        raise UserError(
+            f"{where}: found the columns {_listed(found)}; name that of the texts 'text', or say "
+            "which it is by data.columns={'captions': NAME}"
+        )
+    return texts
+
+
 def _roles(labels: bool) -> tuple[str, ...]:
     """What is read of a source; of others, such as the label of pairs, the names do not matter."""
     return ("image", "label") if labels else ("image", "captions", "id")

@@ -98,6 +98,7 @@ class Ask:
     Attributes:
       key: the config key to name in messages.
       wanted: what is looked for beside the image.
+      images: whether images are asked for; readers may leave them out where they are not.
       columns: the columns that the user has chosen: `image`, `captions`, `id`, `label` -> names.
       part: what stands behind the file's name in the spec, as in `dataset_coco.json:test`; "" where
         nothing does.
@@ -107,6 +108,7 @@ class Ask:
 
     key: str
     wanted: Wanted = "captions"
+    images: bool = True
     columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     part: str = ""
     say: Callable[[str], None] = print

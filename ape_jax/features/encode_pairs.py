@@ -57,7 +57,7 @@ def encode_pairs(
     """
     place, pooled, tokens = cache_place(config), None, None
     if image is not None:
-        job = _image_job(pairs, image, config, name, views, dtype)
+        job = image_job(pairs, image, config, name, views, dtype)
         pooled, seen = store.get(job.fingerprint.digest, lambda: extract.images(job, place))
         pairs = leave_out_unseen(pairs, seen, job.skipped.problems, Reading.of(config.data), name)
     pairs = _with_words(pairs, words, config)
@@ -101,7 +101,7 @@ def jobs_of(
       UserError: as `encode_pairs`.
     """
     if image is not None:
-        job, root = _image_job(pairs, image, config, name, views, dtype), cache_place(config).root
+        job, root = image_job(pairs, image, config, name, views, dtype), cache_place(config).root
         yield job
         cache = Cache(root, job.fingerprint, job.count, job.per_shard)
         met, seen = job.skipped.problems, extract.seen_in(cache)
@@ -120,7 +120,7 @@ def cache_place(config: Config) -> extract.Place:
     return extract.Place(root=root.absolute(), missing=config.cache.missing)
 
 
-def _image_job(
+def image_job(
     pairs: pairs_lib.Pairs,
     image: FeatureEncoder,
     config: Config,
@@ -128,6 +128,7 @@ def _image_job(
     views: int,
     dtype: str | None,
 ) -> ImageJob:
+    """The job that encodes the images of pairs; arguments as of `encode_pairs`."""
     return ImageJob(
         what=f"{name} images",
         pairs=pairs,

@@ -16,12 +16,14 @@ from ape_jax.config import Config
 from ape_jax.config.outside import is_precomputed
 from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
+from ape_jax.data.unpaired import UnpairedTexts
 from ape_jax.features.dataset import Dataset, FeatureStore
 from ape_jax.features.encode import FrozenTower
 from ape_jax.features.encode_pairs import cache_place, encode_pairs, jobs_of
 from ape_jax.features.encoder import FeatureEncoder
 from ape_jax.features.jobs import Job
 from ape_jax.features.outside import OutsideTower
+from ape_jax.features.unpaired import UnpairedPart
 from ape_jax.features.unreadable import leave_out_unreadable
 from ape_jax.parallel import mesh as mesh_lib
 
@@ -31,15 +33,29 @@ _STATISTICS_IMAGES = 10_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sources:
-    """The pairs a run reads, opened and checked before anything heavy starts."""
+    """The pairs a run reads, opened and checked before anything heavy starts.
+
+    Attributes:
+      train: the training pairs.
+      evals: the evaluation sets by name.
+      images: unpaired images, None where there are none.
+      texts: unpaired texts, likewise.
+    """
 
     train: Pairs
     evals: Mapping[str, Pairs]
+    images: Pairs | None = None
+    texts: UnpairedTexts | None = None
 
     def digests(self) -> dict[str, str]:
         """The content of every source: a finished result holds for these pairs only."""
         evals = {f"eval/{name}": pairs.digest for name, pairs in self.evals.items()}
-        return {"train": self.train.digest, **evals}
+        return {"train": self.train.digest, **evals, **self.unpaired_digests()}
+
+    def unpaired_digests(self) -> dict[str, str]:
+        """The content of what has no partners, by the key of `data`."""
+        found = {"images": self.images, "texts": self.texts}
+        return {name: source.digest for name, source in found.items() if source is not None}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,9 +191,23 @@ def evaluation_parts(
         yield Part(name=name, pairs=pairs, image=readers.image, text=readers.text, dtype="float32")
 
 
-def all_parts(config: Config, model: Model, sources: Sources, readers: Readers) -> Iterator[Part]:
+def unpaired_part(config: Config, sources: Sources, readers: Readers) -> UnpairedPart:
+    """Images and texts without partners; images in as many views as the training pairs'."""
+    return UnpairedPart(
+        images=sources.images,
+        texts=sources.texts,
+        image=readers.image,
+        text=readers.text,
+        views=config.cache.views,
+    )
+
+
+def all_parts(
+    config: Config, model: Model, sources: Sources, readers: Readers
+) -> Iterator[Part | UnpairedPart]:
     """Everything that a run has encoded beforehand."""
     yield training_part(config, sources, readers)
+    yield unpaired_part(config, sources, readers)
     if model.standardize and not config.cache.views:
         yield statistics_part(sources, readers)
     yield from evaluation_parts(config, model, sources, readers)

@@ -70,6 +70,11 @@ def assemble(config: Config, where: Target) -> AlignedModel:
     """
     if not config.trains:
         raise UserError(f"config.method: {config.method!r} is solved and not trained; plan 'train'")
+    if config.unpaired.in_steps:
+        raise UserError(
+            "config.unpaired: a plan does not count unpaired images and texts; leave klot and "
+            "structure out, and data.images and data.texts"
+        )
     mesh, how = where.mesh(config.mesh.fsdp), (config.mesh.shard_min_size, config.mesh.rules)
     mesh_lib.check_batch(config.train, mesh)
     towers = shapes.abstract_towers(config)

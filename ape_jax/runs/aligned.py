@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from ape_jax.align.model import Model
+from ape_jax.align.unpaired import TEACHER
 from ape_jax.config import Config
 
 SOLVED = "closed form"  # In `meta`.
@@ -63,4 +64,5 @@ class AlignedModel:
     @property
     def statistics(self) -> PyTree:
         """The frozen parameters that a checkpoint holds; {} where nothing is standardised."""
-        return {name: tree for name, tree in self.frozen.items() if name == STATISTICS}
+        kept = (STATISTICS, TEACHER)
+        return {name: tree for name, tree in self.frozen.items() if name in kept}

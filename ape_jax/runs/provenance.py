@@ -19,8 +19,20 @@ _SHAPING = ("image.", "text.", "peft.", "embed", "method", "seed", "optim.ema", 
 _BY_DIGEST = ("image.tower", "text.tower")
 
 
-def meta(config: Config, towers: Towers, pairs: Pairs | None = None) -> dict[str, Any]:
-    """What a checkpoint holds instead of towers and data: their names and hashes."""
+def meta(
+    config: Config,
+    towers: Towers,
+    pairs: Pairs | None = None,
+    unpaired: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """What a checkpoint holds instead of towers and data: their names and hashes.
+
+    Args:
+      config: the resolved config.
+      towers: its towers.
+      pairs: the training pairs, None where they do not matter.
+      unpaired: digests of the unpaired `images` and `texts`.
+    """
     found = {
         "image tower": {"spec": config.image.tower, "digest": towers.image.digest},
         "text tower": {"spec": config.text.tower, "digest": towers.text.digest},
@@ -32,6 +44,8 @@ def meta(config: Config, towers: Towers, pairs: Pairs | None = None) -> dict[str
         found["pairs"] = {"spec": config.data.pairs, "digest": pairs.digest}
         # Another would resume to other bits.
         found["order of the pairs"] = sampling.version(config.data.sample or len(pairs))
+    for name, digest in (unpaired or {}).items():
+        found[f"unpaired {name}"] = {"spec": config.data[name], "digest": digest}
     return found
 
 

@@ -117,7 +117,7 @@ def _prepared(
 ) -> run_lib.Run:
     """The run made ready; what was read of the towers is on the mesh, and the host lets it go."""
     towers = build.load_towers(config)
-    meta = provenance.meta(config, towers, sources.train)
+    meta = provenance.meta(config, towers, sources.train, sources.unpaired_digests())
     agreed.on_towers(meta, towers.text.prepare)
     checkpoints.check(meta)  # Before anything is encoded.
     agreed.on_workdir(newest_checkpoint=checkpoints.latest)
@@ -139,7 +139,9 @@ class Loop:
         self._run, self._path, self._config = run, path, aligned.config
         self._checkpoints, self._meta, self._digests = checkpoints, aligned.meta, digests
         mesh, model, config = aligned.mesh, aligned.model, aligned.config
-        step, optimizer = step_lib.from_config(config, model, aligned.trainable, mesh)
+        step, optimizer = step_lib.from_config(
+            config, model, aligned.trainable, mesh, teacher=run.teacher
+        )
         self._key = jax.random.key(config.seed)
         self._embedder = Embedder(model, mesh, config.eval.batch)
         state = _placed_state(aligned, optimizer)

@@ -10,8 +10,10 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from ape_jax.align.closed_form import Solution
 from ape_jax.align.model import Model
 from ape_jax.align.tuning import selection
+from ape_jax.align.unpaired import TEACHER
 from ape_jax.config import Config, automatic
 from ape_jax.config.outside import PREFIX, is_precomputed
 from ape_jax.data import sampling
@@ -23,6 +25,7 @@ from ape_jax.errors import UserError
 from ape_jax.features import frontier
 from ape_jax.features.dataset import Dataset, FeatureStore
 from ape_jax.features.frontier import Sources
+from ape_jax.features.unpaired import Unpaired
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build, forked, imported, provenance, size
@@ -30,7 +33,7 @@ from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
 from ape_jax.runs.checkpoints import agreed
 from ape_jax.storage.rows.access import Rows
 from ape_jax.terminal import tables as report
-from ape_jax.training import defaults, optim, solve, step
+from ape_jax.training import defaults, optim, solve, step, unpaired
 from ape_jax.training.evaluation import RetrievalTask
 
 C = TypeVar("C", bound=Config)
@@ -44,11 +47,16 @@ class Run:
       aligned: the model with its initial parameters, on the mesh; its `meta` is the checkpoints'.
       dataset: the training pairs at the frontier.
       tasks: the evaluations.
+      unpaired: features of images and texts without partners.
+      teacher: the model, without weights, whose maps are in the aligned model's `frozen` for
+        unpaired data to be compared by; None where nothing is.
     """
 
     aligned: AlignedModel
     dataset: Dataset
     tasks: tuple[RetrievalTask, ...]
+    unpaired: Unpaired = dataclasses.field(default_factory=Unpaired)
+    teacher: Model | None = None
 
 
 def open_sources(config: Config) -> Sources:
@@ -61,6 +69,7 @@ def open_sources(config: Config) -> Sources:
     sources = Sources(
         train=_open(config, config.data.pairs, "data.pairs"),
         evals={n: _open(config, config.data.eval[n], f"data.eval.{n}") for n in names},
+        **unpaired.open_sources(config),
     )
     check_sources(config, sources)
     return sources
@@ -119,13 +128,19 @@ def _open(config: Config, spec: str, key: str) -> Pairs:
     return pairs
 
 
-def assemble(config: Config, towers: build.Towers, pairs: Pairs | None = None) -> AlignedModel:
+def assemble(
+    config: Config,
+    towers: build.Towers,
+    pairs: Pairs | None = None,
+    digests: Mapping[str, str] | None = None,
+) -> AlignedModel:
     """Makes the model with its initial parameters and places it on the mesh.
 
     Args:
       config: the resolved config.
       towers: the image and the text tower, as they were read.
       pairs: the training pairs, for `meta`.
+      digests: of images and texts without partners, likewise.
 
     Raises:
       UserError: for a layer, pooling, batch or rule that cannot be used.
@@ -135,6 +150,7 @@ def assemble(config: Config, towers: build.Towers, pairs: Pairs | None = None) -
     trained = config.trains
     if trained:
         mesh_lib.check_batch(config.train, mesh)
+        unpaired.check_batch(config, mesh.size)
     model = build.make_model(config, towers)
     shapes, kept = size.shapes(model, towers.params), ()
     if trained:
@@ -154,7 +170,7 @@ def assemble(config: Config, towers: build.Towers, pairs: Pairs | None = None) -
         trainable=mesh_lib.place_trained(trainable, mesh, *how),
         frozen=mesh_lib.place_frozen(frozen, mesh, *how),
         meta={
-            **provenance.meta(config, towers, pairs),
+            **provenance.meta(config, towers, pairs, digests),
             provenance.SETTINGS: provenance.settings(config),
         },
         mesh=mesh,
@@ -188,10 +204,11 @@ def prepare(
       UserError: for a layer, pooling, image or caption that cannot be used, or a cache that cannot.
     """
     fork = forked.read(config, towers) if config.start.run and not resumes else None
-    aligned = assemble(config, towers, sources.train)
+    aligned = assemble(config, towers, sources.train, sources.unpaired_digests())
     model, mesh = aligned.model, aligned.mesh
     readers = frontier.make_readers(config, model, aligned.frozen, mesh, towers.params)
     dataset = frontier.training_part(config, sources, readers).load(config, store)
+    without = frontier.unpaired_part(config, sources, readers).load(config, store)
     if config.data.sample:
         dataset = dataset.sample(config.data.sample, config.seed)
     # Once more: images that cannot be read may have been left out.
@@ -201,12 +218,17 @@ def prepare(
         pooled = dataset.pooled
         if pooled is None:  # Encoded in the step: there are no features yet.
             pooled = frontier.statistics_part(sources, readers).load(config, store).pooled
-        center, spread = moments(pooled)
+        images = [without.images] if config.unpaired.statistics else []
+        center, spread = moments(pooled, *images)
         statistics = {"center": center, "spread": spread}  # Fixed from here on.
         placed = mesh_lib.place_replicated(statistics, mesh)
         aligned = dataclasses.replace(aligned, frozen={**aligned.frozen, STATISTICS: placed})
+    teacher = None
     if config.closed_form is not None:
-        aligned = _solved(aligned, towers, dataset, fork.record if fork else solved)
+        record = fork.record if fork else solved
+        aligned, solution = _solved(aligned, towers, dataset, record, without)
+        if config.unpaired.klot:
+            aligned, teacher = unpaired.with_teacher(aligned, towers, solution)
     if fork is not None:
         aligned = fork.install(aligned)
     tasks = frontier.evaluation_parts(config, model, sources, readers)
@@ -214,6 +236,8 @@ def prepare(
         aligned=aligned,
         dataset=dataset,
         tasks=tuple(_task(config, model, part.name, part.load(config, store)) for part in tasks),
+        unpaired=without,
+        teacher=teacher,
     )
 
 
@@ -222,12 +246,13 @@ def _solved(
     towers: build.Towers,
     dataset: Dataset,
     record: Mapping[str, Any] | None,
-) -> AlignedModel:
-    """The model with heads of the sizes that a closed form asks for, and its parameters."""
+    without: Unpaired,
+) -> tuple[AlignedModel, Solution | None]:
+    """The model with heads of the sizes that a closed form asks for, and what was solved."""
     config, solution = aligned.config, None
     if record is None:
         pooling = build.text_pooling(config, aligned.model.text.tower)
-        solution = solve.solve(config, dataset, aligned.frozen.get(STATISTICS), pooling)
+        solution = solve.solve(config, dataset, aligned.frozen.get(STATISTICS), pooling, without)
         record = solution.record
     model = build.make_model(config, towers, record)
     heads = model.init_heads(config.seed)
@@ -235,12 +260,10 @@ def _solved(
         heads = solve.install(heads, solution, config.closed_form)
     how = config.mesh.shard_min_size, config.mesh.rules
     rest = {name: tree for name, tree in aligned.trainable.items() if not name.endswith("_head")}
-    return dataclasses.replace(
-        aligned,
-        model=model,
-        trainable={**rest, **mesh_lib.place_trained(heads, aligned.mesh, *how)},
-        meta={**aligned.meta, SOLVED: dict(record)},
-    )
+    trainable = {**rest, **mesh_lib.place_trained(heads, aligned.mesh, *how)}
+    meta = {**aligned.meta, SOLVED: dict(record)}
+    changed = dataclasses.replace(aligned, model=model, trainable=trainable, meta=meta)
+    return changed, solution
 
 
 def _task(config: Config, model: Model, name: str, dataset: Dataset) -> RetrievalTask:
@@ -254,21 +277,24 @@ def _task(config: Config, model: Model, name: str, dataset: Dataset) -> Retrieva
     )
 
 
-def moments(pooled: Float[Rows, "n V d"]) -> tuple[np.ndarray, np.ndarray]:
+def moments(*pooled: Float[Rows, "_ V d"]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation, f32 [d] each, in two passes over blocks in f64.
 
     The features of a large set fill much of the memory, or more than it: they are read by blocks.
     Each process of a cluster reads some of them; the result is the same for any number.
+
+    Args:
+      *pooled: the features of one set of images, or of several that count together.
     """
-    count = pooled.shape[0] * pooled.shape[1]
-    starts = np.arange(0, len(pooled), 4096)
-    mine = range(jax.process_index(), len(starts), jax.process_count())
+    count = sum(rows.shape[0] * rows.shape[1] for rows in pooled)
+    blocks = [(rows, start) for rows in pooled for start in range(0, len(rows), 4096)]
+    mine = range(jax.process_index(), len(blocks), jax.process_count())
 
     def total(of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        parts = np.zeros((len(starts), *pooled.shape[2:]))
+        parts = np.zeros((len(blocks), *pooled[0].shape[2:]))
         for k in mine:
-            block = pooled[int(starts[k]) : int(starts[k]) + 4096].astype(np.float64)
-            parts[k] = of(block).sum(axis=(0, 1))
+            rows, start = blocks[k]
+            parts[k] = of(rows[start : start + 4096].astype(np.float64)).sum(axis=(0, 1))
         return sum(hosts.gather_turns(parts)) / count
 
     mean = total(lambda x: x)
@@ -279,7 +305,8 @@ def moments(pooled: Float[Rows, "n V d"]) -> tuple[np.ndarray, np.ndarray]:
 
 def parameter_counts(aligned: AlignedModel) -> tuple[int, int]:
     """Numbers of trained and of frozen parameters, those of models in other libraries included."""
-    trained, frozen = selection.counts(aligned.trainable, aligned.frozen)
+    own = {name: tree for name, tree in aligned.frozen.items() if name != TEACHER}
+    trained, frozen = selection.counts(aligned.trainable, own)
     outside = (side.tower.outside for side in (aligned.model.image, aligned.model.text))
     return trained, frozen + sum(model.parameters() for model in outside if model is not None)
 

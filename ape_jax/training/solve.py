@@ -10,18 +10,26 @@ import jax
 import numpy as np
 from jaxtyping import Float32, PyTree
 
-from ape_jax.align.closed_form import Paired, Solution
+from ape_jax.align.closed_form import Paired, Solution, Unmatched, cca_matched
+from ape_jax.align.closed_form.matched import MOST
+from ape_jax.align.closed_form.solution import on_both
 from ape_jax.config import Config, poolings
 from ape_jax.config.components import ClosedFormSpec
 from ape_jax.errors import UserError
 from ape_jax.features.dataset import Dataset
 from ape_jax.features.ragged import RaggedTokens
+from ape_jax.features.unpaired import Unpaired
+from ape_jax.parallel import hosts
 
 _TOKENS = 2**15  # Of captions that are pooled together.
 
 
 def solve(
-    config: Config, dataset: Dataset, statistics: Mapping[str, Any] | None, pooling: str
+    config: Config,
+    dataset: Dataset,
+    statistics: Mapping[str, Any] | None,
+    pooling: str,
+    unpaired: Unpaired | None = None,
 ) -> Solution:
     """Solves the heads on the training pairs.
 
@@ -30,6 +38,7 @@ def solve(
       dataset: the training pairs, both sides encoded.
       statistics: `center` and `spread` of the images, None where they are not standardised.
       pooling: how the tokens of a caption become one vector, `build.text_pooling`.
+      unpaired: images and texts without partners, which CCA may match.
 
     Raises:
       UserError: for pairs that the method cannot be solved on, or a width that there is not.
@@ -37,6 +46,8 @@ def solve(
     form, paired = config.closed_form, _paired(pooling, dataset, statistics)
     width = _width(config, paired) if form.takes_width else 0
     solution = form.solve(paired, width=width, **{key: config.closed[key] for key in form.keys})
+    if config.unpaired.match and unpaired is not None:
+        solution = _matched(config, paired, unpaired, pooling, solution.record)
     solution = dataclasses.replace(solution, record={"method": form.name, **solution.record})
     if jax.process_count() == 1:
         return solution
@@ -44,6 +55,27 @@ def solve(
 
     heads = jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(dict(solution.heads)))
     return dataclasses.replace(solution, heads=heads)
+
+
+def _matched(
+    config: Config,
+    paired: Paired,
+    unpaired: Unpaired,
+    pooling: str,
+    record: Mapping[str, Any],
+) -> Solution:
+    """CCA with the hyperparameters that the pairs alone chose, solved on unpaired data as well."""
+    if unpaired.images is None or unpaired.texts is None:
+        raise ValueError("unpaired images are matched with unpaired texts")
+    others = Unmatched(text=PooledRows(unpaired.texts, pooling), image=unpaired.images)
+    chosen = config.unpaired
+    how = {"weight": chosen.match, "eps": chosen.eps, "rounds": chosen.match_rounds}
+    width = {"dim": record["width"], "power": record["power"]}
+    fit = cca_matched(paired, others, record["l2"], **width, **how, seed=config.seed)
+    counts = {"unpaired_images": len(others.image), "unpaired_texts": len(others.text)}
+    if max(counts.values()) > MOST:
+        hosts.say(f"unpaired.match: up to {MOST} of a side are matched, a sample by seed")
+    return on_both(fit.text, fit.image, {**record, **counts, "match": chosen.match})
 
 
 class PooledRows:

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 
 from ape_jax.align import latent as latent_lib
+from ape_jax.align import unpaired as unpaired_lib
 from ape_jax.align.heads import Mix
 from ape_jax.align.heads.base import batch_norm
 from ape_jax.align.heads.base.batch_norm import STATS
@@ -22,6 +23,7 @@ from ape_jax.align.losses.chunks import embed_in_chunks
 from ape_jax.align.losses.objective import Objective
 from ape_jax.align.model import Batch, Model
 from ape_jax.align.structure import Structure
+from ape_jax.align.unpaired import UnpairedTerm
 from ape_jax.config import Config
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build
@@ -46,10 +48,12 @@ def contrastive_loss(
     chunks: int = 1,
     structure: Structure | None = None,
     step: Int[Array, ""] | int = 0,
+    unpaired: UnpairedTerm | None = None,
 ) -> tuple[Float[Array, ""], tuple[dict[str, PyTree], Metrics]]:
     """The loss of one global batch, the running statistics after it, and metrics.
 
-    The metrics are the spread of embeddings and, with `structure`, the parts of the loss.
+    The metrics are the spread of embeddings and, with `structure` or `unpaired`, the parts of the
+    loss.
 
     `batch` says which pairs share an image (`Objective.ids`).
     Without `rng` there is no dropout and no augmentation. `chunks` is how many parts either side
@@ -87,6 +91,10 @@ def contrastive_loss(
         added, term = structure(before, (zimg, ztxt), jnp.asarray(step), mixes, mesh)
         metrics |= {"contrastive": value, "structure": term}
         value = value + added
+    if unpaired is not None:
+        added, found = unpaired(model, mesh, trainable, frozen, batch, rng, jnp.asarray(step))
+        metrics |= {"contrastive": metrics.get("contrastive", value), **found}
+        value = value + added
     return value, ({STATS: stats} if stats else {}, metrics)
 
 
@@ -107,6 +115,7 @@ def make_step(
     chunks: int = 1,
     structure: Structure | None = None,
     ema: float = 0.0,
+    unpaired: UnpairedTerm | None = None,
 ) -> Step:
     """The pure step `(state, frozen, batch, key) -> (state, metrics)`.
 
@@ -123,6 +132,7 @@ def make_step(
       chunks: see `contrastive_loss`.
       structure: term that is added to the loss.
       ema: the decay of the moving average, 0 for none.
+      unpaired: what is added to the loss of the pairs, None for nothing.
     """
 
     def step(state: State, frozen: PyTree, batch: Batch, key: Array) -> tuple[State, Metrics]:
@@ -132,7 +142,7 @@ def make_step(
 
         def loss_of(params: PyTree) -> tuple[Float[Array, ""], Any]:
             trainable = {**params, **stats}
-            how = (rng, latent, chunks, structure, state.step)
+            how = (rng, latent, chunks, structure, state.step, unpaired)
             return contrastive_loss(model, loss, mesh, trainable, frozen, batch, *how)
 
         (value, (stats, parts)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
@@ -157,7 +167,7 @@ def make_step(
 
 
 def from_config(
-    config: Config, model: Model, trainable: PyTree, mesh: Mesh
+    config: Config, model: Model, trainable: PyTree, mesh: Mesh, teacher: Model | None = None
 ) -> tuple[Step, optax.GradientTransformation]:
     """The step that a run takes, and its optimizer.
 
@@ -166,19 +176,22 @@ def from_config(
       model: the model.
       trainable: the trained parameters, or their shapes.
       mesh: the devices.
+      teacher: the model that unpaired data are compared by, None where there are none.
     """
     schedule = optim.make_schedule(config.optim, config.train.steps)
     optimizer = optim.make_optimizer(config.optim, schedule, trainable)
+    latent, structure = latent_lib.from_config(config.latent), _structure(config, model)
     step = make_step(
         model,
         objective_lib.from_config(config.loss),
         optimizer,
         mesh,
         schedule=schedule,
-        latent=latent_lib.from_config(config.latent),
+        latent=latent,
         chunks=blocks.micro_batches(config.train),
-        structure=_structure(config, model),
+        structure=structure,
         ema=config.optim.ema,
+        unpaired=unpaired_lib.from_config(config.unpaired, teacher, latent, structure),
     )
     return step, optimizer
 

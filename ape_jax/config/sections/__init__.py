@@ -24,6 +24,7 @@ from ape_jax.config.sections.training import (
     StructureConfig,
     TrainConfig,
 )
+from ape_jax.config.sections.unpaired import UnpairedConfig
 
 __all__ = [
     "AugmentConfig",
@@ -45,4 +46,5 @@ __all__ = [
     "TextConfig",
     "TextHeadConfig",
     "TrainConfig",
+    "UnpairedConfig",
 ]

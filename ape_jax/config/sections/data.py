@@ -41,6 +41,14 @@ class DataConfig(Section):
         ),
         "What is trained on: a spec, a list of specs, or a mapping from specs to weights.",
     )
+    images: str = key(
+        string(expects="images: a folder, a pattern, a .txt of paths, or pairs"),
+        "Images without captions, for the uses that `unpaired` names; '' is none.",
+    )
+    texts: str = key(
+        string(expects="texts: a .txt with a line each, a table, or pairs"),
+        "Texts without images, for the uses that `unpaired` names; '' is none.",
+    )
     sample: int = key(
         integer(0, 0),
         "So many of the pairs, a random sample keyed by seed that grows with the number; 0 is all.",

@@ -24,7 +24,7 @@ _DIGITS = 12  # Of a digest: enough to tell two apart.
 # what concerns a machine alone.
 _LOCAL = frozenset(
     {
-        *("data.pairs", "data.eval", "data.workers", "cache.dir"),
+        *("data.pairs", "data.eval", "data.images", "data.texts", "data.workers", "cache.dir"),
         *("image.tower", "text.tower", "start.run", "start.model"),
     }
 )
@@ -47,12 +47,13 @@ def on_pairs(digests: Mapping[str, str]) -> None:
     """Compares ids, captions and images, as far as `Pairs.digest` takes them in.
 
     Args:
-      digests: of the pairs, `train` or `eval/NAME`, or the flag that names them.
+      digests: of the pairs, `train` or `eval/NAME`, of unpaired `images` and `texts`, or the flag
+        that names them.
 
     Raises:
       UserError: the same on every process, naming the pairs.
     """
-    names = {"train": "data.pairs"}
+    names = {"train": "data.pairs", "images": "data.images", "texts": "data.texts"}
     facts = {
         names.get(name, name.replace("eval/", "data.eval.")): digest[:_DIGITS]
         for name, digest in digests.items()

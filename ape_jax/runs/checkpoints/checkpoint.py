@@ -21,13 +21,20 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from ape_jax.align.heads.base import batch_norm
+from ape_jax.align.unpaired import TEACHER
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
 from ape_jax.runs.aligned import SOLVED
 from ape_jax.runs.checkpoints import agreed, folders, hashes, records, saving, trees
 from ape_jax.runs.checkpoints.records import Damaged, NoneWhole, Unreadable
 from ape_jax.runs.checkpoints.state import State
-from ape_jax.runs.checkpoints.trees import AVERAGE, FIXED, OPT_STATE, TRAINABLE, abstract
+from ape_jax.runs.checkpoints.trees import (
+    AVERAGE,
+    FIXED,
+    OPT_STATE,
+    TRAINABLE,
+    abstract,
+)
 from ape_jax.storage import disk
 
 T = TypeVar("T")
@@ -69,7 +76,7 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(
                 self._path,
                 options=options,
-                item_names=(TRAINABLE, OPT_STATE, FIXED, AVERAGE, _META),
+                item_names=(TRAINABLE, OPT_STATE, FIXED, AVERAGE, TEACHER, _META),
             )
         self._place = saving.Place(self._path.parent, folder)
         if clean:

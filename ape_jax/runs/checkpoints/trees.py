@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from ape_jax.align.heads.base import batch_norm
+from ape_jax.align.unpaired import TEACHER
 from ape_jax.runs.checkpoints.state import State
 
 TRAINABLE, OPT_STATE, FIXED = "trainable", "opt_state", "fixed"
@@ -22,9 +23,13 @@ def of_state(state: State, fixed: PyTree) -> dict[str, PyTree]:
 
     Args:
       state: the training state.
-      fixed: untrained parameters that belong to the model (the feature statistics).
+      fixed: untrained parameters that belong to the model (the feature statistics), or to its
+        training (the teacher).
     """
-    items = {TRAINABLE: batch_norm.joined(state.trainable), FIXED: {"fixed": fixed}}
+    own = {name: tree for name, tree in fixed.items() if name != TEACHER}
+    items = {TRAINABLE: batch_norm.joined(state.trainable), FIXED: {"fixed": own}}
+    if TEACHER in fixed:
+        items[TEACHER] = fixed[TEACHER]
     if jax.tree.leaves(state.opt_state):  # What is not trained has none.
         items[OPT_STATE] = _wrapped(state.opt_state, state.trainable)
     if state.average is not None:
@@ -49,7 +54,8 @@ def to_state(trees: dict[str, Any], step: Any, like: State) -> tuple[State, PyTr
         opt_state=opt_state,
         average=batch_norm.separated(trees[AVERAGE]) if AVERAGE in trees else None,
     )
-    return state, trees[FIXED]["fixed"]
+    fixed = trees[FIXED]["fixed"]
+    return state, {**fixed, TEACHER: trees[TEACHER]} if TEACHER in trees else fixed
 
 
 def abstract(tree: PyTree) -> PyTree:

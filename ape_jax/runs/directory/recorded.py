@@ -57,8 +57,9 @@ def found(path: pathlib.Path, flat: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_pairs(flat: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
     changed = dict(flat)
-    if isinstance(flat.get("data.pairs"), str):
-        changed["data.pairs"] = change(flat["data.pairs"])
+    for key in ("data.pairs", "data.images", "data.texts"):
+        if isinstance(flat.get(key), str):
+            changed[key] = change(flat[key])
     if isinstance(flat.get("data.eval"), Mapping):
         changed["data.eval"] = {
             name: change(spec) if isinstance(spec, str) else spec

@@ -12,6 +12,7 @@ from ape_jax.training.blocks import Span
 from ape_jax.training.input import residency
 from ape_jax.training.input.device_feed import DeviceFeed
 from ape_jax.training.input.host_feed import HostFeed
+from ape_jax.training.input.unpaired_feed import UnpairedFeed
 from ape_jax.training.run import Run
 
 
@@ -43,4 +44,9 @@ def open_feed(run: Run) -> Feed:
     where = residency.choose(run.dataset, config.cache.place, mesh, streams=large)
     dataset = run.dataset if where == "disk" else run.dataset.in_memory()
     host = HostFeed(dataset, image.tower, text.tower, config, mesh)
-    return DeviceFeed(dataset, host.sampler, host.block_steps, mesh) if where == "device" else host
+    feed: Feed = host
+    if where == "device":
+        feed = DeviceFeed(dataset, host.sampler, host.block_steps, mesh)
+    if not config.unpaired.in_steps:
+        return feed
+    return UnpairedFeed(feed, run.unpaired, config, mesh)

@@ -41,6 +41,10 @@ def read_parquet(path: str, ask: Ask) -> FileRows:
         names = list(schema.names)
         row_groups = map(meta.row_group, range(meta.num_row_groups))
         groups = [(group.num_rows, group.total_byte_size) for group in row_groups]
+    if not ask.images:
+        texts = list(columns.of_texts(names, ask.columns, path))
+        size = parquet_sizes.batch_rows(path, texts, groups)
+        return FileRows(rows=_rows(path, file, size, "", texts, {}), columns=names)
     chosen = columns.choose(names, ask.columns, ask.wanted == "label", path)
     check_image(schema.field(chosen.image).type, chosen.image, path)
     read = [name for name in (chosen.image, *chosen.captions, chosen.id) if name is not None]
