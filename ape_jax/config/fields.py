@@ -53,16 +53,22 @@ def integer(default: int, low: int, high: int = 2**31 - 1) -> Field:
     return Field(default, f"an integer from {low} to {high}", check)
 
 
+BY_DATA = "auto"
+"""The value of a layer or pooling that is chosen by the training pairs."""
+
+
 def layers(default: int) -> Field:
-    """A layer of a tower, or several different ones."""
+    """A layer of a tower, or several different ones, or those that the data choose."""
     one = integer(default, -1, 1000)
 
     def check(value: Any) -> bool:
+        if value == BY_DATA:
+            return True
         if not isinstance(value, tuple):
             return one.check(value)
         return len(value) > 1 and all(map(one.check, value)) and len(set(value)) == len(value)
 
-    words = f"{one.expects}, or several different ones, (9, 11, -1)"
+    words = f"{one.expects}, or several different ones, (9, 11, -1), or 'auto'"
     return Field(default, words, check, canonical=lambda v: tuple(v) if type(v) is list else v)
 
 

@@ -29,15 +29,17 @@ def by_first(work: Callable[[], object]) -> None:
         except UserError as error:
             refused = error
     if jax.process_count() > 1:
-        sentence = _from_first("" if refused is None else str(refused))
+        sentence = from_first("" if refused is None else str(refused))
         if sentence and refused is None:
             refused = UserError(sentence)
     if refused is not None:
         raise refused
 
 
-def _from_first(text: str) -> str:
+def from_first(text: str) -> str:
     """The text of the first process, on all of them."""
+    if jax.process_count() == 1:
+        return text
     from jax.experimental import multihost_utils
 
     mine = np.frombuffer(text.encode("utf-8", "replace"), np.uint8)

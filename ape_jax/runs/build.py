@@ -18,6 +18,7 @@ from ape_jax.config import Config
 from ape_jax.config.components import LOSSES, SideName, text_parts
 from ape_jax.config.outside import is_torch
 from ape_jax.config.poolings import OWN
+from ape_jax.config.rules.layers import require_chosen
 from ape_jax.config.sections import ImageConfig, TextConfig
 from ape_jax.errors import UserError
 from ape_jax.runs import layers, widths
@@ -79,6 +80,7 @@ def make_model(config: Config, towers: Towers, solved: Mapping[str, Any] | None 
       UserError: naming the config key, for a layer or pooling that a tower does not have or a
         tuning mode that it has nothing for.
     """
+    require_chosen(config)
     image, text = towers.image, towers.text
     pooling = image.config.pooling if config.image.pooling == "own" else config.image.pooling
     image, image_layer = layers.chosen(config, "image", image)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ape_jax.config import Config
+from ape_jax.config.rules.layers import require_chosen
+from ape_jax.config.sections.model import Layer
 from ape_jax.errors import UserError
 from ape_jax.towers.joined import joining
 from ape_jax.towers.pooling import OWN as TRAINED
@@ -18,19 +20,21 @@ def chosen(config: Config, kind: Kind, tower: Tower) -> tuple[Tower, int]:
       UserError: naming the key, for a layer that the tower does not have, or several where one
         alone can be read.
     """
+    require_chosen(config)
     side = config.side(kind)
     if isinstance(side.layer, tuple):
         return _joining(config, tower, side.layer), -1
+    layer = int(side.layer)
     if not tower.config.inner_layers:
-        _check_layer(kind, tower, side.layer)
-    elif side.layer > tower.config.depth:
+        _check_layer(kind, tower, layer)
+    elif layer > tower.config.depth:
         raise UserError(
-            f"config.{kind}.layer: {side.tower} has {tower.config.depth} blocks, found {side.layer}"
+            f"config.{kind}.layer: {side.tower} has {tower.config.depth} blocks, found {layer}"
         )
-    return tower, side.layer
+    return tower, layer
 
 
-def one(layer: int | tuple[int, ...], tower: Tower) -> int:
+def one(layer: Layer, tower: Tower) -> int:
     """The layer that another library reads of its tower.
 
     Raises:
@@ -41,7 +45,7 @@ def one(layer: int | tuple[int, ...], tower: Tower) -> int:
             f"layer is {layer}; several are joined of towers that JAX runs, and {tower.spec} is "
             "run by torch: write one"
         )
-    return layer
+    return int(layer)
 
 
 def check_image_pooling(tower: Tower, layer: int, pooling: str) -> None:

@@ -27,10 +27,10 @@ from ape_jax.parallel import hosts
 from ape_jax.parallel.actors import RayCluster
 from ape_jax.runs import build
 from ape_jax.runs.checkpoints import agreed
-from ape_jax.runs.directory import workdir
+from ape_jax.runs.directory import layers_record, workdir
 from ape_jax.storage import atomic, disk
 from ape_jax.terminal import tables as report
-from ape_jax.training import left_out, run
+from ape_jax.training import layers, left_out, run
 
 
 def extract(
@@ -67,6 +67,8 @@ def extract(
     config, sources = run.open_settled(config)
     agreed.on_pairs(sources.digests())
     place, caches = dataclasses.replace(place, missing="encode"), []
+    config = config.replace({"cache.missing": "encode"})
+    config, chosen = layers.settled(config, sources.train, path)
     found = {"train": sources.train.problems}
     found |= {f"eval/{name}": pairs.problems for name, pairs in sources.evals.items()}
     with contextlib.ExitStack() as stack:
@@ -93,6 +95,7 @@ def extract(
             found["images"] = Problems(images=met)
     left_out.write(path, found)
     summary = {"caches": caches, "seconds": round(time.monotonic() - start, 3)}
+    layers_record.write(path, chosen, workdir.AGAIN)
     if hosts.is_first():
         with disk.write_errors(f"--workdir: {path}"):
             atomic.write_json(path / "extract.json", summary)

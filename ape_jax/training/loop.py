@@ -31,11 +31,11 @@ from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.checkpoints import agreed
 from ape_jax.runs.checkpoints.checkpoint import Checkpoints
 from ape_jax.runs.checkpoints.state import State
-from ape_jax.runs.directory import claim, workdir
+from ape_jax.runs.directory import claim, layers_record, workdir
 from ape_jax.runs.embed import Embedder
 from ape_jax.terminal import flags
 from ape_jax.terminal.progress import Progress
-from ape_jax.training import closed, left_out, metrics, summary
+from ape_jax.training import closed, layers, left_out, metrics, summary
 from ape_jax.training import run as run_lib
 from ape_jax.training import step as step_lib
 from ape_jax.training.best import Best
@@ -82,14 +82,17 @@ def train_and_evaluate(
         run_lib.check_sources(config, sources)
     digests = sources.digests()
     agreed.on_pairs(digests)
+    store = store or FeatureStore()
+    config, chosen = layers.settled(config, sources.train, path, store)
     done = workdir.read_summary(path, config)
     ended = done is not None and done.get("digests") == digests
     agreed.on_workdir(finished_run=ended)
     if done is not None and ended:
         return done
     with claim.claimed(path, config):
+        layers_record.write(path, chosen, workdir.AGAIN)
         checkpoints = Checkpoints(path, config.train.keep, clean=True)
-        run = _prepared(config, sources, store or FeatureStore(), checkpoints)
+        run = _prepared(config, sources, store, checkpoints)
         resumes = checkpoints.latest is not None
         counts = left_out.write(path, left_out.of(run), keeps=resumes)
         if hosts.is_first():

@@ -21,7 +21,7 @@ Overlaps = dict[tuple[Reading, Reading], Calibrated]
 
 LEAST_CONCEPTS = 64
 """Fewer are not retrieved among: neighbourhoods alone decide."""
-LEAST_GAIN = 0.01
+LEAST_GAIN = 0.02
 """Share of the score that a more complex reading must gain."""
 _TRIED = 3  # The best single layers, with which other poolings are tried.
 
@@ -173,16 +173,20 @@ def choose(question: Question, *, seed: int = 0, say: Callable[[str], None] = pr
 
 
 def simplest(scores: dict[Reading, Scores]) -> Reading:
-    """The simplest reading within one standard error of the best, or within a hundredth of it.
+    """The simplest reading within one standard error of the best, or within a fiftieth of it.
 
-    A split's scores are taken relative to their mean, so that splits count alike. Simple is one
-    layer before several, one pooling before two joined, the output before others.
+    A split's scores (`Scores.both`) are taken relative to their mean, so that splits count alike.
+    One layer is simpler than several, and of several the best are taken; of single layers one
+    pooling comes before two joined, and the output before others.
 
     References:
       As `closed_form.held_out.simplest`.
     """
-    order = sorted(scores, key=_complexity)
-    table = np.stack([scores[reading].mrr for reading in order], axis=1)
+    mean = {reading: float(found.both.mean()) for reading, found in scores.items()}
+    single = sorted((x for x in scores if len(x.layers) == 1), key=_complexity)
+    joined = sorted((x for x in scores if len(x.layers) > 1), key=lambda x: (-mean[x], x))
+    order = [*single, *joined]
+    table = np.stack([scores[reading].both for reading in order], axis=1)
     relative = table / np.maximum(table.mean(axis=1, keepdims=True), 1e-12)
     best = int(np.argmax(relative.mean(axis=0)))
     short = relative[:, best, None] - relative
@@ -202,7 +206,7 @@ def _tried(side: Side, score: Callable[[Reading], Scores]) -> dict[Reading, Scor
     def mean(reading: Reading) -> float:
         if reading not in found:
             found[reading] = score(reading)
-        return float(found[reading].mrr.mean())
+        return float(found[reading].both.mean())
 
     usual, more = side.poolings[0], side.poolings[1:]
     layers = readings.singles(side.depth) if side.layers is None else [side.layers]

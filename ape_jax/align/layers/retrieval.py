@@ -88,6 +88,11 @@ class Scores:
     l2: float = 0.0
     power: float = 0.0
 
+    @property
+    def both(self) -> Float[np.ndarray, " s"]:
+        """The mean of both figures, by which readings are compared."""
+        return (self.mrr + self.recall) / 2
+
 
 def held_out_cca(
     paired: Paired,

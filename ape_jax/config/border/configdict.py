@@ -18,7 +18,7 @@ import ml_collections
 from ape_jax.config import automatic, rules, schema
 from ape_jax.config.border import arguments
 from ape_jax.config.experiment import Config, flatten, unflatten
-from ape_jax.config.fields import Field
+from ape_jax.config.fields import BY_DATA, Field
 from ape_jax.errors import UserError
 
 C = TypeVar("C", bound=Config)
@@ -157,6 +157,8 @@ def _parse(what: str, written: str, field: Field) -> Any:
     """`written` as a value of the type of the field's default; its range is checked later."""
     if isinstance(field.default, str):
         return written
+    if written == BY_DATA and field.check(BY_DATA):
+        return BY_DATA
     if written == "auto" and field.check(automatic.AUTO):
         return automatic.AUTO
     try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from ape_jax.config.experiment import Config
+from ape_jax.config.rules import layers
 from ape_jax.errors import UserError
 
 
 def check(config: Config) -> None:
     """Raises UserError naming a key that does not go with where the heads come from."""
+    layers.check(config)
     _check_run(config)
     _check_model(config)
     _check_closed(config)

@@ -28,6 +28,7 @@ Dtype = Literal["bfloat16", "float32"]
 OnError = Literal["error", "skip"]
 CachePlace = Literal["auto", "device", "host", "disk"]
 Colour = tuple[int, int, int]
+Domain = Literal["", "source"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,11 @@ class DataConfig(Section):
             canonical=mixtures.texts_of,
         ),
         "What is evaluated on, by name.",
+    )
+    domain: Domain = key(
+        choice(*get_args(Domain)),
+        "What tells styles or makers apart where layers are chosen, so that folds leave one out: "
+        "'source' takes each file of `pairs` for one; '' takes all for one.",
     )
     on_error: OnError = key(
         choice(*get_args(OnError)),

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from ape_jax.config import poolings, tune
 from ape_jax.config.components import CLOSED_FORMS, component, declared_keys, heads_of
 from ape_jax.config.fields import (
+    BY_DATA,
     Field,
     automatic,
     choice,
@@ -23,9 +24,11 @@ from ape_jax.config.section import OpenSection, Section, key, section
 
 Dtype = Literal["bfloat16", "float32"]
 ParamDtype = Literal["float32", "bfloat16", "int8"]
+Layer = int | tuple[int, ...] | Literal["auto"]
 _LAYER = (
     "Output after this block, counted as transformers' hidden_states; -1 is the last. Of several, "
-    "(9, 11, -1), the pooled vectors of an image, or the tokens of a caption, are joined."
+    "(9, 11, -1), the pooled vectors of an image, or the tokens of a caption, are joined; "
+    "'auto' chooses by the training pairs."
 )
 
 
@@ -77,7 +80,7 @@ class SideConfig(Section):
         Field("frozen", tune.EXPECTS, tune.is_tune),
         "What of the tower is trained; a frozen tower is encoded once.",
     )
-    layer: int | tuple[int, ...] = key(layers(-1), _LAYER)
+    layer: Layer = key(layers(-1), _LAYER)
     dtype: Dtype = key(choice(*get_args(Dtype)), "What the tower computes in.")
     param_dtype: ParamDtype = key(
         choice(*get_args(ParamDtype)),
@@ -100,8 +103,9 @@ class ImageConfig(SideConfig):
 
     head: ImageHeadConfig = section(ImageHeadConfig)
     pooling: str = key(
-        choice("own", "cls", "mean", "cls+mean", "map", "none"),
-        "How an image becomes one vector; 'none' keeps all tokens, for a head that pools.",
+        choice("own", "cls", "mean", "cls+mean", "map", "none", BY_DATA),
+        "How an image becomes one vector; 'none' keeps all tokens, for a head that pools; 'auto' "
+        "chooses by the training pairs.",
     )
     size: int = key(
         automatic(integer(0, 0, 4096), "the images"),
@@ -119,8 +123,13 @@ class TextConfig(SideConfig):
 
     head: TextHeadConfig = section(TextHeadConfig)
     pooling: str = key(
-        Field("mean", f"'own', or {poolings.EXPECTS}", poolings.is_own_or_pooling),
-        "How a caption becomes one vector, for heads on one vector; 'own' is the tower's.",
+        Field(
+            "mean",
+            f"'own', 'auto', or {poolings.EXPECTS}",
+            lambda v: v == BY_DATA or poolings.is_own_or_pooling(v),
+        ),
+        "How a caption becomes one vector, for heads on one vector; 'own' is the tower's, 'auto' "
+        "chooses by the training pairs.",
     )
     max_length: int = key(
         integer(0, 0, 2**16), "Tokens that a caption is cut to; 0 is the tower's own limit."

@@ -113,12 +113,15 @@ def test_one_standard_error_decides_for_the_simpler_reading():
     none = np.zeros(4, bool)
 
     def scores(*mrr):
-        return Scores(mrr=np.array(mrr), recall=np.zeros(4), crosses=none)
+        return Scores(mrr=np.array(mrr), recall=np.array(mrr), crosses=none)
 
     one, joined = Reading((-1,), "cls"), Reading((9, -1), "cls")
     low = scores(0.20, 0.30, 0.25, 0.25)
     assert simplest({joined: scores(0.23, 0.27, 0.28, 0.23), one: low}) == one
-    assert simplest({joined: scores(0.24, 0.34, 0.29, 0.30), one: low}) == joined
+    better = {joined: scores(0.24, 0.34, 0.29, 0.30), one: low}
+    assert simplest(better) == joined
+    best = Reading((6, 9, -1), "cls")  # Of several layers the best, however many.
+    assert simplest({**better, best: scores(0.25, 0.34, 0.29, 0.30)}) == best
 
 
 def test_vectors_of_a_reading_are_its_columns():
