@@ -65,6 +65,16 @@ COMMANDS: Mapping[str, Command] = {
         kept="shards that are finished are kept; the same command goes on from there",
         group=_MAKE,
     ),
+    "layers": Command(
+        module="ape_jax.layers",
+        does="compares the layers of both towers on the pairs, and says which to read",
+        examples=(
+            f"ape-jax layers {_RECIPE} --workdir DIR",
+            f"ape-jax layers {_RECIPE} --workdir DIR --plots",
+        ),
+        kept="features are kept; the same command begins again with them",
+        group=_MAKE,
+    ),
     "study": Command(
         module="ape_jax.study",
         does="compares methods over seeds and numbers of pairs",
