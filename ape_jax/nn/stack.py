@@ -56,10 +56,11 @@ def what_was_read(variables: Mapping[str, PyTree]) -> Float[Array, "depth b ..."
     Args:
       variables: the collections that flax's `apply` gives beside its output.
     """
-    flat: Mapping[tuple[str, ...], Any] = flax.traverse_util.flatten_dict(variables[COLLECTION])
-    (found,) = (value for path, value in flat.items() if path[-1] == _READ)
+    flat: Any = flax.traverse_util.flatten_dict(variables[COLLECTION])
+    found: list[Any] = [value for path, value in flat.items() if path[-1] == _READ]
+    (kept,) = found
     # Blocks that are one and the same are a scan within a scan of one step.
-    return found[0] if found.ndim > 3 and len(found) == 1 else found
+    return kept[0] if kept.ndim > 3 and len(kept) == 1 else kept
 
 
 def run_stack(
