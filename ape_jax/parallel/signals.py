@@ -89,20 +89,6 @@ def held() -> Iterator[None]:
         _state.holding -= 1
 
 
-@contextlib.contextmanager
-def as_interrupt() -> Iterator[None]:
-    """Makes them the same as Control-C, for a block that waits for its end and clears up."""
-    before = {}
-    if _state.watched and threading.current_thread() is threading.main_thread():
-        before = {n: signal.signal(n, signal.default_int_handler) for n in NOTICES}
-    try:
-        with held():
-            yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def sentence(name: str, kept: str | None = None) -> str:
     """What a command says that a signal has ended.
 
@@ -121,7 +107,8 @@ def _listen(reading: int) -> None:
     while True:
         for number in os.read(reading, 64):
             if number == signal.SIGINT:
-                threading.Thread(target=_insist, daemon=True).start()
+                if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+                    threading.Thread(target=_insist, daemon=True).start()
             elif number not in NOTICES:
                 continue
             elif _state.forward is not None:
@@ -131,7 +118,9 @@ def _listen(reading: int) -> None:
 
 
 def _insist() -> None:
-    """Ends the process if Control-C does not."""
+    """Ends the process if the exception of Control-C does not.
+
+    Python drops it where it comes up in a destructor or a callback of the garbage collector.
+    """
     time.sleep(_PATIENCE)
-    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-        ends.at_once(f"{_state.kept}\ninterrupted", 130)
+    ends.at_once(f"{_state.kept}\ninterrupted", 130)

@@ -72,6 +72,7 @@ MORE = [
     (signal.SIGTERM, "evaluate", "ape_jax.evaluate", ("ape_jax.runs.restore", "restore")),
     (signal.SIGTERM, "report", "ape_jax.report", START),
     (signal.SIGTERM, "page", "ape_jax.page", START),
+    (signal.SIGTERM, "page", "ape_jax.page", ("ape_jax.pages.served.browser", "_application")),
     (signal.SIGTERM, "judge", "ape_jax.judge", START),
 ]  # fmt: skip
 
@@ -104,6 +105,31 @@ def test_control_c_is_said_where_the_main_thread_does_not_listen(tiny_run):
     code, stderr, seconds = ended(where, signal.SIGINT, "ape_jax.evaluate", "--workdir", tiny_run)
     assert code == 130 and stderr.splitlines()[-1] == "interrupted" and "Traceback" not in stderr
     assert seconds < 60
+
+
+# Python drops the exception of Control-C that comes up in a destructor. Afterwards a library that
+# serves takes the signal for itself, as Uvicorn does.
+DROPPED = """
+import os, signal, time
+from ape_jax.parallel import signals
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signals.watch("kept")
+class Interrupted:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(10):
+            time.sleep(0.1)
+Interrupted()
+signal.signal(signal.SIGINT, lambda *_: None)
+time.sleep(60)
+"""
+
+
+def test_control_c_ends_a_command_that_dropped_its_exception():
+    command = [sys.executable, "-c", DROPPED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=55, check=False)
+    assert done.returncode == 130 and done.stderr.endswith("kept\ninterrupted\n"), done.stderr
+    assert "Exception ignored" in done.stderr
 
 
 def test_an_interrupt_says_how_to_go_on(capsys):

@@ -11,9 +11,12 @@ import functools
 import html
 import os
 import re
+import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -29,7 +32,7 @@ from ape_jax.pages.served.desk import Described, Desk, Seen
 from ape_jax.pages.served.guard import MOST_FILE, Guard
 from ape_jax.pages.served.hosts import Hosts, is_loopback
 from ape_jax.pages.served.kept import Kept
-from ape_jax.parallel import signals
+from ape_jax.parallel import ends, signals
 
 _MOST_SHOWN = 48  # Images.
 _MOST_WAITING = 64  # Questions.
@@ -79,14 +82,14 @@ def serve(desk: Desk, host: str, port: int, hosts: Hosts) -> None:
     Folders are offered only where no other machine can reach the page: whoever does could look at
     every picture of this one.
     """
-    # SIGTERM as Ctrl-C: what visitors have left goes with the process.
-    kept = tempfile.TemporaryDirectory(prefix="ape_jax_page_")
-    with signals.as_interrupt(), kept as folder:
+    with tempfile.TemporaryDirectory(prefix="ape_jax_page_") as folder:
+        # What visitors have left goes with the process, however it is asked to end.
+        ends.afterwards(functools.partial(shutil.rmtree, folder, ignore_errors=True))
         # Uploads go there and with it; Gradio reads both when it is imported.
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
         with contextlib.redirect_stdout(sys.stderr):
             app = _application(desk, hosts, Kept(folder), folders=is_loopback(host))
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), signals.held():
             _listen(app, host, port)
 
 
@@ -95,6 +98,10 @@ def _listen(app: Guard, host: str, port: int) -> None:
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            # Uvicorn takes the other signals that ask for the end.
+            main = threading.current_thread() is threading.main_thread()
+            if main and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+                signal.signal(signal.SIGHUP, self.handle_exit)
             await super().startup(sockets)
             if self.started:
                 shown = f"[{host}]" if ":" in host else host
