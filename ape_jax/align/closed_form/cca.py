@@ -15,7 +15,9 @@ from ape_jax.align.closed_form.solution import L2, POWER, Affine, Solution, cent
 from ape_jax.align.closed_form.sums import Moments, by_fold, check_varies, moments
 from ape_jax.align.heads.linear import LINEAR
 from ape_jax.config.components import ClosedFormSpec
+from ape_jax.config.fields import number
 from ape_jax.errors import UserError
+from ape_jax.parallel.hosts import say
 
 L2S = (1e-3, 1e-2, 1e-1, 3e-1, 1.0, 3.0)
 POWERS = (0.0, 1.0, 2.0, 4.0)
@@ -31,7 +33,9 @@ class Cca:
       text_kernel: canonical directions of texts, float64 [d, r], r = min(d, k).
       image_kernel: canonical directions of images, float64 [k, r].
       correlations: canonical correlations, float64 [r], descending.
-      l2: regulariser, relative to the mean variance of each side.
+      l2: regulariser of the images, relative to their mean variance.
+      text_l2: regulariser of the texts, relative to theirs.
+      noise: weight of the views' covariance in that of the images.
       dim: number of directions to use.
       power: exponent of the correlations that weight the directions.
     """
@@ -42,8 +46,10 @@ class Cca:
     image_kernel: Float[np.ndarray, "k r"]
     correlations: Float[np.ndarray, " r"]
     l2: float
+    text_l2: float
     dim: int
     power: float = 0.0
+    noise: float = 0.0
 
     @property
     def text(self) -> Affine:
@@ -59,12 +65,22 @@ class Cca:
         return kernel[:, : self.dim] * self.correlations[: self.dim] ** self.power
 
 
-def cca(paired: Paired | Moments, l2: float, *, dim: int = 0, power: float = 0.0) -> Cca:
+def cca(
+    paired: Paired | Moments,
+    l2: float,
+    *,
+    text_l2: float = 0.0,
+    noise: float = 0.0,
+    dim: int = 0,
+    power: float = 0.0,
+) -> Cca:
     """Computes regularised CCA.
 
-    Maximises a^T Sxy b subject to a^T (Sxx + l2 sx I) a = b^T (Syy + l2 sy I) b = 1 for one pair of
-    directions after the other; sx and sy are the mean variances over the dimensions of texts and of
-    images. Retrieval by cosine improves if directions are weighted by their correlations.
+    Maximises a^T Sxy b subject to a^T (Sxx + text_l2 sx I) a = b^T (Syy + noise Sv + l2 sy I) b = 1
+    for one pair of directions after the other; sx and sy are the mean variances over the dimensions
+    of texts and of images, and Sv is the mean covariance of the views of an image. Directions in
+    which augmentation moves an image then count less: they are those in which drawings of another
+    style differ. Retrieval by cosine improves if directions are weighted by their correlations.
 
     Example:
       >>> from ape_jax.align.closed_form import from_rows
@@ -76,6 +92,8 @@ def cca(paired: Paired | Moments, l2: float, *, dim: int = 0, power: float = 0.0
     Args:
       paired: features of the training pairs, or their moments.
       l2: regulariser, at least 0; 0 is plain CCA, which needs covariances of full rank.
+      text_l2: that of the texts, 0 for the same as `l2`.
+      noise: weight of the covariance of views, at least 0; of one view an image there is none.
       dim: number of directions to use; 0 for all min(d, k).
       power: exponent of the correlations that weight the directions; 0 for equal weights.
 
@@ -89,17 +107,20 @@ def cca(paired: Paired | Moments, l2: float, *, dim: int = 0, power: float = 0.0
     References:
       Hotelling, `Relations Between Two Sets of Variates <https://doi.org/10.1093/biomet/28.3-4.321>`_,
       1936; Gong et al., "A Multi-View Embedding Space for Modeling Internet Images, Tags, and their
-      Semantics", arXiv 1212.4522 (the power).
+      Semantics", arXiv 1212.4522 (the power); Hatch et al., "Within-class covariance normalization
+      for SVM-based speaker recognition", Interspeech 2006 (the noise).
     """
-    if l2 < 0 or not np.isfinite(l2):
-        raise UserError(f"l2 is {l2}; write a number of at least 0")
+    for name, value in (("l2", l2), ("text_l2", text_l2), ("noise", noise)):
+        if value < 0 or not np.isfinite(value):
+            raise UserError(f"{name} is {value}; write a number of at least 0")
     if isinstance(paired, Paired):
         paired.check()
         paired = moments(paired)
     most = min(paired.text_image.shape)
     if not 0 <= dim <= most:
         raise UserError(f"dim is {dim}; there are {most} pairs of directions, write 0 to {most}")
-    return dataclasses.replace(Spectra.of(paired).solve(l2), dim=dim or most, power=power)
+    fit = Spectra.of(paired, noise).solve(l2, text_l2 or l2)
+    return dataclasses.replace(fit, dim=dim or most, power=power, noise=float(noise))
 
 
 def cca_cv(
@@ -108,6 +129,8 @@ def cca_cv(
     dims: Sequence[int] | None = None,
     l2s: Sequence[float] = L2S,
     powers: Sequence[float] = POWERS,
+    text_l2: float = 0.0,
+    noise: float = 0.0,
     folds: int | Integer[np.ndarray, " n"] = 5,
     seed: int = 0,
     limit: int = 1000,
@@ -119,6 +142,8 @@ def cca_cv(
       dims: grid of `dim`; None for 32, 64, 128 and so on up to min(d, k).
       l2s: grid of `l2`.
       powers: grid of `power`.
+      text_l2: as for `cca`, not searched.
+      noise: as for `cca`, not searched.
       folds: number of folds, images that share a text in one, or the fold of each image [n].
       seed: seed of the random folds and samples.
       limit: maximum number of images to score per fold; more would change the choice little.
@@ -138,12 +163,13 @@ def cca_cv(
     check_varies(total)
     scores = np.zeros((len(split), len(l2s), len(dims), len(powers)))
     for n, (members, part) in enumerate(split):
-        spectra = Spectra.of(total - part)
+        spectra = Spectra.of(total - part, noise)
         out = held_out.sample(paired, members, limit, seed)
         for i, l2 in enumerate(l2s):
-            scores[n, i] = _scores(spectra.solve(l2), out, dims, powers)
+            scores[n, i] = _scores(spectra.solve(l2, text_l2 or l2), out, dims, powers)
     i, j, k = held_out.simplest(scores)
-    return cca(total, l2s[i], dim=dims[j], power=powers[k])
+    best = {"dim": dims[j], "power": powers[k]}
+    return cca(total, l2s[i], text_l2=text_l2, noise=noise, **best)
 
 
 def _scores(
@@ -163,6 +189,8 @@ class Spectra:
     Args:
       means: of texts, [d], and of images, [k].
       covariances: of texts, of images, and of texts with images.
+      added: to the covariance of images, [k, k], and not to the mean variance that an l2 is
+        relative to; None for nothing.
     """
 
     def __init__(
@@ -171,25 +199,29 @@ class Spectra:
         covariances: tuple[
             Float[np.ndarray, "d d"], Float[np.ndarray, "k k"], Float[np.ndarray, "d k"]
         ],
+        added: Float[np.ndarray, "k k"] | None = None,
     ):
         xx, yy, xy = covariances
-        self._means = means
+        self._means, self._excess = means, 0.0
+        if added is not None:
+            yy, self._excess = yy + added, float(np.trace(added)) / len(added)
         (self._x, self._u), (self._y, self._v) = np.linalg.eigh(xx), np.linalg.eigh(yy)
         self.set_cross(xy)
 
     @classmethod
-    def of(cls, part: Moments) -> Spectra:
-        """Those of pairs, whose sides both have to vary."""
+    def of(cls, part: Moments, noise: float = 0.0) -> Spectra:
+        """Those of pairs, whose sides both have to vary; `noise` as for `cca`."""
         check_varies(part)
-        return cls((part.text_mean, part.image_mean), part.covariances())
+        added = noise * part.view_noise / part.count if noise else None
+        return cls((part.text_mean, part.image_mean), part.covariances(), added)
 
     def set_cross(self, xy: Float[np.ndarray, "d k"]) -> None:
         """Takes another covariance of texts with images; those of either side stay."""
         self._cross = self._u.T @ xy @ self._v
 
-    def solve(self, l2: float) -> Cca:
+    def solve(self, l2: float, text_l2: float) -> Cca:
         """Computes all canonical directions."""
-        x, y = (self._whiten(values, l2) for values in (self._x, self._y))
+        x, y = self._whiten(self._x, text_l2), self._whiten(self._y, l2, self._excess)
         left, correlations, right = thin_svd(x[:, None] * self._cross * y)
         return Cca(
             text_mean=self._means[0],
@@ -198,11 +230,12 @@ class Spectra:
             image_kernel=self._v @ (y[:, None] * right),
             correlations=np.clip(correlations, 0, 1),
             l2=float(l2),
+            text_l2=float(text_l2),
             dim=len(correlations),
         )
 
-    def _whiten(self, values: np.ndarray, l2: float) -> np.ndarray:
-        shifted = values + l2 * values.mean()
+    def _whiten(self, values: np.ndarray, l2: float, excess: float = 0.0) -> np.ndarray:
+        shifted = values + l2 * (values.mean() - excess)
         if shifted[0] <= 1e-13 * shifted[-1]:
             raise UserError(
                 f"a covariance is singular with l2={l2:g}: there are more dimensions than pairs, "
@@ -225,8 +258,14 @@ def thin_svd(matrix: Float[np.ndarray, "d k"]) -> tuple[np.ndarray, np.ndarray, 
     return left, values, matrix.T @ (left / np.maximum(values, 1e-8))
 
 
-def _solved(paired: Paired, *, width: int, l2: float, power: float) -> Solution:
+def _solved(
+    paired: Paired, *, width: int, l2: float, power: float, text_l2: float, noise: float
+) -> Solution:
+    if noise and paired.image.shape[1] == 1:
+        say("closed.noise: each image has one view, so that there is no covariance of views")
+        noise = 0.0
     grids: dict[str, Any] = {}
+    fixed = {"text_l2": text_l2, "noise": noise}
     if width:
         grids["dims"] = [width]
     if l2:
@@ -234,19 +273,27 @@ def _solved(paired: Paired, *, width: int, l2: float, power: float) -> Solution:
     if power >= 0:
         grids["powers"] = [power]
     complete = len(grids) == 3
-    fit = cca(paired, l2, dim=width, power=power) if complete else cca_cv(paired, **grids)
+    if complete:
+        fit = cca(paired, l2, dim=width, power=power, **fixed)
+    else:
+        fit = cca_cv(paired, **grids, **fixed)
     best = [round(float(value), 4) for value in fit.correlations[:3]]
     record = {"l2": fit.l2, "power": fit.power, "width": fit.dim, "correlations": best}
+    record |= {name: value for name, value in fixed.items() if value}
     return on_both(fit.text, fit.image, record)
 
 
+TEXT_L2 = number(0.0, 0.0).explained("Strength on the text side; 0 is that of closed.l2.")
+NOISE = number(0.0, 0.0, 1e6).explained(
+    "Weight of the covariance between views of one image, added to that of the images."
+)
 CCA = ClosedFormSpec(
     name="cca",
     title="CCA",
     solve=_solved,
     image=LINEAR,
     text=LINEAR,
-    keys={"l2": L2, "power": POWER},
+    keys={"l2": L2, "power": POWER, "text_l2": TEXT_L2, "noise": NOISE},
     takes_width=True,
     sorted=True,
 )

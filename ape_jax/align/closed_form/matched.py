@@ -106,7 +106,7 @@ def cca_matched(
     spectra = Spectra((text.mean, image.mean), (text.covariance, image.covariance, known))
     x, y = _sample(paired, unpaired, seed)
     for number in range(rounds + 1):
-        fit = dataclasses.replace(spectra.solve(l2), dim=dim or most, power=power)
+        fit = dataclasses.replace(spectra.solve(l2, l2), dim=dim or most, power=power)
         if number < rounds:
             found = _covariance(x, y, _plan(fit, x, y, eps))
             spectra.set_cross((known + weight * found) / (1 + weight))

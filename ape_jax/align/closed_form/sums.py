@@ -30,6 +30,8 @@ class Moments:
       image_image: sum of outer products of views, averaged over the views of an image, [k, k];
         differences between views count as variance.
       text_image: sum of outer products of texts and images, [d, k].
+      view_noise: sum of the unbiased covariances of the views of an image, [k, k]; zero for one
+        view.
     """
 
     count: float
@@ -38,6 +40,7 @@ class Moments:
     text_text: Float[np.ndarray, "d d"]
     image_image: Float[np.ndarray, "k k"]
     text_image: Float[np.ndarray, "d k"]
+    view_noise: Float[np.ndarray, "k k"]
 
     def __add__(self, other: Moments) -> Moments:
         names = (field.name for field in dataclasses.fields(self))
@@ -48,7 +51,7 @@ class Moments:
         return Moments(**{n: getattr(self, n) - getattr(other, n) for n in names})
 
     def turned(self) -> Moments:
-        """Swaps texts and images."""
+        """Swaps texts and images; texts have no views."""
         return Moments(
             count=self.count,
             text_sum=self.image_sum,
@@ -56,6 +59,7 @@ class Moments:
             text_text=self.image_image,
             image_image=self.text_text,
             text_image=self.text_image.T,
+            view_noise=np.zeros_like(self.text_text),
         )
 
     @property
@@ -240,7 +244,7 @@ class _Sums:
         self.texts, self.images = _Blocks(self._add_texts), _Blocks(self._add_images)
         self._text_sum, self._image_sum = np.zeros(d), np.zeros(k)
         self._text_text, self._image_image = np.zeros((d, d)), np.zeros((k, k))
-        self._text_image = np.zeros((d, k))
+        self._text_image, self._view_noise = np.zeros((d, k)), np.zeros((k, k))
 
     def _add_texts(self, texts: np.ndarray, uses: np.ndarray) -> None:
         x, weights = texts.astype(np.float64), uses.astype(np.float64)
@@ -256,7 +260,11 @@ class _Sums:
         self._check(self._image_sum)
         self._text_image += texts.T @ mean
         flat = (y * np.sqrt(weights / y.shape[1])[:, None, None]).reshape(-1, y.shape[2])
-        self._image_image += flat.T @ flat
+        views_views = flat.T @ flat
+        self._image_image += views_views
+        if (count := y.shape[1]) > 1:
+            mean *= np.sqrt(weights)[:, None]
+            self._view_noise += (views_views - mean.T @ mean) * (count / (count - 1))
 
     def _check(self, total: np.ndarray) -> None:
         """What is not finite makes its sum so; the row is looked for only then."""
@@ -276,4 +284,5 @@ class _Sums:
             text_text=self._text_text,
             image_image=self._image_image,
             text_image=self._text_image,
+            view_noise=self._view_noise,
         )

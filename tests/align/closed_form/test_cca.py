@@ -6,6 +6,7 @@ import scipy.linalg
 from sklearn.cross_decomposition import CCA
 
 from ape_jax.align import closed_form
+from ape_jax.align.closed_form.cca import CCA as CCA_SPEC
 from ape_jax.align.closed_form.paired import from_rows
 from ape_jax.errors import UserError
 
@@ -51,6 +52,35 @@ def test_regularised_it_solves_the_generalised_eigenproblem(n, d, k, l2):
     assert_same_columns(ours.text(x), x0 @ vectors[:, ::-1][:, :4])
     kernel = ours.image_kernel
     np.testing.assert_allclose(kernel.T @ yy @ kernel, np.eye(min(d, k)), atol=1e-6)
+
+
+def test_the_covariance_of_views_is_added_to_that_of_the_images():
+    """By SciPy's eigenproblem, with sums written out view by view."""
+    rng = np.random.default_rng(1)
+    x, y = sides(200, 6, 9)
+    views = y[:, None] + rng.normal(size=(200, 4, 9)) * np.linspace(0.1, 3, 9)
+    index = np.arange(200)
+    paired = closed_form.Paired(text=x, image=views, text_index=index, image_index=index)
+    flat, mean = views.reshape(-1, 9), views.mean(axis=1)
+    xx, yy = (np.cov(z, rowvar=False, bias=True) for z in (x, flat))
+    xy = (x - x.mean(0)).T @ (mean - mean.mean(0)) / 200
+    noise = np.mean([np.cov(v, rowvar=False) for v in views], axis=0)
+    xx += 0.3 * np.trace(xx) / 6 * np.eye(6)
+    yy += 2.0 * noise + 0.1 * np.trace(yy) / 9 * np.eye(9)
+    values, vectors = scipy.linalg.eigh(xy @ np.linalg.solve(yy, xy.T), xx)
+    ours = closed_form.cca(paired, 0.1, text_l2=0.3, noise=2.0, dim=4)
+    np.testing.assert_allclose(ours.correlations[:4], np.sqrt(values[::-1][:4]), atol=1e-6)
+    assert_same_columns(ours.text(x), (x - x.mean(0)) @ vectors[:, ::-1][:, :4])
+
+
+def test_one_view_an_image_has_no_noise(capsys):
+    x, y = sides()
+    settings = {"width": 4, "l2": 0.1, "power": 0.0, "text_l2": 0.0}
+    with_noise, without = (
+        CCA_SPEC.solve(from_rows(x, y), noise=noise, **settings) for noise in (5.0, 0.0)
+    )
+    assert with_noise.record == without.record
+    assert "closed.noise: each image has one view" in capsys.readouterr().err
 
 
 def test_power_weights_directions_by_their_correlations():
