@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ape_jax.config.experiment import Config, flatten
+from ape_jax.config.fields import is_number
 
 AUTO = -1
 """The value of a key that is left open; on the command line, `auto`."""
@@ -19,11 +20,15 @@ SMALL_IMAGE = 112
 _EPOCHS = 20
 _LEAST_STEPS = 90
 _ENCODED = 4000
+# Up to so many pairs: the learning rate and the dropout of features with which heads that start
+# from CCA keep what it has found, as docs/results/few-pairs.md and many-pairs.md have measured it.
+_GENTLE = ((4_000, 1e-4, 0.6), (16_000, 3e-4, 0.3), (2**62, 3e-3, 0.3))
 _FEW = 50
 _MOST_VIEWS = 10
 _KEYS = (
     *("train.batch", "train.steps", "train.log_every", "train.eval_every"),
     *("train.checkpoint_every", "optim.warmup", "cache.views", "image.size"),
+    *("optim.lr", "latent.dropout"),
 )
 _TRAINING = ("train.batch", "train.steps")
 _AUGMENT = ("augment.crop", "augment.flip", "augment.randaugment")
@@ -36,7 +41,7 @@ def is_open(config: Config) -> bool:
       >>> is_open(Config()), is_open(Config().replace({"train.batch": AUTO}))
       (False, True)
     """
-    return any(value == AUTO and type(value) is int for value in _open_keys(config).values())
+    return any(is_number(value) and value == AUTO for value in _open_keys(config).values())
 
 
 def settled(
@@ -47,6 +52,8 @@ def settled(
     * batch: the largest power of two up to the number of pairs and 256; 512 from 4,000 pairs, 1,024
       from 20,000.
     * steps: 20 epochs, at least 90; lines, checkpoints and warm-up are shares of them.
+    * learning rate and dropout of features: for heads that start from a closed form, which fewer
+      than 4,000 pairs would soon spoil: 1e-4 and 0.6; then 3e-4, and 3e-3 from 16,000, and 0.3.
     * views: ten of each image, fewer where that were more than 4,000 images to encode.
     * size: the tower's own, 112 pixels where the images themselves are no larger.
 
@@ -75,6 +82,9 @@ def settled(
     settle("train.batch", batch, f"batch {batch}")
     steps = max(_LEAST_STEPS, _EPOCHS * pairs // {**flat, **values}["train.batch"])
     settle("train.steps", steps, f"{steps} steps")
+    lr, dropout = next(row[1:] for row in _GENTLE if pairs < row[0])
+    settle("optim.lr", lr, f"learning rate {lr:g}")
+    settle("latent.dropout", dropout, f"dropout {dropout:g}")
     views = max(min(_MOST_VIEWS, _ENCODED // pairs), 1) if any(map(flat.get, _AUGMENT)) else 1
     size = SMALL_IMAGE if small else 0
     at = f"{size} px" if size else "the tower's own size"

@@ -92,7 +92,7 @@ def automatic(field: Field, follows: str) -> Field:
     return dataclasses.replace(
         field,
         expects=f"{field.words}, or 'auto' for what follows from {follows}",
-        check=lambda v: field.check(v) or (type(v) is int and v == -1),
+        check=lambda v: field.check(v) or (is_number(v) and v == -1),
     )
 
 

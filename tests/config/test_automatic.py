@@ -16,16 +16,25 @@ def settled(spec, pairs, **options):
     return config_lib.resolve({**config_lib.flatten(config), **values}), line
 
 
+GENTLE = "learning rate 0.0001, dropout 0.6"
 FEW = "; so few are learned by heart, a few hundred are a start"
 
 
 @pytest.mark.parametrize(
     ("pairs", "line"),
     [
-        (30, f"30 pairs: batch 16, 90 steps, 10 views at 112 px{FEW}"),
-        (370, "370 pairs: batch 256, 90 steps, 10 views at 112 px"),
-        (1000, "1,000 pairs: batch 256, 90 steps, 4 views at 112 px"),
-        (60_000, "60,000 pairs: batch 1024, 1171 steps, 1 view at 112 px"),
+        (30, f"30 pairs: batch 16, 90 steps, {GENTLE}, 10 views at 112 px{FEW}"),
+        (370, f"370 pairs: batch 256, 90 steps, {GENTLE}, 10 views at 112 px"),
+        (1000, f"1,000 pairs: batch 256, 90 steps, {GENTLE}, 4 views at 112 px"),
+        (
+            5_000,
+            "5,000 pairs: batch 512, 195 steps, learning rate 0.0003, dropout 0.3, 1 view at 112 px",
+        ),
+        (
+            60_000,
+            "60,000 pairs: batch 1024, 1171 steps, learning rate 0.003, dropout 0.3, 1 view at 112 "
+            "px",
+        ),
     ],
 )
 def test_the_number_of_pairs_settles_what_is_open(pairs, line):
@@ -37,9 +46,15 @@ def test_the_number_of_pairs_settles_what_is_open(pairs, line):
 
 def test_what_the_user_says_stays():
     config, line = settled(f"{OPEN},steps=7,batch=8,views=2", 370)
-    assert line == "370 pairs: the tower's own size"
+    assert line == f"370 pairs: {GENTLE}, the tower's own size"
     assert (config.train.steps, config.train.batch, config.cache.views) == (7, 8, 2)
     assert config.train.log_every == config.train.checkpoint_every == 1
+
+
+def test_a_learning_rate_and_a_dropout_that_are_set_stay():
+    spec = config_lib.resolve(recipes.read(OPEN)).replace({"optim.lr": 0.01, "latent.dropout": 0.1})
+    values, line = automatic.settled(spec, 370, small=True)
+    assert not {"optim.lr", "latent.dropout"} & set(values) and "rate" not in line
 
 
 def test_one_view_is_a_clean_one():

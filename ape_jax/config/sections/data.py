@@ -157,4 +157,7 @@ class LatentConfig(Section):
         "Mixes the features of two pairs, with Beta's alpha; 0 turns it off.",
     )
     noise: float = key(number(0.0, 0.0, 100.0), "Standard deviation of noise on features.")
-    dropout: float = key(number(0.0, 0.0, 0.99), "Rate of features that are dropped in training.")
+    dropout: float = key(
+        automatic(number(0.0, 0.0, 0.99), "the number of pairs"),
+        "Rate of features that are dropped in training.",
+    )

@@ -144,7 +144,9 @@ class OptimConfig(Section):
     name: Literal["adamw", "adam", "lion", "sgd"] = key(
         choice("adamw", "adam", "lion", "sgd"), "The optimizer."
     )
-    lr: float = key(number(1e-3, 0.0, 10.0), "Peak learning rate.")
+    lr: float = key(
+        automatic(number(1e-3, 0.0, 10.0), "the number of pairs"), "Peak learning rate."
+    )
     lr_end: float = key(number(0.0, 0.0, 1.0), "Learning rate at the end, as a share of lr.")
     schedule: str = key(
         choice("cosine", "constant", "linear", "rsqrt"),
