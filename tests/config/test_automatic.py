@@ -28,7 +28,8 @@ FEW = "; so few are learned by heart, a few hundred are a start"
         (1000, f"1,000 pairs: batch 256, 90 steps, {GENTLE}, 4 views at 112 px"),
         (
             5_000,
-            "5,000 pairs: batch 512, 195 steps, learning rate 0.0003, dropout 0.3, 1 view at 112 px",
+            "5,000 pairs: batch 512, 195 steps, learning rate 0.0003, dropout 0.3, 1 view at 112 "
+            "px",
         ),
         (
             60_000,
