@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -12,6 +13,30 @@ from ape_jax.errors import UserError, whole_number
 from ape_jax.evaluators.ranks import check_embeddings, first_hit_rank
 
 RECALL_AT = (1, 5, 10)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """The 1-based rank of the first hit of every query, both ways.
+
+    Attributes:
+      i2t: rank of each image's best caption among m, int64 [n]; m + 1 for one without captions.
+      t2i: rank of each caption's image among n, int64 [m].
+      image_index: the image of each caption, int64 [m].
+    """
+
+    i2t: Integer[np.ndarray, " n"]
+    t2i: Integer[np.ndarray, " m"]
+    image_index: Integer[np.ndarray, " m"]
+
+    def metrics(self) -> dict[str, float]:
+        """The metrics of these ranks; see `retrieval_metrics`."""
+        # A rank beyond the number of candidates marks an image without captions: always a miss.
+        metrics = {
+            f"i2t_r{k}": float(np.mean(self.i2t <= min(k, len(self.t2i)))) for k in RECALL_AT
+        }
+        metrics |= {f"t2i_r{k}": float(np.mean(self.t2i <= k)) for k in RECALL_AT}
+        return metrics | {"median_rank_t2i": float(np.median(self.t2i))}
 
 
 def retrieval_metrics(
@@ -54,16 +79,41 @@ def retrieval_metrics(
       Karpathy, Fei-Fei, `Deep Visual-Semantic Alignments for Generating Image Descriptions
       <https://arxiv.org/abs/1412.2306>`_, 2015 (section 4.2: recall at k and median rank).
     """
+    return retrieval_ranks(zimg, ztxt, image_index).metrics()
+
+
+def retrieval_ranks(
+    zimg: Float[np.ndarray, "n e"],
+    ztxt: Float[np.ndarray, "m e"],
+    image_index: Integer[np.ndarray, " m"],
+) -> Ranks:
+    """Computes the ranks that `retrieval_metrics` sums up; same arguments.
+
+    Example:
+      >>> import numpy as np
+      >>> zimg = np.eye(2, dtype=np.float32)
+      >>> ztxt = np.array([[1, 0], [0.6, 0.8], [0, 1]], np.float32)
+      >>> ranks = retrieval_ranks(zimg, ztxt, np.array([0, 0, 1]))
+      >>> ranks.i2t.tolist(), ranks.t2i.tolist()
+      ([1, 1], [1, 2, 1])
+
+    Args:
+      zimg: image embeddings of unit length, float32 [n, e].
+      ztxt: caption embeddings of unit length, float32 [m, e].
+      image_index: the image of each caption, integer [m] in [0, n).
+
+    Raises:
+      UserError: if an array is empty, misshapen or not finite, or an index is out of range.
+    """
     zimg = check_embeddings("zimg", zimg)
     ztxt = check_embeddings("ztxt", ztxt, width=zimg.shape[1])
     image_index = _checked_index(image_index, len(zimg), len(ztxt))
     images = np.arange(len(zimg))
-    i2t = first_hit_rank(zimg, ztxt, images, image_index)
-    t2i = first_hit_rank(ztxt, zimg, image_index, images)
-    # A rank beyond the number of candidates marks an image without captions: a miss for every k.
-    metrics = {f"i2t_r{k}": float(np.mean(i2t <= min(k, len(ztxt)))) for k in RECALL_AT}
-    metrics |= {f"t2i_r{k}": float(np.mean(t2i <= k)) for k in RECALL_AT}
-    return metrics | {"median_rank_t2i": float(np.median(t2i))}
+    return Ranks(
+        i2t=first_hit_rank(zimg, ztxt, images, image_index),
+        t2i=first_hit_rank(ztxt, zimg, image_index, images),
+        image_index=image_index,
+    )
 
 
 def chance_metrics(n_images: int, image_index: Integer[np.ndarray, " m"]) -> dict[str, float]:

@@ -7,8 +7,12 @@
   its runs on all pairs are found);
 * `ape`: what APE's own head makes of depth, width and augmentation, over longer training;
 * `language=ja`, with `tuned` or without: names in that language, read by a multilingual tower;
+* `fresh`: on three splits that no choice has looked at, trained on one drawing style and on two,
+  tested on three (`demo:noto` is never trained on); `few_pairs` against each method, with
+  intervals; `fresh,language=ja+ar+zh`: names in these languages on the same splits;
 * `icons`: heads and closed forms on 1,024 to 61 thousand icons, tested on unseen names in the
-  makers' sets of the training and in unseen sets.
+  makers' sets of the training and in unseen sets; `icons,fresh` on two splits that no choice has
+  looked at, `icons,ape` with depths and widths of APE's head on 16,384 and all.
 
 `validation` beside them (`study:icons,validation`) is for choosing: the rates below come from
 `tests/benchmarks/search.py`, which says how. `--plots` draws the result.
@@ -18,6 +22,7 @@ import ml_collections
 
 from ape_jax import config as config_lib
 from ape_jax.config import recipes
+from ape_jax.errors import UserError
 
 
 def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
@@ -27,6 +32,7 @@ def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
         tuned=False,
         fewer=False,
         ape=False,
+        fresh=False,
         language="en",
         validation=False,
         runlocal=False,
@@ -37,6 +43,10 @@ def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
     config.study.set = (("transformer", "text.head.depth", 1),)
     if args.icons:
         _icons(config, args.validation)
+        if args.ape:
+            config.study.methods, config.study.sizes = _DEPTHS, (16384, 0)
+            config.study.steps = ((16384, 300),)
+            config.study.set = ()
     else:
         _emoji(config, args.validation)
         if args.tuned:
@@ -49,6 +59,13 @@ def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
         if args.language != "en":
             _in_language(config, args.language)
 
+    if args.fresh:
+        _fresh(config, args.icons, args.language.split("+"))
+    elif "+" in args.language:
+        raise UserError(
+            f"--config: study takes one language, or several with fresh; found {args.language!r}"
+        )
+
     if args.runlocal:  # Seconds instead of minutes, for tests.
         config.image.size = 56
         config.data.pairs = "demo:twemoji:train[:96]"
@@ -57,6 +74,7 @@ def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
         config.train.batch, config.train.steps, config.optim.warmup = 32, 4, 1
         config.study.methods = ("chance", "cca", "lit" if args.tuned else "ape")
         config.study.sizes, config.study.steps, config.study.seeds = (), (), 1
+        config.study.domains, config.study.reference = (), ""
     return config
 
 
@@ -101,11 +119,10 @@ def _tuned(config: ml_collections.ConfigDict, language: str) -> None:
 def _ape(config: ml_collections.ConfigDict) -> None:
     config.train.steps, config.train.checkpoint_every, config.optim.warmup = 300, 300, 30
     config.augment.crop, config.augment.randaugment = (0.25, 1.0), (2, 9)
-    config.study.methods = (
-        *("linear", "ape_2x384", "ape_4x384", "ape_6x384"),
-        *("ape_2x1024", "ape_4x1024"),
-        *("ape_one_view", "ape_words"),
-    )
+    config.study.methods = (*_DEPTHS, "ape_one_view", "ape_words")
+
+
+_DEPTHS = ("linear", "ape_2x384", "ape_4x384", "ape_6x384", "ape_2x1024", "ape_4x1024")
 
 
 def _in_language(config: ml_collections.ConfigDict, language: str) -> None:
@@ -115,6 +132,61 @@ def _in_language(config: ml_collections.ConfigDict, language: str) -> None:
         name: pairs.replace("moji:", f"moji/{language}:")
         for name, pairs in config.data.eval.to_dict().items()
     }
+
+
+def _fresh(config: ml_collections.ConfigDict, icons: bool, languages: list[str]) -> None:
+    """The numbered partitions of the demo; the first of them is `data.pairs` and `data.eval`."""
+    if icons:
+        config.study.domains = tuple(
+            (
+                f"split{k}",
+                f"demo:icons:train@{k}",
+                (
+                    ("unseen-names", f"demo:icons:test@{k}"),
+                    ("unseen-sets", f"demo:icons:test_sets@{k}"),
+                ),
+            )
+            for k in (1, 2)
+        )
+    elif languages != ["en"]:
+        config.study.domains = tuple(
+            (f"{language}{k}", f"demo:twemoji/{language}:train@{k}", _two_styles(k, language))
+            for language in languages
+            for k in (1, 2, 3)
+        )
+        config.study.methods = ("chance", "ridge", "cca", "ape", "cca_start", "few_pairs")
+    else:
+        config.study.domains = tuple(
+            (f"{name}{k}", pairs.replace("@", f"@{k}"), _three_styles(k, name))
+            for name, pairs in _TRAINED_ON
+            for k in (1, 2, 3)
+        )
+        config.study.methods = ("chance", "ridge", "cca", "ape", "cca_start", "few_pairs")
+    _, pairs, sets = config.study.domains[0]
+    config.data.pairs, config.data.eval = pairs, dict(sets)
+    if "few_pairs" in config.study.methods:
+        config.study.reference = "few_pairs"
+
+
+_TRAINED_ON = (
+    ("one-style", "demo:twemoji:train@"),
+    ("two-styles", "demo:twemoji:train@::demo:openmoji:train@"),
+)
+
+
+def _three_styles(k: int, trained_on: str) -> tuple[tuple[str, str], ...]:
+    """The sets of a split; those that were trained on different styles are not one table."""
+    return tuple(
+        (f"{style}-from-{trained_on}", f"demo:{style}:test@{k}")
+        for style in ("twemoji", "openmoji", "noto")
+    )
+
+
+def _two_styles(k: int, language: str) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (f"{language}-{name}", f"demo:{style}/{language}:test@{k}")
+        for name, style in (("same-style", "twemoji"), ("style-shift", "openmoji"))
+    )
 
 
 def _icons(config: ml_collections.ConfigDict, validation: bool) -> None:

@@ -7,12 +7,15 @@ Config files set `config.study.methods` and the like on `config_lib.default()`, 
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 from ape_jax.config import Config
 from ape_jax.config.fields import Field, integer, is_number
 from ape_jax.config.section import Section, key, section
 from ape_jax.studies.methods import METHODS
+
+_NAME = re.compile(r"[\w.+@-]{1,80}")  # It becomes a folder's.
 
 
 def is_methods(value: Any) -> bool:
@@ -36,6 +39,22 @@ def is_steps(value: Any) -> bool:
     """Whether it lists (pairs, steps)."""
     ok = isinstance(value, tuple) and all(isinstance(v, tuple) and len(v) == 2 for v in value)
     return ok and all(type(x) is int and x >= 0 for v in value for x in v)
+
+
+def is_domains(value: Any) -> bool:
+    """Whether it lists (name, training pairs, ((set, pairs), ...)), each name once."""
+    ok = isinstance(value, tuple) and all(isinstance(v, tuple) and len(v) == 3 for v in value)
+    if not (ok and all(_is_domain(*v) for v in value)):
+        return False
+    return len({name for name, _, _ in value}) == len(value)
+
+
+def _is_domain(name: Any, pairs: Any, sets: Any) -> bool:
+    named = isinstance(name, str) and _NAME.fullmatch(name) is not None
+    if not (named and isinstance(pairs, str) and pairs and isinstance(sets, tuple) and sets):
+        return False
+    each = all(isinstance(s, tuple) and len(s) == 2 for s in sets)
+    return each and all(isinstance(x, str) and x for s in sets for x in s)
 
 
 def is_settings(value: Any) -> bool:
@@ -63,6 +82,14 @@ class StudySection(Section):
     set: tuple[tuple[str, str, Any], ...] = key(
         Field((), "triples (method, config key, value)", is_settings),
         "Whatever else a method wants.",
+    )
+    domains: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = key(
+        Field((), "triples (name, training pairs, ((set, pairs), ...)), names once", is_domains),
+        "Further pairs and sets that the grid is run on; the first are data.pairs and data.eval.",
+    )
+    reference: str = key(
+        Field("", "'' or one of study.methods", lambda v: v == "" or is_methods((v,))),
+        "The method whose difference from each other one is tabled, with intervals; '' for none.",
     )
     lrs: tuple[tuple[str, float], ...] = key(
         Field((), "pairs (method, learning rate)", is_rates),

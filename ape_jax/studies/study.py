@@ -26,7 +26,7 @@ from ape_jax.runs import build
 from ape_jax.runs.checkpoints import agreed, saving
 from ape_jax.runs.directory import claim, summaries, workdir
 from ape_jax.storage import atomic, disk
-from ape_jax.studies import baselines
+from ape_jax.studies import baselines, cells, domains, intervals
 from ape_jax.studies import tables as study_tables
 from ape_jax.studies.config import StudyConfig
 from ape_jax.studies.methods import METHODS
@@ -48,7 +48,9 @@ def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[st
       `{"methods": {method: {set: {metric: [value a seed]}}}, "images": {set: n}, "digests": of the
       pairs, "config": its digest, "costs": {method: {"trained": parameters, "share": of all,
       "seconds": of a run}}}`; with sizes, these are of the last one and `sizes` holds
-      `{size: methods}` of all.
+      `{size: methods}` of all. With `study.reference`, `differences` holds `{"reference": method,
+      "sizes": {size: {set: {method: [reference minus it, low, high]}}}}` in points of R@10. With
+      `study.domains` all this is over the domains, and each has its own in `DIR/<domain>`.
 
     Raises:
       UserError: for methods that the config cannot be run with.
@@ -56,6 +58,8 @@ def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[st
     path = workdir.locate(directory, "study")
     agreed.on_config(config)
     _check(config)
+    if config.study.domains:
+        return _over_domains(config, path)
     config, sources = run_lib.open_settled(config)
     _check_sizes(config, len(sources.train))
     digests = sources.digests()
@@ -70,9 +74,9 @@ def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[st
         store, there = FeatureStore(), saving.Place(path)
         run = run_lib.prepare(config, sources, build.load_towers(config), store)
         shared = {"store": store, "sources": sources}  # Read and encoded once for all cells.
-        cells = partial(_cells, config, run, shared, path, there)
+        run_cells = partial(_cells, config, run, shared, path, there)
         sizes = {
-            size: {m: _by_set(cells(m, size)) for m in config.study.methods}
+            size: {m: _by_set(run_cells(m, size)) for m in config.study.methods}
             for size in config.study.sizes or (0,)
         }
         summary = {
@@ -84,10 +88,37 @@ def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[st
         if config.study.sizes:
             pairs = len(run.dataset.pairs)
             summary["sizes"] = {str(size or pairs): rows for size, rows in sizes.items()}
-        if hosts.is_first():
-            with disk.write_errors(f"--workdir: {path / 'table.md'}", again=workdir.AGAIN):
-                atomic.write_text(path / "table.md", study_tables.tables(summary) + "\n")
-        workdir.write_summary(path, summary)
+        if config.study.reference and hosts.is_first():
+            summary["differences"] = intervals.of_study(
+                config, [path], [*summary.get("sizes", ("all",))]
+            )
+        _write(path, summary)
+    return summary
+
+
+def _write(path: pathlib.Path, summary: dict[str, Any]) -> None:
+    if hosts.is_first():
+        with disk.write_errors(f"--workdir: {path / 'table.md'}", again=workdir.AGAIN):
+            atomic.write_text(path / "table.md", study_tables.tables(summary) + "\n")
+    workdir.write_summary(path, summary)
+
+
+def _over_domains(config: StudyConfig, path: pathlib.Path) -> dict[str, Any]:
+    """Runs the study of each domain, and writes the tables of all."""
+    each = domains.configs(config)
+    with claim.claimed(path, config, "study"):
+        found = {name: run_study(one, path / name) for name, one in each.items()}
+        summary = {
+            **domains.merge(list(found.values()), config.study.sizes),
+            "digests": {
+                f"{n}/{key}": v for n, s in found.items() for key, v in s["digests"].items()
+            },
+            "config": config_lib.digest(config),
+        }
+        if config.study.reference and hosts.is_first():
+            places, sizes = [path / name for name in each], [*summary.get("sizes", ("all",))]
+            summary["differences"] = intervals.of_study(config, places, sizes)
+        _write(path, summary)
     return summary
 
 
@@ -116,6 +147,8 @@ def cell_config(method: str, seed: int, config: StudyConfig, size: int = 0) -> C
             own += [key for key in flat if key.startswith(f"{side}.head.")]
     flat |= {key: known[key].default for key in own}
     flat |= _scaled(config, size)
+    if config.study.reference:
+        flat["eval.ranks"] = True
     return config_lib.resolve(config_lib.unflatten({**flat, **overrides}))
 
 
@@ -160,6 +193,13 @@ def _check(config: StudyConfig) -> None:
         raise UserError("config.data.eval: a study needs at least one set to evaluate on")
     if not config.study.methods:
         raise UserError("config.study.methods: expected at least one method, found ()")
+    reference = config.study.reference
+    runs = [name for name in config.study.methods if METHODS[name].overrides is not None]
+    if reference and reference not in runs:
+        raise UserError(
+            f"config.study.reference: write one of study.methods that is a run, {', '.join(runs)}; "
+            f"found {reference!r}"
+        )
     for method in config.study.methods:  # Hours before its first cell.
         if METHODS[method].overrides is not None:
             for size in config.study.sizes or (0,):
@@ -184,22 +224,16 @@ def _cells(
     size: int,
 ) -> list[baselines.Metrics]:
     """Runs the cells of one method and size, one a seed; a single one if the seed has no effect."""
-    method = METHODS[name]
-    varies = method.seeded or (size and name != "chance")
-    seeds = range(config.seed, config.seed + (config.study.seeds if varies else 1))
+    method, seeds = METHODS[name], cells.seeds_of(config, name, size)
     if method.overrides is None:
         return [_without_run(name, _sampled(run, size, seed), shared["store"]) for seed in seeds]
     configs = {seed: cell_config(name, seed, config, size) for seed in seeds}
     found = []
     for seed, cell in configs.items():
         there.check()  # A run would make the study's directory anew for itself.
-        place = _cell_directory(path, name, size, seed)
+        place = cells.directory_of(path, name, size, seed)
         found.append(_metrics(loop.train_and_evaluate(cell, place, **shared)))
     return found
-
-
-def _cell_directory(path: pathlib.Path, name: str, size: int, seed: int) -> pathlib.Path:
-    return (path / name / f"n{size}" if size else path / name) / f"seed{seed}"
 
 
 def _costs(config: StudyConfig, path: pathlib.Path) -> dict[str, dict[str, float]]:
@@ -207,7 +241,7 @@ def _costs(config: StudyConfig, path: pathlib.Path) -> dict[str, dict[str, float
     size, costs = (config.study.sizes or (0,))[-1], {}
     for name in config.study.methods:
         if METHODS[name].overrides is not None:
-            place = _cell_directory(path, name, size, config.seed)
+            place = cells.directory_of(path, name, size, config.seed)
             found, damage = summaries.read(place)
             if found is None or (damage := damage or summaries.missing(found)):
                 raise UserError(f"--workdir: {place} has a damaged summary ({damage}); delete it")
@@ -234,8 +268,8 @@ def _metrics(summary: dict[str, Any]) -> baselines.Metrics:
     return metrics
 
 
-def _by_set(cells: list[baselines.Metrics]) -> dict[str, dict[str, list[float]]]:
+def _by_set(runs: list[baselines.Metrics]) -> dict[str, dict[str, list[float]]]:
     return {
-        name: {metric: [float(cell[name][metric]) for cell in cells] for metric in report.RETRIEVAL}
-        for name in cells[0]
+        name: {metric: [float(run[name][metric]) for run in runs] for metric in report.RETRIEVAL}
+        for name in runs[0]
     }

@@ -31,14 +31,49 @@ def tables(summary: Mapping[str, Any]) -> str:
     The last table says what the runs cost.
     """
     images, sizes = summary["images"], summary.get("sizes")
+    if sizes is not None:  # A file holds them by their first digit.
+        sizes = dict(sorted(sizes.items(), key=lambda item: int(item[0])))
+    differences = difference_tables(summary)
     if sizes is None:
         parts = [_table(name, count, summary["methods"]) for name, count in images.items()]
-        return "\n\n".join([*parts, _cost_table(summary["costs"])])
-    parts = [_by_size(name, count, sizes) for name, count in images.items()]
+        return "\n\n".join([*parts, *differences, _cost_table(summary["costs"])])
+    parts = [*(_by_size(name, count, sizes) for name, count in images.items()), *differences]
     for size, rows in sizes.items():
         for name, count in images.items():
             parts.append(f"{size} training pairs\n\n{_table(name, count, rows)}")
     return "\n\n".join([*parts, _cost_table(summary["costs"])])
+
+
+def difference_tables(summary: Mapping[str, Any]) -> list[str]:
+    """Makes a table for each set: what the reference gains over each other method, by size.
+
+    Args:
+      summary: of a study; without `study.reference` there are none.
+    """
+    found = summary.get("differences")
+    if found is None:
+        return []
+    title, sizes = METHODS[found["reference"]].title, found["sizes"]
+    sizes = dict(sorted(sizes.items(), key=lambda item: 0 if item[0] == "all" else int(item[0])))
+    tables = []
+    for name in next(iter(sizes.values())):
+        head = [
+            f"{name}: R@10, mean of both ways: {title} minus the method in the row",
+            *("all pairs" if size == "all" else f"{size} pairs" for size in sizes),
+        ]
+        rows = [
+            [METHODS[method].title, *(_interval(*of[name][method]) for of in sizes.values())]
+            for method in next(iter(sizes.values()))[name]
+        ]
+        tables.append(report.markdown(head, rows))
+    level = round(100 * found["level"])
+    note = f"Differences in points, with {level} % intervals over test images and seeds."
+    return [*tables, note]
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    text = f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"**{text}**" if low > 0 or high < 0 else text
 
 
 def require_matplotlib() -> None:
@@ -100,7 +135,7 @@ def _table(name: str, images: int, rows: Rows) -> str:
 def _cost_table(costs: Mapping[str, Mapping[str, float]]) -> str:
     head = ["a run", "trained parameters", "of all, %", "seconds"]
     body = [
-        [METHODS[m].title, f"{c['trained']:,}", f"{100 * c['share']:.2f}", f"{c['seconds']:.0f}"]
+        [METHODS[m].title, f"{c['trained']:,.0f}", f"{100 * c['share']:.2f}", f"{c['seconds']:.0f}"]
         for m, c in costs.items()
     ]
     return report.markdown(head, body)

@@ -49,7 +49,8 @@ def finish(
         else:
             trainable, fixed = checkpoints.restore_model(trainable, fixed)
         embedder = Embedder(aligned.model, aligned.mesh, aligned.config.eval.batch)
-        metrics = evaluate_all(run.tasks, embedder, trainable, {**aligned.frozen, **fixed})
+        keep = path if aligned.config.eval.ranks else None
+        metrics = evaluate_all(run.tasks, embedder, trainable, {**aligned.frozen, **fixed}, keep)
         writer.write(0, metrics)
     finally:
         writer.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from ape_jax.data import image_loader
 from ape_jax.evaluators import retrieval
 from ape_jax.features.dataset import Dataset
 from ape_jax.runs import embed
+from ape_jax.training import ranks_file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,12 +57,9 @@ class RetrievalTask:
         ztxt = embedder.texts(trainable, frozen, texts, len(data.captions.texts))
         return zimg, ztxt[data.captions.text_index], data.captions.image_index
 
-    def evaluate(
-        self, embedder: embed.Embedder, trainable: PyTree, frozen: PyTree
-    ) -> dict[str, float]:
-        """Metrics named `eval/<name>/...`."""
-        metrics = retrieval.retrieval_metrics(*self.embed(embedder, trainable, frozen))
-        return {f"eval/{self.name}/{key}": float(value) for key, value in metrics.items()}
+    def rank(self, embedder: embed.Embedder, trainable: PyTree, frozen: PyTree) -> retrieval.Ranks:
+        """The ranks of all queries."""
+        return retrieval.retrieval_ranks(*self.embed(embedder, trainable, frozen))
 
     @property
     def chance(self) -> dict[str, float]:
@@ -80,10 +79,26 @@ class RetrievalTask:
 
 
 def evaluate_all(
-    tasks: Sequence[RetrievalTask], embedder: embed.Embedder, trainable: PyTree, frozen: PyTree
+    tasks: Sequence[RetrievalTask],
+    embedder: embed.Embedder,
+    trainable: PyTree,
+    frozen: PyTree,
+    keep: pathlib.Path | None = None,
 ) -> Mapping[str, float]:
-    """The metrics of all tasks in one flat dict."""
-    metrics: dict[str, float] = {}
-    for task in tasks:
-        metrics.update(task.evaluate(embedder, trainable, frozen))
-    return metrics
+    """The metrics of all tasks in one flat dict, named `eval/<name>/...`.
+
+    Args:
+      tasks: what is evaluated.
+      embedder: embeds images and captions.
+      trainable: the trained parameters.
+      frozen: the others.
+      keep: the work directory in which the ranks of all queries are kept; None keeps none.
+    """
+    ranks = {task.name: task.rank(embedder, trainable, frozen) for task in tasks}
+    if keep is not None:
+        ranks_file.write(keep, {task.name: task.dataset.pairs for task in tasks}, ranks)
+    return {
+        f"eval/{name}/{key}": float(value)
+        for name, found in ranks.items()
+        for key, value in found.metrics().items()
+    }

@@ -295,7 +295,8 @@ class Loop:
         )
 
     def _evaluate(self, step: int | None) -> Mapping[str, float]:
-        metrics = evaluate_all(self._run.tasks, self._embedder, self._state.evaluated, self._frozen)
+        state, keep = self._state.evaluated, self._path if self._config.eval.ranks else None
+        metrics = evaluate_all(self._run.tasks, self._embedder, state, self._frozen, keep)
         if step is not None:
             self._writer.write(step, metrics)
         return metrics

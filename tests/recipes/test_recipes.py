@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -17,7 +18,7 @@ from ape_jax.training import loop
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Those that are about pairs of their own; all others are recipes for the user's.
-STUDIES = {"demo", "icons", "study"}
+STUDIES = {"demo", "icons", "study", "yardstick"}
 RECIPES = [name for name in recipes.names() if name not in STUDIES]
 
 
@@ -46,6 +47,25 @@ def test_recipe_resolves(name):
     arg = "" if name in STUDIES else "image=demo:vit_s14,text=demo:minilm,pairs=x.jsonl"
     config = read(name, arg)
     assert config.image.tower and config.text.tower and config.data.pairs
+
+
+@pytest.mark.parametrize(
+    ("arg", "domains", "reference"),
+    [
+        ("fresh", 6, "few_pairs"),
+        ("fresh,language=ja+ar+zh", 9, "few_pairs"),
+        ("icons,fresh", 2, "few_pairs"),
+        ("icons,ape", 0, ""),
+        ("icons,ape,fresh", 2, ""),
+        ("fresh,runlocal", 0, ""),
+    ],
+)
+def test_a_study_of_fresh_splits_resolves(arg, domains, reference):
+    config = read("study", arg, StudyConfig)
+    assert (len(config.study.domains), config.study.reference) == (domains, reference)
+    for _, pairs, sets in config.study.domains:  # Trained and tested on one and the same partition.
+        (number,) = set(re.findall(r"@(\d)", pairs))
+        assert {re.findall(r"@(\d)", spec)[0] for _, spec in sets} == {number}
 
 
 def test_a_recipe_is_found_from_any_directory(tmp_path):

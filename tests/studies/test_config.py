@@ -21,6 +21,9 @@ def config():
         ("study.sizes", "(5, 5)", ["study.sizes", "different"]),
         ("study.steps", "((5,),)", ["study.steps", "(number of pairs, steps)"]),
         ("study.set", "(('apes', 'optim.lr', 1.0),)", ["study.set", "config key"]),
+        ("study.domains", "(('a', 'x.jsonl', ()),)", ["study.domains", "((set, pairs), ...)"]),
+        ("study.domains", "(('a/b', 'x', (('t', 'y'),)),)", ["study.domains", "names once"]),
+        ("study.reference", "apes", ["study.reference", "study.methods"]),
         ("study.sedes", "2", ["study.sedes", "study.seeds"]),
     ],
 )

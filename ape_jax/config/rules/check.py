@@ -65,6 +65,11 @@ def _check_kept(config: Config) -> None:
             "config.eval.keep: 'best' needs pairs that it is chosen by; write data.split=0.1 to "
             "hold some out, or name them in data.eval"
         )
+    if config.eval.keep == "best" and config.eval.ranks:
+        raise UserError(
+            "config.eval.ranks: ranks are kept of the last evaluation; write eval.keep='last', "
+            "found 'best'"
+        )
 
 
 def _check_model(config: Config) -> None:

@@ -79,6 +79,9 @@ class EvalConfig(Section):
         integer(0, 0, 2**20),
         "First numbers of an embedding that are used, at unit length again; 0 is all.",
     )
+    ranks: bool = key(
+        flag(False), "Whether DIR/ranks.npz keeps the rank of every query of the last evaluation."
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
