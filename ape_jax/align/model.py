@@ -87,6 +87,8 @@ class Model:
       bias: initial bias of the sigmoid loss (SigLIP starts at -10), None where there is none; it
         is trained if the scale is.
       standardize: whether image features are centred and scaled by fixed statistics.
+      weights: E where fixed weights are put on what both heads give, before it is brought to unit
+        length; 0 for none.
       dim: how many first numbers of an embedding `embed` gives, at unit length again; 0 for all.
     """
 
@@ -97,6 +99,7 @@ class Model:
     learn_scale: bool = True
     bias: float | None = None
     standardize: bool = False
+    weights: int = 0
     dim: int = 0
 
     def init(self, seed: int, towers: Mapping[str, PyTree]) -> tuple[PyTree, PyTree]:
@@ -117,14 +120,20 @@ class Model:
         if self.bias is not None:
             logits["bias"] = jnp.float32(self.bias)
         (trainable if self.learn_scale else frozen)["loss"] = logits
-        if self.standardize:
-            width = self.image.tower.config.pooled_width(self.image.pooling)
-            frozen["statistics"] = {"center": jnp.zeros(width), "spread": jnp.ones(width)}
+        frozen["statistics"] = self._statistics()
         # A tower that is trained as a whole leaves nothing in `frozen`, and the other way round.
         trainable, frozen = (
             {name: tree for name, tree in part.items() if tree} for part in (trainable, frozen)
         )
         return trainable, frozen
+
+    def _statistics(self) -> dict[str, Array]:
+        """The fixed vectors of the model, neutral: no centre, no spread, all weights alike."""
+        found = {}
+        if self.standardize:
+            width = self.image.tower.config.pooled_width(self.image.pooling)
+            found |= {"center": jnp.zeros(width), "spread": jnp.ones(width)}
+        return found | ({"weights": jnp.ones(self.weights)} if self.weights else {})
 
     def init_heads(self, seed: int) -> dict[str, PyTree]:
         """The heads' part of `init`, without the names that have no leaf.
@@ -238,7 +247,8 @@ class Model:
         variables = {"params": trainable.get(head, {})}
         if head in (stats := trainable.get(STATS, {})):
             variables[STATS] = stats[head]
-        z, updated = heads.embed(side.head, variables, inputs, rng, mix)
+        weights = frozen["statistics"]["weights"] if self.weights else None
+        z, updated = heads.embed(side.head, variables, inputs, rng, mix, weights)
         return z, {head: updated[STATS]} if STATS in updated else {}
 
     def _image_input(self, trainable: PyTree, frozen: PyTree, features: ImageFeatures) -> Array:

@@ -69,6 +69,8 @@ class ClosedFormSpec:
       keys: keys of `closed` that have an effect with it. Closed forms may share a key.
       takes_width: whether `embed` sets the joint width; else the features do.
       starts: whether training can start from it, which then needs `image` and `text` as heads.
+      weighs: whether its directions have weights that training may keep (`start.weights`); `solve`
+        then takes `kept`, and with it returns them apart from the heads.
       sorted: whether its directions come in order, so that the first ones are embeddings, too.
       settings: the settings of both heads from the solution's record, or None before it is solved.
     """
@@ -81,6 +83,7 @@ class ClosedFormSpec:
     keys: Mapping[str, Field] = dataclasses.field(default_factory=dict)
     takes_width: bool = False
     starts: bool = True
+    weighs: bool = False
     sorted: bool = False
     settings: Callable[[Mapping[str, Any] | None], Mapping[str, Any]] = lambda record: {}
 

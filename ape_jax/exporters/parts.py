@@ -51,6 +51,12 @@ def dim(model: Model) -> int:
     return model.dim or embed(model)
 
 
+def weights(aligned: AlignedModel) -> np.ndarray:
+    """The fixed weights behind both heads, f32 [E], or the number one where there are none."""
+    found = aligned.frozen["statistics"]["weights"] if aligned.model.weights else 1.0
+    return np.asarray(found, np.float32)
+
+
 def settings(aligned: AlignedModel) -> dict[str, Any]:
     """Settings that a program without our code needs beside the two halves of the model."""
     model = aligned.model

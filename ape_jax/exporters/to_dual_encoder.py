@@ -131,7 +131,8 @@ def _with_pooler(
         array = np.asarray(params["dense_0"][part], np.float32)
         to = f"pooler.dense.{'weight' if part == 'kernel' else part}"
         tower.tensors[to] = np.ascontiguousarray(array.T)
-    kernel = np.asarray(params["dense_1"]["kernel"], np.float32)[:, : parts.dim(aligned.model)]
+    kernel = np.asarray(params["dense_1"]["kernel"], np.float32)
+    kernel = (kernel * parts.weights(aligned))[:, : parts.dim(aligned.model)]
     return np.ascontiguousarray(kernel.T)
 
 
@@ -146,6 +147,8 @@ def _linear(aligned: AlignedModel, name: str, side: Side, params: Any) -> Map:
         constant = np.asarray(projection["bias"], np.float64)
     else:
         raise _refusal(f"its {name} head is {type(head).__name__} and not linear")
+    factors = np.asarray(parts.weights(aligned), np.float64)
+    weight, constant = (factors * weight.T).T, factors * constant
     kept = slice(parts.dim(aligned.model))  # A prefix of the embedding is a prefix of the rows.
     weight, constant = weight[kept], constant[kept]
     if name == "image" and aligned.model.standardize:

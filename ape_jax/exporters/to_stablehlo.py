@@ -104,8 +104,9 @@ def _weights(aligned: AlignedModel, name: str) -> dict[str, np.ndarray]:
     weights = {}
     for kind, tree in zip(_TREES, (batch_norm.joined(aligned.trainable), aligned.frozen)):
         own = {key: part for key, part in tree.items() if key.startswith(f"{name}_")}
-        if name == "image" and "statistics" in tree:
-            own["statistics"] = tree["statistics"]
+        if "statistics" in tree:  # Center and spread are the images'.
+            kept = tree["statistics"].items()
+            own["statistics"] = {k: x for k, x in kept if name == "image" or k == "weights"}
         weights |= {f"{kind}/{path}": np.asarray(leaf) for path, leaf in flatten(own).items()}
     return weights
 

@@ -65,7 +65,7 @@ def describe(aligned: AlignedModel) -> tuple[dict[str, Any], Tensors]:
     Raises:
       UserError: as `write`.
     """
-    model, tensors = aligned.model, {}
+    tensors: Tensors = {}
     described: dict[str, tuple[Exported, Any]] = {}
     for name in ("image", "text"):
         side, params, head = parts.side(aligned, name)
@@ -80,9 +80,8 @@ def describe(aligned: AlignedModel) -> tuple[dict[str, Any], Tensors]:
     tensors["logit_scale"] = logits["log_scale"]
     if "bias" in logits:
         tensors["logit_bias"] = logits["bias"]
-    if model.standardize:
-        for key, value in aligned.frozen["statistics"].items():
-            tensors[key] = np.asarray(value, np.float32)
+    for key, value in aligned.frozen.get("statistics", {}).items():
+        tensors[key] = np.asarray(value, np.float32)
     return _config(aligned, described, "bias" in logits), tensors
 
 
@@ -97,6 +96,7 @@ def _config(aligned: AlignedModel, described: Any, bias: bool) -> dict[str, Any]
         "embed": parts.dim(aligned.model),
         **parts.joint_width(aligned.model),
         "logit_bias": bias,
+        **({"weights": aligned.model.weights} if aligned.model.weights else {}),
         "vision_config": image.config,
         "text_config": text.config,
         "image": {

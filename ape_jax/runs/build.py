@@ -111,6 +111,7 @@ def make_model(config: Config, towers: Towers, solved: Mapping[str, Any] | None 
         learn_scale=config.loss.learn_scale,
         bias=config.loss.bias if LOSSES[config.loss.name].bias else None,
         standardize=config.image.standardize,
+        weights=width if config.trains and config.start.weights == "kept" else 0,
         dim=widths.chosen(config, width, solved),
     )
     if model.image.frontier == "hidden" and getattr(image.config, "max_patches", 0):

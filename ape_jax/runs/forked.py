@@ -22,6 +22,7 @@ from ape_jax.runs.directory import workdir
 _SAME = (
     "method",
     "start.method",
+    "start.weights",
     "embed",
     "image.tune",
     "text.tune",

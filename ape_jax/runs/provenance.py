@@ -15,7 +15,10 @@ from ape_jax.features.fingerprint import preparation
 from ape_jax.runs.build import Towers
 
 SETTINGS = "settings"  # In a checkpoint's `meta`.
-_SHAPING = ("image.", "text.", "peft.", "embed", "method", "seed", "optim.ema", "eval.keep")
+_SHAPING = (
+    *("image.", "text.", "peft.", "embed", "method", "seed"),
+    *("optim.ema", "eval.keep", "start.weights"),
+)
 _BY_DIGEST = ("image.tower", "text.tower")
 
 

@@ -150,6 +150,7 @@ def before_and_after(
         image=dataclasses.replace(image, head=heads.Identity(), pooling=kept),
         text=dataclasses.replace(text, head=pooled),
         standardize=False,
+        weights=0,
         dim=0,
     )
     before = dataclasses.replace(

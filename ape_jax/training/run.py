@@ -252,17 +252,26 @@ def _solved(
     config, solution = aligned.config, None
     if record is None:
         pooling = build.text_pooling(config, aligned.model.text.tower)
-        solution = solve.solve(config, dataset, aligned.frozen.get(STATISTICS), pooling, without)
+        statistics = aligned.frozen[STATISTICS] if aligned.model.standardize else None
+        solution = solve.solve(config, dataset, statistics, pooling, without)
         record = solution.record
     model = build.make_model(config, towers, record)
     heads = model.init_heads(config.seed)
     if solution is not None:
         heads = solve.install(heads, solution, config.closed_form)
+    frozen = aligned.frozen
+    if model.weights:  # Of heads that will be restored they come from the checkpoint as well.
+        ones = np.ones(model.weights, np.float32)
+        weights = ones if solution is None else solution.weights
+        placed = mesh_lib.place_replicated({"weights": weights}, aligned.mesh)
+        frozen = {**frozen, STATISTICS: {**frozen.get(STATISTICS, {}), **placed}}
     how = config.mesh.shard_min_size, config.mesh.rules
     rest = {name: tree for name, tree in aligned.trainable.items() if not name.endswith("_head")}
     trainable = {**rest, **mesh_lib.place_trained(heads, aligned.mesh, *how)}
     meta = {**aligned.meta, SOLVED: dict(record)}
-    changed = dataclasses.replace(aligned, model=model, trainable=trainable, meta=meta)
+    changed = dataclasses.replace(
+        aligned, model=model, trainable=trainable, frozen=frozen, meta=meta
+    )
     return changed, solution
 
 

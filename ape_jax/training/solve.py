@@ -45,7 +45,10 @@ def solve(
     """
     form, paired = config.closed_form, _paired(pooling, dataset, statistics)
     width = _width(config, paired) if form.takes_width else 0
-    solution = form.solve(paired, width=width, **{key: config.closed[key] for key in form.keys})
+    settings = {key: config.closed[key] for key in form.keys}
+    if config.trains and config.start.weights == "kept":
+        settings["kept"] = True
+    solution = form.solve(paired, width=width, **settings)
     if config.unpaired.match and unpaired is not None:
         solution = _matched(config, paired, unpaired, pooling, solution.record)
     solution = dataclasses.replace(solution, record={"method": form.name, **solution.record})
@@ -53,8 +56,9 @@ def solve(
         return solution
     from jax.experimental import multihost_utils  # The same bits on every process.
 
-    heads = jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(dict(solution.heads)))
-    return dataclasses.replace(solution, heads=heads)
+    solved = dict(solution.heads), solution.weights
+    heads, weights = jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(solved))
+    return dataclasses.replace(solution, heads=heads, weights=weights)
 
 
 def _matched(
@@ -71,6 +75,7 @@ def _matched(
     chosen = config.unpaired
     how = {"weight": chosen.match, "eps": chosen.eps, "rounds": chosen.match_rounds}
     width = {"dim": record["width"], "power": record["power"]}
+    how |= {name: record.get(name, 0.0) for name in ("text_l2", "noise")}
     fit = cca_matched(paired, others, record["l2"], **width, **how, seed=config.seed)
     counts = {"unpaired_images": len(others.image), "unpaired_texts": len(others.text)}
     if max(counts.values()) > MOST:

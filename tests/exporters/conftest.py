@@ -202,10 +202,15 @@ def _parameters(model, towers):
         own = flatten(towers[name])
         frozen[name] = _mapped(kept(own), frozen.get(name, {}))
         draw[name] = moved(getattr(model, side).tower.spec, own)
-    if "statistics" in frozen:
+    statistics = {}
+    if "center" in frozen.get("statistics", {}):
         width = frozen["statistics"]["center"].shape
         center = jnp.asarray(rng.normal(size=width), jnp.float32)
-        frozen["statistics"] = {"center": center, "spread": jnp.exp(0.3 * center[::-1])}
+        statistics = {"center": center, "spread": jnp.exp(0.3 * center[::-1])}
+    if model.weights:
+        statistics["weights"] = jnp.linspace(1.0, 0.1, model.weights)
+    if statistics:
+        frozen["statistics"] = statistics
     trainable["loss"] = {**trainable["loss"], "log_scale": jnp.float32(2.0)}
     values = {name: _mapped(draw.get(name, drawn), tree) for name, tree in trainable.items()}
     return values, frozen

@@ -37,6 +37,11 @@ MORE = {
         {},
     ),
     "ape": ({"text.head.depth": 3, "text.head.width": 48}, {}),
+    "fixed weights": (
+        {"image.head.name": "linear", "text.head.name": "linear+token_mlp", "embed": 24}
+        | {"start.method": "cca", "start.weights": "kept"},
+        {},
+    ),
     "cut to a prefix": ({"text.head.depth": 2, "eval.dim": 9}, {}),
     "last token": (
         {**TUNED, "image.tune": "adapter", "text.tune": "adapter", "text.pooling": "last"},

@@ -31,6 +31,11 @@ MORE = {
         | {"text.head.depth": 1},
         {},
     ),
+    "fixed weights": (
+        {"image.head.name": "linear", "text.head.name": "linear+token_mlp", "embed": 24}
+        | {"start.method": "cca", "start.weights": "kept"},
+        {},
+    ),
     "cut to a prefix": ({"text.head.depth": 2, "eval.dim": 9}, {}),
     "adapters": (
         {**LINEAR, "image.tune": "adapter", "text.tune": "adapter", "text.pooling": "last"},

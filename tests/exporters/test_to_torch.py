@@ -56,6 +56,10 @@ CASES = {
         {},
     ),
     "cut to a prefix": (head("linear+token_mlp", "linear", **{"eval.dim": 9}), {}),
+    "fixed weights": (
+        head("linear+token_mlp", "linear", **{"start.method": "cca", "start.weights": "kept"}),
+        {},
+    ),
     "towers in int8": (
         {**POOLED, "image.param_dtype": "int8", "text.param_dtype": "int8"},
         {},
@@ -162,6 +166,10 @@ DUAL_ENCODER = {
 }
 DUAL_ENCODERS = {
     "dual dinov2": ({**POOLED, "text.pooling": "last"}, {"text": "clip_text"}),
+    "dual weights": (
+        {**POOLED, "text.pooling": "last", "start.method": "cca", "start.weights": "kept"},
+        {"text": "clip_text"},
+    ),
     "dual cut": ({**POOLED, "text.pooling": "last", "eval.dim": 9}, {"text": "clip_text"}),
     "dual dinov3": ({**POOLED, "text.pooling": "last"}, {"image": "dinov3", "text": "clip_text"}),
     "dual pixio": ({**POOLED, "text.pooling": "last"}, {"image": "pixio", "text": "clip_text"}),

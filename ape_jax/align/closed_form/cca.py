@@ -61,8 +61,13 @@ class Cca:
         """Weighted map from images [k] to the joint space [dim]."""
         return centred(self._weighted(self.image_kernel), self.image_mean)
 
+    @property
+    def weights(self) -> Float[np.ndarray, " dim"]:
+        """Weights of the directions: their correlations, to the power."""
+        return self.correlations[: self.dim] ** self.power
+
     def _weighted(self, kernel: Float[np.ndarray, "d r"]) -> Float[np.ndarray, "d e"]:
-        return kernel[:, : self.dim] * self.correlations[: self.dim] ** self.power
+        return kernel[:, : self.dim] * self.weights
 
 
 def cca(
@@ -259,7 +264,14 @@ def thin_svd(matrix: Float[np.ndarray, "d k"]) -> tuple[np.ndarray, np.ndarray, 
 
 
 def _solved(
-    paired: Paired, *, width: int, l2: float, power: float, text_l2: float, noise: float
+    paired: Paired,
+    *,
+    width: int,
+    l2: float,
+    power: float,
+    text_l2: float,
+    noise: float,
+    kept: bool = False,
 ) -> Solution:
     if noise and paired.image.shape[1] == 1:
         say("closed.noise: each image has one view, so that there is no covariance of views")
@@ -280,7 +292,10 @@ def _solved(
     best = [round(float(value), 4) for value in fit.correlations[:3]]
     record = {"l2": fit.l2, "power": fit.power, "width": fit.dim, "correlations": best}
     record |= {name: value for name, value in fixed.items() if value}
-    return on_both(fit.text, fit.image, record)
+    if not kept:
+        return on_both(fit.text, fit.image, record)
+    plain = dataclasses.replace(fit, power=0.0)
+    return on_both(plain.text, plain.image, record, fit.weights)
 
 
 TEXT_L2 = number(0.0, 0.0).explained("Strength on the text side; 0 is that of closed.l2.")
@@ -295,5 +310,6 @@ CCA = ClosedFormSpec(
     text=LINEAR,
     keys={"l2": L2, "power": POWER, "text_l2": TEXT_L2, "noise": NOISE},
     takes_width=True,
+    weighs=True,
     sorted=True,
 )

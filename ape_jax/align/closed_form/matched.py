@@ -39,6 +39,8 @@ def cca_matched(
     unpaired: Unmatched,
     l2: float,
     *,
+    text_l2: float = 0.0,
+    noise: float = 0.0,
     dim: int = 0,
     power: float = 0.0,
     weight: float = 1.0,
@@ -68,6 +70,8 @@ def cca_matched(
       paired: features of the training pairs.
       unpaired: the others.
       l2: regulariser, as in `cca`.
+      text_l2: that of the texts, 0 for the same as `l2`.
+      noise: weight of the covariance of views, of the images of the pairs, as in `cca`.
       dim: number of directions to use; 0 for all min(d, k).
       power: exponent of the correlations that weight the directions, in the plan as well.
       weight: of the covariance under the plan, where that of the pairs has 1; at least 0.
@@ -103,10 +107,14 @@ def cca_matched(
     text.add(unpaired.text, lambda x: x.astype(np.float64)[:, None])
     image.add(unpaired.image, paired.standardised)
     known = pairs.covariances()[2]
-    spectra = Spectra((text.mean, image.mean), (text.covariance, image.covariance, known))
+    added = noise * pairs.view_noise / pairs.count if noise else None
+    covariances = text.covariance, image.covariance, known
+    spectra = Spectra((text.mean, image.mean), covariances, added)
     x, y = _sample(paired, unpaired, seed)
     for number in range(rounds + 1):
-        fit = dataclasses.replace(spectra.solve(l2, l2), dim=dim or most, power=power)
+        fit = dataclasses.replace(
+            spectra.solve(l2, text_l2 or l2), dim=dim or most, power=power, noise=float(noise)
+        )
         if number < rounds:
             found = _covariance(x, y, _plan(fit, x, y, eps))
             spectra.set_cross((known + weight * found) / (1 + weight))

@@ -26,16 +26,24 @@ class Solution:
       record: JSON object with the chosen hyperparameters, among them the joint `width`, from which
         the heads are built.
       heads: f32 parameters of `image_head` and `text_head`; heads without parameters are absent.
+      weights: factors f32 [E] of what both heads give, where they are kept apart from the heads.
     """
 
     record: Mapping[str, Any]
     heads: Mapping[str, PyTree]
+    weights: Float[np.ndarray, " e"] | None = None
 
 
-def on_both(text: Affine, image: Affine, record: Mapping[str, Any]) -> Solution:
-    """Makes a solution from one linear map on each side."""
+def on_both(
+    text: Affine,
+    image: Affine,
+    record: Mapping[str, Any],
+    weights: Float[np.ndarray, " e"] | None = None,
+) -> Solution:
+    """Makes a solution from one linear map on each side, and the weights behind both."""
     heads = {"text_head": linear_head(text), "image_head": linear_head(image)}
-    return Solution(record=record, heads=heads)
+    weights = None if weights is None else weights.astype(np.float32)
+    return Solution(record=record, heads=heads, weights=weights)
 
 
 def linear_head(fit: Affine) -> PyTree:

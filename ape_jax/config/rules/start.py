@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ape_jax.config.components import CLOSED_FORMS
 from ape_jax.config.experiment import Config
 from ape_jax.config.rules import layers
 from ape_jax.errors import UserError
@@ -13,6 +14,7 @@ def check(config: Config) -> None:
     _check_run(config)
     _check_model(config)
     _check_closed(config)
+    _check_weights(config)
 
 
 def _check_run(config: Config) -> None:
@@ -74,4 +76,27 @@ def _check_closed(config: Config) -> None:
         raise UserError(
             f"config.text.head.name: a start from {form.name!r} is one of a {text} head; write "
             f"{text!r} or a sum that begins with it, found {config.text.head.name!r}"
+        )
+
+
+def _check_weights(config: Config) -> None:
+    """Weights are kept through training where a closed form gives some."""
+    form = config.closed_form
+    if config.start.weights != "kept":
+        return
+    if not config.trains or form is None or not form.weighs:
+        those = " or ".join(repr(name) for name, spec in CLOSED_FORMS.items() if spec.weighs)
+        raise UserError(
+            f"config.start.weights: 'kept' needs method='train' and start.method={those}, whose "
+            f"directions have weights; found {config.method!r} and {config.start.method!r}"
+        )
+    if config.unpaired.match:
+        raise UserError(
+            "config.start.weights: 'kept' does not go with unpaired.match, whose weights are folded "
+            "into the heads; write 'folded', or unpaired.match=0"
+        )
+    if config.closed.power == 0:
+        raise UserError(
+            "config.start.weights: with closed.power=0 all weights are one and there is nothing to "
+            "keep; write 'folded', or a closed.power above 0"
         )

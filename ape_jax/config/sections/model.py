@@ -149,6 +149,10 @@ class StartConfig(Section):
     """Where trained heads start from."""
 
     method: str = key(component("none", _starts), "Closed form that trained heads start from.")
+    weights: Literal["folded", "kept"] = key(
+        choice("folded", "kept"),
+        "Weights of CCA's directions: in the heads, which are trained, or fixed behind both heads.",
+    )
     model: str = key(
         string("", "a finished two-tower model, or '' for fresh heads"),
         "Finished two-tower model whose heads, scale and bias training starts from.",

@@ -65,6 +65,7 @@ class ApeConfig(PreTrainedConfig):
       text: `end_token`, `last_norm`, `layers`, `adapters` and `heads`; each head may have a
         `pooling`. Of several `layers` the tokens are joined, as above.
       logit_bias: whether the logits have a bias (a sigmoid loss's).
+      weights: how many fixed weights stand behind both heads, 0 for none.
     """
 
     model_type = "ape"
@@ -80,6 +81,7 @@ class ApeConfig(PreTrainedConfig):
     image: dict | None = None
     text: dict | None = None
     logit_bias: bool = False
+    weights: int = 0
 
 
 class _Identity(nn.Module):
@@ -307,6 +309,8 @@ class ApeModel(PreTrainedModel):
         if config.image["standardize"]:
             self.register_buffer("center", torch.zeros(config.image["standardize"]))
             self.register_buffer("spread", torch.ones(config.image["standardize"]))
+        if config.weights:
+            self.register_buffer("weights", torch.ones(config.weights))
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.logit_bias = nn.Parameter(torch.tensor(0.0)) if config.logit_bias else None
         self.post_init()
@@ -373,7 +377,8 @@ class ApeModel(PreTrainedModel):
         return self._embedding(z)
 
     def _embedding(self, z: Tensor) -> Tensor:
-        """What heads give [B, E] as embeddings: the numbers that are used, at unit length."""
+        """Embeddings of what heads give [B, E]: weighted, cut to what is used, at unit length."""
+        z = z * self.weights if self.config.weights else z
         return _normalize(z if z.shape[-1] == self.config.embed else z[:, : self.config.embed])
 
     def forward(

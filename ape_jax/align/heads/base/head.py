@@ -98,6 +98,7 @@ def embed(
     inputs: Float[Array, "B *T d"] | TextInput,
     rng: Array | None,
     mix: Mix | None,
+    weights: Float[Array, " E"] | None = None,
 ) -> tuple[Float[Array, "n E"], Mapping[str, PyTree]]:
     """Unit-length embeddings; n is B, or half of it where `mix` joins two rows.
 
@@ -107,6 +108,7 @@ def embed(
       inputs: what it takes.
       rng: key of dropout in training; None for inference.
       mix: maps one vector a row to another, as mixup does; see `Head.mixes_input`.
+      weights: fixed factors of what the head gives; None for none.
 
     Returns:
       The embeddings, and in training the new `batch_stats`, {} for a head without batch norm.
@@ -121,7 +123,8 @@ def embed(
         mix = None
     mutable = [] if rng is None else [STATS]
     z, updated = head.apply(variables, inputs, mutable=mutable, **settings)
-    return normalize(z if mix is None else mix(z)), updated
+    z = z if mix is None else mix(z)
+    return normalize(z if weights is None else z.astype(jnp.float32) * weights), updated
 
 
 def normalize(z: Float[Array, "B E"]) -> Float[Array, "B E"]:
