@@ -27,7 +27,7 @@ from ape_jax.towers import loading
 
 _CAPTION = 100  # Characters of a caption of a sample.
 _BAR = 24
-_NEXT = re.compile(r",(?=(?:image|captions|id|label)=)")
+_NEXT = re.compile(r",(?=(?:image|captions|id|label|negatives)=)")
 _BROKEN = 3  # Rows of each kind.
 
 Found = tuple[dict[str, Any], str]
@@ -92,8 +92,8 @@ def _columns(written: Sequence[str]) -> dict[str, tuple[str, ...]]:
         found[role] = tuple(names.split(","))
         if not is_columns(found):
             raise UserError(
-                f"--columns: expected image, captions, id or label, as in captions=NAME,NAME; "
-                f"found {text!r}"
+                "--columns: expected image, captions, id, label or negatives, as in "
+                f"captions=NAME,NAME; found {text!r}"
             )
     return found
 

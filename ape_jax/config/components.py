@@ -101,6 +101,7 @@ class LossSpec:
       keys: keys of `loss` that have an effect with it alone.
       bias: whether the logits have a bias, trained where the scale is; a key `bias` among `keys` is
         what it starts from.
+      hard: whether the function takes the keyword `hard`, negative captions (`losses.hard`).
       uninformed: the loss of a batch of so many pairs for a model that guesses; None where there is
         no such mark.
     """
@@ -110,6 +111,7 @@ class LossSpec:
     function: Callable[..., Any]
     keys: Mapping[str, Field] = dataclasses.field(default_factory=dict)
     bias: bool = False
+    hard: bool = False
     uninformed: Callable[[int], float] | None = None
 
     @property

@@ -170,7 +170,8 @@ def is_specs(value: Any) -> bool:
 
 def is_columns(value: Any) -> bool:
     """Whether it maps what pairs consist of to names of columns."""
-    if not isinstance(value, Mapping) or not set(value) <= {"image", "captions", "id", "label"}:
+    roles = {"image", "captions", "id", "label", "negatives"}
+    if not isinstance(value, Mapping) or not set(value) <= roles:
         return False
     named = [[x] if isinstance(x, str) else x for x in value.values()]
     return all(

@@ -19,6 +19,11 @@ CAPTION_NAMES = (
     *("alt_text", "alt", "description", "descriptions", "prompt", "label_text"),
 )
 """Usual names of the column of captions, the best first."""
+NEGATIVE_NAMES = (
+    *("negatives", "negative_captions", "negative_caption", "hard_negatives", "hard_negative"),
+    *("neg_captions", "neg_caption", "negative_texts", "negative_text"),
+)
+"""Usual names of the column of negative captions, the best first."""
 LABEL_NAMES = (
     *("label", "labels", "fine_label", "class", "class_name", "classname", "category", "cls"),
     *("target", "species", "breed"),
@@ -37,18 +42,28 @@ class Columns:
       image: the images.
       captions: the captions, or the labels; of several each row gives what it has.
       id: the ids; None where there are none.
+      negatives: negative captions; of several each row gives what it has.
       left: those that are not read.
     """
 
     image: str
     captions: tuple[str, ...]
     id: str | None
+    negatives: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+
+    @property
+    def read(self) -> list[str]:
+        """All columns that are read."""
+        known = (self.image, *self.captions, self.id, *self.negatives)
+        return [name for name in known if name is not None]
 
     def __str__(self) -> str:
         texts = ", ".join(map(repr, self.captions))
+        others = ", ".join(map(repr, self.negatives))
+        others = f", negative captions from {others}" if others else ""
         rest = f"; not read: {', '.join(map(repr, self.left))}" if self.left else ""
-        return f"images from {self.image!r}, captions from {texts}{rest}"
+        return f"images from {self.image!r}, captions from {texts}{others}{rest}"
 
 
 def find_column(found: Sequence[str], names: Sequence[str]) -> str | None:
@@ -93,11 +108,16 @@ def choose(
             f"which they are by data.columns={{'image': NAME, '{wanted}': NAME}}"
         )
     key = next(iter(asked.get("id", ())), None) or find_column(found, _ID_NAMES)
-    doubled = [name for name in (image, *texts, key) if list(found).count(name or "") > 1]
+    negatives = () if labels else tuple(asked.get("negatives", ()))
+    if not negatives and not labels:
+        own = find_column([name for name in found if name not in texts], NEGATIVE_NAMES)
+        negatives = () if own is None else (own,)
+    read = (image, *texts, key, *negatives)
+    doubled = [name for name in read if list(found).count(name or "") > 1]
     if doubled:
         raise UserError(f"{where}: the column {doubled[0]!r} is there twice; remove one")
-    left = tuple(name for name in found if name not in (image, *texts, key))
-    return Columns(image=image, captions=texts, id=key, left=left)
+    left = tuple(name for name in found if name not in read)
+    return Columns(image=image, captions=texts, id=key, negatives=negatives, left=left)
 
 
 def defined(
@@ -120,7 +140,8 @@ def defined(
     Raises:
       UserError: of the columns that are named for a role some are there, and others are not.
     """
-    chosen: dict[str, tuple[str, ...]] = {x: (x,) for x in ("image", "captions", "label", "id")}
+    roles = ("image", "captions", "label", "id", "negatives")
+    chosen: dict[str, tuple[str, ...]] = {x: (x,) for x in roles}
     for role in _roles(labels):
         names = tuple(asked.get(role, ()))
         missing = [name for name in names if name not in (*found, role)]
@@ -134,7 +155,10 @@ def defined(
         elif names:
             chosen[role] = names
     texts = chosen["label" if labels else "captions"]
-    return Columns(image=chosen["image"][0], captions=texts, id=chosen["id"][0])
+    negatives = () if labels else chosen["negatives"]
+    return Columns(
+        image=chosen["image"][0], captions=texts, id=chosen["id"][0], negatives=negatives
+    )
 
 
 def of_texts(
@@ -172,7 +196,7 @@ def of_texts(
 
 def _roles(labels: bool) -> tuple[str, ...]:
     """What is read of a source; of others, such as the label of pairs, the names do not matter."""
-    return ("image", "label") if labels else ("image", "captions", "id")
+    return ("image", "label") if labels else ("image", "captions", "id", "negatives")
 
 
 def _missing(name: str, role: str, found: Sequence[str], where: str) -> UserError:

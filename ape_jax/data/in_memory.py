@@ -21,7 +21,7 @@ from ape_jax import arguments
 from ape_jax.config.sections import mixtures
 from ape_jax.data import cells
 from ape_jax.data.cells import record_captions, shorten
-from ape_jax.data.columns import CAPTION_NAMES, IMAGE_NAMES, find_column
+from ape_jax.data.columns import CAPTION_NAMES, IMAGE_NAMES, NEGATIVE_NAMES, find_column
 from ape_jax.data.options import OnError, Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.places import sources
@@ -40,8 +40,10 @@ _TAKES = (
     "Dataset or an Arrow table"
 )
 
-Row = tuple[str, Any, Any]
-"""What to call it in messages, its image, its captions."""
+Row = tuple[str, Any, Any, Any]
+"""What to call it in messages, its image, its captions, its negative captions or `_NO_COLUMN`."""
+
+_NO_COLUMN = object()
 
 
 def as_spec(pairs: Any, folder: Path, *, key: str, on_error: OnError = "error") -> str:
@@ -106,11 +108,13 @@ def _rows(pairs: Any, key: str) -> Iterator[Row]:
 def _of_list(pairs: Iterable[Any], key: str) -> Iterator[Row]:
     names = None
     for i, item in enumerate(pairs):
+        negatives = _NO_COLUMN
         if isinstance(item, Mapping):  # A row, as csv.DictReader and JSON lines give it.
             names = names or _find(list(item), key)
-            if missing := [name for name in names if name not in item]:
+            if missing := [name for name in names[:2] if name not in item]:
                 raise UserError(f"{key}[{i}]: there is no {missing[0]!r}, which other rows have")
-            item = [item[name] for name in names]
+            negatives = item.get(names[2]) if names[2] is not None else _NO_COLUMN
+            item = [item[name] for name in names[:2]]
         if isinstance(item, np.ndarray):
             item = item.tolist()
         if isinstance(item, str | bytes) or not isinstance(item, Sequence) or len(item) != 2:
@@ -118,34 +122,39 @@ def _of_list(pairs: Iterable[Any], key: str) -> Iterator[Row]:
                 f"{key}[{i}]: expected (image, caption), found {shorten(item)}; write such as "
                 "('cat.png', 'a cat') or (image, ['a cat', 'ein Kater'])"
             )
-        yield f"{key}[{i}]", item[0], item[1]
+        yield f"{key}[{i}]", item[0], item[1], negatives
 
 
 def _of_columns(columns: Mapping[Any, Sequence[Any]], key: str) -> Iterator[Row]:
-    image, caption = _find(list(columns), key)
-    images, captions = (
+    image, caption, negative = _find(list(columns), key)
+    images, captions, *negatives = (
         list(arguments.items(columns[name], f"{key}: column {name!r}", "values"))
-        for name in (image, caption)
+        for name in (image, caption, negative)
+        if name is not None
     )
-    if len(images) != len(captions):
-        raise UserError(
-            f"{key}: the columns {image!r} and {caption!r} have {len(images)} and "
-            f"{len(captions)} rows; give each image its caption"
-        )
-    for i, (x, text) in enumerate(zip(images, captions, strict=True)):
-        yield f"{key}, row {i}", x, text
+    for name, texts in ((caption, captions), *((negative, texts) for texts in negatives)):
+        if len(images) != len(texts):
+            raise UserError(
+                f"{key}: the columns {image!r} and {name!r} have {len(images)} and "
+                f"{len(texts)} rows; give each image its caption"
+            )
+    others = negatives[0] if negatives else itertools.repeat(_NO_COLUMN, len(images))
+    for i, (x, text, other) in enumerate(zip(images, captions, others, strict=True)):
+        yield f"{key}, row {i}", x, text, other
 
 
 def _of_table(table: Any, key: str) -> Iterator[Row]:
-    image, caption = _find(list(table.column_names), key)
+    image, caption, negative = _find(list(table.column_names), key)
+    names = [name for name in (image, caption, negative) if name is not None]
     if hasattr(table, "to_batches"):  # Arrow: not all of it as Python objects at a time.
         rows = itertools.chain.from_iterable(
-            batch.to_pylist() for batch in table.select([image, caption]).to_batches(_ROWS)
+            batch.to_pylist() for batch in table.select(names).to_batches(_ROWS)
         )
     else:
-        rows = iter(_encoded(table.select_columns([image, caption]), image))
+        rows = iter(_encoded(table.select_columns(names), image))
     for i, row in enumerate(rows):
-        yield f"{key}, row {i}", row[image], row[caption]
+        others = _NO_COLUMN if negative is None else row[negative]
+        yield f"{key}, row {i}", row[image], row[caption], others
 
 
 def _encoded(dataset: Any, column: str) -> Any:
@@ -156,17 +165,19 @@ def _encoded(dataset: Any, column: str) -> Any:
     return dataset.cast_column(column, type(feature)(decode=False))
 
 
-def _find(found: list[Any], key: str) -> tuple[Any, Any]:
-    """The columns of images and captions; says which they are, and what is not read."""
+def _find(found: list[Any], key: str) -> tuple[Any, Any, Any]:
+    """The columns of images, captions and, if there is one, negative captions; says which."""
     image, caption = find_column(found, IMAGE_NAMES), find_column(found, CAPTION_NAMES)
+    negative = find_column([x for x in found if x not in (image, caption)], NEGATIVE_NAMES)
     if image is None or caption is None:
         listed = ", ".join(map(repr, found[:12])) or "none"
         raise UserError(f"{key}: found the columns {listed}; name them 'image' and 'caption'")
-    left = [name for name in found if name not in (image, caption)]
+    left = [name for name in found if name not in (image, caption, negative)]
+    others = "" if negative is None else f", negative captions from {negative!r}"
     rest = f"; not read: {', '.join(map(repr, left))}" if left else ""
-    if rest or (image, caption) not in (("image", "caption"), ("image", "captions")):
-        hosts.say(f"{key}: images from {image!r}, captions from {caption!r}{rest}")
-    return image, caption
+    if rest or others or (image, caption) not in (("image", "caption"), ("image", "captions")):
+        hosts.say(f"{key}: images from {image!r}, captions from {caption!r}{others}{rest}")
+    return image, caption, negative
 
 
 def _write(rows: Iterator[Row], folder: Path, key: str, on_error: OnError) -> Path:
@@ -174,7 +185,11 @@ def _write(rows: Iterator[Row], folder: Path, key: str, on_error: OnError) -> Pa
     import pyarrow.parquet as pq
 
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    schema = pa.schema([("image", image), ("captions", pa.list_(pa.string()))])
+    fields: list[tuple[str, Any]] = [("image", image), ("captions", pa.list_(pa.string()))]
+    first = list(itertools.islice(rows, 1))
+    if first and first[0][3] is not _NO_COLUMN:
+        fields.append(("negatives", pa.list_(pa.string())))
+    schema, rows = pa.schema(fields), itertools.chain(first, rows)
     folder.mkdir(parents=True, exist_ok=True)
     content, count, partial = hashlib.sha256(), 0, folder / f".pairs.{os.getpid()}.parquet"
     try:
@@ -199,8 +214,11 @@ def _prepared(rows: Iterator[Row], on_error: OnError) -> Iterator[dict[str, Any]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := list(itertools.islice(rows, _ROWS)):
             stored = pool.map(lambda row: _image(row[1], row[0], on_error), chunk)
-            for (where, _, text), image in zip(chunk, stored, strict=True):
-                yield {"image": image, "captions": _captions(_texts(text), where, on_error)}
+            for (where, _, text, others), image in zip(chunk, stored, strict=True):
+                row = {"image": image, "captions": _captions(_texts(text), where, on_error)}
+                if others is not _NO_COLUMN:
+                    row["negatives"] = _negatives(_texts(others), where)
+                yield row
 
 
 def _image(image: Any, where: str, on_error: OnError) -> dict[str, Any]:
@@ -228,6 +246,17 @@ def _captions(text: Any, where: str, on_error: OnError) -> list[str]:
     return list(found)
 
 
+def _negatives(texts: Any, where: str) -> list[str]:
+    """The negative captions of a row; a null or empty cell holds none."""
+    found: dict[str, None] = {}
+    for text in () if texts is None else cells.captions(texts, "negatives"):
+        if isinstance(text, str):
+            found[text] = None
+        elif text is not None and text.kind != "empty caption":
+            raise UserError(f"{where}: negatives: {text.reason}")
+    return list(found)
+
+
 def _texts(text: Any) -> Any:
     """Captions as they are checked: arrays, as tables of lists give them, are lists."""
     return text.tolist() if hasattr(text, "tolist") else text
@@ -245,3 +274,5 @@ def _add(content: Any, row: Mapping[str, Any]) -> None:
         content.update(len(part).to_bytes(8, "little"))
         content.update(part)
     content.update(len(row["captions"]).to_bytes(8, "little"))
+    for text in row.get("negatives", ()):
+        content.update(b"negative" + len(text.encode()).to_bytes(8, "little") + text.encode())

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from ape_jax.data.table import identity
+from ape_jax.data.table.negatives import with_negatives
 from ape_jax.data.table.problems import Problem, Problems
 from ape_jax.data.table.sheet import BATCH_ROWS
 from ape_jax.data.table.stored import Table
@@ -31,11 +32,13 @@ class Pair:
       image: where the image is.
       captions: at least one.
       id: explicit, or the image's path as seen from the pairs file.
+      negatives: texts that do not describe the image, to be told from its captions.
     """
 
     image: ImageRef
     captions: tuple[str, ...]
     id: str
+    negatives: tuple[str, ...] = ()
 
 
 class Pairs(Sequence[Pair]):
@@ -113,16 +116,21 @@ class Pairs(Sequence[Pair]):
         if not 0 <= at < len(self):
             raise IndexError(f"there are {len(self)} pairs, found index {i}")
         row = at if self._rows is None else int(self._rows[at])
-        return Pair(self.image_ref(at), tuple(self.table.cell("captions", row)), self._id(row))
+        texts = (tuple(self.table.cell(x, row) or ()) for x in ("captions", "negatives"))
+        captions, negatives = texts
+        return Pair(self.image_ref(at), captions, self._id(row), negatives)
 
     def image_ref(self, i: int) -> ImageRef:
         """The reference to one image."""
         return self.table.image(i if self._rows is None else int(self._rows[i]))
 
     def __iter__(self) -> Iterator[Pair]:
-        texts = (tuple(x) for lists in self.captions() for x in lists.to_pylist())
-        for image, captions, name in zip(self.images(), texts, self.ids(), strict=True):
-            yield Pair(image, captions, name)
+        columns = (self.table.column(x, self.rows) for x in ("captions", "negatives"))
+        both = ((tuple(x or ()) for b in blocks for x in b.to_pylist()) for blocks in columns)
+        for image, captions, name, negatives in zip(
+            self.images(), next(both), self.ids(), next(both), strict=True
+        ):
+            yield Pair(image, captions, name, negatives)
 
     def images(self) -> Iterator[ImageRef]:
         """Yields the references to all images."""
@@ -137,9 +145,14 @@ class Pairs(Sequence[Pair]):
         """Yields the lists of captions, many pairs at a time."""
         return self.table.column("captions", self.rows)
 
-    def caption_table(self) -> Captions:
-        """Every caption of every image, identical texts once."""
-        return captions_of(self.table, self._rows)
+    def caption_table(self, *, negatives: bool = False) -> Captions:
+        """Every caption of every image, identical texts once.
+
+        Args:
+          negatives: whether the negative captions of the images are among the texts, too.
+        """
+        found = captions_of(self.table, self._rows)
+        return with_negatives(found, self.table, self.rows) if negatives else found
 
     def __repr__(self) -> str:
         return f"Pairs({self.spec!r}, images={len(self)}, captions={self.num_captions})"
@@ -157,6 +170,12 @@ class Pairs(Sequence[Pair]):
     def num_captions(self) -> int:
         """Number of captions of all images."""
         return sum(int(x.offsets[-1].as_py() - x.offsets[0].as_py()) for x in self.captions())
+
+    @functools.cached_property
+    def num_negatives(self) -> int:
+        """Number of negative captions of all images."""
+        blocks = self.table.column("negatives", self.rows)
+        return sum(len(x.flatten()) for x in blocks)
 
     def _id(self, row: int) -> str:
         return _text(self.table.cell("id", row))
@@ -191,7 +210,7 @@ def table_of(pairs: Iterable[Pair]) -> Table:
     from ape_jax.data.table import schema
 
     found = list(pairs)
-    batches = []
+    batches, texts = [], pa.list_(pa.string())
     for start in range(0, len(found), BATCH_ROWS):
         block = found[start : start + BATCH_ROWS]
         nothing = pa.nulls(len(block), pa.int64())
@@ -204,7 +223,8 @@ def table_of(pairs: Iterable[Pair]) -> Table:
             "size": nothing,
             "number": nothing,
             "id": pa.array([p.id.encode("utf-8", "surrogatepass") for p in block], pa.binary()),
-            "captions": pa.array([list(p.captions) for p in block], pa.list_(pa.string())),
+            "negatives": pa.array([list(p.negatives) or None for p in block], texts),
+            "captions": pa.array([list(p.captions) for p in block], texts),
         }
         names = schema.pairs().names
         arrays = [columns[name] for name in names]

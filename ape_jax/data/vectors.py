@@ -111,6 +111,8 @@ class VectorTable(Table):
             return self.names[row].encode("utf-8", "surrogatepass")
         if name == "captions":
             return list(self.texts[int(self.bounds[row]) : int(self.bounds[row + 1])])
+        if name == "negatives":  # Vectors have none.
+            return None
         raise KeyError(name)
 
     def column(self, name: str, rows: np.ndarray) -> Iterator[pa.Array]:
@@ -155,10 +157,15 @@ class VectorPairs(Pairs):
         """Number of captions of all images."""
         return int(self._vectors.bounds[-1])
 
-    def caption_table(self) -> Captions:
+    @functools.cached_property
+    def num_negatives(self) -> int:
+        """None: vectors have no negative captions."""
+        return 0
+
+    def caption_table(self, *, negatives: bool = False) -> Captions:
         """Every caption of every image; names of vectors are all different and not compared."""
         if self.text is None:
-            return super().caption_table()
+            return super().caption_table(negatives=negatives)
         table = self._vectors
         return Captions(table.texts, np.arange(self.num_captions), table.bounds)
 

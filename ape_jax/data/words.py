@@ -7,6 +7,7 @@ tower therefore encodes every variant once.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator
 
@@ -49,7 +50,7 @@ def _varied(pair: Pair, variants: int, rate: float, seed: int) -> Pair:
     captions = dict.fromkeys(pair.captions)
     for caption in pair.captions:
         captions |= dict.fromkeys(_variants(caption, variants, rate, seed))
-    return Pair(pair.image, tuple(captions), pair.id)
+    return dataclasses.replace(pair, captions=tuple(captions))
 
 
 def _variants(caption: str, variants: int, rate: float, seed: int) -> Iterator[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ape_jax.data import pairs as pairs_lib
-from ape_jax.data.table.texts import Captions, Texts
+from ape_jax.data.table.texts import Captions, Negatives, Texts
 from ape_jax.errors import UserError
 from ape_jax.features.ragged import RaggedTokens
 from ape_jax.storage.rows import access
@@ -19,10 +19,10 @@ from ape_jax.storage.rows.access import Rows
 T = TypeVar("T")
 
 
-def captions_of(pairs: Sequence[pairs_lib.Pair]) -> Captions:
-    """The caption table of a pairs source."""
+def captions_of(pairs: Sequence[pairs_lib.Pair], *, negatives: bool = False) -> Captions:
+    """The caption table of a pairs source; with `negatives`, with the negative captions."""
     if isinstance(pairs, pairs_lib.Pairs):
-        return pairs.caption_table()
+        return pairs.caption_table(negatives=True) if negatives else pairs.caption_table()
     place: dict[str, int] = {}
     rows: list[int] = []
     offsets = [0]
@@ -82,18 +82,28 @@ class Dataset:
             pairs = self.pairs.take(chosen)
         else:
             pairs = [self.pairs[int(i)] for i in chosen]
-        counts = self.captions.counts[chosen]
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        moved = np.repeat(self.captions.offsets[chosen] - offsets[:-1], counts)
-        index = self.captions.text_index[moved + np.arange(len(moved))]
-        kept, rows = np.unique(index, return_inverse=True)
+        index, offsets = _rows_of(self.captions, chosen)
+        negatives, others = self.captions.negatives, np.zeros(0, np.int64)
+        if negatives is not None:
+            others, ends = _rows_of(negatives, chosen)
+        kept, rows = np.unique(np.concatenate([index, others]), return_inverse=True)
         texts = self.captions.texts
         few = texts.take(kept) if isinstance(texts, Texts) else tuple(texts[i] for i in kept)
-        captions = Captions(few, rows, offsets)
+        if negatives is not None:
+            negatives = Negatives(rows[len(index) :], ends)
+        captions = Captions(few, rows[: len(index)], offsets, negatives)
         pooled = None if self.pooled is None else access.choose(self.pooled, chosen)
         return Dataset(
             pairs, captions, pooled, None if self.tokens is None else self.tokens.rows(kept)
         )
+
+
+def _rows_of(owned: Captions | Negatives, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The texts of some records, by index, and where those of each begin."""
+    counts = np.diff(owned.offsets)[records]
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    moved = np.repeat(owned.offsets[records] - offsets[:-1], counts)
+    return owned.text_index[moved + np.arange(len(moved))], offsets
 
 
 class FeatureStore:

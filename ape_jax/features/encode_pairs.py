@@ -36,6 +36,7 @@ def encode_pairs(
     name: str,
     views: int = 1,
     words: tuple[int, float] | tuple[()] = (),
+    negatives: bool = False,
     dtype: str | None = None,
 ) -> Dataset:
     """Features below the frontier: read from the cache, encoded where it lacks them.
@@ -49,6 +50,7 @@ def encode_pairs(
       name: for progress lines.
       views: 0 or 1 for the clean image, else that many augmented views.
       words: further captions, see `augment.words`. Images are found in the cache without them.
+      negatives: whether negative captions are encoded as well.
       dtype: of the features, None for the config's.
 
     Raises:
@@ -61,7 +63,7 @@ def encode_pairs(
         pooled, seen = store.get(job.fingerprint.digest, lambda: extract.images(job, place))
         pairs = leave_out_unseen(pairs, seen, job.skipped.problems, Reading.of(config.data), name)
     pairs = _with_words(pairs, words, config)
-    captions = captions_of(pairs)
+    captions = captions_of(pairs, negatives=negatives)
     if isinstance(pairs, VectorPairs):
         pooled = pairs.image
         if pairs.text is not None:
@@ -88,6 +90,7 @@ def jobs_of(
     name: str,
     views: int = 1,
     words: tuple[int, float] | tuple[()] = (),
+    negatives: bool = False,
     dtype: str | None = None,
 ) -> Iterator[Job]:
     """The jobs that fill the caches which `encode_pairs` with the same arguments reads.
@@ -108,7 +111,8 @@ def jobs_of(
         pairs = leave_out_unseen(pairs, seen, met, Reading.of(config.data), name)
     pairs = _with_words(pairs, words, config)
     if text is not None:
-        yield _caption_job(pairs, captions_of(pairs), text, config, name, dtype)
+        captions = captions_of(pairs, negatives=negatives)
+        yield _caption_job(pairs, captions, text, config, name, dtype)
 
 
 def cache_place(config: Config) -> extract.Place:

@@ -77,6 +77,7 @@ class Part:
       text: the text tower, None where captions are not.
       views: of each image.
       words: see `augment.words`; () adds no captions.
+      negatives: whether negative captions are encoded, too.
       dtype: of the features, None for the config's.
     """
 
@@ -86,6 +87,7 @@ class Part:
     text: FeatureEncoder | None
     views: int = 1
     words: tuple[int, float] | tuple[()] = ()
+    negatives: bool = False
     dtype: str | None = None
 
     def load(self, config: Config, store: FeatureStore) -> Dataset:
@@ -98,7 +100,8 @@ class Part:
 
     @property
     def _settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("name", "views", "words", "dtype")}
+        names = ("name", "views", "words", "negatives", "dtype")
+        return {name: getattr(self, name) for name in names}
 
 
 def make_readers(
@@ -165,6 +168,7 @@ def training_part(config: Config, sources: Sources, readers: Readers) -> Part:
         text=readers.text if config.cache.text else None,
         views=config.cache.views,
         words=config.augment.words,
+        negatives=config.loss.hard > 0,
     )
 
 

@@ -118,9 +118,10 @@ def batch(
         captions = Captions(mean=full, longest=full)
     if model.text.pooling != "none":  # One vector stands for all tokens.
         captions = Captions(mean=1, longest=1)
-    rows = count * config.loss.positives
+    each = config.loss.positives + config.loss.hard
+    rows = count * each
     made: dict[str, tuple[tuple[int, ...], Any]] = {"index": ((count,), jnp.int32)}
-    texts = (count,) if config.loss.positives == 1 else (count, config.loss.positives)
+    texts = (count,) if each == 1 else (count, each)
     made["text"] = (texts, jnp.int32)
     made |= _images(config, model, count, stored)
     length = min(captions.longest, config.text.max_length or captions.longest)

@@ -33,6 +33,7 @@ from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
 from ape_jax.runs.checkpoints import agreed
 from ape_jax.storage.rows.access import Rows
 from ape_jax.terminal import tables as report
+from ape_jax.towers.files.reading import say_once
 from ape_jax.training import defaults, optim, solve, step, unpaired
 from ape_jax.training.evaluation import RetrievalTask
 
@@ -95,6 +96,16 @@ def check_sources(config: Config, sources: Sources) -> None:
         raise UserError(
             f"config.data.pairs: {config.data.pairs} holds {len(train)} pair; pairs are told apart "
             "from each other, so give at least 2"
+        )
+    if config.loss.hard and not train.num_negatives:
+        raise UserError(
+            f"config.loss.hard: {config.data.pairs} holds no negative captions; name a column "
+            "'negatives', say which it is by data.columns={'negatives': NAME}, or write 0"
+        )
+    if config.trains and not config.loss.hard and train.num_negatives:
+        say_once(
+            f"{config.data.pairs}: {train.num_negatives:,} negative captions are not used; "
+            "--config.loss.hard=1 trains on one of them an image and step"
         )
     if config.data.sample > len(train):
         raise UserError(

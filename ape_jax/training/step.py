@@ -86,7 +86,7 @@ def contrastive_loss(
     stats = image_stats | text_stats
     scale, bias = model.logit_scale(trainable, frozen)
     metrics: Metrics = {"image_spread": _spread(zimg), "text_spread": _spread(ztxt)}
-    value = objective(zimg, ztxt, scale, bias, ids, mesh)
+    value = objective(zimg, ztxt, scale, bias, ids, mesh, objective.hard_ids(batch))
     if structure is not None and before is not None:
         added, term = structure(before, (zimg, ztxt), jnp.asarray(step), mixes, mesh)
         metrics |= {"contrastive": value, "structure": term}

@@ -38,7 +38,9 @@ def chosen(impl: str, batch: int, mesh: Mesh | None) -> str:
     return "ring" if 4 * batch * batch // devices > _DENSE_BYTES else "dense"
 
 
-def cosines_of(zimg: Embeddings, ztxt: Embeddings, mesh: Mesh | None) -> Float[Array, "B B"]:
+def cosines_of(
+    zimg: Embeddings, ztxt: Float[Array | np.ndarray, "n e"], mesh: Mesh | None
+) -> Float[Array, "B n"]:
     """Cosines of all images with all texts."""
     # Without the constraints GSPMD may replicate the matrix. With constraints on the embeddings
     # their gradients are sharded by rows, too.
@@ -161,6 +163,25 @@ def tile_mask(
         mask &= ids[:, None, k] != text_ids[None, :, k]
     if own_texts:  # The ids of a pair may differ; its text is not a negative of its image.
         mask &= index[:, None] != text_index[None, :]
+    if group:
+        mask &= index[:, None] // group == text_index[None, :] // group
+    return mask
+
+
+def hard_tile_mask(
+    images: tuple[Array, Array], texts: tuple[Array, Array], group: int
+) -> Bool[Array, "m n"]:
+    """Computes one tile of the mask of negative captions (`losses.hard`).
+
+    Args:
+      images: ids [m, c] of the captions of the tile's images, and the images' indices [m].
+      texts: ids [n, 1] of the tile's negative captions, -1 for none, and their images' indices [n].
+      group: number of pairs in each negative group; 0 for the global loss.
+    """
+    (captions, index), (ids, text_index) = images, texts
+    mask = (ids >= 0)[None, :, 0]
+    for k in range(captions.shape[1]):
+        mask &= captions[:, None, k] != ids[None, :, 0]
     if group:
         mask &= index[:, None] // group == text_index[None, :] // group
     return mask

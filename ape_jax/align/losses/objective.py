@@ -13,9 +13,12 @@ from jaxtyping import Array, Float, Int
 
 from ape_jax.align.heads.base.head import normalize
 from ape_jax.align.losses.contrastive import Ids, Scalar
+from ape_jax.align.losses.hard import Hard
 from ape_jax.config.components import LOSSES
 from ape_jax.config.sections import LossConfig
 from ape_jax.errors import UserError
+
+HardIds = tuple[Int[Array, "B H"], Int[Array, "B P"]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,7 @@ class Objective:
         sigmoid.
       positives: captions per image, P. The loss is the mean of P losses, of the images with their
         p-th captions; 2 in SAIL.
+      hard: negative captions per image, H, which only images are compared with (NegCLIP).
       groups: number of equal, contiguous groups; pairs are negatives only within their group, as in
         LilT's loss on several GPUs. 1 for the global loss.
       impl: `auto`, `dense` or `ring`, as in `losses.softmax`.
@@ -55,6 +59,7 @@ class Objective:
     same: Literal["image", "image+caption", "none"] = "image"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     positives: int = 1
+    hard: int = 0
     groups: int = 1
     impl: Literal["auto", "dense", "ring"] = "auto"
     dims: tuple[int, ...] = ()
@@ -63,14 +68,32 @@ class Objective:
         """Ids of the pairs of a batch for `__call__`: i32 [B], [B, 1 + P], or None.
 
         Args:
-          batch: arrays `index`, i32 [B], and for `image+caption` `text`, i32 [B] or [B, P].
+          batch: arrays `index`, i32 [B], and for `image+caption` `text`, i32 [B] or [B, P + H].
         """
         if self.same == "none":
             return None
         if self.same == "image":
             return batch["index"]
         index = batch["index"]
-        return _columns(index, batch["text"].reshape(index.shape[0], self.positives))
+        return _columns(index, self._texts(batch)[:, : self.positives])
+
+    def hard_ids(self, batch: Mapping[str, Array | np.ndarray]) -> HardIds | None:
+        """Ids of the negative captions of a batch and of the captions; None for none.
+
+        A text that is one of the captions of its own image, as where an image has fewer negatives
+        than H, is none.
+
+        Args:
+          batch: as for `ids`.
+        """
+        if not self.hard:
+            return None
+        captions, others = jnp.split(self._texts(batch), [self.positives], axis=1)
+        own = (others[:, :, None] == captions[:, None, :]).any(axis=2)
+        return jnp.where(own, -1, others), captions
+
+    def _texts(self, batch: Mapping[str, Array | np.ndarray]) -> Int[Array, "B c"]:
+        return jnp.asarray(batch["text"]).reshape(-1, self.positives + self.hard)
 
     def __call__(
         self,
@@ -80,21 +103,25 @@ class Objective:
         bias: Scalar | None,
         ids: Ids | None,
         mesh: Mesh | None = None,
+        hard_ids: HardIds | None = None,
     ) -> Float[Array, ""]:
         """Computes the loss of a global batch.
 
         Args:
           zimg: image embeddings of unit length.
-          ztxt: caption embeddings of unit length, the P captions of an image contiguous.
+          ztxt: caption embeddings of unit length, contiguous for an image: its P captions, and then
+            its H negative captions.
           scale: factor of the cosines (the inverse of the temperature).
           bias: added to the scaled cosines by sigmoid; None for a loss without bias.
           ids: the result of `ids`, for mixed pairs from both of each.
           mesh: mesh over which the batch is sharded; None for one device.
+          hard_ids: the result of `hard_ids`.
         """
-        terms = [self._of_captions(zimg, ztxt, scale, bias, ids, mesh)]
+        rest = scale, bias, ids, mesh, hard_ids
+        terms = [self._of_captions(zimg, ztxt, *rest)]
         for dim in self.dims:
             short = (normalize(jnp.asarray(z[:, :dim])) for z in (zimg, ztxt))
-            terms.append(self._of_captions(*short, scale, bias, ids, mesh))
+            terms.append(self._of_captions(*short, *rest))
         return _mean(terms)
 
     def _of_captions(
@@ -105,12 +132,16 @@ class Objective:
         bias: Scalar | None,
         ids: Ids | None,
         mesh: Mesh | None,
+        hard_ids: HardIds | None,
     ) -> Float[Array, ""]:
         """The mean over the P captions of an image, at one width."""
-        captions = ztxt.reshape(zimg.shape[0], self.positives, -1)
+        captions = ztxt.reshape(zimg.shape[0], self.positives + self.hard, -1)
+        hard = None
+        if hard_ids is not None:
+            hard = Hard(captions[:, self.positives :], *hard_ids)
         return _mean(
             [
-                self._loss(zimg, captions[:, p], scale, bias, *self._sides(ids, p), mesh)
+                self._loss(zimg, captions[:, p], scale, bias, *self._sides(ids, p), mesh, hard)
                 for p in range(self.positives)
             ]
         )
@@ -135,9 +166,10 @@ class Objective:
         ids: Ids | None,
         text_ids: Ids | None,
         mesh: Mesh | None,
+        hard: Hard | None,
     ) -> Float[Array, ""]:
         how: dict[str, Any] = {"groups": self.groups, "mesh": mesh, "impl": self.impl}
-        how |= {"ids": ids, "text_ids": text_ids}
+        how |= {"ids": ids, "text_ids": text_ids} | ({} if hard is None else {"hard": hard})
         spec = LOSSES[self.name]
         scalars: tuple[Scalar, ...] = (scale,)
         if spec.bias:
@@ -154,6 +186,7 @@ def from_config(config: LossConfig) -> Objective:
         same=config.same,
         options={key: config[key] for key in LOSSES[config.name].options},
         positives=config.positives,
+        hard=config.hard,
         groups=config.local_groups if config.negatives == "local" else 1,
         impl=config.impl,
         dims=config.dims,

@@ -71,12 +71,14 @@ class Ring:
       own_texts: true if texts have ids of their own, which may differ from those of their images.
       group: number of pairs in each negative group; 0 for the global loss.
       tile: maximum number of rows and columns of a tile.
+      hard: whether the texts are negative captions (`losses.hard`), with their ids and the images'.
     """
 
     mesh: Mesh | None
     own_texts: bool
     group: int
     tile: int = TILE
+    hard: bool = False
 
     @property
     def devices(self) -> int:
@@ -148,6 +150,14 @@ class Ring:
         (_, guest_sums, home_sums), _ = jax.lax.scan(meeting, carry, None, length=self.devices)
         return home_sums, self._pass_on(guest_sums)  # The last step back to their device.
 
+    def _negative(
+        self, images: tuple[Array, Array], texts: tuple[Array, Array]
+    ) -> Bool[Array, "m n"]:
+        """The mask of a tile, from ids and indices of both sides."""
+        if self.hard:
+            return contrastive.hard_tile_mask(images, texts, self.group)
+        return contrastive.tile_mask(images, texts, self.own_texts, self.group)
+
     def _pass_on(self, tree: PyTree) -> PyTree:
         steps = [(i, (i - 1) % self.devices) for i in range(self.devices)]
         return jax.tree.map(lambda x: jax.lax.ppermute(x, self._axes, steps), tree)
@@ -176,7 +186,7 @@ class Ring:
             start = tuple(jnp.minimum(x, b - size) for x in begin)
             rows, columns = take(home, start[0]), take(guest, start[1])
             images, texts = ((side["ids"], side["index"]) for side in (rows, columns))
-            negative = contrastive.tile_mask(images, texts, self.own_texts, self.group)
+            negative = self._negative(images, texts)
             if b % size:
                 fresh = tuple(s + jnp.arange(size) >= x for s, x in zip(start, begin))
                 negative &= fresh[0][:, None] & fresh[1][None, :]

@@ -9,11 +9,13 @@ The reference implementations are `losses.softmax_reference` and `losses.sigmoid
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Integer, PyTree
 
 from ape_jax.align.losses.contrastive import Ids
 from ape_jax.align.losses.ring import Ring, Side, Tile
@@ -30,6 +32,8 @@ def softmax(
     ztxt: Float[Array, "B e"],
     scale: Float[Array, ""],
     ids: tuple[Ids, Ids] | None,
+    zhard: Float[Array, "B H e"] | None = None,
+    hard_ids: tuple[Integer[Array, "B H"], Integer[Array, "B P"]] | None = None,
 ) -> Float[Array, ""]:
     """Computes `losses.softmax` round the ring.
 
@@ -40,13 +44,16 @@ def softmax(
       ztxt: text embeddings of unit length, f32 or bf16.
       scale: factor of the cosines.
       ids: ids of the images and of the texts, i32 [B, c] each; None if all are different.
+      zhard: embeddings of negative captions; None for none.
+      hard_ids: their ids, and those of the images' captions (`losses.hard.Hard`).
     """
-    return _softmax_forward(ring, smoothing, zimg, ztxt, scale, ids)[0]
+    return _softmax_forward(ring, smoothing, zimg, ztxt, scale, ids, zhard, hard_ids)[0]
 
 
-def _softmax_forward(ring, smoothing, zimg, ztxt, scale, ids):
+def _softmax_forward(ring, smoothing, zimg, ztxt, scale, ids, zhard, hard_ids):
     def on_device(sharded: PyTree, scale: Array) -> tuple[Array, PyTree]:
-        home, guest = _sides(ring, *sharded)
+        *pairs, hard = sharded
+        home, guest = _sides(ring, *pairs)
         fresh = _no_negatives(len(home["z"]))
 
         def visit(tile: Tile, rows: PyTree, columns: PyTree) -> tuple[PyTree, PyTree]:
@@ -56,7 +63,14 @@ def _softmax_forward(ring, smoothing, zimg, ztxt, scale, ids):
                 _add_exponentials(columns, scale, of_columns, tile.negative, axis=0),
             )
 
+        def visit_hard(tile: Tile, rows: PyTree, columns: PyTree) -> tuple[PyTree, PyTree]:
+            lead = tile.cosines - tile.home["positive"][:, None]
+            return _add_exponentials(rows, scale, lead, tile.negative, axis=1), columns
+
         sums = ring.sweep(visit, _merge_exponentials, home, guest, (fresh, fresh))
+        for side, beside in _hard_sides(home, guest, hard):
+            rows, _ = _hard(ring).sweep(visit_hard, _first, side, beside, (sums[0], ()))
+            sums = rows, sums[1]
         # softplus(log-sum-exp of the negatives' lead over the pair) is the cross entropy.
         entropies = [jax.nn.softplus(jnp.log(s["total"]) + s["top"]) for s in sums]
         terms = entropies[0] + entropies[1]
@@ -68,8 +82,30 @@ def _softmax_forward(ring, smoothing, zimg, ztxt, scale, ids):
         return loss, (entropies, counts)
 
     kept = [True, True]
-    loss, found = ring.on_devices(on_device, (zimg, ztxt, ids), scale, (False, (kept, kept)))
-    return loss, (zimg, ztxt, scale, ids, found)
+    sharded = zimg, ztxt, ids, (zhard, hard_ids)
+    loss, found = ring.on_devices(on_device, sharded, scale, (False, (kept, kept)))
+    return loss, (zimg, ztxt, scale, ids, zhard, hard_ids, found)
+
+
+def _hard(ring: Ring) -> Ring:
+    """The ring on which images meet negative captions."""
+    return dataclasses.replace(ring, hard=True)
+
+
+def _hard_sides(home: Side, guest: Side, hard: PyTree) -> Iterator[tuple[Side, Side]]:
+    """The device's images and the h-th negative captions of its images, for each h."""
+    z, ids = hard
+    if z is None:
+        return
+    of_texts, of_images = ids
+    for h in range(z.shape[1]):
+        beside = {"z": z[:, h], "ids": of_texts[:, h, None], "index": guest["index"]}
+        yield {**home, "ids": of_images}, beside
+
+
+def _first(a: PyTree, b: PyTree) -> PyTree:
+    """In the place of a merge, where nothing is summed over images."""
+    return a
 
 
 def _leads(tile: Tile) -> tuple[Float[Array, "m n"], Float[Array, "m n"]]:
@@ -103,10 +139,10 @@ def _merge_exponentials(a: PyTree, b: PyTree) -> PyTree:
 
 
 def _softmax_backward(ring, smoothing, saved, cotangent):
-    zimg, ztxt, scale, ids, found = saved
+    zimg, ztxt, scale, ids, zhard, hard_ids, found = saved
 
-    def on_device(sharded: PyTree, replicated: PyTree) -> tuple[Array, Array, Array]:
-        (zimg, ztxt, ids, (entropies, counts)), (scale, cotangent) = sharded, replicated
+    def on_device(sharded: PyTree, replicated: PyTree) -> tuple[Array, Array, Array, Array | None]:
+        (zimg, ztxt, ids, hard, (entropies, counts)), (scale, cotangent) = sharded, replicated
         home, guest = _sides(ring, zimg, ztxt, ids)
         for side, entropy, count in zip((home, guest), entropies, counts):
             side |= {"entropy": entropy, "share": smoothing / (count + 1)}
@@ -121,7 +157,20 @@ def _softmax_backward(ring, smoothing, saved, cotangent):
             weights = jnp.where(tile.negative, weights, 0)
             return _add_gradients(tile, weights, rows, columns, {"with": weights * tile.cosines})
 
-        sums = ring.sweep(visit, _add, home, guest, _no_gradients(zimg, ("with",)))
+        def visit_hard(tile: Tile, rows: PyTree, columns: PyTree) -> tuple[PyTree, PyTree]:
+            lead = tile.cosines - tile.home["positive"][:, None]
+            weights = jnp.exp(scale * lead - tile.home["entropy"][:, None])
+            if smoothing:
+                weights -= tile.home["share"][:, None]
+            weights = jnp.where(tile.negative, weights, 0)
+            return _add_gradients(tile, weights, rows, columns, {"with": weights * tile.cosines})
+
+        none = _no_gradients(zimg, ("with",))
+        sums, dhard = ring.sweep(visit, _add, home, guest, none), []
+        for side, beside in _hard_sides(home, guest, hard):
+            rows, columns = _hard(ring).sweep(visit_hard, _add, side, beside, (sums[0], none[1]))
+            sums = rows, sums[1]
+            dhard.append(columns["z"])
         by_positive = jnp.expm1(-home["entropy"]) + jnp.expm1(-guest["entropy"])
         if smoothing:
             by_positive += sum(s["share"] * n for s, n in zip((home, guest), counts))
@@ -129,10 +178,13 @@ def _softmax_backward(ring, smoothing, saved, cotangent):
         dimg, dtxt = _embedding_gradients(home, guest, sums, by_positive, scale * factor)
         # Row by row: the two terms nearly cancel.
         dscale = factor * (sums[0]["with"] + by_positive * home["positive"]).sum()
-        return dimg, dtxt, ring.total(dscale)
+        own = (scale * factor * jnp.stack(dhard, axis=1)).astype(hard[0].dtype) if dhard else None
+        return dimg, dtxt, ring.total(dscale), own
 
-    out = (True, True, False)
-    return (*ring.on_devices(on_device, (zimg, ztxt, ids, found), (scale, cotangent), out), None)
+    out = (True, True, False, None if zhard is None else True)
+    sharded = zimg, ztxt, ids, (zhard, hard_ids), found
+    *gradients, dhard = ring.on_devices(on_device, sharded, (scale, cotangent), out)
+    return (*gradients, None, dhard, None)
 
 
 softmax.defvjp(_softmax_forward, _softmax_backward)

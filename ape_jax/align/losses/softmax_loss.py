@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
+from ape_jax.align.losses import hard as hard_lib
 from ape_jax.align.losses import ring_losses
 from ape_jax.align.losses.contrastive import (
     Embeddings,
@@ -23,6 +24,7 @@ from ape_jax.align.losses.contrastive import (
     excluded_reference,
     negative_mask,
 )
+from ape_jax.align.losses.hard import Hard
 from ape_jax.align.losses.ring import ring_of
 from ape_jax.arguments import number
 from ape_jax.config import fields
@@ -38,6 +40,7 @@ def softmax(
     text_ids: Ids | None = None,
     groups: int = 1,
     smoothing: float = 0.0,
+    hard: Hard | None = None,
     mesh: Mesh | None = None,
     impl: str = "auto",
 ) -> Float[Array, ""]:
@@ -54,6 +57,9 @@ def softmax(
     K(i) = 1 + |N(i)| columns of itself and its negatives, as in
     `torch.nn.functional.cross_entropy(label_smoothing=e)`. Columns excluded by `ids` or `groups`
     get no mass. The same holds for columns.
+
+    With negative captions (`hard`), each image is among these of the whole batch as well, B (1 + H)
+    texts; texts stay among the B images.
 
     Differentiable in reverse mode only.
 
@@ -78,6 +84,7 @@ def softmax(
       groups: number of equal, contiguous groups of pairs; pairs are negatives only within their
         group. 1 is the global loss.
       smoothing: label smoothing e, at least 0 and below 1.
+      hard: negative captions of the images, H each; None for none.
       mesh: mesh over all of whose axes the batch is sharded; None for one device.
       impl: "dense" (one [B, B] matrix, sharded by rows like the batch), "ring" (one tile at a time;
         on several devices texts are passed on and not gathered), or "auto": "ring" if the matrix
@@ -92,17 +99,24 @@ def softmax(
 
     References:
       Radford et al., `Learning Transferable Visual Models From Natural Language Supervision
-      <https://arxiv.org/abs/2103.00020>`_, 2021 (figure 3).
+      <https://arxiv.org/abs/2103.00020>`_, 2021 (figure 3). Negative captions: Yuksekgonul et al.,
+      `When and why vision-language models behave like bags-of-words
+      <https://arxiv.org/abs/2210.01936>`_, 2023 (NegCLIP, section 4).
     """
     zimg, ztxt = check(zimg, ztxt, mesh, impl)
     scale, smoothing = check_scalar(scale, "scale"), number(smoothing, "smoothing", 0, 1)
     ids, text_ids = check_ids(len(zimg), ids, text_ids, groups)
+    more = None if hard is None else hard_lib.check(hard, zimg)
     if chosen(impl, len(zimg), mesh) == "ring":
         ring, both = ring_of(len(zimg), ids, text_ids, groups, mesh)
-        return ring_losses.softmax(ring, smoothing, zimg, ztxt, jnp.float32(scale), both)
+        own = (None, None) if more is None else (more.z, (more.ids, more.captions))
+        return ring_losses.softmax(ring, smoothing, zimg, ztxt, jnp.float32(scale), both, *own)
     negative = negative_mask(len(zimg), ids, text_ids, groups, mesh)
     cosines, positive = cosines_of(zimg, ztxt, mesh), diagonal(zimg, ztxt, mesh)
     scale = jnp.asarray(scale, jnp.float32)
+    if more is not None:
+        beside = hard_lib.columns(more, zimg, groups, mesh)
+        return hard_lib.cross_entropies(cosines, positive, scale, negative, beside, smoothing)
     loss = cross_entropies(cosines, positive, scale, negative)
     if not smoothing:
         return loss
@@ -141,6 +155,7 @@ SOFTMAX = LossSpec(
     title="softmax (CLIP)",
     function=softmax,
     uninformed=math.log,
+    hard=True,
     keys={
         "smoothing": fields.number(0.0, 0.0, 0.99).explained(
             "Label smoothing: probability that is spread over all pairs of the batch."

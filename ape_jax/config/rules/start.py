@@ -92,8 +92,8 @@ def _check_weights(config: Config) -> None:
         )
     if config.unpaired.match:
         raise UserError(
-            "config.start.weights: 'kept' does not go with unpaired.match, whose weights are folded "
-            "into the heads; write 'folded', or unpaired.match=0"
+            "config.start.weights: 'kept' does not go with unpaired.match, whose weights are "
+            "folded into the heads; write 'folded', or unpaired.match=0"
         )
     if config.closed.power == 0:
         raise UserError(

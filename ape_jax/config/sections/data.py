@@ -82,7 +82,9 @@ class DataConfig(Section):
         harmless=True,
     )
     columns: Mapping[str, str | tuple[str, ...]] = key(
-        Field({}, "a mapping of image, captions, id, label to names of columns", is_columns),
+        Field(
+            {}, "a mapping of image, captions, id, label, negatives to names of columns", is_columns
+        ),
         "Names of columns, where they are not found by themselves; several by commas.",
     )
     background: Colour = key(

@@ -101,6 +101,10 @@ class LossConfig(OpenSection):
         integer(0, 0, 2**20), "Number of groups with negatives='local': in LilT, that of GPUs."
     )
     positives: int = key(integer(1, 1, 64), "Captions of an image in one step.")
+    hard: int = key(
+        integer(0, 0, 64),
+        "Negative captions of an image in one step, from the column 'negatives'; 0 is none.",
+    )
     dims: tuple[int, ...] = key(
         widths(),
         "Matryoshka: the loss is also that of the first so many numbers of the embeddings; () is "

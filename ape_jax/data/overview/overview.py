@@ -66,6 +66,7 @@ class Overview:
       longest: images of the longest captions, by characters.
       shortest: images of the shortest captions.
       samples: some images, evenly spaced.
+      negatives: number of negative captions.
     """
 
     images: int
@@ -81,12 +82,14 @@ class Overview:
     longest: Sequence[int]
     shortest: Sequence[int]
     samples: Sequence[int]
+    negatives: int = 0
 
     def record(self) -> dict[str, Any]:
         """The figures for JSON; images are their indices."""
         spreads = ("per_image", "characters", "words")
         made: dict[str, Any] = {"images": self.images, "captions": self.captions}
         made |= {name: getattr(self, name).record() for name in spreads}
+        made |= {"negatives": self.negatives} if self.negatives else {}
         if self.tokens is not None:
             how = {"tower": self.tokens.tower, "limit": self.tokens.limit, "cut": self.tokens.cut}
             made["tokens"] = {**self.tokens.lengths.record(), **how}
@@ -153,6 +156,7 @@ def overview(
         longest=texts.extremes.longest,
         shortest=texts.extremes.shortest,
         samples=spaced(count, samples).tolist(),
+        negatives=pairs.num_negatives,
     )
 
 

@@ -32,11 +32,21 @@ class Block:
         self._ids: list[str | None] = []
         self._texts: list[str] = []
         self._ends: list[int] = []
+        self._negatives: dict[int, list[str]] = {}  # By row, of those that have some.
         self.problems: list[tuple[str, str, str]] = []
         self.content = 0
 
-    def add(self, at: str, image: bytes | Image, key: str | None, captions: list[str]) -> None:
+    def add(
+        self,
+        at: str,
+        image: bytes | Image,
+        key: str | None,
+        captions: list[str],
+        negatives: list[str],
+    ) -> None:
         """Adds a row; an image that is a whole file is its path."""
+        if negatives:
+            self._negatives[len(self.at)] = negatives
         if isinstance(image, bytes):
             self._paths.append(image)
         else:
@@ -62,6 +72,7 @@ class Block:
             "at": self.at,
             "path": self._paths,
             "id": self._ids,
+            "negatives": [self._negatives.get(row) for row in range(count)],
             **self._images(),
         }
         types = {field.name: field.type for field in schema.rows()}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _BLOCK = 2**13  # Rows that are Python objects at a time.
 _FIRST = 1024  # Rows by whose names the columns are chosen, where there is no header.
 _CONTENT = 2**26  # Bytes of images that wait for their block.
-_OWN = Columns(image="image", captions=("captions",), id="id")
+_OWN = Columns(image="image", captions=("captions",), id="id", negatives=("negatives",))
 
 
 class Builder:
@@ -146,7 +146,23 @@ class Builder:
         except Unusable as e:
             made.problem(at, e.kind, e.reason)
             return
-        made.add(at, image, key, found)
+        made.add(at, image, key, found, self._negatives(row, chosen, made))
+
+    def _negatives(self, row: Row, chosen: Columns, made: Block) -> list[str]:
+        """The negative captions of a row; a null or empty cell holds none."""
+        found: list[str] = []
+        for column in chosen.negatives:
+            value = row.fields.get(column)
+            if value is None:
+                continue
+            for text in cells.captions(value, column):
+                if isinstance(text, str):
+                    found.append(text)
+                elif text is None:
+                    self.lists += 1
+                elif text.kind != "empty caption":
+                    made.problem(row.at, text.kind, f"in {column!r}, {text.reason}")
+        return found
 
     def discard(self) -> None:
         """Removes what was put on disk."""

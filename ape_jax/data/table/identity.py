@@ -62,11 +62,16 @@ def _digest(table: Table, rows: Int[np.ndarray, " n"], images: list[ImageRef] | 
     total = hashlib.sha256(b"ape_jax pairs 1 " + kind)
     counts = sizes(table, rows) if images is None else map(image_hash, images)
     tracked = track(_named(table, rows), "hashing pairs", len(rows), "pairs")
-    for counted, (name, captions) in zip(counts, tracked):
+    for counted, (name, captions, negatives) in zip(counts, tracked):
         for part in (name, counted, *(caption.encode() for caption in captions)):
             total.update(len(part).to_bytes(8, "little"))
             total.update(part)
         total.update(len(captions).to_bytes(8, "little"))
+        if negatives:  # Pairs without have the digest that they had before there were any.
+            for part in (b"negatives", *(text.encode() for text in negatives)):
+                total.update(len(part).to_bytes(8, "little"))
+                total.update(part)
+            total.update(len(negatives).to_bytes(8, "little"))
     return total.hexdigest()
 
 
@@ -92,10 +97,12 @@ def _file_size(path: bytes) -> int:
         return 0
 
 
-def _named(table: Table, rows: Int[np.ndarray, " n"]) -> Iterator[tuple[bytes, list[str]]]:
-    columns = (table.column(name, rows) for name in ("id", "captions"))
-    for ids, captions in zip(*columns, strict=True):
-        yield from zip(ids.to_pylist(), captions.to_pylist(), strict=True)
+def _named(
+    table: Table, rows: Int[np.ndarray, " n"]
+) -> Iterator[tuple[bytes, list[str], list[str] | None]]:
+    columns = (table.column(name, rows) for name in ("id", "captions", "negatives"))
+    for block in zip(*columns, strict=True):
+        yield from zip(*(column.to_pylist() for column in block), strict=True)
 
 
 def _kept(folder: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def rows() -> pa.Schema:
     `file` and `at` say where a row is from. An image is one of: a whole file or url (`path`, with
     `offset` -1), a range of a file (`path`, `offset`, `size`), encoded bytes (`content`), or what
     the format reads by `number`. `key` are 16 bytes, equal for equal images; `id` is explicit or
-    null, `name` the default id.
+    null, `name` the default id. `negatives` are negative captions, null where there are none.
     """
     import pyarrow as pa
 
@@ -32,6 +32,7 @@ def rows() -> pa.Schema:
             ("key", pa.binary(16)),
             ("id", pa.string()),
             ("name", pa.binary()),
+            ("negatives", pa.list_(pa.string())),
             ("captions", pa.list_(pa.string())),
         ]
     )

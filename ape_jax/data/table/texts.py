@@ -94,18 +94,33 @@ class Texts(Sequence[str]):
 
 
 @dataclasses.dataclass(frozen=True)
+class Negatives:
+    """Negative captions of records, as `Captions` has the captions.
+
+    Attributes:
+      text_index: i64 [k], index in `Captions.texts` of each one, record after record.
+      offsets: i64 [n + 1]; record i has `text_index[offsets[i]:offsets[i + 1]]`, perhaps none.
+    """
+
+    text_index: Int[np.ndarray, "k"]
+    offsets: Int[np.ndarray, " bounds"]
+
+
+@dataclasses.dataclass(frozen=True)
 class Captions:
     """Every caption of every record, identical texts once.
 
     Attributes:
-      texts: the distinct captions.
+      texts: the distinct captions, and those of the negatives that are no captions behind them.
       text_index: i64 [m], index in `texts` of each caption, record after record.
       offsets: i64 [n + 1]; record i has `text_index[offsets[i]:offsets[i + 1]]`.
+      negatives: the negative captions of the records, None where they are not used.
     """
 
     texts: Sequence[str]
     text_index: Int[np.ndarray, "m"]
     offsets: Int[np.ndarray, " bounds"]
+    negatives: Negatives | None = None
 
     @functools.cached_property
     def counts(self) -> Int[np.ndarray, "n"]:

@@ -29,6 +29,8 @@ def facts(overview: Overview, pairs: Pairs) -> list[tuple[str, str]]:
         ("characters a caption", _spread(overview.characters)),
         ("words a caption", _spread(overview.words)),
     ]
+    if overview.negatives:
+        found.append(("negative captions", f"{overview.negatives:,}"))
     if overview.tokens is not None:
         limit, cut = overview.tokens.limit, overview.tokens.cut
         words = f"; {_of(cut, overview.captions)} are longer than {limit:,} and are cut"

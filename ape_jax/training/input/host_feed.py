@@ -62,8 +62,9 @@ class HostFeed:
         # Of packed captions: one for each device and micro-batch.
         groups = mesh.size * blocks.micro_batches(config.train)
         self._groups = groups // self._process[1]
+        loss = config.loss
         self.sampler = Sampler(
-            dataset, config.seed, config.train.batch, groups, config.loss.positives
+            dataset, config.seed, config.train.batch, groups, loss.positives, loss.hard
         )
         pairs = dataset.pairs if isinstance(dataset.pairs, Pairs) else None
         self.skipped = image_loader.Skipped(pairs, Reading.of(config.data), "training")

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Int
 
 from ape_jax.data import sampling
-from ape_jax.features.dataset import Captions, Dataset
+from ape_jax.data.table.texts import Captions, Negatives
+from ape_jax.features.dataset import Dataset
 from ape_jax.features.ragged import bucket
 from ape_jax.training.blocks import window_steps
 
@@ -25,7 +26,8 @@ class Window:
     Attributes:
       index: i64 [W, B], the record at each position.
       view: i64 [W, B], its view.
-      text: i64 [W, B], its caption among the distinct texts, or [W, B, P] of several.
+      text: i64 [W, B], its caption among the distinct texts, or [W, B, P] of several; behind these
+        its negative captions, where they are used.
       size: the packed size of these steps; 0 where captions are not encoded.
     """
 
@@ -44,11 +46,20 @@ class Sampler:
       batch: pairs a step, over all processes.
       groups: groups of packed captions in a batch, over all processes.
       positives: captions a record and step.
+      hard: negative captions a record and step.
     """
 
-    def __init__(self, dataset: Dataset, seed: int, batch: int, groups: int, positives: int = 1):
+    def __init__(
+        self,
+        dataset: Dataset,
+        seed: int,
+        batch: int,
+        groups: int,
+        positives: int = 1,
+        hard: int = 0,
+    ):
         self.batch, self.groups = batch, groups
-        self._seed, self._positives = seed, positives
+        self._seed, self._positives, self._hard = seed, positives, hard
         self._captions = dataset.captions
         self._lengths = None if dataset.tokens is None else dataset.tokens.lengths
         self._order = sampling.order_of(dataset.pairs, seed)
@@ -71,7 +82,12 @@ class Sampler:
         self, index: Int[np.ndarray, "b"], positions: Int[np.ndarray, "b"]
     ) -> Int[np.ndarray, "b *P"]:
         """Samples the captions at each position, of the records that come there."""
-        return sample_captions(self._captions, index, positions, self._seed, self._positives)
+        texts = sample_captions(self._captions, index, positions, self._seed, self._positives)
+        if not self._hard:
+            return texts
+        texts = texts.reshape(len(index), -1)
+        args = self._captions.negatives, index, positions, self._seed, self._hard
+        return np.concatenate([texts, sample_negatives(*args, texts[:, 0])], axis=1)
 
     def _sample_window(self, number: int) -> Window:
         steps = window_steps(self.batch)
@@ -111,7 +127,7 @@ class Sampler:
             mean += float(weights @ lengths)
             square += float(weights @ lengths**2)
         variance = max(square - mean**2, 0.0)
-        share = self.batch * self._positives // self.groups
+        share = self.batch * (self._positives + self._hard) // self.groups
         groups = self.groups * window_steps(self.batch)
         return math.ceil(share * mean + math.sqrt(2 * math.log(groups) * share * variance))
 
@@ -139,15 +155,58 @@ def sample_captions(
       Indices of the distinct texts, i64 [b], or [b, P] of several.
     """
     first, counts = captions.offsets[index], captions.counts[index]
-    chosen = [sampling.uniform(seed, "caption", positions, counts)]
-    for taken in range(1, positives):
+    chosen = _chosen(counts, positions, seed, "caption", positives)
+    texts = [captions.text_index[first + caption] for caption in chosen]
+    return texts[0] if positives == 1 else np.stack(texts, axis=-1)
+
+
+def sample_negatives(
+    negatives: Negatives,
+    index: Int[np.ndarray, "b"],
+    positions: Int[np.ndarray, "b"],
+    seed: int,
+    hard: int,
+    captions: Int[np.ndarray, "b"],
+) -> Int[np.ndarray, "b h"]:
+    """Samples negative captions of a record for each position, different ones.
+
+    Args:
+      negatives: those of all records.
+      index: i64 [b], the record at each position.
+      positions: i64 [b].
+      seed: seed of the run.
+      hard: H.
+      captions: i64 [b], a caption of each record: it stands where the record has fewer than H,
+        and the loss knows by it that there is none.
+
+    Returns:
+      Indices of the distinct texts, i64 [b, H].
+    """
+    first, counts = negatives.offsets[index], np.diff(negatives.offsets)[index]
+    chosen = _chosen(np.maximum(counts, 1), positions, seed, "negative", hard)
+    last, texts = max(len(negatives.text_index) - 1, 0), []
+    for taken, one in enumerate(chosen):
+        found = negatives.text_index[np.minimum(first + one, last)]
+        texts.append(np.where(taken < counts, found, captions))
+    return np.stack(texts, axis=-1)
+
+
+def _chosen(
+    counts: Int[np.ndarray, "b"],
+    positions: Int[np.ndarray, "b"],
+    seed: int,
+    name: str,
+    number: int,
+) -> list[Int[np.ndarray, "b"]]:
+    """Samples a number of things out of `counts` for each position; see `sample_captions`."""
+    chosen = [sampling.uniform(seed, name, positions, counts)]
+    for taken in range(1, number):
         enough = counts > taken
-        stream = f"caption {taken + 1}"
+        stream = f"{name} {taken + 1}"
         free = sampling.uniform(seed, stream, positions, counts - taken * enough)
         another = free
         # The caption with as many free ones before it: up from `free`, past each taken one.
         for _ in chosen:
             another = free + enough * sum(other <= another for other in chosen)
         chosen.append(another)
-    texts = [captions.text_index[first + caption] for caption in chosen]
-    return texts[0] if positives == 1 else np.stack(texts, axis=-1)
+    return chosen

@@ -67,6 +67,8 @@ def _repeats(run: Run) -> Iterator[Notice]:
     """Few different captions, each of which counts as wrong for all images but one."""
     captions, same = run.dataset.captions, run.aligned.config.loss.same
     texts, images = len(captions.texts), len(captions.counts)
+    if captions.negatives is not None:  # Whose texts are among these, too.
+        texts = len(np.unique(captions.text_index))
     if not run.aligned.config.trains or same == "image+caption" or 4 * texts > images:
         return
     yield Notice(

@@ -164,7 +164,7 @@ def uninformed(config: Config) -> float | None:
       config: a resolved config.
     """
     loss = LOSSES[config.loss.name].uninformed
-    if loss is None:
+    if loss is None or config.loss.hard:  # How many negatives images have differs.
         return None
     pairs = config.train.batch // (2 if config.latent.mixup else 1)
     return loss(pairs // (config.loss.local_groups if config.loss.negatives == "local" else 1))

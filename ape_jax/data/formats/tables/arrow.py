@@ -84,7 +84,7 @@ def file_rows(paths: Sequence[str], ask: Ask, *, at: str, suffix: str) -> Iterat
             names = list(schema.names)
         chosen = columns.choose(names, ask.columns, ask.wanted == "label", path)
         check_image(schema.field(chosen.image).type, chosen.image, path)
-        read = [name for name in (chosen.image, *chosen.captions, chosen.id) if name is not None]
+        read = chosen.read
         extra = class_names(schema, chosen.captions[0]) if ask.wanted == "label" else {}
         batches = _batches(reader)
         while True:

@@ -8,7 +8,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from ape_jax.data.columns import CAPTION_NAMES, IMAGE_NAMES, LABEL_NAMES
+from ape_jax.data.columns import CAPTION_NAMES, IMAGE_NAMES, LABEL_NAMES, NEGATIVE_NAMES
 from ape_jax.data.formats.format import PairsFormat
 from ape_jax.data.formats.tables import dialect as dialects
 from ape_jax.data.formats.tables.opened import check_no_part, packed, unpacked
@@ -17,7 +17,7 @@ from ape_jax.data.rows import MAX_RECORD_BYTES, Ask, Broken, FileRows, Row
 from ape_jax.errors import UserError
 
 _KIND = "damaged row"
-_NAMES = frozenset({*IMAGE_NAMES, *CAPTION_NAMES, *LABEL_NAMES, "id"})
+_NAMES = frozenset({*IMAGE_NAMES, *CAPTION_NAMES, *LABEL_NAMES, *NEGATIVE_NAMES, "id"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -100,7 +100,7 @@ def _chosen_rows(spec: str, found: Any, ask: Ask, at: str, suffix: str) -> Itera
     schema = found.features.arrow_schema
     chosen = columns.choose(list(schema.names), ask.columns, ask.wanted == "label", spec)
     arrow_cells.check_image(schema.field(chosen.image).type, chosen.image, spec)
-    read = [name for name in (chosen.image, *chosen.captions, chosen.id) if name is not None]
+    read = chosen.read
     extra = arrow_cells.class_names(schema, chosen.captions[0]) if ask.wanted == "label" else {}
     tables = found.select_columns(read).with_format("arrow")
     first, size = 0, arrow_checks.BATCH_ROWS // 16

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ape_jax.data.cells import shorten
-from ape_jax.data.columns import CAPTION_NAMES, IMAGE_NAMES, LABEL_NAMES
+from ape_jax.data.columns import CAPTION_NAMES, IMAGE_NAMES, LABEL_NAMES, NEGATIVE_NAMES
 from ape_jax.data.formats.tables.json_text import DamagedJson, Doubled, JsonText
 from ape_jax.data.formats.tables.text import utf8_chunks
 from ape_jax.data.rows import Ask, Broken, Row
@@ -22,7 +22,7 @@ MAX_COLUMNS_BYTES = 128 * 2**20
 _KIND = "damaged row"
 _WRITE = "write a list of objects, or one object a line"
 _IMAGES = frozenset(IMAGE_NAMES)
-_NAMES = frozenset({*IMAGE_NAMES, *CAPTION_NAMES, *LABEL_NAMES, "id"})
+_NAMES = frozenset({*IMAGE_NAMES, *CAPTION_NAMES, *LABEL_NAMES, *NEGATIVE_NAMES, "id"})
 
 
 def record_row(at: str, value: Any) -> Row | Broken:

@@ -47,7 +47,7 @@ def read_parquet(path: str, ask: Ask) -> FileRows:
         return FileRows(rows=_rows(path, file, size, "", texts, {}), columns=names)
     chosen = columns.choose(names, ask.columns, ask.wanted == "label", path)
     check_image(schema.field(chosen.image).type, chosen.image, path)
-    read = [name for name in (chosen.image, *chosen.captions, chosen.id) if name is not None]
+    read = chosen.read
     extra = class_names(schema, chosen.captions[0]) if ask.wanted == "label" else {}
     size = parquet_sizes.batch_rows(path, read, groups)
     rows = _rows(path, file, size, chosen.image, read, extra)

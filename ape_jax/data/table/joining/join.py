@@ -39,20 +39,28 @@ def joined(
         rows = order[low : int(ends[stop - 1])]
         heads = take(table, found.first[start:stop])
         heads["name"] = default_names(heads, root)
-        captions = _captions(take(table.select(["captions"]), rows), found.group[rows] - start)
+        texts, group = (
+            take(table.select(["captions", "negatives"]), rows),
+            found.group[rows] - start,
+        )
+        captions = _lists(texts["captions"], group)
+        negatives = texts["negatives"]
+        if negatives.null_count == len(negatives):  # As in nearly all sources.
+            negatives = pa.nulls(stop - start, negatives.type)
+        else:
+            negatives = _lists(negatives, group)
         names = ids_of(table, ids, heads, slice(start, stop))
-        columns = {**heads, "captions": captions, "id": names}
+        columns = {**heads, "captions": captions, "negatives": negatives, "id": names}
         yield pa.RecordBatch.from_arrays(
             [columns[name] for name in schema.pairs().names], schema=schema.pairs()
         )
 
 
-def _captions(columns: dict[str, pa.Array], group: np.ndarray) -> pa.Array:
-    """Lists of captions by group, without duplicates, from the lists of rows in order of groups."""
+def _lists(lists: pa.ListArray, group: np.ndarray) -> pa.Array:
+    """Lists of texts by group, without duplicates, from the lists of rows in order of groups."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    lists = columns["captions"]
     counts = np.diff(np.asarray(lists.offsets, np.int64))
     flat, owner = lists.flatten(), np.repeat(group, counts)
     codes = np.asarray(pc.call_function("dictionary_encode", [flat]).indices).astype(np.int64)
