@@ -55,6 +55,16 @@ COMMANDS: Mapping[str, Command] = {
         kept="nothing was written",
         group=_MAKE,
     ),
+    "curate": Command(
+        module="ape_jax.curate",
+        does="chooses the pairs that serve names, images or pairs, and says what was left out",
+        examples=(
+            f"ape-jax curate {_RECIPE} --target names.txt --count 900 --out new.jsonl",
+            f"ape-jax curate {_RECIPE} --target FOLDER --count 900 --out new.jsonl --html new.html",
+        ),
+        kept="features that are encoded are kept; the same command begins again from there",
+        group=_MAKE,
+    ),
     "extract": Command(
         module="ape_jax.extract",
         does="fills the feature cache for a run and stops",

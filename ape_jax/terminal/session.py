@@ -15,7 +15,7 @@ from ape_jax.parallel import ends, hosts, programs
 from ape_jax.terminal import catalogue, flags
 
 # What one process does, also where several were started.
-_ALONE = frozenset({"export", "index", "judge", "page", "push", "report"})
+_ALONE = frozenset({"curate", "export", "index", "judge", "page", "push", "report"})
 
 
 def run(main: Callable[[], None], name: str, alone: bool) -> None:

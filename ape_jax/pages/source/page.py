@@ -9,18 +9,17 @@ from ape_jax.data.overview.overview import Overview, spaced
 from ape_jax.data.overview.repeats import Repeated
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.table.problems import Problems
-from ape_jax.images.decode import ImageError, load_image
 from ape_jax.pages import html
 from ape_jax.pages.html import Section
 from ape_jax.pages.pictures import Pictures
 from ape_jax.pages.source.facts import facts, repeated_caption
+from ape_jax.pages.thumbs import Thumbs
 
 _SAMPLE = 60
 _THUMBS = 6  # Of images that have something in common.
 _CAPTIONS = 6
 _LONGEST = 400  # Characters of a caption; one of a million would be the page.
 _BROKEN = 20  # Rows of each kind.
-_BYTES = 3_000_000  # Of all pictures.
 
 
 def document(overview: Overview, pairs: Pairs) -> str:
@@ -58,8 +57,7 @@ class _Rows:
 
     def __init__(self, pairs: Pairs):
         self.pictures = Pictures()
-        self._pairs = pairs
-        self._reasons: dict[int, str] = {}
+        self._pairs, self._thumbs = pairs, Thumbs(pairs, self.pictures)
 
     def of(self, rows: Iterable[int]) -> str:
         """Pictures with their captions beside them, two pairs in a line."""
@@ -67,21 +65,11 @@ class _Rows:
 
     def thumb(self, row: int) -> str:
         """A picture; a frame that says so where it cannot be read."""
-        key, pair = f"p{row}", self._pairs[row]
-        title = html.shortened(f"{pair.id}: {pair.captions[0]}", _LONGEST)
-        if key not in self.pictures and row not in self._reasons:
-            if self.pictures.nbytes > _BYTES:
-                return self.pictures.thumb(key, title, "not shown")
-            try:
-                self.pictures.add(key, load_image(pair.image))
-            except ImageError as error:
-                self._reasons[row] = str(error)
-        note = "cannot be read" if row in self._reasons else html.shortened(pair.id[-14:], 14)
-        return self.pictures.thumb(key, title, note, "missed" if row in self._reasons else "")
+        return self._thumbs.thumb(row)
 
     def unreadable(self) -> Section:
         """Why pictures of the page cannot be read."""
-        rows = [[reason] for reason in self._reasons.values()]
+        rows = [[reason] for reason in self._thumbs.reasons.values()]
         body = html.table([], rows, "words") if rows else ""
         return Section("Images of this page that cannot be read", body)
 

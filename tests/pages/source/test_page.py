@@ -12,8 +12,7 @@ from ape_jax.data.overview.overview import overview
 from ape_jax.data.pairs import Pair, Pairs, table_of
 from ape_jax.data.table.problems import Problem
 from ape_jax.images.decode import ImageRef
-from ape_jax.pages import source
-from ape_jax.pages.source import page as page_lib
+from ape_jax.pages import source, thumbs
 
 
 class Reader(html.parser.HTMLParser):
@@ -73,6 +72,6 @@ def test_all_is_there_and_nothing_of_the_users_is_run(pairs):
 
 
 def test_pictures_are_bounded(pairs, monkeypatch):
-    monkeypatch.setattr(page_lib, "_BYTES", 2000)
+    monkeypatch.setattr(thumbs, "_BYTES", 2000)
     text = source.document(overview(pairs), pairs)
     assert "not shown" in text and len(re.findall(r"url\(", text)) < 12

@@ -1,0 +1,1 @@
+"""Curation: few, carefully chosen pairs out of a large pool."""
