@@ -19,7 +19,7 @@ from ape_jax.features.encode_pairs import encode_pairs
 from ape_jax.features.frontier import Readers
 from ape_jax.images.decode import ImageRef
 from ape_jax.runs import build
-from ape_jax.training import run
+from ape_jax.training import layers, run
 from ape_jax.training.solve import PooledRows
 
 # What decides which vectors the towers give. How they are tuned, and what is trained, does not.
@@ -103,7 +103,7 @@ def reading_config(config: Config, pairs: str) -> Config:
 
 
 def open_pool(config: Config) -> tuple[Config, Pairs]:
-    """Opens the pool and settles what the config leaves to it; nothing is decoded.
+    """Opens the pool and settles what the config leaves to it.
 
     Raises:
       UserError: for pairs that cannot be read, or are vectors.
@@ -111,6 +111,7 @@ def open_pool(config: Config) -> tuple[Config, Pairs]:
     config, sources = run.open_settled(config)
     if isinstance(sources.train, VectorPairs):
         raise UserError(f"--pairs: {config.data.pairs!r} holds vectors and no images; name images")
+    config, _ = layers.settled(config, sources.train)
     return config, sources.train
 
 
