@@ -67,6 +67,14 @@ class Packed(Tree):
         index = jnp.where(segments < captions, index, captions * length)
         return _rows(x.reshape(groups, captions * length, -1), index, "fill")
 
+    def spread(self, pooled: Float[Array, "B w"]) -> Float[Array, "G S w"]:
+        """Gives each token what its caption has; zero in the padding.
+
+        Args:
+          pooled: one vector a caption.
+        """
+        return _rows(pooled.reshape(*self.lengths.shape, -1), self.segments(), "fill")
+
     def _token_index(self) -> Int[Array, "G b T"]:
         if self.token_index is None:
             raise ValueError("a head that attends needs the token_index of the captions")

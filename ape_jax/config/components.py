@@ -131,6 +131,7 @@ HEADS: Registry[HeadSpec] = Registry(
         "residual_mlp": f"{_HEADS}.residual_mlp:RESIDUAL_MLP",
         "star_mlp": f"{_HEADS}.star_mlp:STAR_MLP",
         "token_pool_mlp": f"{_HEADS}.token_pool:TOKEN_POOL_MLP",
+        "attention_pool": f"{_HEADS}.attention_pool:ATTENTION_POOL",
         "transformer": f"{_HEADS}.transformer:TRANSFORMER",
         "lookup": f"{_HEADS}.lookup:LOOKUP",
     },

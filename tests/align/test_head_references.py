@@ -206,6 +206,67 @@ def test_token_pool_is_freeze_align_on_images(rng):
     assert_same(out, patches + projector(params["cls"], x[:, 0]))
 
 
+def attended(queries, tokens, mask=None):
+    """torch's attention of learned queries to normed tokens, the heads side by side."""
+    x = nn.LayerNorm(D, elementwise_affine=False)(tokens)
+    parts = x.unflatten(-1, queries.shape[1:]).transpose(1, 2)
+    q = queries.transpose(0, 1)[None].expand(len(x), -1, -1, -1)
+    mask = None if mask is None else mask[:, None, None]
+    found = nn.functional.scaled_dot_product_attention(q, parts, parts, attn_mask=mask)
+    return found.transpose(1, 2).flatten(1)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_attention_pool_is_torchs_attention_on_texts(captions, parts):
+    head = heads.TextAttentionPool(E, TOWER, queries=5, heads=parts, dtype=jnp.float32)
+    params, out = made(head, captions)
+    params = params["attention"]
+    queries = 20 * params["queries"]  # Far from the mean.
+    out = np.asarray(
+        head.apply({"params": {"attention": {**params, "queries": queries}}}, captions)
+    )
+    found = attended(array(queries), array(captions.tokens), array(captions.mask))
+    assert_same(out, linear(params["projection"])(found))
+    means = nn.LayerNorm(D, elementwise_affine=False)(array(captions.tokens))
+    means = (means * array(captions.mask)[..., None]).sum(1) / array(captions.mask).sum(1)[:, None]
+    assert np.abs(found[0, :D] - means[0]).max() > 0.1
+
+
+def test_attention_pool_has_the_gradient_of_torchs_attention(captions):
+    head = heads.TextAttentionPool(E, TOWER, queries=2, heads=3, dtype=jnp.float32)
+    params = head.init(jax.random.key(0), captions)["params"]
+    queries = 30 * params["attention"]["queries"]
+    factor = np.arange(1.0, 1 + E)
+
+    def ours(queries):
+        tree = {"attention": {**params["attention"], "queries": queries}}
+        return (head.apply({"params": tree}, captions) * factor).sum()
+
+    theirs = array(queries).requires_grad_()
+    found = attended(theirs, array(captions.tokens), array(captions.mask))
+    z = linear(params["attention"]["projection"])(found)
+    (z * torch.tensor(factor, dtype=torch.float32)).sum().backward()
+    np.testing.assert_allclose(jax.grad(ours)(queries), theirs.grad.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_attention_pool_is_torchs_attention_on_images(rng):
+    tokens = jnp.asarray(rng.normal(size=(3, 7, D)), jnp.float32)
+    head = heads.ImageAttentionPool(E, queries=2, heads=4, dtype=jnp.float32)
+    params, out = made(head, tokens)
+    params = params["attention"]
+    assert_same(
+        out, linear(params["projection"])(attended(array(params["queries"]), array(tokens)))
+    )
+
+
+def test_attention_with_scores_of_any_size_is_finite(captions):
+    head = heads.TextAttentionPool(E, TOWER, dtype=jnp.float32)
+    params = head.init(jax.random.key(0), captions)
+    large = jax.tree.map(lambda x: 1e4 * x, params)
+    value, gradient = jax.value_and_grad(lambda p: head.apply(p, captions).sum())(large)
+    assert np.isfinite(value) and all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
+
+
 def torch_layer(params):
     layer = nn.TransformerEncoderLayer(
         D, 3, 2 * D, 0.0, "gelu", norm_first=True, batch_first=True, layer_norm_eps=1e-5
@@ -245,6 +306,8 @@ SETTINGS = {
     "activation": "gelu",
     "dropout": 0.0,
     "norm": "none",
+    "queries": 2,
+    "heads": 3,
 }
 TABLED = TowerConfig(**TOWER.__dict__)
 object.__setattr__(TABLED, "vocab_size", 9)

@@ -135,6 +135,7 @@ HEADS = {
     "residual mlp": heads.OnPooledText(heads.ResidualMLP(8, 2, dtype=jnp.float32), TOWER),
     "star mlp": heads.OnPooledText(heads.StarMLP(8, 3, dtype=jnp.float32), TOWER),
     "token pool": heads.TextTokenPool(8, TOWER, dtype=jnp.float32),
+    "attention pool": heads.TextAttentionPool(8, TOWER, queries=3, heads=2, dtype=jnp.float32),
     "transformer": heads.Transformer(8, TOWER, depth=2, dtype=jnp.float32),
     "lookup": heads.Lookup(8, TOWER, VOCABULARY),
 }

@@ -56,6 +56,11 @@ MORE = {
         {"text.head.name": "linear+token_pool_mlp+lookup", "image.size": 40},
         {"image": "siglip"},
     ),
+    "attention": (
+        {"image.standardize": False, "image.pooling": "none", "embed": 24, "text.head.heads": 4}
+        | {"image.head.name": "attention_pool", "text.head.name": "attention_pool"},
+        {},
+    ),
     "roberta": (
         {**TUNED, "image.tune": "lora", "text.tune": "append+adapter"},
         {"image": "vit", "text": "roberta"},

@@ -63,6 +63,11 @@ MORE = {
         | {"image.head.name": "token_pool_mlp", "text.head.name": "token_pool_mlp"},
         {"image": "deit", "text": "distilbert"},
     ),
+    "attention": (
+        {"image.standardize": False, "image.pooling": "none", "embed": 24, "text.head.heads": 4}
+        | {"image.head.name": "attention_pool", "text.head.name": "attention_pool"},
+        {},
+    ),
     "asif": (
         {"method": "asif", "text.param_dtype": "int8"},
         {"solved": {"width": 40, "neighbours": 9, "power": 2.0}},

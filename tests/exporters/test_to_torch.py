@@ -45,6 +45,15 @@ CASES = {
         head("token_pool_mlp", "token_pool_mlp", **OWN, **{"image.pooling": "none"}),
         {},
     ),
+    "attention_pool": (
+        head(
+            "linear+attention_pool",
+            "attention_pool",
+            **OWN,
+            **{"image.pooling": "none", "image.head.heads": 4, "text.head.queries": 2},
+        ),
+        {},
+    ),
     "transformer": (
         head("transformer", "linear", **{"text.head.depth": 2, "text.head.activation": "relu"}),
         {},

@@ -67,9 +67,11 @@ def test_both_sides_take_heads_on_pooled_features(config, name, tmp_path):
 
 
 @pytest.mark.usefixtures("quick_compile")
-def test_image_tokens_train_alike_from_the_cache_and_in_the_step(config, tmp_path):
+@pytest.mark.parametrize("head", ["token_pool_mlp", "attention_pool"])
+def test_image_tokens_train_alike_from_the_cache_and_in_the_step(config, head, tmp_path):
     keys = {"image.pooling": "none", "image.standardize": False, "embed": 24}
-    keys |= {f"{side}.head.name": "token_pool_mlp" for side in ("image", "text")}
+    keys |= {f"{side}.head.name": head for side in ("image", "text")}
+    keys |= {"text.head.heads": 4} if head == "attention_pool" else {}
     changes = {key.replace(".", "__"): value for key, value in keys.items()}
     cached, aligner = trained(config, tmp_path / "cached", **changes)
     fresh, _ = trained(config, tmp_path / "fresh", cache__views=0, **changes)
@@ -77,6 +79,22 @@ def test_image_tokens_train_alike_from_the_cache_and_in_the_step(config, tmp_pat
     assert cached[-2:].mean() < cached[:2].mean()
     image = np.zeros((8, 8, 3), np.uint8)
     assert aligner.encode_image([image]).shape == (1, 24)
+
+
+def test_attention_heads_that_do_not_divide_the_width_are_named(config, tmp_path):
+    with pytest.raises(UserError, match=r"config\.text\.head\.heads: 7 does not divide"):
+        trained(config, tmp_path, text__head__name="attention_pool", text__head__heads=7)
+
+
+def test_a_part_of_a_sum_that_attends_starts_at_zero(config, tmp_path):
+    changes = {"text__head__name": "linear+attention_pool", "optim__lr": 0.0, "train__steps": 2}
+    losses, aligner = trained(config, tmp_path / "sum", **changes)
+    text = aligner.aligned.trainable["text_head"]["part_attention_pool"]["attention"]
+    assert not np.asarray(text["projection"]["kernel"]).any() and np.asarray(text["queries"]).any()
+    changes = {"text__head__name": "linear+attention_pool", "train__steps": 20}
+    losses, aligner = trained(config, tmp_path / "trained", **changes)
+    text = aligner.aligned.trainable["text_head"]["part_attention_pool"]["attention"]
+    assert np.asarray(text["projection"]["kernel"]).any() and losses[-1] < losses[0]
 
 
 @pytest.mark.parametrize(

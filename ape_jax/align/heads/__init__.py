@@ -6,6 +6,7 @@ padding, which is the same function for less work. None of them normalises: `emb
 both sides. `make` makes them from their names in the config.
 """
 
+from ape_jax.align.heads.attention_pool import ImageAttentionPool, TextAttentionPool
 from ape_jax.align.heads.base.head import Head, Mix, Site, TextInput, embed, normalize
 from ape_jax.align.heads.linear import Identity, Linear
 from ape_jax.align.heads.lookup import Lookup
@@ -27,6 +28,7 @@ from ape_jax.align.heads.transformer import Transformer
 __all__ = [
     "Head",
     "Identity",
+    "ImageAttentionPool",
     "ImageTokenPool",
     "Linear",
     "Lookup",
@@ -37,6 +39,7 @@ __all__ = [
     "Site",
     "StarMLP",
     "Summed",
+    "TextAttentionPool",
     "TextInput",
     "TextTokenPool",
     "TokenMLP",

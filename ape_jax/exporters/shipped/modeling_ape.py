@@ -199,6 +199,25 @@ class _ImageTokenPool(nn.Module):
         return patches + self.cls(x[:, :1], mean_token)
 
 
+class _AttentionPool(nn.Module):
+    """Learned queries that attend over the tokens of a caption or an image."""
+
+    def __init__(self, width: int, embed: int, queries: int, heads: int):
+        super().__init__()
+        self.attention = nn.Module()
+        self.attention.queries = nn.Parameter(torch.zeros(queries, heads, width // heads))
+        self.attention.projection = nn.Linear(queries * width, embed)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, **_: Any) -> Tensor:
+        queries = self.attention.queries
+        y = F.layer_norm(x, x.shape[-1:], eps=_NORM_EPS).unflatten(-1, queries.shape[1:])
+        scores = torch.einsum("bthk,qhk->bqht", y, queries) * queries.shape[-1] ** -0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask[:, None, None], float("-inf"))
+        found = torch.einsum("bqht,bthk->bqhk", scores.softmax(dim=-1), y)
+        return self.attention.projection(found.flatten(1))
+
+
 class _Layer(nn.Module):
     """A transformer layer that norms first."""
 
@@ -259,6 +278,7 @@ _HEADS = {
     "star_mlp": _StarMLP,
     "token_pool_mlp": _TokenPool,
     "image_token_pool_mlp": _ImageTokenPool,
+    "attention_pool": _AttentionPool,
     "transformer": _Transformer,
     "lookup": _Lookup,
 }

@@ -191,3 +191,14 @@ class TextInput(Tree):
         if self.mask is None:
             raise ValueError("padded captions have a mask")
         return pool_tokens(x, self.mask, pooling, tower)
+
+    def spread(self, pooled: Float[Array, "B w"]) -> Float[Array, "n m w"]:
+        """Gives each token what its caption has, as `rows` lie; zero in packed padding.
+
+        Args:
+          pooled: one vector a caption.
+        """
+        if self.packed is not None:
+            return self.packed.spread(pooled)
+        rows = self.rows
+        return jnp.broadcast_to(pooled[:, None], (*rows.shape[:2], pooled.shape[-1]))
