@@ -2,9 +2,9 @@
 `--config few_pairs:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
 
 Linear maps on both sides start from a strongly regularised CCA, for which directions in which
-augmentation moves an image count less; a token MLP beside the text's starts from zero. They are then
-trained contrastively, the gentler the fewer pairs there are: few steps, a low learning rate, dropout
-on the features. Both towers stay frozen.
+augmentation moves an image count less; a token MLP beside the text's starts from zero. They are
+then trained contrastively, the gentler the fewer pairs there are: few steps, a low learning rate,
+dropout on the features. Both towers stay frozen.
 """
 
 import ml_collections
