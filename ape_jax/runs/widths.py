@@ -44,8 +44,8 @@ def chosen(config: Config, width: int, solved: Mapping[str, Any] | None) -> int:
       UserError: for a prefix that is no prefix, or a dim above the joint width.
     """
     form, dim = config.closed_form, config.eval.dim
-    awaits = form is not None and solved is None
-    if awaits and not form.takes_width:
+    awaited = form if solved is None else None
+    if awaited is not None and not awaited.takes_width:
         return dim  # The solution says how wide it is.
     if config.loss.dims and config.loss.dims[-1] >= width:
         raise UserError(
@@ -57,7 +57,7 @@ def chosen(config: Config, width: int, solved: Mapping[str, Any] | None) -> int:
             f"config.eval.dim: embeddings have {width} numbers; write at most that (as dim= or "
             f"--dim, too), found {dim}"
         )
-    if awaits or dim in (0, width):
+    if awaited is not None or dim in (0, width):
         return 0 if dim == width else dim
     if dim not in config.loss.dims and (config.trains or form is None or not form.sorted):
         say_once(_untrained(config, dim, width))

@@ -277,7 +277,7 @@ def _solved(
         say("closed.noise: each image has one view, so that there is no covariance of views")
         noise = 0.0
     grids: dict[str, Any] = {}
-    fixed = {"text_l2": text_l2, "noise": noise}
+    fixed: dict[str, Any] = {"text_l2": text_l2, "noise": noise}
     if width:
         grids["dims"] = [width]
     if l2:

@@ -111,14 +111,15 @@ def cca_matched(
     covariances = text.covariance, image.covariance, known
     spectra = Spectra((text.mean, image.mean), covariances, added)
     x, y = _sample(paired, unpaired, seed)
-    for number in range(rounds + 1):
-        fit = dataclasses.replace(
-            spectra.solve(l2, text_l2 or l2), dim=dim or most, power=power, noise=float(noise)
-        )
-        if number < rounds:
-            found = _covariance(x, y, _plan(fit, x, y, eps))
-            spectra.set_cross((known + weight * found) / (1 + weight))
-    return fit
+
+    def solved() -> Cca:
+        fit = spectra.solve(l2, text_l2 or l2)
+        return dataclasses.replace(fit, dim=dim or most, power=power, noise=float(noise))
+
+    for _ in range(rounds):
+        found = _covariance(x, y, _plan(solved(), x, y, eps))
+        spectra.set_cross((known + weight * found) / (1 + weight))
+    return solved()
 
 
 class _Side:

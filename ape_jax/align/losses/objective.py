@@ -120,8 +120,8 @@ class Objective:
         rest = scale, bias, ids, mesh, hard_ids
         terms = [self._of_captions(zimg, ztxt, *rest)]
         for dim in self.dims:
-            short = (normalize(jnp.asarray(z[:, :dim])) for z in (zimg, ztxt))
-            terms.append(self._of_captions(*short, *rest))
+            image, text = (normalize(jnp.asarray(z[:, :dim])) for z in (zimg, ztxt))
+            terms.append(self._of_captions(image, text, *rest))
         return _mean(terms)
 
     def _of_captions(

@@ -92,7 +92,9 @@ def _check_norm(config: Config) -> None:
 def unused(config: Config) -> dict[str, tuple[object, str]]:
     """Keys that have no effect, with the reason."""
     chosen = config.unpaired
-    keys = {} if chosen.klot else dict.fromkeys(_KLOT, "unpaired.klot=0")
+    keys: dict[str, str] = {}
+    if not chosen.klot:
+        keys |= dict.fromkeys(_KLOT, "unpaired.klot=0")
     if not chosen.in_steps:
         keys["batch"] = "unpaired.klot=0 and unpaired.structure=False"
     if not chosen.match:
