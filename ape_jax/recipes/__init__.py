@@ -29,7 +29,7 @@ def names() -> tuple[str, ...]:
     >>> "few_pairs" in names()
     True
     """
-    return tuple(sorted(p.stem for p in _FOLDER.glob("*.py") if p.stem != "__init__"))
+    return tuple(sorted(_modules()))
 
 
 def read(
@@ -52,7 +52,7 @@ def read(
     if pathlib.PurePath(name).suffix == ".py":
         module = _file(name, what)
     elif name in names():
-        module = importlib.import_module(f"{__name__}.{name}")
+        module = importlib.import_module(_modules()[name])
     else:
         shown = name if len(name) <= 200 else f"{name[:197]}..."
         close = difflib.get_close_matches(shown.replace("-", "_"), names(), n=1, cutoff=0.5)
@@ -71,6 +71,13 @@ def read(
             f"{type(config).__name__}"
         )
     return config
+
+
+def _modules() -> dict[str, str]:
+    """The module of each recipe, by its name; some lie in folders."""
+    files = (p for p in _FOLDER.rglob("*.py") if p.stem != "__init__")
+    parts = {p.stem: p.relative_to(_FOLDER).with_suffix("").parts for p in files}
+    return {name: ".".join((__name__, *of)) for name, of in parts.items()}
 
 
 def _file(path: str, what: str) -> types.ModuleType:

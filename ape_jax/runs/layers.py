@@ -6,7 +6,7 @@ from ape_jax.config import Config
 from ape_jax.config.rules.layers import require_chosen
 from ape_jax.config.sections.model import Layer
 from ape_jax.errors import UserError
-from ape_jax.towers.joined import joining
+from ape_jax.towers.layers.joined import joining
 from ape_jax.towers.pooling import OWN as TRAINED
 from ape_jax.towers.tower import Kind, Tower, check_pooling
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from ape_jax.runs.directory import ranks_file
 from ape_jax.studies import bootstrap, cells
 from ape_jax.studies.config import StudyConfig
 from ape_jax.studies.methods import METHODS
-from ape_jax.training import ranks_file
 
 Runs = Callable[[str], Sequence[pathlib.Path]]
 """method -> the work directories of its runs, one a seed."""

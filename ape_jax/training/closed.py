@@ -12,12 +12,13 @@ import optax
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs.checkpoints.checkpoint import Checkpoints
 from ape_jax.runs.embed import Embedder
-from ape_jax.training import left_out, summary
 from ape_jax.training import run as run_lib
+from ape_jax.training import summary
 from ape_jax.training.evaluation import evaluate_all
 from ape_jax.training.metrics import MetricWriter
 from ape_jax.training.notices import inputs
 from ape_jax.training.notices.record import Notices
+from ape_jax.training.records import left_out
 from ape_jax.training.step import init_state
 
 

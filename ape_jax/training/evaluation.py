@@ -14,7 +14,7 @@ from ape_jax.data import image_loader
 from ape_jax.evaluators import retrieval
 from ape_jax.features.dataset import Dataset
 from ape_jax.runs import embed
-from ape_jax.training import ranks_file
+from ape_jax.runs.directory import ranks_file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,8 @@ from ape_jax.runs.checkpoints import agreed
 from ape_jax.runs.directory import layers_record, workdir
 from ape_jax.storage import atomic, disk
 from ape_jax.terminal import tables as report
-from ape_jax.training import layers, left_out, run
+from ape_jax.training import layers, run
+from ape_jax.training.records import left_out
 
 
 def extract(

@@ -35,7 +35,7 @@ from ape_jax.runs.directory import claim, layers_record, workdir
 from ape_jax.runs.embed import Embedder
 from ape_jax.terminal import flags
 from ape_jax.terminal.progress import Progress
-from ape_jax.training import closed, layers, left_out, metrics, summary
+from ape_jax.training import closed, layers, metrics, summary
 from ape_jax.training import run as run_lib
 from ape_jax.training import step as step_lib
 from ape_jax.training.best import Best
@@ -45,6 +45,7 @@ from ape_jax.training.input.feed import open_feed
 from ape_jax.training.notices import inputs
 from ape_jax.training.notices.record import Notices
 from ape_jax.training.notices.watch import Watch
+from ape_jax.training.records import left_out
 from ape_jax.training.step import init_state, make_run
 
 

@@ -57,7 +57,7 @@ ALLOWED = {
     "data/table/texts.py": CHECKED,
     "towers/files/sources.py": KIND,
     "towers/text/token_files.py": KIND,
-    "training/ranks_file.py": "reads arrays of numbers from a file that the door has opened",
+    "runs/directory/ranks_file.py": "reads arrays of numbers from a file that the door has opened",
     "runs/directory/claim.py": OWN,
     "runs/provenance.py": CHECKED,
     "runs/checkpoints/saving.py": OWN,

@@ -7,11 +7,11 @@ import pytest
 
 from ape_jax import config as config_lib
 from ape_jax.errors import UserError
+from ape_jax.runs.directory import ranks_file
 from ape_jax.studies import domains, study
 from ape_jax.studies import tables as study_tables
 from ape_jax.studies.config import StudyConfig
 from ape_jax.terminal.tables import RETRIEVAL
-from ape_jax.training import ranks_file
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

@@ -120,6 +120,7 @@ class Interrupted:
         for _ in range(10):
             time.sleep(0.1)
 Interrupted()
+time.sleep(0.5)
 signal.signal(signal.SIGINT, lambda *_: None)
 time.sleep(60)
 """

@@ -24,7 +24,8 @@ from ape_jax import pages
 from ape_jax.errors import UserError
 from ape_jax.runs import restore
 from ape_jax.runs.directory import claim
-from ape_jax.training import closed, left_out, loop, summary
+from ape_jax.training import closed, loop, summary
+from ape_jax.training.records import left_out
 
 DISK = pathlib.Path(sys.argv[2])
 RUN = DISK / "runs" / "mine"

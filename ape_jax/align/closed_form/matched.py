@@ -64,7 +64,7 @@ def cca_matched(
       >>> y = x @ np.diag([1.0, 2.0, 3.0])
       >>> few, rest = from_rows(x[:20], y[:20]), Unmatched(text=x[20:], image=y[:19:-1, None])
       >>> np.round(cca_matched(few, rest, 0.01).correlations, 1).tolist()
-      [1.0, 1.0, 1.0]
+      [1.0, 0.7, 0.7]
 
     Args:
       paired: features of the training pairs.

@@ -23,7 +23,7 @@ from ape_jax.features.encode_pairs import cache_place, encode_pairs
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build, layers
 from ape_jax.storage.row_array import RowArray
-from ape_jax.towers.layered import layered
+from ape_jax.towers.layers.layered import layered
 from ape_jax.towers.pooling import OWN as TRAINED
 from ape_jax.towers.tower import Kind, Tower, check_pooling
 

@@ -10,7 +10,8 @@ from ape_jax import config as config_lib
 from ape_jax.data.table.problems import Problems
 from ape_jax.errors import UserError
 from ape_jax.runs.directory import claim, summaries, workdir
-from ape_jax.training import left_out, metrics
+from ape_jax.training import metrics
+from ape_jax.training.records import left_out
 
 BYTES = {
     "empty": b"",

@@ -8,7 +8,7 @@ import pytest
 from ape_jax import towers
 from ape_jax.align.tuning import selection
 from ape_jax.errors import UserError
-from ape_jax.towers.joined import joining
+from ape_jax.towers.layers.joined import joining
 from ape_jax.towers.tower import Tower
 
 COMMON = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 16}

@@ -9,7 +9,7 @@ import pytest
 
 from ape_jax import towers
 from ape_jax.errors import UserError
-from ape_jax.towers.layered import layered
+from ape_jax.towers.layers.layered import layered
 from ape_jax.towers.tower import Tower
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}

@@ -1,0 +1,1 @@
+"""Several layers of a tower, read in one pass: some of them joined, or each by itself."""
