@@ -113,6 +113,7 @@ def rows(w):
         "load": {
             "directory": (ape_jax.load, wrong.PATHS, ("load",)),
             "dtype": (lambda v: ape_jax.load(w["run"], v), wrong.DTYPES, ("dtype",)),
+            "dim": (lambda v: ape_jax.load(w["run"], dim=v), wrong.DIMS, ()),
         },
         "Encoder.encode_image": {
             "images": (m.encode_image, pictures, picture_words),
@@ -200,6 +201,8 @@ def rows(w):
                        ([None, 3, b"x", ["a"]], []), ()),
             "facts": (lambda v: verified.export(w["run"], tiny / "new/y", "jax", facts=v),
                       ([None, 3, "x", {}], []), ()),
+            "dim": (lambda v: verified.export(w["run"], tiny / "new/y", "jax", dim=v),
+                    (wrong.DIMS[0], []), ()),
         },
         "retrieval_metrics": {
             "zimg": (lambda v: retrieval.retrieval_metrics(v, z, ids), evaluators[0], ("wide",)),
@@ -248,6 +251,14 @@ def rows(w):
     for function in (losses.softmax, losses.softmax_reference, losses.sigmoid,
                      losses.sigmoid_reference):  # fmt: skip
         found[function.__name__] = wrong.of_loss(function, z)
+    plans = {"eps": wrong.EPS, "iterations": wrong.ITERATIONS}
+    for function, sides, numbers in (
+        (losses.structure, ["before", "after"],
+         {"temperature": wrong.EPS, "levels": wrong.ITERATIONS}),
+        (losses.klot, ["student", "teacher"], {**plans, "teacher_eps": wrong.EPS}),
+        (losses.transport_plan, ["similarities"], plans),
+    ):  # fmt: skip
+        found[function.__name__] = wrong.of_term(function, sides, z, numbers)
     return found
 
 
@@ -256,7 +267,7 @@ def table():
     for name, arguments in face().items():
         yield from ((name, argument) for argument in arguments)
     yield from (("load of a tower", argument) for argument in ("spec", "options"))
-    yield from (("load", argument) for argument in ("directory", "dtype"))
+    yield from (("load", argument) for argument in ("directory", "dtype", "dim"))
 
 
 CASES = sorted(set(table()) - {("load", "spec"), ("load", "options")})

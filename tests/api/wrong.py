@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ape_jax.align.losses.hard import Hard
+
 HALF = "half \ud800"
 NOTHING = [None, 3, 2.5, True, object(), lambda: 0]
 
@@ -76,6 +78,8 @@ PATHS = (
 )  # fmt: skip
 SPECS = ([*NOTHING, "", " ", "no such", "hf:", "a\0b", HALF, ["x"], b"x", "x" * 5000, {}], [])
 DTYPES = ([3, "", "float16", np.float32, b"float32", ["float32"], True], [None, "float32"])
+# Widths of an embedding; tests' models have fewer than 10**9 numbers.
+DIMS = ([0, -1, 2.5, True, "4", [4], 10**9, np.float32(2), object()], [None, 4, np.int64(4)])
 FORMATS = ([*NOTHING, "", "torhc", b"torch", ["torch"], HALF, "torch\0"], [])
 
 
@@ -174,7 +178,49 @@ def of_loss(function, z):
     else:
         values = ([None, "a", -0.1, 1.0, 2, [1], np.nan, True], [0, 0.1])
         rows["smoothing"] = (call("smoothing"), values, ())
+        if "reference" not in function.__name__:
+            rows["hard"] = (call("hard"), of_hard(z), ("hard",))
     if "reference" not in function.__name__:
         rows["mesh"] = (call("mesh"), ([3, "x", [1], object()], [None]), ())
         rows["impl"] = (call("impl"), ([None, 3, "x", ""], ["auto", "dense"]), ())
     return rows
+
+
+def of_hard(z):
+    """(wrong, taken) values of the negative captions of four images, of a loss over `z`."""
+    width = z.shape[1]
+    good = Hard(
+        np.ones((4, 2, width), np.float32), np.arange(8).reshape(4, 2), np.ones((4, 1), int)
+    )
+    wrong = [
+        *NOTHING[1:], "x", [], {}, tuple(good), good._replace(z=None), good._replace(z="x"),
+        good._replace(z=np.ones((4, 2, width + 1))), good._replace(z=np.ones((4, width))),
+        good._replace(z=np.ones((3, 2, width))), good._replace(ids=np.ones((4, 2))),
+        good._replace(ids=np.ones((4, 3), int)), good._replace(captions=[1, 1, 1, 1]),
+        good._replace(captions=[[1], [1, 2]]), good._replace(captions=None),
+    ]  # fmt: skip
+    return wrong, [None, good, good._replace(ids=good.ids.tolist())]
+
+
+def of_term(function, sides, z, numbers):
+    """Rows of a term without pairs over arrays `sides`; `numbers` are (wrong, taken) by name."""
+
+    def call(name):
+        return lambda value: function(**{**dict.fromkeys(sides, z), **numbers_taken, name: value})
+
+    numbers_taken = {name: taken[0] for name, (_, taken) in numbers.items()}
+    arrays = (
+        [*NOTHING, "z", [], [[1, 2], [1]], np.ones(4), np.ones((4, 4, 1)), np.zeros((0, 4)),
+         np.array([["a"] * 4] * 4), np.ones((4, 4), complex), z.astype(object)],
+        [z, z.astype(np.float64), z.tolist()],
+    )  # fmt: skip
+    if len(sides) > 1:
+        arrays[0].append(np.ones((3, 4)))
+    rows = {side: (call(side), arrays, ()) for side in sides}
+    rows |= {name: (call(name), values, ()) for name, values in numbers.items()}
+    rows["mesh"] = (call("mesh"), ([3, "x", [1], object()], [None]), ())
+    return rows
+
+
+EPS = ([None, "a", 0, -1.0, np.nan, np.inf, True, [1], object(), 1j], [0.5, 1, np.float32(0.1)])
+ITERATIONS = (COUNTS[0], [2, np.int64(3)])

@@ -76,19 +76,33 @@ def check(
     """
     zimg = checked_array(zimg, "zimg", jnp.floating)
     ztxt = checked_array(ztxt, "ztxt", jnp.floating)
-    if mesh is not None and not isinstance(mesh, Mesh):
-        raise UserError(f"mesh: expected a jax.sharding.Mesh or None, found {mesh!r}")
     if not isinstance(impl, str) or impl not in IMPLS:
         known = " or ".join(f'"{name}"' for name in IMPLS)
         raise UserError(f'impl="{impl}" is not an implementation of the loss; write {known}')
     if zimg.ndim != 2 or zimg.shape != ztxt.shape or not zimg.size:
         raise UserError(f"zimg has shape {zimg.shape} and ztxt {ztxt.shape}; both must be [B, e]")
-    if mesh is not None and len(zimg) % mesh.size:
-        raise UserError(
-            f"the global batch has {len(zimg)} pairs, which do not divide over the mesh's "
-            f"{mesh.size} devices; make it a multiple of {mesh.size}"
-        )
+    check_mesh(mesh, len(zimg), f"the global batch has {len(zimg)} pairs")
     return zimg, ztxt
+
+
+def check_mesh(mesh: Mesh | None, rows: int, found: str) -> None:
+    """Checks that a mesh is one, and that rows divide over its devices.
+
+    Args:
+      mesh: the argument; None is one device.
+      rows: number of rows.
+      found: what the rows are and how many, for the message.
+
+    Raises:
+      UserError: where it is none, or they do not.
+    """
+    if mesh is not None and not isinstance(mesh, Mesh):
+        raise UserError(f"mesh: expected a jax.sharding.Mesh or None, found {mesh!r}")
+    if mesh is not None and rows % mesh.size:
+        raise UserError(
+            f"{found}, which do not divide over the mesh's {mesh.size} devices; make it a multiple "
+            f"of {mesh.size}"
+        )
 
 
 def check_scalar(value: Scalar, name: str) -> Scalar:

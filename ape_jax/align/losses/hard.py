@@ -32,11 +32,18 @@ class Hard(NamedTuple):
 
 
 def check(hard: Hard, zimg: contrastive.Embeddings) -> Hard:
-    """Checks the shapes of negative captions against the images.
+    """Checks negative captions, and their shapes against the images.
 
     Raises:
-      UserError: where they do not match.
+      UserError: where they are none, or their shapes do not match.
     """
+    if not isinstance(hard, Hard):
+        raise UserError(f"hard: expected a Hard or None, found {type(hard).__name__}")
+    kinds = (jnp.floating, jnp.integer, jnp.integer)
+    hard = Hard(
+        *(contrastive.checked_array(x, f"hard.{name}", kind)
+          for x, name, kind in zip(hard, Hard._fields, kinds, strict=True))
+    )  # fmt: skip
     count, width = zimg.shape
     shapes = [x.shape for x in hard]
     rows = all(len(shape) > 1 and shape[0] == count for shape in shapes)

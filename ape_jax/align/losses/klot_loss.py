@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from ape_jax import arguments
-from ape_jax.align.losses.contrastive import by_rows, checked_array
+from ape_jax.align.losses.contrastive import by_rows, check_mesh, checked_array
 from ape_jax.errors import UserError, whole_number
 
 Similarities = Float[Array | np.ndarray, "n m"]
@@ -96,10 +96,16 @@ def transport_plan(
 
     Returns:
       The logarithm of the plan; f32, or f64 of f64 similarities.
+
+    Raises:
+      UserError: if `similarities` is no matrix, a number is out of range, or the rows are not
+        divisible by the mesh.
     """
-    dtype = jnp.promote_types(jnp.asarray(similarities).dtype, jnp.float32)
+    similarities = _matrix(similarities, "similarities", mesh)
+    eps, iterations = arguments.number(eps, "eps", 1e-6), whole_number(iterations, "iterations")
+    dtype = jnp.promote_types(similarities.dtype, jnp.float32)
     # Rows may be shifted, and what counts in them is then small enough to keep its digits.
-    shifted = jnp.asarray(similarities, dtype)
+    shifted = similarities.astype(dtype)
     shifted = shifted - shifted.max(axis=1, keepdims=True)
     logits = by_rows(shifted / eps, mesh)
     log_n, log_m = (jnp.log(jnp.asarray(size, dtype)) for size in logits.shape)
@@ -145,15 +151,18 @@ _divergence.defvjp(_forward, _backward)
 
 def _check(student: Similarities, teacher: Similarities, mesh: Mesh | None) -> tuple[Array, Array]:
     """Similarities; lists of numbers as arrays."""
-    student = checked_array(student, "student", jnp.floating)
-    teacher = checked_array(teacher, "teacher", jnp.floating)
-    if student.ndim != 2 or student.shape != teacher.shape or not student.size:
+    student, teacher = _matrix(student, "student", mesh), _matrix(teacher, "teacher", mesh)
+    if student.shape != teacher.shape:
         raise UserError(
             f"student has shape {student.shape} and teacher {teacher.shape}; both must be [n, m]"
         )
-    if mesh is not None and len(student) % mesh.size:
-        raise UserError(
-            f"there are {len(student)} rows of similarities, which do not divide over the mesh's "
-            f"{mesh.size} devices; make them a multiple of {mesh.size}"
-        )
-    return jnp.asarray(student), jnp.asarray(teacher)
+    return student, teacher
+
+
+def _matrix(value: Similarities, name: str, mesh: Mesh | None) -> Array:
+    """Similarities as an array whose rows divide over the mesh."""
+    value = checked_array(value, name, jnp.floating)
+    if value.ndim != 2 or not value.size:
+        raise UserError(f"{name} has shape {value.shape}; it must be [n, m]")
+    check_mesh(mesh, len(value), f"{name} has {len(value)} rows")
+    return jnp.asarray(value)

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from ape_jax import arguments
-from ape_jax.align.losses.contrastive import by_rows, checked_array, cosines_of
+from ape_jax.align.losses.contrastive import by_rows, check_mesh, checked_array, cosines_of
 from ape_jax.errors import UserError, whole_number
 
 _TINY = float(np.finfo(np.float32).tiny)
@@ -117,9 +117,5 @@ def _check(before: Array | np.ndarray, after: Array | np.ndarray, mesh: Mesh | N
             f"before has shape {before.shape} and after {after.shape}; they must be [n, d] and "
             "[n, e] with the same n"
         )
-    if mesh is not None and len(before) % mesh.size:
-        raise UserError(
-            f"before has {len(before)} rows, which do not divide over the mesh's {mesh.size} "
-            f"devices; make them a multiple of {mesh.size}"
-        )
+    check_mesh(mesh, len(before), f"before has {len(before)} rows")
     return before, after
