@@ -53,6 +53,7 @@ _NAMES = {
     "activation_checkpointing",
     "train.steps": "max_steps num_steps total_steps iterations iters n_iters train_steps "
     "max_iters num_train_steps",
+    "train.folds": "n_folds num_folds kfold k_folds cv cross_validation",
     "train.log_every": "log_steps logging_steps log_interval log_freq log_every_n_steps print_freq",
     "train.eval_every": "eval_steps val_every eval_freq val_frequency eval_interval "
     "val_check_interval",
@@ -81,6 +82,8 @@ _SENTENCES = {
     "epochs num_epochs n_epochs num_train_epochs max_epochs": "length is in steps: write "
     "train.steps, which is epochs x pairs / train.batch",
     "warmup_epochs warmup_ratio": "write optim.warmup, the number of steps",
+    "early_stopping early_stop patience early_stopping_patience": "write train.folds=5, which "
+    "chooses the number of steps, or eval.keep='best', which keeps the state that did best",
     "temperature temp tau": "write loss.scale, which is 1 / temperature",
     "device devices gpu gpus gpu_ids n_gpus num_gpus accelerator": "a run takes every device that "
     "JAX finds; JAX_PLATFORMS=cpu and CUDA_VISIBLE_DEVICES choose",

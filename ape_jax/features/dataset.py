@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from ape_jax.data import pairs as pairs_lib
 from ape_jax.data.table.texts import Captions, Negatives, Texts
@@ -77,7 +77,10 @@ class Dataset:
             )
         # The first ones of one random order: a smaller sample is a part of a larger one.
         order = np.random.default_rng([seed, len(self.pairs)]).permutation(len(self.pairs))
-        chosen = np.sort(order[:count])
+        return self.take(np.sort(order[:count]))
+
+    def take(self, chosen: Int[np.ndarray, " k"]) -> Dataset:
+        """Some of the records, by index, in that order, with what was encoded of them."""
         if isinstance(self.pairs, pairs_lib.Pairs):
             pairs = self.pairs.take(chosen)
         else:

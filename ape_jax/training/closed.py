@@ -33,7 +33,7 @@ def finish(
     A start that was killed after its checkpoint takes the heads from there.
 
     Args:
-      run: with solved heads.
+      run: with solved heads, or others that are not trained.
       path: the work directory.
       checkpoints: of it; closed at the end.
       digests: of the pairs.
@@ -45,7 +45,8 @@ def finish(
     notices.add(inputs.look(run, cuts))
     try:
         if checkpoints.latest is None:
-            state = mesh_lib.place_replicated(init_state(trainable, optax.identity()), aligned.mesh)
+            state = init_state(trainable, optax.identity(), aligned.config.optim.ema)
+            state = mesh_lib.place_replicated(state, aligned.mesh)
             checkpoints.save(state, fixed, aligned.meta)
         else:
             trainable, fixed = checkpoints.restore_model(trainable, fixed)

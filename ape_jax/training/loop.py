@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 
 import jax
 import numpy as np
-import optax
 from jaxtyping import PyTree
 
 from ape_jax.align import latent
@@ -27,7 +26,6 @@ from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.parallel.preemption import Preemption
 from ape_jax.runs import build, provenance
-from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.checkpoints import agreed
 from ape_jax.runs.checkpoints.checkpoint import Checkpoints
 from ape_jax.runs.checkpoints.state import State
@@ -35,18 +33,19 @@ from ape_jax.runs.directory import claim, layers_record, workdir
 from ape_jax.runs.embed import Embedder
 from ape_jax.terminal import flags
 from ape_jax.terminal.progress import Progress
-from ape_jax.training import closed, layers, metrics, summary
+from ape_jax.training import closed, folds, layers, metrics, summary
 from ape_jax.training import run as run_lib
 from ape_jax.training import step as step_lib
 from ape_jax.training.best import Best
 from ape_jax.training.blocks import Span, next_boundary
 from ape_jax.training.evaluation import evaluate_all
+from ape_jax.training.folds.fixed import placed_state
 from ape_jax.training.input.feed import open_feed
 from ape_jax.training.notices import inputs
 from ape_jax.training.notices.record import Notices
 from ape_jax.training.notices.watch import Watch
 from ape_jax.training.records import left_out
-from ape_jax.training.step import init_state, make_run
+from ape_jax.training.step import make_run
 
 
 def train_and_evaluate(
@@ -93,7 +92,7 @@ def train_and_evaluate(
     with claim.claimed(path, config):
         layers_record.write(path, chosen, workdir.AGAIN)
         checkpoints = Checkpoints(path, config.train.keep, clean=True)
-        run = _prepared(config, sources, store, checkpoints)
+        run, steps = _prepared(config, sources, store, checkpoints, path)
         resumes = checkpoints.latest is not None
         counts = left_out.write(path, left_out.of(run), keeps=resumes)
         if hosts.is_first():
@@ -101,7 +100,7 @@ def train_and_evaluate(
                 print(f"what is left out is listed in {path / left_out.FILE}", file=sys.stderr)
             print(run_lib.parameter_table(run, full=flags.is_verbose()), file=sys.stderr)
         with checkpoints.disk_errors():
-            if not config.trains:
+            if not config.trains or steps == 0:
                 return closed.finish(run, path, checkpoints, digests)
             return Loop(run, path, checkpoints, digests).train()
 
@@ -117,16 +116,24 @@ def _check_batch(config: Config) -> None:
 
 
 def _prepared(
-    config: Config, sources: Sources, store: FeatureStore, checkpoints: Checkpoints
-) -> run_lib.Run:
-    """The run made ready; what was read of the towers is on the mesh, and the host lets it go."""
+    config: Config,
+    sources: Sources,
+    store: FeatureStore,
+    checkpoints: Checkpoints,
+    path: pathlib.Path,
+) -> tuple[run_lib.Run, int | None]:
+    """The run made ready, and the number of steps that folds have chosen, None without.
+
+    What was read of the towers is on the mesh, and the host lets it go.
+    """
     towers = build.load_towers(config)
     meta = provenance.meta(config, towers, sources.train, sources.unpaired_digests())
     agreed.on_towers(meta, towers.text.prepare)
     checkpoints.check(meta)  # Before anything is encoded.
     agreed.on_workdir(newest_checkpoint=checkpoints.latest)
-    resumes = checkpoints.latest is not None
-    return run_lib.prepare(config, sources, towers, store, checkpoints.solved, resumes=resumes)
+    config, steps = folds.settled(config, sources, towers, store, path)
+    resumes, solved = checkpoints.latest is not None, checkpoints.solved
+    return run_lib.prepare(config, sources, towers, store, solved, resumes=resumes), steps
 
 
 class Loop:
@@ -148,7 +155,7 @@ class Loop:
         )
         self._key = jax.random.key(config.seed)
         self._embedder = Embedder(model, mesh, config.eval.batch)
-        state = _placed_state(aligned, optimizer)
+        state = placed_state(aligned, optimizer)
         self._train_on = make_run(step, mesh, jax.tree.map(lambda x: x.sharding, state))
         self._fixed: PyTree = aligned.statistics
         self._state = self._resume(state)
@@ -301,16 +308,3 @@ class Loop:
         if step is not None:
             self._writer.write(step, metrics)
         return metrics
-
-
-def _placed_state(aligned: AlignedModel, optimizer: optax.GradientTransformation) -> State:
-    """The state before the first step, made where it will lie; takes over `aligned.trainable`."""
-    config, trainable = aligned.config, aligned.trainable
-
-    def init(trainable: PyTree) -> State:
-        return init_state(trainable, optimizer, config.optim.ema)
-
-    how = config.mesh.shard_min_size, config.mesh.rules, tuple(trainable)
-    out = mesh_lib.trained_shardings(jax.eval_shape(init, trainable), aligned.mesh, *how)
-    # Donated: a trained tower would lie there once more for as long as the run goes on.
-    return jax.jit(init, donate_argnums=0, out_shardings=out)(trainable)

@@ -16,6 +16,7 @@ from ape_jax.align.tuning import selection
 from ape_jax.align.unpaired import TEACHER
 from ape_jax.config import Config, automatic
 from ape_jax.config.outside import PREFIX, is_precomputed
+from ape_jax.config.rules import HELD_OUT
 from ape_jax.data import sampling
 from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
@@ -196,6 +197,7 @@ def prepare(
     solved: Mapping[str, Any] | None = None,
     *,
     resumes: bool = False,
+    hold_out: Callable[[Dataset], tuple[Dataset, Dataset]] | None = None,
 ) -> Run:
     """Makes the model, places it on the mesh and encodes what lies below the frontier.
 
@@ -210,6 +212,8 @@ def prepare(
         heads will be restored.
       resumes: whether all that was trained will be restored; else a run with `start.run` starts
         from that run's parameters.
+      hold_out: parts the encoded pairs into those that are trained on and those that are evaluated
+        on as `HELD_OUT`; None trains on all.
 
     Raises:
       UserError: for a layer, pooling, image or caption that cannot be used, or a cache that cannot.
@@ -222,6 +226,7 @@ def prepare(
     without = frontier.unpaired_part(config, sources, readers).load(config, store)
     if config.data.sample:
         dataset = dataset.sample(config.data.sample, config.seed)
+    dataset, held_out = (dataset, None) if hold_out is None else hold_out(dataset)
     # Once more: images that cannot be read may have been left out.
     if config.trains:
         sampling.check_batch(len(dataset.pairs), config.train.batch)
@@ -242,11 +247,14 @@ def prepare(
             aligned, teacher = unpaired.with_teacher(aligned, towers, solution)
     if fork is not None:
         aligned = fork.install(aligned)
-    tasks = frontier.evaluation_parts(config, model, sources, readers)
+    parts = frontier.evaluation_parts(config, model, sources, readers)
+    tasks = [_task(config, model, part.name, part.load(config, store)) for part in parts]
+    if held_out is not None:
+        tasks.append(_task(config, model, HELD_OUT, held_out))
     return Run(
         aligned=aligned,
         dataset=dataset,
-        tasks=tuple(_task(config, model, part.name, part.load(config, store)) for part in tasks),
+        tasks=tuple(tasks),
         unpaired=without,
         teacher=teacher,
     )

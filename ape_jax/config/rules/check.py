@@ -10,7 +10,7 @@ from ape_jax.config.automatic import AUTO
 from ape_jax.config.components import HEADS, LOSSES, declared_keys, heads_of, text_parts
 from ape_jax.config.experiment import Config
 from ape_jax.config.outside import is_outside, is_precomputed, is_torch
-from ape_jax.config.rules import hard, outside, start, terms, unpaired
+from ape_jax.config.rules import folds, hard, outside, start, terms, unpaired
 from ape_jax.errors import UserError
 
 HELD_OUT = "held-out"
@@ -37,6 +37,7 @@ def check(config: Config, defaults: Mapping[str, Any]) -> None:
     terms.check(config)
     unpaired.check(config)
     hard.check(config)
+    folds.check(config)
     _check_no_effect(config, defaults)
 
 
@@ -238,7 +239,7 @@ def _check_no_effect(config: Config, defaults: Mapping[str, Any]) -> None:
     if tune.parse(config.text.tune).frontier == "input":
         unused["cache.text"] = (config.cache.text, f"text.tune={config.text.tune!r}")
     if not config.trains:
-        for key in ("eval.keep", "loss.dims", "loss.hard"):
+        for key in ("train.folds", "eval.keep", "loss.dims", "loss.hard"):
             group, _, name = key.partition(".")
             unused[key] = (getattr(config, group)[name], f"method={config.method!r}")
     form = config.closed_form

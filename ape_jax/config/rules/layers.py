@@ -26,10 +26,11 @@ def check(config: Config) -> None:
     """Raises UserError where a choice is asked for and cannot be made."""
     keys = open_keys(config)
     if not keys:
-        if config.data.domain:
+        if config.data.domain and not config.train.folds:
             raise UserError(
-                "config.data.domain: it has an effect where layers are chosen by the pairs, and "
-                "nothing is left to them; write image.layer='auto', or leave it out"
+                "config.data.domain: it has an effect where layers or the number of steps are "
+                "chosen by the pairs, and nothing is left to them; write image.layer='auto' or "
+                "train.folds=5, or leave it out"
             )
         return
     for side in SIDES:

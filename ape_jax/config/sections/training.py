@@ -46,6 +46,11 @@ class TrainConfig(Section):
         automatic(integer(1000, 1), "the number of pairs"),
         "Number of steps; epochs are steps x batch / pairs.",
     )
+    folds: int = key(
+        integer(0, 0, 100),
+        "Folds of the pairs that choose the number of steps, up to train.steps, by the retrieval "
+        "of what each holds out; 0 takes train.steps.",
+    )
     log_every: int = key(
         automatic(integer(50, 1), "train.steps"),
         "Steps between lines of metrics.jsonl.",

@@ -20,12 +20,12 @@ from ape_jax.errors import UserError
 from ape_jax.parallel import hosts, verdicts
 from ape_jax.runs.checkpoints.checkpoint import BEST
 from ape_jax.runs.checkpoints.saving import LOCK
-from ape_jax.runs.directory import layers_record, recorded, workdir
+from ape_jax.runs.directory import folds_record, layers_record, recorded, workdir
 from ape_jax.runs.directory.workdir import Kind
 from ape_jax.storage import atomic, disk, files, lock
 
 _FOLDERS = ("checkpoints", BEST)
-_RESULTS = ("metrics.jsonl", "summary.json")
+_RESULTS = ("metrics.jsonl", "summary.json", folds_record.FILE)
 # What a start may have made before there was something worth keeping.
 _MADE = (*_FOLDERS, *_RESULTS, "tensorboard", "left_out.jsonl", "table.md", layers_record.FILE)
 _UNFINISHED = ".orbax-checkpoint-tmp"  # In the name of a checkpoint that is being written.

@@ -16,6 +16,7 @@ from ape_jax.config import Config, poolings
 from ape_jax.config.fields import BY_DATA
 from ape_jax.config.poolings import OWN
 from ape_jax.data.pairs import Pair, Pairs
+from ape_jax.data.vectors import VectorTable
 from ape_jax.errors import UserError
 from ape_jax.features.dataset import FeatureStore
 from ape_jax.features.encode import FrozenTower
@@ -92,7 +93,7 @@ def ask(config: Config, train: Pairs, store: FeatureStore) -> Question:
         text=text.side(dataset.tokens.flat),
         text_index=dataset.captions.text_index,
         image_index=dataset.captions.image_index,
-        domain=_domain(config, dataset.pairs),
+        domain=domains_of(config, dataset.pairs),
     )
 
 
@@ -106,11 +107,24 @@ def sampled(config: Config, train: Pairs) -> Pairs:
     return train.take(np.sort(order[: min(used, SAMPLE)]))
 
 
-def _domain(config: Config, pairs: Sequence[Pair]) -> Int[np.ndarray, " n"] | None:
-    """The number of the source of each pair, where domains are told apart by it."""
+def domains_of(config: Config, pairs: Sequence[Pair]) -> Int[np.ndarray, " n"] | None:
+    """The number of the source of each pair, where domains are told apart by it; else None.
+
+    Args:
+      config: the config, for `data.domain`.
+      pairs: the pairs.
+
+    Raises:
+      UserError: for pairs of a single source.
+    """
     if not config.data.domain:
         return None
     assert isinstance(pairs, Pairs)
+    if isinstance(pairs.table, VectorTable):
+        raise UserError(
+            "config.data.domain: precomputed vectors do not say which file they are from; leave it "
+            "out"
+        )
     found = np.concatenate([np.asarray(file) for file in pairs.table.column("file", pairs.rows)])
     if len(np.unique(found)) < 2:
         raise UserError(

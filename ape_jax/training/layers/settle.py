@@ -55,6 +55,8 @@ def settled(
         record = _of_first({"asked": question, **made}) or {}
         hosts.say(f"chosen by {record['images']:,} images: {_words(record['chosen'])}")
     values = layers_record.values({"chosen": {k: record["chosen"][k] for k in keys}})
+    if not config.train.folds:  # Nothing else asks for it.
+        values["data.domain"] = ""
     settled_config = config_lib.resolve({**config_lib.flatten(config), **values}, type(config))
     return settled_config, record
 

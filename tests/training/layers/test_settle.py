@@ -120,6 +120,7 @@ def test_each_file_is_a_domain(resolved, tiny, tmp_path):
     config, sources = run.open_settled(resolved(**{"data.pairs": pairs, "data.domain": "source"}))
     asked = ask(config, sources.train, FeatureStore())
     assert asked.domain.tolist() == [0] * 12 + [1] * 12
+    assert settled(config, sources.train)[0].data.domain == ""  # Nothing else asks for it.
     config = resolved(**{"data.domain": "source"})
     with pytest.raises(UserError, match=r"config\.data\.domain: 'source' tells files apart"):
         ask(config, run.open_sources(config).train, FeatureStore())
