@@ -223,6 +223,8 @@ class Model:
         features: ImageFeatures | TextFeatures,
         rng: Array | None = None,
         mix: heads.Mix | None = None,
+        *,
+        unit: bool = True,
     ) -> tuple[Float[Array, "n E"], dict[str, PyTree]]:
         """Unit-length embeddings, and the running statistics that the forward pass has updated.
 
@@ -233,6 +235,7 @@ class Model:
           rng: turns training behaviour (dropout, batch norm) on.
           mix: maps what the head gives, before it is brought to unit length, or what it takes
             where that is one vector an image or a caption.
+          unit: whether the embeddings are brought to unit length.
 
         Returns:
           The embeddings, and a tree like `trainable[STATS]`, {} where nothing was updated.
@@ -248,7 +251,7 @@ class Model:
         if head in (stats := trainable.get(STATS, {})):
             variables[STATS] = stats[head]
         weights = frozen["statistics"]["weights"] if self.weights else None
-        z, updated = heads.embed(side.head, variables, inputs, rng, mix, weights)
+        z, updated = heads.embed(side.head, variables, inputs, rng, mix, weights, unit=unit)
         return z, {head: updated[STATS]} if STATS in updated else {}
 
     def _image_input(self, trainable: PyTree, frozen: PyTree, features: ImageFeatures) -> Array:

@@ -29,6 +29,7 @@ from ape_jax.config.sections import (
     SideConfig,
     StartConfig,
     StructureConfig,
+    SubwordsConfig,
     TextConfig,
     TrainConfig,
     UnpairedConfig,
@@ -73,6 +74,7 @@ class Config(Section):
     eval: EvalConfig = section(EvalConfig)
     loss: LossConfig = section(LossConfig)
     structure: StructureConfig = section(StructureConfig)
+    subwords: SubwordsConfig = section(SubwordsConfig)
     unpaired: UnpairedConfig = section(UnpairedConfig)
     optim: OptimConfig = section(OptimConfig)
     mesh: MeshConfig = section(MeshConfig)

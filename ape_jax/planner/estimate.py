@@ -75,6 +75,11 @@ def assemble(config: Config, where: Target) -> AlignedModel:
             "config.unpaired: a plan does not count unpaired images and texts; leave klot and "
             "structure out, and data.images and data.texts"
         )
+    if config.subwords.weight:
+        raise UserError(
+            "config.subwords.weight: a plan does not count the layer over the captions' subwords; "
+            "leave it out"
+        )
     mesh, how = where.mesh(config.mesh.fsdp), (config.mesh.shard_min_size, config.mesh.rules)
     mesh_lib.check_batch(config.train, mesh)
     towers = shapes.abstract_towers(config)

@@ -9,6 +9,7 @@ from typing import Any
 
 import optax
 
+from ape_jax.align.subwords import SUBWORDS
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs.checkpoints.checkpoint import Checkpoints
 from ape_jax.runs.embed import Embedder
@@ -40,7 +41,8 @@ def finish(
     """
     began = time.monotonic()
     aligned, writer = run.aligned, MetricWriter(path)
-    trainable, fixed = aligned.trainable, aligned.statistics
+    trainable = {name: tree for name, tree in aligned.trainable.items() if name != SUBWORDS}
+    fixed = aligned.statistics
     cuts, notices = inputs.cuts(run), Notices(path)
     notices.add(inputs.look(run, cuts))
     try:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from ape_jax.align.closed_form import Solution
 from ape_jax.align.model import Model
+from ape_jax.align.subwords import SUBWORDS
 from ape_jax.align.tuning import selection
 from ape_jax.align.unpaired import TEACHER
 from ape_jax.config import Config, automatic
@@ -37,6 +38,7 @@ from ape_jax.terminal import tables as report
 from ape_jax.towers.files.reading import say_once
 from ape_jax.training import defaults, optim, solve, step, unpaired
 from ape_jax.training.evaluation import RetrievalTask
+from ape_jax.training.terms import subwords
 
 C = TypeVar("C", bound=Config)
 
@@ -247,6 +249,8 @@ def prepare(
             aligned, teacher = unpaired.with_teacher(aligned, towers, solution)
     if fork is not None:
         aligned = fork.install(aligned)
+    if config.subwords.weight:
+        aligned = subwords.with_layer(aligned, dataset)
     parts = frontier.evaluation_parts(config, model, sources, readers)
     tasks = [_task(config, model, part.name, part.load(config, store)) for part in parts]
     if held_out is not None:
@@ -332,9 +336,15 @@ def moments(*pooled: Float[Rows, "_ V d"]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def parameter_counts(aligned: AlignedModel) -> tuple[int, int]:
-    """Numbers of trained and of frozen parameters, those of models in other libraries included."""
-    own = {name: tree for name, tree in aligned.frozen.items() if name != TEACHER}
-    trained, frozen = selection.counts(aligned.trainable, own)
+    """Numbers of trained and of frozen parameters of the finished model.
+
+    Those of models in other libraries are included.
+    """
+    lasting = (
+        {name: tree for name, tree in part.items() if name not in (TEACHER, SUBWORDS)}
+        for part in (aligned.trainable, aligned.frozen)
+    )
+    trained, frozen = selection.counts(*lasting)
     outside = (side.tower.outside for side in (aligned.model.image, aligned.model.text))
     return trained, frozen + sum(model.parameters() for model in outside if model is not None)
 

@@ -13,8 +13,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 
 from ape_jax.align import latent as latent_lib
+from ape_jax.align import subwords as subwords_lib
 from ape_jax.align import unpaired as unpaired_lib
-from ape_jax.align.heads import Mix
+from ape_jax.align.heads import Mix, normalize
 from ape_jax.align.heads.base import batch_norm
 from ape_jax.align.heads.base.batch_norm import STATS
 from ape_jax.align.latent import Latent
@@ -23,6 +24,7 @@ from ape_jax.align.losses.chunks import embed_in_chunks
 from ape_jax.align.losses.objective import Objective
 from ape_jax.align.model import Batch, Model
 from ape_jax.align.structure import Structure
+from ape_jax.align.subwords import Subwords
 from ape_jax.align.unpaired import UnpairedTerm
 from ape_jax.config import Config
 from ape_jax.parallel import mesh as mesh_lib
@@ -49,16 +51,16 @@ def contrastive_loss(
     structure: Structure | None = None,
     step: Int[Array, ""] | int = 0,
     unpaired: UnpairedTerm | None = None,
+    subwords: Subwords | None = None,
 ) -> tuple[Float[Array, ""], tuple[dict[str, PyTree], Metrics]]:
     """The loss of one global batch, the running statistics after it, and metrics.
 
-    The metrics are the spread of embeddings and, with `structure` or `unpaired`, the parts of the
-    loss.
+    The metrics are the spread of embeddings and, with further terms, the parts of the loss.
 
-    `batch` says which pairs share an image (`Objective.ids`).
-    Without `rng` there is no dropout and no augmentation. `chunks` is how many parts either side
-    is embedded in, one after the other; the loss is the same. Packed captions then come in groups
-    of which each lies in one part (`Packed`). `step` is the number of steps before this one.
+    `batch` says which pairs share an image (`Objective.ids`). Without `rng` there is no dropout and
+    no augmentation. `chunks` is how many parts either side is embedded in, one after the other; the
+    loss is the same. Packed captions then come in groups of which each lies in one part (`Packed`).
+    `step` is the number of steps before this one.
     """
     image, text = model.image_features(frozen, batch), model.text_features(frozen, batch)
     before = None if structure is None else structure.pooled(image, text)
@@ -75,13 +77,16 @@ def contrastive_loss(
             mixes = (mix, partial(mix, positives=objective.positives))
             ids = None if ids is None else latent_lib.mixed_ids(ids, weight)
 
-    def align(features: Any, key: Array | None, mix: Any) -> tuple[Array, dict[str, PyTree]]:
+    def align(
+        features: Any, key: Array | None, mix: Any, unit: bool = True
+    ) -> tuple[Array, dict[str, PyTree]]:
         def one(part: Any, rng: Array | None) -> tuple[Array, dict[str, PyTree]]:
-            return model.align(trainable, frozen, part, rng, mix)
+            return model.align(trainable, frozen, part, rng, mix, unit=unit)
 
         return embed_in_chunks(one, features, key, chunks, mesh)
 
-    zimg, image_stats = align(image, keys[0], mixes[0])
+    given, image_stats = align(image, keys[0], mixes[0], subwords is None)
+    zimg = given if subwords is None else normalize(given)
     ztxt, text_stats = align(text, keys[1], mixes[1])
     stats = image_stats | text_stats
     scale, bias = model.logit_scale(trainable, frozen)
@@ -90,6 +95,10 @@ def contrastive_loss(
     if structure is not None and before is not None:
         added, term = structure(before, (zimg, ztxt), jnp.asarray(step), mixes, mesh)
         metrics |= {"contrastive": value, "structure": term}
+        value = value + added
+    if subwords is not None:
+        added, term = subwords(trainable, frozen, batch, given, mixes[0], mesh)
+        metrics |= {"contrastive": metrics.get("contrastive", value), "subwords": term}
         value = value + added
     if unpaired is not None:
         added, found = unpaired(model, mesh, trainable, frozen, batch, rng, jnp.asarray(step))
@@ -116,6 +125,7 @@ def make_step(
     structure: Structure | None = None,
     ema: float = 0.0,
     unpaired: UnpairedTerm | None = None,
+    subwords: Subwords | None = None,
 ) -> Step:
     """The pure step `(state, frozen, batch, key) -> (state, metrics)`.
 
@@ -133,6 +143,7 @@ def make_step(
       structure: term that is added to the loss.
       ema: the decay of the moving average, 0 for none.
       unpaired: what is added to the loss of the pairs, None for nothing.
+      subwords: likewise; its layer is in `trainable`.
     """
 
     def step(state: State, frozen: PyTree, batch: Batch, key: Array) -> tuple[State, Metrics]:
@@ -142,7 +153,7 @@ def make_step(
 
         def loss_of(params: PyTree) -> tuple[Float[Array, ""], Any]:
             trainable = {**params, **stats}
-            how = (rng, latent, chunks, structure, state.step, unpaired)
+            how = (rng, latent, chunks, structure, state.step, unpaired, subwords)
             return contrastive_loss(model, loss, mesh, trainable, frozen, batch, *how)
 
         (value, (stats, parts)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
@@ -192,6 +203,7 @@ def from_config(
         structure=structure,
         ema=config.optim.ema,
         unpaired=unpaired_lib.from_config(config.unpaired, teacher, latent, structure),
+        subwords=subwords_lib.from_config(config),
     )
     return step, optimizer
 

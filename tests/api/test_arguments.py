@@ -255,6 +255,7 @@ def rows(w):
     for function, sides, numbers in (
         (losses.structure, ["before", "after"],
          {"temperature": wrong.EPS, "levels": wrong.ITERATIONS}),
+        (losses.subwords, ["logits", "targets"], {}),
         (losses.klot, ["student", "teacher"], {**plans, "teacher_eps": wrong.EPS}),
         (losses.transport_plan, ["similarities"], plans),
     ):  # fmt: skip

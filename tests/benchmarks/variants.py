@@ -3,6 +3,8 @@
     python tests/benchmarks/variants.py VARIANT... [--seeds 3] [--workdir DIR]
         [--config.KEY=VALUE ...]
 
+    python tests/benchmarks/variants.py subwords.weight=0.1 subwords.weight=1 train.folds=5
+
 A VARIANT is `KEY=VALUE;KEY=VALUE`, what it sets beside the recipe; the recipe itself, of which
 nothing is set, always comes first. `--config.KEY=VALUE` is for all of them, the recipe included.
 Each is trained on the same views with each seed. Printed are a Markdown table and one JSON line:

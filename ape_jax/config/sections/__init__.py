@@ -22,6 +22,7 @@ from ape_jax.config.sections.training import (
     MeshConfig,
     OptimConfig,
     StructureConfig,
+    SubwordsConfig,
     TrainConfig,
 )
 from ape_jax.config.sections.unpaired import UnpairedConfig
@@ -43,6 +44,7 @@ __all__ = [
     "SideConfig",
     "StartConfig",
     "StructureConfig",
+    "SubwordsConfig",
     "TextConfig",
     "TextHeadConfig",
     "TrainConfig",

@@ -150,6 +150,17 @@ class StructureConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SubwordsConfig(Section):
+    """SuperCLIP's side loss: images predict the subwords of their captions."""
+
+    weight: float = key(
+        number(0.0, 0.0, 1e6),
+        "Factor of the side loss, in which a linear layer on the image's embedding predicts which "
+        "subwords its caption has; 0: off.",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimConfig(Section):
     """The optimizer and its schedule."""
 

@@ -21,6 +21,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from ape_jax.align.heads.base import batch_norm
+from ape_jax.align.subwords import SUBWORDS
 from ape_jax.align.unpaired import TEACHER
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
@@ -76,7 +77,7 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(
                 self._path,
                 options=options,
-                item_names=(TRAINABLE, OPT_STATE, FIXED, AVERAGE, TEACHER, _META),
+                item_names=(TRAINABLE, OPT_STATE, FIXED, AVERAGE, TEACHER, SUBWORDS, _META),
             )
         self._place = saving.Place(self._path.parent, folder)
         if clean:

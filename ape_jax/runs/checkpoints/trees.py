@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from ape_jax.align.heads.base import batch_norm
+from ape_jax.align.subwords import SUBWORDS
 from ape_jax.align.unpaired import TEACHER
 from ape_jax.runs.checkpoints.state import State
 
@@ -27,14 +28,22 @@ def of_state(state: State, fixed: PyTree) -> dict[str, PyTree]:
         training (the teacher).
     """
     own = {name: tree for name, tree in fixed.items() if name != TEACHER}
-    items = {TRAINABLE: batch_norm.joined(state.trainable), FIXED: {"fixed": own}}
+    items = {TRAINABLE: batch_norm.joined(_lasting(state.trainable)), FIXED: {"fixed": own}}
     if TEACHER in fixed:
         items[TEACHER] = fixed[TEACHER]
     if jax.tree.leaves(state.opt_state):  # What is not trained has none.
         items[OPT_STATE] = _wrapped(state.opt_state, state.trainable)
     if state.average is not None:
-        items[AVERAGE] = batch_norm.joined(state.average)
+        items[AVERAGE] = batch_norm.joined(_lasting(state.average))
+    if SUBWORDS in state.trainable:
+        both = {TRAINABLE: state.trainable, AVERAGE: state.average or {}}
+        items[SUBWORDS] = {name: tree[SUBWORDS] for name, tree in both.items() if tree}
     return items
+
+
+def _lasting(trained: PyTree) -> PyTree:
+    """What the finished model has of the trained parameters, or of their average."""
+    return {name: tree for name, tree in trained.items() if name != SUBWORDS}
 
 
 def to_state(trees: dict[str, Any], step: Any, like: State) -> tuple[State, PyTree]:
@@ -48,11 +57,16 @@ def to_state(trees: dict[str, Any], step: Any, like: State) -> tuple[State, PyTr
     opt_state = like.opt_state
     if OPT_STATE in trees:
         opt_state = _unwrapped(trees[OPT_STATE], like.trainable)
+    trained = {
+        name: batch_norm.separated(trees[name]) for name in (TRAINABLE, AVERAGE) if name in trees
+    }
+    for name, layer in trees.get(SUBWORDS, {}).items():
+        trained[name] = {**trained[name], SUBWORDS: layer}
     state = State(
         step=step,
-        trainable=batch_norm.separated(trees[TRAINABLE]),
+        trainable=trained[TRAINABLE],
         opt_state=opt_state,
-        average=batch_norm.separated(trees[AVERAGE]) if AVERAGE in trees else None,
+        average=trained.get(AVERAGE),
     )
     fixed = trees[FIXED]["fixed"]
     return state, {**fixed, TEACHER: trees[TEACHER]} if TEACHER in trees else fixed

@@ -99,6 +99,8 @@ def embed(
     rng: Array | None,
     mix: Mix | None,
     weights: Float[Array, " E"] | None = None,
+    *,
+    unit: bool = True,
 ) -> tuple[Float[Array, "n E"], Mapping[str, PyTree]]:
     """Unit-length embeddings; n is B, or half of it where `mix` joins two rows.
 
@@ -109,6 +111,7 @@ def embed(
       rng: key of dropout in training; None for inference.
       mix: maps one vector a row to another, as mixup does; see `Head.mixes_input`.
       weights: fixed factors of what the head gives; None for none.
+      unit: whether the embeddings are brought to unit length.
 
     Returns:
       The embeddings, and in training the new `batch_stats`, {} for a head without batch norm.
@@ -124,7 +127,8 @@ def embed(
     mutable = [] if rng is None else [STATS]
     z, updated = head.apply(variables, inputs, mutable=mutable, **settings)
     z = z if mix is None else mix(z)
-    return normalize(z if weights is None else z.astype(jnp.float32) * weights), updated
+    z = z if weights is None else z.astype(jnp.float32) * weights
+    return normalize(z) if unit else z.astype(jnp.float32), updated
 
 
 def normalize(z: Float[Array, "B E"]) -> Float[Array, "B E"]:
