@@ -44,6 +44,10 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+BY_DATA = "auto"
+"""What is written for a value that the data choose, such as a layer, or that follows from them."""
+
+
 def integer(default: int, low: int, high: int = 2**31 - 1) -> Field:
     """An integer between two bounds; the step counter's by default."""
 
@@ -51,10 +55,6 @@ def integer(default: int, low: int, high: int = 2**31 - 1) -> Field:
         return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
     return Field(default, f"an integer from {low} to {high}", check)
-
-
-BY_DATA = "auto"
-"""The value of a layer or pooling that is chosen by the training pairs."""
 
 
 def layers(default: int) -> Field:
@@ -83,16 +83,26 @@ def widths() -> Field:
 
 
 def automatic(field: Field, follows: str) -> Field:
-    """A field that may also be left open, as -1: see `config.automatic`.
+    """A number that may also be left open: -1, also written "auto"; see `config.automatic`.
 
     Args:
       field: the kind of value.
       follows: what an open value follows from, for messages.
     """
+    kind = type(field.default)
+
+    def canonical(value: Any) -> Any:
+        if isinstance(value, str) and value == BY_DATA:
+            return kind(-1)
+        if kind is float and type(value) is int:
+            return float(value) if abs(value) < 2**53 else math.inf
+        return value
+
     return dataclasses.replace(
         field,
         expects=f"{field.words}, or 'auto' for what follows from {follows}",
         check=lambda v: field.check(v) or (is_number(v) and v == -1),
+        canonical=canonical,
     )
 
 

@@ -45,6 +45,24 @@ def test_the_number_of_pairs_settles_what_is_open(pairs, line):
     assert config.optim.warmup == config.train.steps // 10
 
 
+def test_auto_is_written_in_a_config_file_as_well(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from ape_jax import recipes\n"
+        "def get_config(arg=''):\n"
+        "  config = recipes.read('few_pairs:image=a,text=b,pairs=c,steps=7,batch=8')\n"
+        "  config.train.batch = config.optim.lr = config.cache.views = 'auto'\n"
+        "  return config\n"
+    )
+    config = config_lib.resolve(recipes.read(str(file)))
+    assert (config.train.batch, config.optim.lr, config.cache.views) == (-1, -1.0, -1)
+    assert config.train.steps == 7 and type(config.optim.lr) is float
+    flat = {**config_lib.flatten(config), "train.steps": "auto", "optim.lr": 1}
+    assert config_lib.resolve(config_lib.unflatten(flat)).train.steps == -1
+    with pytest.raises(UserError, match=r"config\.optim\.lr: expected .* found inf"):
+        config_lib.resolve(config_lib.unflatten({**flat, "optim.lr": 10**400}))
+
+
 def test_what_the_user_says_stays():
     config, line = settled(f"{OPEN},steps=7,batch=8,views=2", 370)
     assert line == f"370 pairs: {GENTLE}, the tower's own size"
