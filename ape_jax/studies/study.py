@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -69,7 +69,8 @@ def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[st
     ended = done is not None and {key: done.get(key) for key in same} == same
     agreed.on_workdir(finished_study=ended)
     if done is not None and ended:
-        return done
+        # A file's keys are in the order of the alphabet; tables are to be as they were.
+        return _in_order(done, [config.study.methods, list(config.data.eval)])
     with claim.claimed(path, config, "study"):
         store, there = FeatureStore(), saving.Place(path)
         run = run_lib.prepare(config, sources, build.load_towers(config), store)
@@ -94,6 +95,14 @@ def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[st
             )
         _write(path, summary)
     return summary
+
+
+def _in_order(value: Any, orders: Sequence[Sequence[str]]) -> Any:
+    """Nested mappings whose keys are all of one of the orders, in that order."""
+    if not isinstance(value, Mapping):
+        return value
+    order = next((order for order in orders if set(value) <= set(order)), list(value))
+    return {key: _in_order(value[key], orders) for key in order if key in value}
 
 
 def _write(path: pathlib.Path, summary: dict[str, Any]) -> None:
