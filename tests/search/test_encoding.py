@@ -36,6 +36,7 @@ def indexed(images, run, out, cluster=None):
     return found, {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 def test_actors_give_the_index_of_one_process(ray_here, images, tiny_run, tmp_path, monkeypatch):
     one = functools.partial(restore.mesh_lib.make_mesh, 1)
     monkeypatch.setattr(restore.mesh_lib, "make_mesh", one)

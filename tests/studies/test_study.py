@@ -179,8 +179,16 @@ def test_a_killed_study_goes_on_cell_by_cell(config, tmp_path, monkeypatch):
     assert study.run_study(config, tmp_path / "cut")["methods"] == whole["methods"]
 
 
-@pytest.mark.parametrize("another", [False, True])
-@pytest.mark.parametrize("cells", [0, 1])
+@pytest.mark.parametrize(
+    ("another", "cells"),
+    [
+        (True, 0),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((False, 0), (False, 1), (True, 1))
+        ),
+    ],
+)
 def test_a_study_whose_directory_is_removed_makes_no_other(
     config, tmp_path, monkeypatch, cells, another
 ):

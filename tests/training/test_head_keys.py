@@ -68,7 +68,9 @@ def test_both_sides_take_heads_on_pooled_features(config, name, tmp_path):
 
 
 @pytest.mark.usefixtures("quick_compile")
-@pytest.mark.parametrize("head", ["token_pool_mlp", "attention_pool"])
+@pytest.mark.parametrize(
+    "head", [pytest.param("token_pool_mlp", marks=pytest.mark.slow), "attention_pool"]
+)
 def test_image_tokens_train_alike_from_the_cache_and_in_the_step(config, head, tmp_path):
     keys = {"image.pooling": "none", "image.standardize": False, "embed": 24}
     keys |= {f"{side}.head.name": head for side in ("image", "text")}

@@ -183,6 +183,7 @@ def test_a_token_head_in_parts_trains_as_on_the_whole_batch(tiny_config, tmp_pat
     assert set(parts) == {2}
 
 
+@pytest.mark.slow  # tests/test_faults.py kills the command as well.
 @pytest.mark.usefixtures("quick_compile")
 def test_kill_9_of_the_command_resumes_with_the_same_bits(tiny_config, tmp_path):
     tiny_config.train.steps, tiny_config.train.checkpoint_every = 30, 5

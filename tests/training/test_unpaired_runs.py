@@ -47,6 +47,7 @@ def test_a_run_reports_klot_and_its_summary_names_the_data(trained):
     assert TEACHER not in restore(folder / "run").frozen
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_ends_with_the_same_bits(config, tmp_path, killed_at):  # noqa: F811
     config = config_lib.resolve(config)
     loop.train_and_evaluate(config, tmp_path / "whole")

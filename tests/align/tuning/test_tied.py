@@ -52,7 +52,13 @@ def gradient(tuned, trainable, frozen, batch):
     return selection.flatten(jax.jit(jax.grad(total))(trainable))
 
 
-@pytest.mark.parametrize("tune", ["full", "layernorm", "bitfit", "top:3", "adapter", "lora"])
+@pytest.mark.parametrize(
+    "tune",
+    [
+        *("full", "top:3", "lora"),
+        *(pytest.param(t, marks=pytest.mark.slow) for t in ("layernorm", "bitfit", "adapter")),
+    ],
+)
 def test_the_gradient_is_the_sum_over_copies_of_the_block(random_tower, batch_for, tune):
     batch = batch_for(random_tower("bert"))
     tower, params = albert()
