@@ -43,6 +43,7 @@ class Columns:
       captions: the captions, or the labels; of several each row gives what it has.
       id: the ids; None where there are none.
       negatives: negative captions; of several each row gives what it has.
+      language: the language of the captions; None where it is not asked for.
       left: those that are not read.
     """
 
@@ -50,18 +51,20 @@ class Columns:
     captions: tuple[str, ...]
     id: str | None
     negatives: tuple[str, ...] = ()
+    language: str | None = None
     left: tuple[str, ...] = ()
 
     @property
     def read(self) -> list[str]:
         """All columns that are read."""
-        known = (self.image, *self.captions, self.id, *self.negatives)
+        known = (self.image, *self.captions, self.id, *self.negatives, self.language)
         return [name for name in known if name is not None]
 
     def __str__(self) -> str:
         texts = ", ".join(map(repr, self.captions))
         others = ", ".join(map(repr, self.negatives))
         others = f", negative captions from {others}" if others else ""
+        others += "" if self.language is None else f", languages from {self.language!r}"
         rest = f"; not read: {', '.join(map(repr, self.left))}" if self.left else ""
         return f"images from {self.image!r}, captions from {texts}{others}{rest}"
 
@@ -84,7 +87,7 @@ def choose(
 
     Args:
       found: names of the columns.
-      asked: those that the user has named, by `image`, `captions`, `id` and `label`.
+      asked: those that the user has named, by `image`, `captions`, `id`, `label` and `language`.
       labels: whether labels are wanted and not captions.
       where: the file, and the line of its header, for messages.
 
@@ -112,12 +115,15 @@ def choose(
     if not negatives and not labels:
         own = find_column([name for name in found if name not in texts], NEGATIVE_NAMES)
         negatives = () if own is None else (own,)
-    read = (image, *texts, key, *negatives)
+    language = None if labels else next(iter(asked.get("language", ())), None)
+    read = (image, *texts, key, *negatives, language)
     doubled = [name for name in read if list(found).count(name or "") > 1]
     if doubled:
         raise UserError(f"{where}: the column {doubled[0]!r} is there twice; remove one")
     left = tuple(name for name in found if name not in read)
-    return Columns(image=image, captions=texts, id=key, negatives=negatives, left=left)
+    return Columns(
+        image=image, captions=texts, id=key, negatives=negatives, language=language, left=left
+    )
 
 
 def defined(
@@ -144,8 +150,10 @@ def defined(
     chosen: dict[str, tuple[str, ...]] = {x: (x,) for x in roles}
     for role in _roles(labels):
         names = tuple(asked.get(role, ()))
-        missing = [name for name in names if name not in (*found, role)]
-        if 0 < len(missing) < len(names):
+        own = () if role == "language" else (role,)
+        missing = [name for name in names if name not in (*found, *own)]
+        # A language has no field of its own in any format.
+        if 0 < len(missing) < len(names) or (missing and role == "language"):
             raise _missing(missing[0], role, found, where)
         if missing:
             say(
@@ -157,7 +165,11 @@ def defined(
     texts = chosen["label" if labels else "captions"]
     negatives = () if labels else chosen["negatives"]
     return Columns(
-        image=chosen["image"][0], captions=texts, id=chosen["id"][0], negatives=negatives
+        image=chosen["image"][0],
+        captions=texts,
+        id=chosen["id"][0],
+        negatives=negatives,
+        language=None if labels else next(iter(chosen.get("language", ())), None),
     )
 
 
@@ -196,14 +208,12 @@ def of_texts(
 
 def _roles(labels: bool) -> tuple[str, ...]:
     """What is read of a source; of others, such as the label of pairs, the names do not matter."""
-    return ("image", "label") if labels else ("image", "captions", "id", "negatives")
+    return ("image", "label") if labels else ("image", "captions", "id", "negatives", "language")
 
 
 def _missing(name: str, role: str, found: Sequence[str], where: str) -> UserError:
-    return UserError(
-        f"{where}: there is no column {name!r}, which data.columns names for {role}; "
-        f"found {_listed(found)}"
-    )
+    by = "data.language names" if role == "language" else f"data.columns names for {role}"
+    return UserError(f"{where}: there is no column {name!r}, which {by}; found {_listed(found)}")
 
 
 def _labels(found: Sequence[str]) -> tuple[str, ...]:

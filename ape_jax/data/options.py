@@ -8,6 +8,9 @@ from typing import Literal
 
 from ape_jax.config.sections.data import DataConfig
 
+BY_SCRIPT = "auto"
+"""The value of `data.language` that tells languages by their script."""
+
 OnError = Literal["error", "skip"]
 
 
@@ -17,7 +20,7 @@ class Reading:
 
     Attributes:
       columns: names of columns by `image`, `captions`, `id`, `label`, where they are not found by
-        themselves.
+        themselves, and by `language`.
       on_error: "error" stops at rows that cannot be used, "skip" leaves them out and counts them.
       max_skipped: share of the rows above which "skip" stops too.
       look: whether images on disk are looked at: missing and empty ones are rows that cannot be
@@ -38,6 +41,8 @@ class Reading:
             role: tuple(x.strip() for x in names.split(",")) if isinstance(names, str) else names
             for role, names in data.columns.items()
         }
+        if data.language not in ("", BY_SCRIPT):
+            columns["language"] = (data.language,)
         return cls(
             columns={role: tuple(names) for role, names in columns.items()},
             on_error=data.on_error,

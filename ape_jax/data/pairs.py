@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_LISTS = ("captions", "negatives", "languages")  # Of a pair, each a list of texts.
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pair:
     """One image and all its captions.
@@ -33,12 +36,14 @@ class Pair:
       captions: at least one.
       id: explicit, or the image's path as seen from the pairs file.
       negatives: texts that do not describe the image, to be told from its captions.
+      languages: of the captions, one of each; () where they are not known.
     """
 
     image: ImageRef
     captions: tuple[str, ...]
     id: str
     negatives: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
 
 
 class Pairs(Sequence[Pair]):
@@ -116,21 +121,18 @@ class Pairs(Sequence[Pair]):
         if not 0 <= at < len(self):
             raise IndexError(f"there are {len(self)} pairs, found index {i}")
         row = at if self._rows is None else int(self._rows[at])
-        texts = (tuple(self.table.cell(x, row) or ()) for x in ("captions", "negatives"))
-        captions, negatives = texts
-        return Pair(self.image_ref(at), captions, self._id(row), negatives)
+        captions, *others = (tuple(self.table.cell(name, row) or ()) for name in _LISTS)
+        return Pair(self.image_ref(at), captions, self._id(row), *others)
 
     def image_ref(self, i: int) -> ImageRef:
         """The reference to one image."""
         return self.table.image(i if self._rows is None else int(self._rows[i]))
 
     def __iter__(self) -> Iterator[Pair]:
-        columns = (self.table.column(x, self.rows) for x in ("captions", "negatives"))
-        both = ((tuple(x or ()) for b in blocks for x in b.to_pylist()) for blocks in columns)
-        for image, captions, name, negatives in zip(
-            self.images(), next(both), self.ids(), next(both), strict=True
-        ):
-            yield Pair(image, captions, name, negatives)
+        columns = (self.table.column(name, self.rows) for name in _LISTS)
+        lists = ((tuple(x or ()) for b in blocks for x in b.to_pylist()) for blocks in columns)
+        for image, name, captions, *others in zip(self.images(), self.ids(), *lists, strict=True):
+            yield Pair(image, captions, name, *others)
 
     def images(self) -> Iterator[ImageRef]:
         """Yields the references to all images."""
@@ -224,6 +226,7 @@ def table_of(pairs: Iterable[Pair]) -> Table:
             "number": nothing,
             "id": pa.array([p.id.encode("utf-8", "surrogatepass") for p in block], pa.binary()),
             "negatives": pa.array([list(p.negatives) or None for p in block], texts),
+            "languages": pa.array([list(p.languages) or None for p in block], texts),
             "captions": pa.array([list(p.captions) for p in block], texts),
         }
         names = schema.pairs().names

@@ -111,7 +111,7 @@ class VectorTable(Table):
             return self.names[row].encode("utf-8", "surrogatepass")
         if name == "captions":
             return list(self.texts[int(self.bounds[row]) : int(self.bounds[row + 1])])
-        if name == "negatives":  # Vectors have none.
+        if name in ("negatives", "languages"):  # Vectors have none.
             return None
         raise KeyError(name)
 

@@ -47,10 +47,14 @@ def leave_out_words(pairs: Pairs, variants: int, rate: float, seed: int) -> Pair
 
 
 def _varied(pair: Pair, variants: int, rate: float, seed: int) -> Pair:
-    captions = dict.fromkeys(pair.captions)
-    for caption in pair.captions:
-        captions |= dict.fromkeys(_variants(caption, variants, rate, seed))
-    return dataclasses.replace(pair, captions=tuple(captions))
+    spoken = pair.languages or ("",) * len(pair.captions)
+    found = dict.fromkeys(zip(pair.captions, spoken, strict=True))
+    for caption, language in list(found):
+        made = _variants(caption, variants, rate, seed)
+        found |= dict.fromkeys((text, language) for text in made)
+    languages = tuple(language for _, language in found) if pair.languages else ()
+    captions = tuple(text for text, _ in found)
+    return dataclasses.replace(pair, captions=captions, languages=languages)
 
 
 def _variants(caption: str, variants: int, rate: float, seed: int) -> Iterator[str]:

@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ape_jax.data import pairs as pairs_lib
-from ape_jax.data.table.texts import Captions, Negatives, Texts
+from ape_jax.data.languages import spoken
+from ape_jax.data.options import BY_SCRIPT
+from ape_jax.data.table.texts import Captions, Negatives, Spoken, Texts
 from ape_jax.errors import UserError
 from ape_jax.features.ragged import RaggedTokens
 from ape_jax.storage.rows import access
@@ -19,10 +21,21 @@ from ape_jax.storage.rows.access import Rows
 T = TypeVar("T")
 
 
-def captions_of(pairs: Sequence[pairs_lib.Pair], *, negatives: bool = False) -> Captions:
-    """The caption table of a pairs source; with `negatives`, with the negative captions."""
+def captions_of(
+    pairs: Sequence[pairs_lib.Pair], *, negatives: bool = False, language: str = ""
+) -> Captions:
+    """The caption table of a pairs source.
+
+    Args:
+      pairs: the records.
+      negatives: whether the negative captions are among the texts, too.
+      language: `data.language`: how the languages of captions are told, '' for not at all.
+    """
     if isinstance(pairs, pairs_lib.Pairs):
-        return pairs.caption_table(negatives=True) if negatives else pairs.caption_table()
+        found = pairs.caption_table(negatives=True) if negatives else pairs.caption_table()
+        if language == BY_SCRIPT:
+            return spoken.by_script(found)
+        return spoken.by_column(found, pairs.table, pairs.rows) if language else found
     place: dict[str, int] = {}
     rows: list[int] = []
     offsets = [0]
@@ -85,28 +98,32 @@ class Dataset:
             pairs = self.pairs.take(chosen)
         else:
             pairs = [self.pairs[int(i)] for i in chosen]
-        index, offsets = _rows_of(self.captions, chosen)
+        places, offsets = _places_of(self.captions, chosen)
+        index, languages = self.captions.text_index[places], self.captions.spoken
         negatives, others = self.captions.negatives, np.zeros(0, np.int64)
         if negatives is not None:
-            others, ends = _rows_of(negatives, chosen)
+            at, ends = _places_of(negatives, chosen)
+            others = negatives.text_index[at]
         kept, rows = np.unique(np.concatenate([index, others]), return_inverse=True)
         texts = self.captions.texts
         few = texts.take(kept) if isinstance(texts, Texts) else tuple(texts[i] for i in kept)
         if negatives is not None:
             negatives = Negatives(rows[len(index) :], ends)
-        captions = Captions(few, rows[: len(index)], offsets, negatives)
+        if languages is not None:
+            languages = Spoken(languages.names, languages.index[places])
+        captions = Captions(few, rows[: len(index)], offsets, negatives, languages)
         pooled = None if self.pooled is None else access.choose(self.pooled, chosen)
         return Dataset(
             pairs, captions, pooled, None if self.tokens is None else self.tokens.rows(kept)
         )
 
 
-def _rows_of(owned: Captions | Negatives, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The texts of some records, by index, and where those of each begin."""
+def _places_of(owned: Captions | Negatives, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places in `text_index` of the texts of some records, and where those of each begin."""
     counts = np.diff(owned.offsets)[records]
     offsets = np.concatenate([[0], np.cumsum(counts)])
     moved = np.repeat(owned.offsets[records] - offsets[:-1], counts)
-    return owned.text_index[moved + np.arange(len(moved))], offsets
+    return moved + np.arange(len(moved)), offsets
 
 
 class FeatureStore:

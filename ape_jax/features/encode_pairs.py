@@ -63,7 +63,7 @@ def encode_pairs(
         pooled, seen = store.get(job.fingerprint.digest, lambda: extract.images(job, place))
         pairs = leave_out_unseen(pairs, seen, job.skipped.problems, Reading.of(config.data), name)
     pairs = _with_words(pairs, words, config)
-    captions = captions_of(pairs, negatives=negatives)
+    captions = captions_of(pairs, negatives=negatives, language=config.data.language)
     if isinstance(pairs, VectorPairs):
         pooled = pairs.image
         if pairs.text is not None:

@@ -27,6 +27,8 @@ def open_sources(config: Config) -> dict[str, Any]:
       UserError: for what cannot be read, or fewer of them than a step takes.
     """
     reading, found = Reading.of(config.data), {}
+    columns = {role: names for role, names in reading.columns.items() if role != "language"}
+    reading = dataclasses.replace(reading, columns=columns)
     if spec := config.data.images:
         found["images"] = unpaired.open_images(spec, key="data.images", reading=reading)
     if spec := config.data.texts:

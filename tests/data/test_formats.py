@@ -353,9 +353,10 @@ def test_tfds_with_plain_text_and_ids(folder, write_tfds):
 def test_demo_pairs_and_labels(monkeypatch):
     from ape_jax.demo.emoji import pairs as emoji
 
-    made = [(png(0), ("red apple", "apple"), "1f34e", "apple"), (png(1), ("cat",), "1f408", "cat")]
+    names = (("en", "red apple"), ("de", "apple")), (("en", "cat"), ("de", "cat"))
+    made = [(png(0), names[0], "1f34e", "apple"), (png(1), names[1], "1f408", "cat")]
     asked = []
-    monkeypatch.setattr(emoji, "read_pairs", lambda *a: asked.append(a) or made)
+    monkeypatch.setattr(emoji, "read_named", lambda *a: asked.append(a) or made)
     pairs = open_pairs("demo:twemoji/de:test")
     assert asked == [("twemoji", "de", "test")]
     assert [(p.id, p.captions) for p in pairs] == [

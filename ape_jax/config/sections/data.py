@@ -87,6 +87,11 @@ class DataConfig(Section):
         ),
         "Names of columns, where they are not found by themselves; several by commas.",
     )
+    language: str = key(
+        string("", "a column of the pairs with the language of captions, 'auto' or ''"),
+        "Language of each caption, whose mean is taken off: a column, or 'auto' for the script of "
+        "its letters; '' takes all captions for one language.",
+    )
     background: Colour = key(
         Field((255, 255, 255), "three integers from 0 to 255", is_colour),
         "Colour behind transparent images.",

@@ -1,5 +1,8 @@
 """The demo's own pairs: `demo:STYLE[/LANGUAGE]:SPLIT` and `demo:icons:SPLIT`.
 
+Captions of several languages are `demo:STYLE/en+ja:SPLIT` or `demo:STYLE/all:SPLIT`; the field
+`language` says which each caption has.
+
 A split is `train`, `validation` or `test`, or one of a numbered partition, `test@3`
 (`demo.emoji.partitions`, `demo.icons.partitions`).
 """
@@ -29,8 +32,8 @@ def read_demo(spec: str, ask: Ask) -> FileRows:
 
     Emoji are `demo:STYLE[/LANGUAGE]:SPLIT`, icons `demo:icons:SPLIT`; a split may be a slice such
     as `train[:1000]` or `train[:10%]`, which is a random sample: records lie in hashed order. Rows
-    of emoji have the further fields `style` and `concept`, those of icons `set`, `maker` and
-    `concept`.
+    of emoji have the further fields `language`, `style` and `concept`, those of icons `set`,
+    `maker` and `concept`.
 
     Args:
       spec: as above.
@@ -45,10 +48,12 @@ def read_demo(spec: str, ask: Ask) -> FileRows:
     style, language, split = match["style"], match["language"] or "en", match["split"]
     is_icons = style == "icons"
     splits = icons.SPLITS if is_icons else emoji.SPLITS
+    languages = emoji.LANGUAGES if "+" in language else emoji.ALL_LANGUAGES
+    languages = ("en",) if is_icons else languages
     part_of = numbered.parse(split, splits)
     for part, value, known in (
         ("style", style, (*emoji.STYLES, "icons")),
-        ("language", language, ("en",) if is_icons else emoji.ALL_LANGUAGES),
+        *(("language", name, languages) for name in language.split("+")),
         ("split", split, splits),
     ):
         if value in known or (part == "split" and part_of is not None):
@@ -62,7 +67,7 @@ def read_demo(spec: str, ask: Ask) -> FileRows:
     if is_icons:
         return FileRows(rows=_icons(spec, split, key), named=True)
     try:
-        pairs = emoji.read_pairs(style, language, split)
+        pairs = emoji.read_named(style, language, split)
     except UserError as e:
         raise UserError(f"{key}: {spec!r}: {e}") from e
     # By number: drawings of two concepts may be equal, and are two images nevertheless.
@@ -71,14 +76,15 @@ def read_demo(spec: str, ask: Ask) -> FileRows:
             f"{i} ({name})",
             {
                 "image": Numbered(i, len(png)),
-                "captions": captions,
+                "captions": [text for _, text in names],
+                "language": [spoken for spoken, _ in names],
                 "label": concept,
                 "id": name,
                 "style": style,
                 "concept": concept,
             },
         )
-        for i, (png, captions, name, concept) in enumerate(pairs)
+        for i, (png, names, name, concept) in enumerate(pairs)
     )
     return FileRows(rows=rows, named=True)
 
@@ -132,7 +138,7 @@ def open_images(spec: str, key: str) -> Callable[[int], bytes]:
     assert match is not None  # Its rows were read.
     split = match["split"] + (match["slice"] or "")
     if match["style"] != "icons":
-        pairs = emoji.read_pairs(match["style"], match["language"] or "en", split)
+        pairs = emoji.read_named(match["style"], match["language"] or "en", split)
         return lambda i: pairs[i][0]
     builder = icons.open_builder()
     if (part := numbered.parse(split, icons.SPLITS)) is None:

@@ -33,6 +33,7 @@ class Block:
         self._texts: list[str] = []
         self._ends: list[int] = []
         self._negatives: dict[int, list[str]] = {}  # By row, of those that have some.
+        self._languages: dict[int, list[str]] = {}  # Likewise.
         self.problems: list[tuple[str, str, str]] = []
         self.content = 0
 
@@ -43,8 +44,11 @@ class Block:
         key: str | None,
         captions: list[str],
         negatives: list[str],
+        languages: list[str],
     ) -> None:
         """Adds a row; an image that is a whole file is its path."""
+        if languages:
+            self._languages[len(self.at)] = languages
         if negatives:
             self._negatives[len(self.at)] = negatives
         if isinstance(image, bytes):
@@ -73,6 +77,7 @@ class Block:
             "path": self._paths,
             "id": self._ids,
             "negatives": [self._negatives.get(row) for row in range(count)],
+            "languages": [self._languages.get(row) for row in range(count)],
             **self._images(),
         }
         types = {field.name: field.type for field in schema.rows()}

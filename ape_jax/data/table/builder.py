@@ -143,10 +143,11 @@ class Builder:
             if image is None:
                 image = images(cell, row.suffix)
             key = None if chosen.id is None else cells.identifier(fields.get(chosen.id), chosen.id)
+            spoken = _languages(fields, chosen.language, len(found))
         except Unusable as e:
             made.problem(at, e.kind, e.reason)
             return
-        made.add(at, image, key, found, self._negatives(row, chosen, made))
+        made.add(at, image, key, found, self._negatives(row, chosen, made), spoken)
 
     def _negatives(self, row: Row, chosen: Columns, made: Block) -> list[str]:
         """The negative captions of a row; a null or empty cell holds none."""
@@ -200,6 +201,22 @@ def image_cells(block: Sequence[Row | Broken], column: str) -> Iterable[Any]:
     """The image cells of rows, the path of a mapping."""
     rows = (row.fields.get(column) for row in block if isinstance(row, Row))
     return (value.get("path") if isinstance(value, Mapping) else value for value in rows)
+
+
+def _languages(fields: Mapping[str, Any], column: str | None, captions: int) -> list[str]:
+    """The language of each caption of a row: one for all of them, or a list of as many."""
+    if column is None:
+        return []
+    value = fields.get(column)
+    found = [] if value is None else list(cells.captions(value, column))
+    names = [name for name in found if isinstance(name, str)]
+    if len(names) == 1:
+        return names * captions
+    if len(names) != captions:
+        found_now = "null or empty" if not names else f"{len(names)} names for {captions} captions"
+        reason = f"{column!r} is {found_now}; write the language of the captions, or one of each"
+        raise Unusable("no language", reason)
+    return names
 
 
 def _no_caption(fields: Mapping[str, Any], chosen: Columns) -> str:

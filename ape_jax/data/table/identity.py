@@ -22,6 +22,7 @@ from ape_jax.terminal.progress import track
 # Up to here a digest reads the images themselves; above, their names and sizes stand for them.
 _CONTENT_BYTES = 256 * 2**20
 _CONTENT_IMAGES = 20_000
+_OTHERS = ("negatives", "languages")
 
 
 def by_content(table: Table, rows: Int[np.ndarray, " n"]) -> list[ImageRef] | None:
@@ -62,16 +63,18 @@ def _digest(table: Table, rows: Int[np.ndarray, " n"], images: list[ImageRef] | 
     total = hashlib.sha256(b"ape_jax pairs 1 " + kind)
     counts = sizes(table, rows) if images is None else map(image_hash, images)
     tracked = track(_named(table, rows), "hashing pairs", len(rows), "pairs")
-    for counted, (name, captions, negatives) in zip(counts, tracked):
+    for counted, (name, captions, *others) in zip(counts, tracked):
         for part in (name, counted, *(caption.encode() for caption in captions)):
             total.update(len(part).to_bytes(8, "little"))
             total.update(part)
         total.update(len(captions).to_bytes(8, "little"))
-        if negatives:  # Pairs without have the digest that they had before there were any.
-            for part in (b"negatives", *(text.encode() for text in negatives)):
+        for kind, texts in zip(_OTHERS, others, strict=True):
+            if not texts:  # Pairs without have the digest that they had before there were any.
+                continue
+            for part in (kind.encode(), *(text.encode() for text in texts)):
                 total.update(len(part).to_bytes(8, "little"))
                 total.update(part)
-            total.update(len(negatives).to_bytes(8, "little"))
+            total.update(len(texts).to_bytes(8, "little"))
     return total.hexdigest()
 
 
@@ -97,10 +100,9 @@ def _file_size(path: bytes) -> int:
         return 0
 
 
-def _named(
-    table: Table, rows: Int[np.ndarray, " n"]
-) -> Iterator[tuple[bytes, list[str], list[str] | None]]:
-    columns = (table.column(name, rows) for name in ("id", "captions", "negatives"))
+def _named(table: Table, rows: Int[np.ndarray, " n"]) -> Iterator[tuple[Any, ...]]:
+    """Yields the id, the captions, and what else counts of each row, None where it has none."""
+    columns = (table.column(name, rows) for name in ("id", "captions", *_OTHERS))
     for block in zip(*columns, strict=True):
         yield from zip(*(column.to_pylist() for column in block), strict=True)
 

@@ -16,7 +16,8 @@ def rows() -> pa.Schema:
     `file` and `at` say where a row is from. An image is one of: a whole file or url (`path`, with
     `offset` -1), a range of a file (`path`, `offset`, `size`), encoded bytes (`content`), or what
     the format reads by `number`. `key` are 16 bytes, equal for equal images; `id` is explicit or
-    null, `name` the default id. `negatives` are negative captions, null where there are none.
+    null, `name` the default id. `negatives` are negative captions, null where there are none;
+    `languages` has the language of each caption, null where it is not asked for.
     """
     import pyarrow as pa
 
@@ -33,6 +34,7 @@ def rows() -> pa.Schema:
             ("id", pa.string()),
             ("name", pa.binary()),
             ("negatives", pa.list_(pa.string())),
+            ("languages", pa.list_(pa.string())),
             ("captions", pa.list_(pa.string())),
         ]
     )

@@ -107,6 +107,19 @@ class Negatives:
 
 
 @dataclasses.dataclass(frozen=True)
+class Spoken:
+    """The language of each caption of each record.
+
+    Attributes:
+      names: of the languages.
+      index: i64 [m], the language of each caption, as `Captions.text_index` lists them.
+    """
+
+    names: tuple[str, ...]
+    index: Int[np.ndarray, "m"]
+
+
+@dataclasses.dataclass(frozen=True)
 class Captions:
     """Every caption of every record, identical texts once.
 
@@ -115,12 +128,14 @@ class Captions:
       text_index: i64 [m], index in `texts` of each caption, record after record.
       offsets: i64 [n + 1]; record i has `text_index[offsets[i]:offsets[i + 1]]`.
       negatives: the negative captions of the records, None where they are not used.
+      spoken: the languages of the captions, None where they do not matter.
     """
 
     texts: Sequence[str]
     text_index: Int[np.ndarray, "m"]
     offsets: Int[np.ndarray, " bounds"]
     negatives: Negatives | None = None
+    spoken: Spoken | None = None
 
     @functools.cached_property
     def counts(self) -> Int[np.ndarray, "n"]:

@@ -76,8 +76,8 @@ def read_pairs(
 
     Args:
       style: `twemoji`, `openmoji` or `noto`.
-      language: one of the 14 in `languages.LANGUAGES`, or `all`: the captions of all languages
-        together, in that order, without duplicates.
+      language: one of the 14 in `languages.LANGUAGES`, several joined by `+`, or `all`: the
+        captions of all languages together, in that order, without duplicates.
       split: `train`, `validation` or `test`, or one of a numbered partition (`test@3`, see
         `partitions`), or a slice of one as TFDS writes it: `train[:100]`.
 
@@ -87,17 +87,27 @@ def read_pairs(
     Raises:
       UserError: unknown style, language or split, and as `open_builder`.
     """
+    return [
+        (png, tuple(dict.fromkeys(text for _, text in names)), one, concept)
+        for png, names, one, concept in read_named(style, language, split)
+    ]
+
+
+def read_named(
+    style: str, language: str = "en", split: str = "train"
+) -> list[tuple[bytes, tuple[tuple[str, str], ...], str, str]]:
+    """As `read_pairs`, with (language, caption) for each caption: equal ones of each language."""
     _check("style", style, STYLES)
-    _check("language", language, ALL_LANGUAGES)
-    chosen = LANGUAGES if language == "all" else (language,)
+    several = language.split("+")
+    for name in several:
+        _check("language", name, ALL_LANGUAGES if len(several) == 1 else LANGUAGES)
+    chosen = LANGUAGES if language == "all" else dict.fromkeys(several)
     pairs = []
     for record in _records(style, split):
-        captions = dict.fromkeys(
-            text.decode() for key in chosen for text in record["captions"][key]
-        )
-        if captions:
+        names = tuple((key, text.decode()) for key in chosen for text in record["captions"][key])
+        if names:
             one, concept = record["id"].decode(), record["concept"].decode()
-            pairs.append((bytes(record["image"]), tuple(captions), one, concept))
+            pairs.append((bytes(record["image"]), names, one, concept))
     return sorted(pairs, key=lambda pair: pair[2])
 
 
