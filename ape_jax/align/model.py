@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ape_jax.align import heads
 from ape_jax.align.heads.base.batch_norm import STATS
+from ape_jax.align.languages import Languages
 from ape_jax.align.packing import ImageFeatures, Packed, TextFeatures
 from ape_jax.align.tuning import peft
 from ape_jax.align.tuning.tuned import Tuned
@@ -89,6 +90,7 @@ class Model:
       standardize: whether image features are centred and scaled by fixed statistics.
       weights: E where fixed weights are put on what both heads give, before it is brought to unit
         length; 0 for none.
+      languages: whose mean is taken off each caption's tokens, by fixed statistics; None for none.
       dim: how many first numbers of an embedding `embed` gives, at unit length again; 0 for all.
     """
 
@@ -100,6 +102,7 @@ class Model:
     bias: float | None = None
     standardize: bool = False
     weights: int = 0
+    languages: Languages | None = None
     dim: int = 0
 
     def init(self, seed: int, towers: Mapping[str, PyTree]) -> tuple[PyTree, PyTree]:
@@ -133,6 +136,8 @@ class Model:
         if self.standardize:
             width = self.image.tower.config.pooled_width(self.image.pooling)
             found |= {"center": jnp.zeros(width), "spread": jnp.ones(width)}
+        if self.languages is not None:
+            found["languages"] = jnp.zeros((self.languages.count, self.text.token_width))
         return found | ({"weights": jnp.ones(self.weights)} if self.weights else {})
 
     def init_heads(self, seed: int) -> dict[str, PyTree]:
@@ -191,18 +196,40 @@ class Model:
         """From `ids` (raw) or `tokens` (encoded before) to what `align` takes.
 
         With `tokens` [B, T, d] and with `ids` comes `mask`; packed `tokens` [G, S, d] come with
-        `lengths` (see `align.packing`). Beside tokens, `ids` and `token_index` may come.
+        `lengths` (see `align.packing`). Beside tokens, `ids` and `token_index` may come, and
+        `language`, the row of each caption's mean, shaped as `lengths` or [B]; without it captions
+        are in no language that is known.
         """
         if self.text.frontier == "input":
             return TextFeatures(mask=batch["mask"], ids=batch["ids"])
         if "lengths" in batch:
             beside = (batch.get(name) for name in ("ids", "token_index"))
             features = TextFeatures(packed=Packed(batch["tokens"], batch["lengths"], *beside))
-            return jax.lax.stop_gradient(features)
-        if "tokens" in batch:
+        elif "tokens" in batch:
             tokens = jax.lax.stop_gradient(batch["tokens"])
-            return self._text_features(batch["mask"], tokens, batch.get("ids"))
-        return self.encode_texts(frozen, batch)
+            features = self._text_features(batch["mask"], tokens, batch.get("ids"))
+        else:
+            features = self.encode_texts(frozen, batch)
+        features = self._centred(frozen, features, batch.get("language"))
+        return features if features.packed is None else jax.lax.stop_gradient(features)
+
+    def _centred(
+        self, frozen: PyTree, features: TextFeatures, language: Array | None
+    ) -> TextFeatures:
+        """Takes the mean of its language off each caption's tokens."""
+        if self.languages is None:
+            return features
+        means, packed = frozen["statistics"]["languages"], features.packed
+        if packed is not None:
+            rows = jnp.zeros_like(packed.lengths) if language is None else language
+            shift = packed.spread(means[rows.reshape(-1)])  # Zero in the padding.
+            tokens = packed.tokens.astype(jnp.float32) - shift
+            return features.replace(packed=packed.replace(tokens=tokens))
+        if features.tokens is None or features.mask is None:
+            raise ValueError("means of languages are those of a frozen text tower")
+        rows = jnp.zeros(len(features.mask), jnp.int32) if language is None else language
+        shift = jnp.where(features.mask[..., None], means[rows][:, None], 0)
+        return features.replace(tokens=features.tokens.astype(jnp.float32) - shift)
 
     def _text_features(self, mask: Array, tokens: Array, ids: Array | None) -> TextFeatures:
         if self.text.frontier == "hidden":

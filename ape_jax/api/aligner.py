@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from ape_jax import arguments
 from ape_jax.api import preview
@@ -23,7 +23,7 @@ from ape_jax.evaluators import prompts, tasks, zeroshot
 from ape_jax.exporters import verified
 from ape_jax.pages import run as report_page
 from ape_jax.parallel import programs
-from ape_jax.runs import widths
+from ape_jax.runs import languages, widths
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.directory import summaries
 from ape_jax.runs.encoder import Encoder
@@ -89,6 +89,7 @@ class Aligner(Encoder):
         super().__init__(aligned)
         self.directory = aligned.source
         self._temporary = temporary
+        self._added: dict[str, Float32[np.ndarray, " d"]] = {}  # Means of further languages.
 
     def classify(
         self,
@@ -158,6 +159,34 @@ class Aligner(Encoder):
                 opened = self.leave_out_unreadable(opened, "evaluate")
             return Evaluation(tasks.evaluate_retrieval(self, opened), opened)
 
+    def add_language(self, name: str, texts: Iterable[str]) -> None:
+        """Gives the model the mean of a further language, from texts without images.
+
+        Some hundred texts will do, of the kind that is searched for. The languages that it was
+        trained on may be given another mean in the same way.
+
+        Example:
+          model.add_language("lv", open("latvian.txt"))
+          model.encode_text(["kaķis"], language="lv")
+
+        Args:
+          name: of the language, for `encode_text(texts, language=name)`.
+          texts: in that language.
+
+        Raises:
+          UserError: for a model without means of languages, or no texts.
+        """
+        name = arguments.text(name, "add_language: name")
+        found = arguments.texts(texts, "add_language")
+        if self._aligned.model.languages is None:
+            raise UserError(
+                "add_language: the model has no means of languages; train it with data.language"
+            )
+        self._added[name] = languages.mean_of(
+            self._aligned, found, self.rows, self._outside("text")
+        )
+        self._use(languages.with_means(self._aligned, {name: self._added[name]}))
+
     @property
     def summary(self) -> dict[str, Any]:
         """The figures of the run, as in `summary.json`; {} of a finished model."""
@@ -190,7 +219,8 @@ class Aligner(Encoder):
         if not isinstance(format, str):
             raise UserError(f"export: format: expected a name such as 'torch', found {format!r}")
         dim = self.config.eval.dim or None
-        return verified.export(self.directory, path_text(directory, "export"), format, dim=dim)
+        out, added = path_text(directory, "export"), self._added
+        return verified.export(self.directory, out, format, dim=dim, languages=added)
 
     def save(self, directory: str | os.PathLike[str]) -> Path:
         """Keeps the run: copies its work directory, which the object uses from then on.
@@ -207,6 +237,11 @@ class Aligner(Encoder):
           UserError: the directory exists or cannot be written, or the model is not of a run.
         """
         out = atomic.check_new(path_text(directory, "save"), "save")
+        if self._added:
+            raise UserError(
+                "save: the run does not hold the languages that were added "
+                f"({', '.join(self._added)}); use export(DIR, format='jax')"
+            )
         if not (Path(self.directory) / "config.json").is_file():
             raise UserError(
                 f"save: {self.directory} is a finished model and no run; use export(DIR, "

@@ -20,7 +20,7 @@ from ape_jax.features.frontier import Readers
 from ape_jax.images.decode import ImageRef
 from ape_jax.runs import build
 from ape_jax.training import layers, run
-from ape_jax.training.solve import PooledRows
+from ape_jax.training.captions.pooled import PooledRows
 
 # What decides which vectors the towers give. How they are tuned, and what is trained, does not.
 _READ = ("tower", "layer", "dtype", "param_dtype", "trust_remote_code", "torch_device", "pooling")

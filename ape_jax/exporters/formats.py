@@ -25,6 +25,7 @@ class ExportFormat:
       needs: modules that it is made or checked with, by the extra of ape_jax that has them.
       takes_finished: whether it is of use for a finished model, too.
       takes_torch: whether it takes towers that another library runs.
+      takes_languages: whether it takes means of languages.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ExportFormat:
     needs: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     takes_finished: bool = True
     takes_torch: bool = False
+    takes_languages: bool = False
 
 
 _ROOM = "ape_jax.exporters"

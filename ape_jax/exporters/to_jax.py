@@ -33,4 +33,5 @@ JAX = ExportFormat(
     encode=_encode,
     takes_finished=False,
     takes_torch=True,
+    takes_languages=True,
 )

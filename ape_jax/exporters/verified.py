@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ape_jax import config as config_lib
 from ape_jax.config import Config
 from ape_jax.config.outside import is_precomputed, is_torch
@@ -21,6 +23,7 @@ from ape_jax.exporters.publish import facts as card_facts
 from ape_jax.runs import widths
 from ape_jax.runs.directory import workdir
 from ape_jax.runs.encoder import Encoder
+from ape_jax.runs.languages import is_means, with_means
 from ape_jax.runs.restore import restore
 from ape_jax.storage import atomic, checksums, disk
 from ape_jax.towers import aligned
@@ -33,6 +36,7 @@ def export(
     inputs: str = "",
     facts: card_facts.Facts = card_facts.NOTHING,
     dim: int | None = None,
+    languages: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     """Writes a run as a new directory, which is removed again if it does not give the same.
 
@@ -44,6 +48,7 @@ def export(
       facts: what the model card says beside what is known of the run.
       dim: width of the embeddings that it gives, see `widths.settings`; None for the run's own.
         Figures of the run are of that own width and are left out of the card of another.
+      languages: means of languages that are added to those of the run, by name.
 
     Returns:
       The absolute path of `out`.
@@ -56,6 +61,10 @@ def export(
         raise UserError(f"facts: expected Facts, found {type(facts).__name__}")
     if not isinstance(inputs, str):
         raise UserError(f"inputs: expected pairs such as 'pairs.jsonl', found {inputs!r}")
+    if not is_means(languages or {}):
+        raise UserError(
+            f"languages: expected a vector by the name of each language, found {languages!r}"
+        )
     facts.check()
     source = path_text(source, "--workdir")
     finished = aligned.is_model(source)
@@ -73,7 +82,13 @@ def export(
     pairs = _pairs(config, inputs)  # They fail in no time, a model takes seconds to load.
     summary: dict[str, Any] = {} if path is None else workdir.finished(path, config)
     cut = widths.settings(dim, "--dim")
-    exact = restore(source, {**verify.EXACT, **cut})
+    exact = with_means(restore(source, {**verify.EXACT, **cut}), languages or {})
+    if exact.model.languages is not None and not target.takes_languages:
+        those = " or ".join(name for name, made in EXPORTS.items() if made.takes_languages)
+        raise UserError(
+            f"--format: {target.name!r} has no place for the means of languages that the model "
+            f"takes off its texts (data.language); write {those}"
+        )
     encoder = Encoder(exact)
     # Written is the config that the run was trained with.
     if not finished and cut:

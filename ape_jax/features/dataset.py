@@ -57,12 +57,15 @@ class Dataset:
         in the step.
       tokens: encodings of `captions.texts`, or their hidden states; None where captions are encoded
         in the step.
+      language_rows: i64 [m], the row of each caption in the model's table of language means
+        (`align.languages`), None where there are none.
     """
 
     pairs: Sequence[pairs_lib.Pair]
     captions: Captions
     pooled: Float[Rows, "n V ..."] | None
     tokens: RaggedTokens | None
+    language_rows: Int[np.ndarray, "m"] | None = None
 
     @property
     def bytes_on_disk(self) -> int:
@@ -113,9 +116,9 @@ class Dataset:
             languages = Spoken(languages.names, languages.index[places])
         captions = Captions(few, rows[: len(index)], offsets, negatives, languages)
         pooled = None if self.pooled is None else access.choose(self.pooled, chosen)
-        return Dataset(
-            pairs, captions, pooled, None if self.tokens is None else self.tokens.rows(kept)
-        )
+        tokens = None if self.tokens is None else self.tokens.rows(kept)
+        language = None if self.language_rows is None else self.language_rows[places]
+        return Dataset(pairs, captions, pooled, tokens, language)
 
 
 def _places_of(owned: Captions | Negatives, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

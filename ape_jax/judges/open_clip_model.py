@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from ape_jax.errors import UserError
 from ape_jax.images.decode import load_image
 from ape_jax.images.transforms import AsDecoded, ImageTransform
-from ape_jax.runs.embed import image_batches, token_id_batches
+from ape_jax.runs.embed import image_batches, token_id_batches, with_language
 from ape_jax.runs.encoder import Encoder
 from ape_jax.towers.outside import OutsidePrepare
 from ape_jax.towers.precomputed import VectorPrepare
@@ -162,6 +162,9 @@ class OpenClipModel(torch.nn.Module):
             )
         ids = np.where(mask, ids, self.tokenizer.prepare.pad_id).astype(np.int32)
         batches = token_id_batches(ids, mask, self._encoder.rows)
+        if self._encoder.languages:  # Told by the script of what was tokenised.
+            texts = self.tokenizer.prepare.encode.backend.decode_batch(ids)
+            batches = with_language(batches, self._encoder.language_rows(texts))
         z = self._encoder.encode_batches("text", batches, len(ids))
         return self._given_back(z, text.device, normalize)
 

@@ -14,7 +14,7 @@ from ape_jax.align.model import Model
 from ape_jax.align.unpaired import TEACHER
 from ape_jax.config import Config
 
-SOLVED = "closed form"  # In `meta`.
+SOLVED, LANGUAGES = "closed form", "languages"  # In `meta`.
 STATISTICS = "statistics"  # In `frozen`: a checkpoint holds them, beside what was trained.
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int32, PyTree
+from jaxtyping import Array, Bool, Float, Int, Int32, PyTree
 
 from ape_jax.align.model import Model
 from ape_jax.data import image_loader
@@ -174,6 +174,22 @@ def padded_batches(tokens: RaggedTokens, rows: int) -> Iterator[tuple[Any, np.nd
         places = order[start : start + rows]
         padded, mask = tokens.padded(places, -(-int(tokens.lengths[places[0]]) // 8) * 8)
         yield {"tokens": padded, "mask": mask}, places
+
+
+def with_language(batches: Batches, language: Int[np.ndarray, " n"]) -> Batches:
+    """The batches of n captions with the rows of their languages' means.
+
+    Args:
+      batches: as the other functions make them.
+      language: i64 [n], the row of each caption in the model's table of means.
+    """
+    for batch, places in batches:
+        rows = language[places].astype(np.int32)
+        if "lengths" in batch:  # Filled up with copies of the last caption.
+            full = np.full(batch["lengths"].size, rows[-1], np.int32)
+            full[: len(rows)] = rows
+            rows = full.reshape(batch["lengths"].shape)
+        yield {**batch, "language": rows}, places
 
 
 def text_batches(

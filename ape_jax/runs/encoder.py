@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Shaped
+from jaxtyping import Bool, Float, Float32, Int, Shaped
 
 from ape_jax import arguments
 from ape_jax.align.tuning import selection
@@ -23,7 +23,7 @@ from ape_jax.features.outside import OutsideTower
 from ape_jax.features.ragged import RaggedTokens
 from ape_jax.images.batches import decoded_batches, prepared_lists
 from ape_jax.images.decode import ImageRef, load_image
-from ape_jax.runs import embed, widths
+from ape_jax.runs import embed, languages, widths
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.restore import restore
 from ape_jax.terminal.progress import track
@@ -61,8 +61,8 @@ class Encoder:
     """
 
     def __init__(self, aligned: AlignedModel):
-        self._aligned, self.config = aligned, aligned.config
-        self._embedders: dict[int, embed.Embedder] = {}
+        self.config = aligned.config
+        self._use(aligned)
         self.rows = self._embedder(self.config.eval.batch).rows
         self.transform = aligned.model.image.tower.prepare.transform
         self.prepare = aligned.model.text.tower.prepare
@@ -124,6 +124,7 @@ class Encoder:
         self,
         texts: Iterable[str] | Iterable[np.ndarray] | Tokens,
         *,
+        language: str | Sequence[str] | None = None,
         batch_size: int | None = None,
         progress: bool = True,
     ) -> Float[np.ndarray, "n e"]:
@@ -132,6 +133,9 @@ class Encoder:
         Args:
           texts: strings; of a model on precomputed vectors, vectors [d] or token encodings [t, d],
             or those of opened pairs, which may lie on disk.
+          language: of a model with means of languages (`languages`), the language of the texts, or
+            of each of them; None tells it by the script of each. A line says once where the model
+            does not know it, and takes the mean over its languages.
           batch_size: texts a batch, as for `encode_image`.
           progress: as for `encode_image`.
 
@@ -139,7 +143,8 @@ class Encoder:
           f32 [n, e].
 
         Raises:
-          UserError: for a text that is not a string.
+          UserError: for a text that is not a string, or languages that do not go with the texts or
+            the model.
         """
         if not isinstance(texts, Tokens):
             texts = list(arguments.items(texts, "encode_text", "texts"))
@@ -147,6 +152,8 @@ class Encoder:
         arguments.truth(progress, "progress")
         if not texts:
             raise UserError("encode_text: expected at least one item, found an empty list")
+        if language is not None and self._aligned.model.languages is None:
+            self.language_rows((), language)  # Says that there are none.
         if isinstance(texts, Tokens):
             if not isinstance(self.prepare, VectorPrepare):
                 raise UserError("encode_text: expected strings, found precomputed vectors")
@@ -161,10 +168,28 @@ class Encoder:
                 batches = self._token_batches(rows, embedder)
             else:
                 batches = embed.text_batches(self.prepare, strings, embedder.rows)
+            if (spoken := self.language_rows(strings, language)) is not None:
+                batches = embed.with_language(batches, spoken)
         if progress:
             count = -(-len(texts) // embedder.rows)
             batches = track(batches, "encoding texts", count, "batches")
         return embedder.texts(self._aligned.trainable, self._aligned.frozen, batches, len(texts))
+
+    def _use(self, aligned: AlignedModel) -> None:
+        """Encodes with another model from now on, of the same config."""
+        self._aligned, self._embedders = aligned, dict[int, embed.Embedder]()
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages whose means the model takes off texts, () where there are none."""
+        known = self._aligned.model.languages
+        return () if known is None else tuple(name for name, _ in known.names)
+
+    def language_rows(
+        self, texts: Sequence[str], language: str | Sequence[str] | None = None
+    ) -> Int[np.ndarray, " n"] | None:
+        """The row of each text's mean; see `languages.rows_of`."""
+        return languages.rows_of(self._aligned, texts, language)
 
     def _outside(self, kind: Literal["image", "text"]) -> OutsideTower | None:
         """The tower of a side where another library runs it, None where JAX does."""

@@ -14,7 +14,7 @@ from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
 from ape_jax.runs import build, provenance
-from ape_jax.runs.aligned import STATISTICS, AlignedModel
+from ape_jax.runs.aligned import LANGUAGES, STATISTICS, AlignedModel
 from ape_jax.runs.checkpoints.checkpoint import Checkpoints
 from ape_jax.runs.directory import workdir
 
@@ -31,6 +31,7 @@ _SAME = (
     "image.pooling",
     "text.pooling",
     "image.standardize",
+    "data.language",
     "loss.name",
     "loss.learn_scale",
 )
@@ -66,6 +67,14 @@ class Fork:
                 lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree
             )
 
+        was, now = (x.get(LANGUAGES) for x in (self.checkpoints.meta, aligned.meta))
+        if was != now:
+            told = [", ".join(x["names"]) if x else "none" for x in (was, now)]
+            raise UserError(
+                f"config.start.run: {aligned.config.start.run} has means of the languages "
+                f"({told[0]}), and the captions of data.pairs are in others ({told[1]}); give "
+                "pairs in the same, or start from fresh parameters"
+            )
         fixed = {k: v for k, v in aligned.frozen.items() if k == STATISTICS}
         try:
             trainable, fixed = self.checkpoints.restore_model(

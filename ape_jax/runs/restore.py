@@ -13,12 +13,13 @@ from jaxtyping import PyTree
 
 from ape_jax import config as config_lib
 from ape_jax.align import heads
+from ape_jax.align.languages import Languages
 from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build, imported, provenance, size
-from ape_jax.runs.aligned import STATISTICS, AlignedModel
+from ape_jax.runs.aligned import LANGUAGES, STATISTICS, AlignedModel
 from ape_jax.runs.checkpoints import agreed
 from ape_jax.runs.checkpoints.checkpoint import BEST, Checkpoints
 from ape_jax.runs.checkpoints.records import NoneWhole
@@ -94,6 +95,8 @@ def _restored(
     provenance.check_settings(recorded, checkpoints.meta, str(path / "config.json"))
     mesh = mesh_lib.make_mesh()
     model = build.make_model(config, towers, checkpoints.solved)
+    known = Languages.of(checkpoints.meta.get(LANGUAGES))
+    model = dataclasses.replace(model, languages=known)
     fresh, frozen = size.initial(config, model, towers.params, mesh)
     trainable, fixed = (
         jax.tree.map(
@@ -151,6 +154,7 @@ def before_and_after(
         text=dataclasses.replace(text, head=pooled),
         standardize=False,
         weights=0,
+        languages=None,
         dim=0,
     )
     before = dataclasses.replace(

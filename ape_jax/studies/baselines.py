@@ -23,7 +23,7 @@ Metrics = dict[str, dict[str, float]]
 
 def chance(run: Run) -> Metrics:
     """Expected metrics of a random ranking, by evaluation set."""
-    return {task.name: task.chance for task in run.tasks}
+    return {name: found for task in run.tasks for name, found in task.chance.items()}
 
 
 def pixels(run: Run, store: FeatureStore) -> Metrics:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
+from ape_jax.align.languages import Languages
 from ape_jax.data import image_loader
+from ape_jax.evaluators import languages as languages_lib
 from ape_jax.evaluators import retrieval
 from ape_jax.features.dataset import Dataset
 from ape_jax.runs import embed
@@ -28,6 +30,7 @@ class RetrievalTask:
       prepare: the text tower's, likewise.
       background: under images with alpha.
       resumed: whether the captions' features are hidden states, from which the tower goes on.
+      languages: that the model knows, None where captions have none.
     """
 
     name: str
@@ -36,6 +39,7 @@ class RetrievalTask:
     prepare: Any
     background: Sequence[int]
     resumed: bool = False
+    languages: Languages | None = None
 
     def embed(
         self, embedder: embed.Embedder, trainable: PyTree, frozen: PyTree
@@ -47,6 +51,10 @@ class RetrievalTask:
             if data.pooled is not None
             else self._raw_images(rows)
         )
+        ztxt = self._spoken(embedder, trainable, frozen)
+        if ztxt is not None:
+            zimg = embedder.images(trainable, frozen, images, len(data.pairs))
+            return zimg, ztxt, data.captions.image_index
         if data.tokens is None:
             texts = embed.text_batches(self.prepare, data.captions.texts, rows)
         elif self.resumed:
@@ -57,14 +65,31 @@ class RetrievalTask:
         ztxt = embedder.texts(trainable, frozen, texts, len(data.captions.texts))
         return zimg, ztxt[data.captions.text_index], data.captions.image_index
 
-    def rank(self, embedder: embed.Embedder, trainable: PyTree, frozen: PyTree) -> retrieval.Ranks:
-        """The ranks of all queries."""
-        return retrieval.retrieval_ranks(*self.embed(embedder, trainable, frozen))
+    def _spoken(
+        self, embedder: embed.Embedder, trainable: PyTree, frozen: PyTree
+    ) -> np.ndarray | None:
+        """Embeddings of each text in each of its languages, a row for each caption."""
+        data, spoken = self.dataset, self.dataset.captions.spoken
+        if self.languages is None or spoken is None or data.tokens is None:
+            return None
+        row = self.languages.named(spoken.names)[spoken.index]
+        keys = data.captions.text_index * self.languages.count + row
+        distinct, index = np.unique(keys, return_inverse=True)
+        tokens = data.tokens.rows(distinct // self.languages.count)
+        batches = embed.token_batches(tokens, embedder.rows, embedder.groups)
+        batches = embed.with_language(batches, distinct % self.languages.count)
+        return embedder.texts(trainable, frozen, batches, len(distinct))[index]
 
     @property
-    def chance(self) -> dict[str, float]:
-        """What a random order would have, named as `retrieval.retrieval_metrics` does."""
-        return retrieval.chance_metrics(len(self.dataset.pairs), self.dataset.captions.image_index)
+    def chance(self) -> dict[str, dict[str, float]]:
+        """What a random order would have, of the set and of its languages."""
+        captions, name = self.dataset.captions, self.name
+        found = {name: retrieval.chance_metrics(len(self.dataset.pairs), captions.image_index)}
+        if captions.spoken is None:
+            return found
+        spoken = captions.spoken.names, captions.spoken.index
+        by_name = languages_lib.chance(captions.image_index, *spoken)
+        return found | languages_lib.named(name, by_name)
 
     def _raw_images(self, rows: int) -> embed.Batches:
         batches = image_loader.image_batches(
@@ -94,11 +119,18 @@ def evaluate_all(
       frozen: the others.
       keep: the work directory in which the ranks of all queries are kept; None keeps none.
     """
-    ranks = {task.name: task.rank(embedder, trainable, frozen) for task in tasks}
+    ranks, metrics = {}, {}
+    for task in tasks:
+        embedded = task.embed(embedder, trainable, frozen)
+        ranks[task.name] = retrieval.retrieval_ranks(*embedded)
+        metrics[task.name] = ranks[task.name].metrics()
+        if (spoken := task.dataset.captions.spoken) is not None:
+            found = languages_lib.by_language(*embedded, spoken.names, spoken.index)
+            metrics |= languages_lib.named(task.name, found)
     if keep is not None:
         ranks_file.write(keep, {task.name: task.dataset.pairs for task in tasks}, ranks)
     return {
         f"eval/{name}/{key}": float(value)
-        for name, found in ranks.items()
-        for key, value in found.metrics().items()
+        for name, found in metrics.items()
+        for key, value in found.items()
     }

@@ -37,6 +37,7 @@ from ape_jax.storage.rows.access import Rows
 from ape_jax.terminal import tables as report
 from ape_jax.towers.files.reading import say_once
 from ape_jax.training import defaults, optim, solve, step, unpaired
+from ape_jax.training.captions import languages
 from ape_jax.training.evaluation import RetrievalTask
 from ape_jax.training.terms import subwords
 
@@ -115,6 +116,7 @@ def check_sources(config: Config, sources: Sources) -> None:
             f"config.data.sample: {config.data.pairs} holds {len(train)} pairs; write at most that "
             f"(0 takes all), found {config.data.sample}"
         )
+    languages.check(config, train)
     if config.trains and config.train.batch != automatic.AUTO:
         sampling.check_batch(config.data.sample or len(train), config.train.batch)
 
@@ -241,6 +243,9 @@ def prepare(
         statistics = {"center": center, "spread": spread}  # Fixed from here on.
         placed = mesh_lib.place_replicated(statistics, mesh)
         aligned = dataclasses.replace(aligned, frozen={**aligned.frozen, STATISTICS: placed})
+    if config.data.language:
+        aligned, dataset = languages.settled(aligned, towers, dataset)
+        model = aligned.model
     teacher = None
     if config.closed_form is not None:
         record = fork.record if fork else solved
@@ -275,10 +280,11 @@ def _solved(
     config, solution = aligned.config, None
     if record is None:
         pooling = build.text_pooling(config, aligned.model.text.tower)
-        statistics = aligned.frozen[STATISTICS] if aligned.model.standardize else None
+        statistics = aligned.frozen.get(STATISTICS, {})
         solution = solve.solve(config, dataset, statistics, pooling, without)
         record = solution.record
     model = build.make_model(config, towers, record)
+    model = dataclasses.replace(model, languages=aligned.model.languages)
     heads = model.init_heads(config.seed)
     if solution is not None:
         heads = solve.install(heads, solution, config.closed_form)
@@ -306,6 +312,7 @@ def _task(config: Config, model: Model, name: str, dataset: Dataset) -> Retrieva
         prepare=model.text.tower.prepare,
         background=config.data.background,
         resumed=model.text.frontier == "hidden",
+        languages=model.languages,
     )
 
 

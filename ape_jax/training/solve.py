@@ -8,26 +8,26 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float32, PyTree
+from jaxtyping import PyTree
 
 from ape_jax.align.closed_form import Paired, Solution, Unmatched, cca_matched
 from ape_jax.align.closed_form.matched import MOST
 from ape_jax.align.closed_form.solution import on_both
-from ape_jax.config import Config, poolings
+from ape_jax.config import Config
 from ape_jax.config.components import ClosedFormSpec
+from ape_jax.data.languages import spoken
 from ape_jax.errors import UserError
 from ape_jax.features.dataset import Dataset
-from ape_jax.features.ragged import RaggedTokens
 from ape_jax.features.unpaired import Unpaired
 from ape_jax.parallel import hosts
-
-_TOKENS = 2**15  # Of captions that are pooled together.
+from ape_jax.training.captions.centred import CentredRows
+from ape_jax.training.captions.pooled import PooledRows
 
 
 def solve(
     config: Config,
     dataset: Dataset,
-    statistics: Mapping[str, Any] | None,
+    statistics: Mapping[str, Any],
     pooling: str,
     unpaired: Unpaired | None = None,
 ) -> Solution:
@@ -36,7 +36,8 @@ def solve(
     Args:
       config: a config with a closed form.
       dataset: the training pairs, both sides encoded.
-      statistics: `center` and `spread` of the images, None where they are not standardised.
+      statistics: `center` and `spread` of the images, where they are standardised, and the means
+        of `languages`, where captions have some.
       pooling: how the tokens of a caption become one vector, `build.text_pooling`.
       unpaired: images and texts without partners, which CCA may match.
 
@@ -83,50 +84,6 @@ def _matched(
     return on_both(fit.text, fit.image, {**record, **counts, "match": chosen.match})
 
 
-class PooledRows:
-    """One f32 vector a caption, pooled from its tokens as it is read: [n, e].
-
-    Args:
-      tokens: the captions' encodings, in memory or on disk.
-      pooling: a mode, or several joined by "+", as for `RaggedTokens.pool`.
-    """
-
-    def __init__(self, tokens: RaggedTokens, pooling: str):
-        self._tokens, self._pooling = tokens, pooling
-        width = tokens.flat.shape[1] * len(poolings.parts(pooling))
-        self.shape: tuple[int, ...] = (len(tokens), width)
-        self.dtype = np.dtype(np.float32)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all vectors."""
-        return self.shape[0] * self.shape[1] * self.dtype.itemsize
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: slice | np.ndarray) -> Float32[np.ndarray, "b e"]:
-        """The vectors of some captions."""
-        rows = np.arange(*index.indices(len(self))) if isinstance(index, slice) else index
-        out = np.empty((len(rows), self.shape[1]), np.float32)
-        # Captions may be long: so many at a time that their tokens stay few.
-        ends = np.cumsum(self._tokens.lengths[rows])
-        start = 0
-        while start < len(rows):
-            before = ends[start - 1] if start else 0
-            stop = max(int(np.searchsorted(ends, before + _TOKENS, side="right")), start + 1)
-            out[start:stop] = self._read(rows[start:stop]).pool(self._pooling)
-            start = stop
-        return out
-
-    def _read(self, rows: np.ndarray) -> RaggedTokens:
-        if (np.diff(rows) != 1).any():
-            return self._tokens.rows(rows)
-        # Neighbours lie side by side: one long read.
-        offsets = self._tokens.offsets[rows[0] : rows[-1] + 2]
-        return RaggedTokens(self._tokens.flat[offsets[0] : offsets[-1]], offsets - offsets[0])
-
-
 def install(trainable: PyTree, solution: Solution, form: ClosedFormSpec) -> PyTree:
     """The trainable tree with the solved parameters in the place of the initial ones."""
     part = f"part_{form.text.name}"
@@ -156,12 +113,19 @@ def _width(config: Config, paired: Paired) -> int:
     return config.embed or (most if config.trains else 0)
 
 
-def _paired(pooling: str, dataset: Dataset, statistics: Mapping[str, Any] | None) -> Paired:
+def _paired(pooling: str, dataset: Dataset, statistics: Mapping[str, Any]) -> Paired:
+    captions, weights = dataset.captions, None
+    text, text_index = PooledRows(dataset.tokens, pooling), captions.text_index
+    if captions.spoken is not None:
+        text = CentredRows(dataset, statistics["languages"], pooling)
+        text_index, weights = text.index, spoken.balanced(captions)
+        weights *= len(weights) / weights.sum()
     return Paired(
-        text=PooledRows(dataset.tokens, pooling),
+        text=text,
         image=dataset.pooled,
-        text_index=dataset.captions.text_index,
-        image_index=dataset.captions.image_index,
-        mean=None if statistics is None else np.asarray(statistics["center"]),
-        std=None if statistics is None else np.asarray(statistics["spread"]),
+        text_index=text_index,
+        image_index=captions.image_index,
+        weights=weights,
+        mean=np.asarray(statistics["center"]) if "center" in statistics else None,
+        std=np.asarray(statistics["spread"]) if "spread" in statistics else None,
     )

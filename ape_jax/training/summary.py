@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ape_jax.features.cut import Cut
 from ape_jax.runs.directory import workdir
 from ape_jax.training import run as run_lib
@@ -61,10 +63,29 @@ def write(
         "seconds_last_start": round(seconds, 3),
         **({} if solved is None else {"closed_form": dict(solved)}),
         **metrics,
-        **{f"chance/{t.name}/{key}": value for t in run.tasks for key, value in t.chance.items()},
+        **_languages(run),
+        **{
+            f"chance/{name}/{key}": value
+            for task in run.tasks
+            for name, found in task.chance.items()
+            for key, value in found.items()
+        },
     }
     workdir.write_summary(path, summary)
     return summary
+
+
+def _languages(run: run_lib.Run) -> dict[str, Any]:
+    """Captions of each language in training, and the languages that only evaluations have."""
+    found, known = run.dataset.captions.spoken, run.aligned.model.languages
+    if found is None or known is None:
+        return {}
+    counts = dict(zip(found.names, np.bincount(found.index, minlength=len(found.names)).tolist()))
+    trained = {name: count for name, count in counts.items() if name in dict(known.names)}
+    sets = [task.dataset.captions.spoken for task in run.tasks]
+    met = sorted({name for spoken in sets if spoken is not None for name in spoken.names})
+    unseen = [name for name in met if name not in trained]
+    return {"languages": {"trained": trained, "unseen": unseen}}
 
 
 def _plain(cuts: Mapping[str, Cut]) -> dict[str, dict[str, int]]:

@@ -30,7 +30,15 @@ LISTED = [
     search.open_index, search.maker, search.Index.search, search.Index.image, verified.export,
 ]  # fmt: skip
 # Of the documented classes, methods that take nothing or that only the package itself calls.
-HOUSE = {"Aligner": {"encode_batches", "encode_readable", "leave_out_unreadable", "shares"}}
+HOUSE = {
+    "Aligner": {
+        "encode_batches",
+        "encode_readable",
+        "leave_out_unreadable",
+        "shares",
+        "language_rows",
+    }
+}
 
 
 def documented():
@@ -122,8 +130,16 @@ def rows(w):
         },
         "Encoder.encode_text": {
             "texts": (m.encode_text, wrong.texts(), ("encode_text",)),
+            "language": (lambda v: m.encode_text(["a"], language=v),
+                         (["en", ["en"], 3, [3], b"en", []], [None]), ("language",)),
             "batch_size": (lambda v: m.encode_text(["a"], batch_size=v), wrong.SIZES, ()),
             "progress": (lambda v: m.encode_text(["a"], progress=v), wrong.TRUTHS, ()),
+        },
+        "Aligner.add_language": {  # Of a model without means of languages.
+            "name": (lambda v: m.add_language(v, ["a"]), ([None, 3, b"lv", ["lv"], "lv"], []),
+                     ("add_language",)),
+            "texts": (lambda v: m.add_language("lv", v), (wrong.texts()[0], []),
+                      ("add_language",)),
         },
         "Aligner.classify": {
             "images": (lambda v: m.classify(v, ["a"]), wrong.images(file), picture_words),
@@ -203,6 +219,8 @@ def rows(w):
                       ([None, 3, "x", {}], []), ()),
             "dim": (lambda v: verified.export(w["run"], tiny / "new/y", "jax", dim=v),
                     (wrong.DIMS[0], []), ()),
+            "languages": (lambda v: verified.export(w["run"], tiny / "new/y", "jax", languages=v),
+                          ([3, "lv", ["lv"], {"lv": 3}, {3: z[0]}], []), ()),
         },
         "retrieval_metrics": {
             "zimg": (lambda v: retrieval.retrieval_metrics(v, z, ids), evaluators[0], ("wide",)),

@@ -21,6 +21,7 @@ from ape_jax.features import ragged
 from ape_jax.features.dataset import FeatureStore
 from ape_jax.runs import build
 from ape_jax.training import loop, run, solve
+from ape_jax.training.captions.pooled import PooledRows
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -162,7 +163,7 @@ def test_asif_says_how_much_memory_its_anchors_need(tiny_config, tmp_path, monke
 
 def test_pooled_captions_are_read_by_rows(rng, monkeypatch):
     tokens = ragged.from_rows([rng.normal(size=(t, 3)).astype(np.float32) for t in (3, 1, 4, 9, 2)])
-    rows, whole = solve.PooledRows(tokens, "cls+mean"), tokens.pool("cls+mean")
+    rows, whole = PooledRows(tokens, "cls+mean"), tokens.pool("cls+mean")
     monkeypatch.setattr(solve, "_TOKENS", 5)
     assert (rows.shape, len(rows), rows.nbytes) == ((5, 6), 5, whole.nbytes)
     for index in (slice(None), slice(1, 4), np.array([4, 0, 0, 3]), np.array([], int)):

@@ -11,6 +11,7 @@ from ape_jax.errors import UserError
 from ape_jax.features.dataset import FeatureStore
 from ape_jax.runs import build
 from ape_jax.training import loop, run, solve
+from ape_jax.training.captions.pooled import PooledRows
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -59,7 +60,7 @@ def test_a_closed_form_matches_unpaired_data(config, tmp_path):
     config.embed = 8
     made = prepared(config)
     paired = solve._paired("mean", made.dataset, made.aligned.frozen["statistics"])
-    texts = solve.PooledRows(made.unpaired.texts, "mean")
+    texts = PooledRows(made.unpaired.texts, "mean")
     others = Unmatched(text=texts, image=made.unpaired.images)
     fit = cca_matched(paired, others, 1.0, dim=8, power=1.0, weight=0.7)
     found = made.aligned.trainable["text_head"]["projection"]["kernel"]

@@ -30,6 +30,7 @@ class Paired:
       image: one vector per view of an image, float [n, V, k], likewise.
       text_index: the text of each pair, integer [p].
       image_index: the image of each pair, integer [p], ascending.
+      weights: how much each pair counts, float [p]; None for all alike.
       mean: subtracted from every image vector, [k]; None for zero.
       std: every image vector is then divided by it, [k]; None for one.
     """
@@ -38,6 +39,7 @@ class Paired:
     image: RowArray
     text_index: Integer[np.ndarray, " p"]
     image_index: Integer[np.ndarray, " p"]
+    weights: Float[np.ndarray, " p"] | None = None
     mean: Float[np.ndarray, " k"] | None = None
     std: Float[np.ndarray, " k"] | None = None
 

@@ -23,7 +23,7 @@ class Moments:
     """Sums over pairs in float64; sums over disjoint sets of pairs can be added and subtracted.
 
     Attributes:
-      count: number of pairs.
+      count: number of pairs, or the sum of their weights.
       text_sum: sum of texts, [d].
       image_sum: sum of images, each the mean over its views, [k].
       text_text: sum of outer products of texts, [d, d].
@@ -115,11 +115,11 @@ def by_fold(paired: Paired, fold: Integer[np.ndarray, " n"]) -> list[tuple[np.nd
 
 def text_mean(paired: Paired) -> Float[np.ndarray, " d"]:
     """`Moments.text_mean` of all pairs, from one pass over the texts alone."""
-    uses = np.bincount(paired.text_index, minlength=len(paired.text)).astype(np.float64)
+    uses = np.bincount(paired.text_index, paired.weights, len(paired.text)).astype(np.float64)
     used, total = np.flatnonzero(uses), np.zeros(paired.text.shape[1])
     for block in blocks(len(used), _BLOCK):
         total += uses[used[block]] @ paired.text[used[block]].astype(np.float64)
-    return total / len(paired.text_index)
+    return total / uses.sum()
 
 
 def check_varies(part: Moments) -> None:
@@ -163,8 +163,13 @@ def _sum(paired: Paired, fold: np.ndarray, folds: int) -> list[Moments]:
     """
     of_pair = fold[paired.image_index]
     image_index, text_index = paired.image_index[of_pair >= 0], paired.text_index[of_pair >= 0]
+    weights = None if paired.weights is None else paired.weights[of_pair >= 0].astype(np.float64)
     of_pair = of_pair[of_pair >= 0]
-    sums = [_Sums(paired, text_index[of_pair == number]) for number in range(folds)]
+    sums = []
+    for number in range(folds):
+        here = of_pair == number
+        some = None if weights is None else weights[here]
+        sums.append(_Sums(paired, text_index[here], some))
     images, begins = np.unique(image_index, return_index=True)
     bounds = np.append(begins, len(image_index))
     first = _first_uses(text_index)
@@ -176,10 +181,12 @@ def _sum(paired: Paired, fold: np.ndarray, folds: int) -> list[Moments]:
         if first is not None:
             chosen = np.flatnonzero(first[pairs])
             _each_fold(sums, text_index[pairs][chosen], texts[chosen])
-        of_image = np.add.reduceat(
-            texts.astype(np.float64), bounds[block] - bounds[block.start], axis=0
-        )
-        views, counts = paired.image[images[block]], np.diff(bounds[block.start : block.stop + 1])
+        x, starts = texts.astype(np.float64), bounds[block] - bounds[block.start]
+        counts = np.diff(bounds[block.start : block.stop + 1])
+        if weights is not None:
+            x *= weights[pairs, None]
+            counts = np.add.reduceat(weights[pairs], starts)
+        of_image, views = np.add.reduceat(x, starts, axis=0), paired.image[images[block]]
         for number, part in enumerate(sums):
             part.images.put(fold[images[block]] == number, views, counts, of_image)
     if first is None:  # The order of pairs is not that of texts.
@@ -237,10 +244,13 @@ class _Blocks:
 class _Sums:
     """The sums of one fold."""
 
-    def __init__(self, paired: Paired, text_index: np.ndarray):
+    def __init__(self, paired: Paired, text_index: np.ndarray, weights: np.ndarray | None):
         d, k = paired.text.shape[1], paired.image.shape[2]
-        self._paired, self._count = paired, len(text_index)
-        self.uses = np.bincount(text_index, minlength=len(paired.text)).astype(np.int32)
+        self._paired = paired
+        self._count = len(text_index) if weights is None else weights.sum()
+        self.uses = np.bincount(text_index, weights, len(paired.text))
+        if weights is None:
+            self.uses = self.uses.astype(np.int32)
         self.texts, self.images = _Blocks(self._add_texts), _Blocks(self._add_images)
         self._text_sum, self._image_sum = np.zeros(d), np.zeros(k)
         self._text_text, self._image_image = np.zeros((d, d)), np.zeros((k, k))

@@ -10,7 +10,7 @@ from ape_jax.config.automatic import AUTO
 from ape_jax.config.components import HEADS, LOSSES, declared_keys, heads_of, text_parts
 from ape_jax.config.experiment import Config
 from ape_jax.config.outside import is_outside, is_precomputed, is_torch
-from ape_jax.config.rules import folds, hard, outside, start, terms, unpaired
+from ape_jax.config.rules import folds, hard, languages, outside, start, terms, unpaired
 from ape_jax.errors import UserError
 
 HELD_OUT = "held-out"
@@ -38,6 +38,7 @@ def check(config: Config, defaults: Mapping[str, Any]) -> None:
     unpaired.check(config)
     hard.check(config)
     folds.check(config)
+    languages.check(config)
     _check_no_effect(config, defaults)
 
 

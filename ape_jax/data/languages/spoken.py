@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,17 +21,20 @@ def by_column(captions: Captions, table: Table, rows: Int[np.ndarray, " n"]) -> 
       table: the pairs, whose `languages` were read.
       rows: the rows of the table that are used.
     """
-    blocks = table.column("languages", rows)
-    found = list(itertools.chain.from_iterable(block.flatten().to_pylist() for block in blocks))
+    import pyarrow as pa
+
+    found = pa.chunked_array((x.flatten() for x in table.column("languages", rows)), pa.string())
     if len(found) != len(captions.text_index):
         raise ValueError(f"{len(captions.text_index)} captions have {len(found)} languages")
-    return dataclasses.replace(captions, spoken=_spoken(found))
+    encoded = found.combine_chunks().dictionary_encode()
+    numbers = np.asarray(encoded.indices).astype(np.int64)
+    return dataclasses.replace(captions, spoken=_spoken(encoded.dictionary.to_pylist(), numbers))
 
 
 def by_script(captions: Captions) -> Captions:
     """Adds the scripts that the captions are written in as their languages."""
-    scripts = np.asarray(scripts_of(captions.texts), object)
-    return dataclasses.replace(captions, spoken=_spoken(scripts[captions.text_index].tolist()))
+    names, numbers = _scripts(captions.texts)
+    return dataclasses.replace(captions, spoken=_spoken(names, numbers[captions.text_index]))
 
 
 def scripts_of(texts: Sequence[str]) -> list[str]:
@@ -42,19 +44,27 @@ def scripts_of(texts: Sequence[str]) -> list[str]:
       >>> scripts_of(["a cat", "кошка"])
       ['Latin', 'Cyrillic']
     """
+    names, numbers = _scripts(texts)
+    return [names[number] for number in numbers.tolist()]
+
+
+def _scripts(texts: Sequence[str]) -> tuple[list[str], Int[np.ndarray, " n"]]:
+    """Names of scripts, and the number of each text's among them."""
     import pyarrow as pa
 
-    found, names = Scripts(), list[str]()
+    found = Scripts()
     arrays = texts.arrays if isinstance(texts, Texts) else [pa.array(list(texts), pa.string())]
-    for array in arrays:
-        numbers = found.of(array)
-        names += [found.names[number] for number in numbers.tolist()]
-    return names
+    numbers = [found.of(array) for array in arrays]
+    return found.names, np.concatenate([np.zeros(0, np.int64), *numbers])
 
 
-def _spoken(found: list[str]) -> Spoken:
-    names, index = np.unique(np.asarray(found, object), return_inverse=True)
-    return Spoken(tuple(map(str, names)), index.astype(np.int64))
+def _spoken(names: Sequence[str], numbers: Int[np.ndarray, " m"]) -> Spoken:
+    """Languages by number, as those that occur in order of their names."""
+    used, index = np.unique(numbers, return_inverse=True)
+    named = np.asarray([names[number] for number in used], object)
+    order = np.argsort(named, kind="stable")
+    place = np.argsort(order, kind="stable")
+    return Spoken(tuple(named[order].tolist()), place[index].astype(np.int64))
 
 
 def balanced(captions: Captions) -> Float64[np.ndarray, " m"]:

@@ -49,11 +49,13 @@ class Samples(Tree):
       index: i32 [K, B], the records.
       view: i32 [K, B], their views.
       text: i32 [K, B], their captions among the distinct texts, or [K, B, P] of several.
+      language: likewise, the rows of their languages' means, None where they have no language.
     """
 
     index: Int32[Any, "K B"]
     view: Int32[Any, "K B"]
     text: Int32[Any, "K B *P"]
+    language: Int32[Any, "K B *P"] | None = None
 
 
 def device_features(dataset: Dataset) -> Features:
@@ -103,11 +105,12 @@ class DeviceFeed:
             window, offset = self._sampler.at(span.first)
             # What lies outside of the span is a copy of its first or last step.
             steps = offset + np.clip(np.arange(self._block_steps), span.start, span.stop - 1)
-            index, view, text = (
-                array[steps, mine].astype(np.int32)
-                for array in (window.index, window.view, window.text)
+            index, view, text, language = (
+                None if array is None else array[steps, mine].astype(np.int32)
+                for array in (window.index, window.view, window.text, window.language)
             )
-            yield span, Samples(index=index, view=view, text=text), window.size
+            samples = Samples(index=index, view=view, text=text, language=language)
+            yield span, samples, window.size
 
 
 def gather(
@@ -137,6 +140,8 @@ def gather(
         "tokens": _packed(features.tokens, starts, lengths, size),
         "lengths": lengths,
     }
+    if samples.language is not None:
+        block["language"] = samples.language.reshape(lengths.shape)
     if features.ids is not None:
         block["ids"] = _packed(features.ids[:, None], starts, lengths, size)[..., 0]
     if padded_length:

@@ -89,7 +89,8 @@ class HostFeed:
           [b, T, d] or `ids` i32 [b, T]. Where the text head wants them, `ids` [g, S] or [b, T] and
           `token_index` [g, b / g, T] come beside the tokens. Features come as they are stored. With
           P captions an image `text` is [b, P], and whatever has a caption a row has b * P of them,
-          those of an image after each other.
+          those of an image after each other. Where captions have languages, `language` i32 [g, b /
+          g] or [b] has the rows of their means.
         """
         raw = self._raw_images(start_step) if self._raw else None
         steps = itertools.count(start_step) if stop_step is None else range(start_step, stop_step)
@@ -138,13 +139,17 @@ class HostFeed:
         batch: dict[str, Any] = {}
         if raw is None:
             index, text = window.index[offset, mine], window.text[offset, mine]
+            language = None if window.language is None else window.language[offset, mine]
             batch["pooled"] = self._dataset.pooled[index, window.view[offset, mine]]
         else:
             decoded = next(raw)
             index, batch["image"] = decoded["index"], decoded["image"]
-            text = self.sampler.texts(index, positions)
+            text, language = self.sampler.texts(index, positions)
         batch["text"] = np.asarray(text, np.int32)
         batch.update(self._captions(text.reshape(-1), window.size))
+        if language is not None:
+            shape = batch["lengths"].shape if "lengths" in batch else (-1,)
+            batch["language"] = language.reshape(shape).astype(np.int32)
         batch["index"] = np.asarray(index, np.int32)
         return batch
 

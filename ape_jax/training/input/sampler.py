@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from ape_jax.data import sampling
+from ape_jax.data.languages import spoken
 from ape_jax.data.table.texts import Captions, Negatives
 from ape_jax.features.dataset import Dataset
 from ape_jax.features.ragged import bucket
 from ape_jax.training.blocks import window_steps
+from ape_jax.training.input.choosing import InLanguages, several
 
 _CHUNK = 2**14  # Positions sampled at once: more would not stay in the processor's cache.
 _RECORDS = 2**20  # Whose captions are measured at once.
@@ -28,12 +31,15 @@ class Window:
       view: i64 [W, B], its view.
       text: i64 [W, B], its caption among the distinct texts, or [W, B, P] of several; behind these
         its negative captions, where they are used.
+      language: the row of each caption in the model's table of language means, None where captions
+        have no language.
       size: the packed size of these steps; 0 where captions are not encoded.
     """
 
     index: Int[np.ndarray, "W B"]
     view: Int[np.ndarray, "W B"]
     text: Int[np.ndarray, "W B *P"]
+    language: Int[np.ndarray, "W B *P"] | None
     size: int
 
 
@@ -60,7 +66,8 @@ class Sampler:
     ):
         self.batch, self.groups = batch, groups
         self._seed, self._positives, self._hard = seed, positives, hard
-        self._captions = dataset.captions
+        self._captions, self._rows = dataset.captions, dataset.language_rows
+        self._spoken = None if self._rows is None else InLanguages(dataset.captions)
         self._lengths = None if dataset.tokens is None else dataset.tokens.lengths
         self._order = sampling.order_of(dataset.pairs, seed)
         self._views = 1 if dataset.pooled is None else dataset.pooled.shape[1]
@@ -80,8 +87,21 @@ class Sampler:
 
     def texts(
         self, index: Int[np.ndarray, "b"], positions: Int[np.ndarray, "b"]
+    ) -> tuple[Int[np.ndarray, "b *P"], Int[np.ndarray, "b *P"] | None]:
+        """Samples the captions at each position, of the records that come there.
+
+        Returns:
+          The captions among the distinct texts, and the row of the mean of each one's language.
+        """
+        if self._spoken is not None and self._rows is not None:
+            uses = self._spoken.sample(index, positions, self._seed, self._positives)
+            uses = uses[:, 0] if self._positives == 1 else uses
+            return self._captions.text_index[uses], self._rows[uses]
+        return self._texts(index, positions), None
+
+    def _texts(
+        self, index: Int[np.ndarray, "b"], positions: Int[np.ndarray, "b"]
     ) -> Int[np.ndarray, "b *P"]:
-        """Samples the captions at each position, of the records that come there."""
         texts = sample_captions(self._captions, index, positions, self._seed, self._positives)
         if not self._hard:
             return texts
@@ -94,21 +114,23 @@ class Sampler:
         count = steps * self.batch
         positions = number * count + np.arange(count)
         pieces = [self._sample(positions[i : i + _CHUNK]) for i in range(0, count, _CHUNK)]
-        index, view, text = (
-            np.concatenate(piece).reshape(steps, self.batch, *piece[0].shape[1:])
+        index, view, text, language = (
+            None
+            if piece[0] is None
+            else np.concatenate(piece).reshape(steps, self.batch, *piece[0].shape[1:])
             for piece in zip(*pieces)
         )
         size = 0
         if self._lengths is not None:
             tokens = self._lengths[text].reshape(steps * self.groups, -1).sum(axis=1)
             size = max(bucket(tokens.max()), self.usual_size)
-        return Window(index, view, text, size)
+        return Window(index, view, text, language, size)
 
-    def _sample(self, positions: Int[np.ndarray, "b"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _sample(self, positions: Int[np.ndarray, "b"]) -> tuple[Any, ...]:
         index = self._order.lookup(positions)
         views = np.full(len(positions), self._views)
         view = sampling.uniform(self._seed, "view", positions, views)
-        return index, view, self.texts(index, positions)
+        return index, view, *self.texts(index, positions)
 
     def _usual_tokens(self) -> int:
         """About the most tokens that a group has in a window, from mean and variance of captions.
@@ -117,12 +139,16 @@ class Sampler:
         """
         captions, mean, square = self._captions, 0.0, 0.0
         count = len(captions.counts)
+        shares = spoken.balanced(captions) if self._spoken else None
         for start in range(0, count, _RECORDS):
             stop = min(start + _RECORDS, count)
             counts = captions.counts[start:stop]
             # A record is sampled first and one of its captions then.
             weights = np.repeat(1 / (count * counts), counts)
-            texts = captions.text_index[captions.offsets[start] : captions.offsets[stop]]
+            some = slice(captions.offsets[start], captions.offsets[stop])
+            if shares is not None:  # And one of its languages before that.
+                weights = shares[some] / count
+            texts = captions.text_index[some]
             lengths = self._lengths[texts]
             mean += float(weights @ lengths)
             square += float(weights @ lengths**2)
@@ -155,7 +181,7 @@ def sample_captions(
       Indices of the distinct texts, i64 [b], or [b, P] of several.
     """
     first, counts = captions.offsets[index], captions.counts[index]
-    chosen = _chosen(counts, positions, seed, "caption", positives)
+    chosen = several(counts, positions, seed, "caption", positives)
     texts = [captions.text_index[first + caption] for caption in chosen]
     return texts[0] if positives == 1 else np.stack(texts, axis=-1)
 
@@ -183,30 +209,9 @@ def sample_negatives(
       Indices of the distinct texts, i64 [b, H].
     """
     first, counts = negatives.offsets[index], np.diff(negatives.offsets)[index]
-    chosen = _chosen(np.maximum(counts, 1), positions, seed, "negative", hard)
+    chosen = several(np.maximum(counts, 1), positions, seed, "negative", hard)
     last, texts = max(len(negatives.text_index) - 1, 0), []
     for taken, one in enumerate(chosen):
         found = negatives.text_index[np.minimum(first + one, last)]
         texts.append(np.where(taken < counts, found, captions))
     return np.stack(texts, axis=-1)
-
-
-def _chosen(
-    counts: Int[np.ndarray, "b"],
-    positions: Int[np.ndarray, "b"],
-    seed: int,
-    name: str,
-    number: int,
-) -> list[Int[np.ndarray, "b"]]:
-    """Samples a number of things out of `counts` for each position; see `sample_captions`."""
-    chosen = [sampling.uniform(seed, name, positions, counts)]
-    for taken in range(1, number):
-        enough = counts > taken
-        stream = f"{name} {taken + 1}"
-        free = sampling.uniform(seed, stream, positions, counts - taken * enough)
-        another = free
-        # The caption with as many free ones before it: up from `free`, past each taken one.
-        for _ in chosen:
-            another = free + enough * sum(other <= another for other in chosen)
-        chosen.append(another)
-    return chosen

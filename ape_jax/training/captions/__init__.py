@@ -1,0 +1,1 @@
+"""Captions of a run as single vectors, and the means of their languages."""
