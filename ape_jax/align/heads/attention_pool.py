@@ -89,7 +89,7 @@ class Queries(nn.Module):
         weights = weights.reshape(*x.shape[:2], *shape[:2], 1)
         found = [pool((weights[:, :, i] * y).reshape(x.shape), "mean") for i in range(self.queries)]
         z = jnp.stack(found, axis=1).reshape(-1, *shape) / total.reshape(-1, *shape[:2], 1)
-        z = nn.Dropout(self.dropout, deterministic=not train)(z.reshape(len(z), -1))
+        z = nn.Dropout(self.dropout, deterministic=not train)(z.reshape(z.shape[0], -1))
         start = last_kernel(self.zero, nn.initializers.lecun_normal())
         return Dense(self.features, dtype=self.dtype, kernel_init=start, name="projection")(z)
 
