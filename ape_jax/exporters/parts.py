@@ -64,6 +64,7 @@ def settings(aligned: AlignedModel) -> dict[str, Any]:
     return {
         "embed": dim(model),
         **joint_width(model),
+        **languages(model),
         "image_size": model.image.tower.prepare.transform.size,
         "longest_text": model.text.tower.prepare.max_length,
         "logit_scale": float(scale),
@@ -74,6 +75,14 @@ def settings(aligned: AlignedModel) -> dict[str, Any]:
 def joint_width(model: Model) -> dict[str, int]:
     """What a config.json says beside `embed` where embeddings are cut: the width that they had."""
     return {"joint_width": embed(model)} if model.dim else {}
+
+
+def languages(model: Model) -> dict[str, dict[str, dict[str, int]]]:
+    """What tokenizer_config.json and config.json say of the rows of language means, if any."""
+    known = model.languages
+    if known is None:
+        return {}
+    return {"languages": {"names": dict(known.names), "scripts": dict(known.scripts)}}
 
 
 def width(side: Side) -> int:

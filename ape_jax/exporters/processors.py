@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ape_jax.errors import UserError
+from ape_jax.exporters import parts
 from ape_jax.exporters.files import write_json
 from ape_jax.images import essential
 from ape_jax.images.packed import PackedTransform
@@ -37,6 +38,7 @@ def write(aligned: AlignedModel, directory: Path) -> None:
     images |= _IMAGE_PROCESSOR
     images["background"] = list(aligned.config.data.background)
     texts = {**tokenizer_settings(text), "prefix": text.prefix, "auto_map": _TOKENIZER}
+    texts |= parts.languages(aligned.model)
     write_json(directory / "preprocessor_config.json", images)
     write_json(directory / "tokenizer_config.json", texts)
     (directory / "tokenizer.json").write_text(tokenizer_json(text), encoding="utf-8")

@@ -65,4 +65,5 @@ ONNX = ExportFormat(
     write=write,
     encode=_encode,
     needs={**TORCH_MODULES, "onnx": ("onnx", "onnxruntime", "onnxscript")},
+    takes_languages=True,
 )

@@ -30,6 +30,8 @@ from ape_jax.runs.aligned import AlignedModel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _TREES = ("trainable", "frozen")
+_OTHERS = {"image": ("languages",), "text": ("center", "spread")}
+"""Statistics that are of the other half alone."""
 
 Weights = Mapping[str, Array]
 """Leaves by their paths, `trainable/text_head/dense_0/kernel`: `top:K` has some in both trees."""
@@ -75,9 +77,12 @@ def _halves(aligned: AlignedModel) -> dict[str, tuple]:
     images = jax.ShapeDtypeStruct(rows, jnp.float32)
     rows = export.symbolic_shape("batch, length", constraints=[f"length <= {longest}"])
     tokens = jax.ShapeDtypeStruct(rows, jnp.int32)
+    texts = [tokens, tokens]
+    if aligned.model.languages is not None:
+        texts.append(jax.ShapeDtypeStruct(rows[:1], jnp.int32))
     return {
         "image": (_image_half(aligned.model), images),
-        "text": (_text_half(aligned.model), tokens, tokens),
+        "text": (_text_half(aligned.model), *texts),
     }
 
 
@@ -91,9 +96,13 @@ def _image_half(model: Model) -> Callable[..., Array]:
 
 
 def _text_half(model: Model) -> Callable[..., Array]:
-    def encode(weights: Weights, input_ids: Array, attention_mask: Array) -> Float[Array, "B E"]:
+    def encode(
+        weights: Weights, input_ids: Array, attention_mask: Array, *language: Array
+    ) -> Float[Array, "B E"]:
         trainable, frozen = _trees(weights)
         batch = {"ids": input_ids, "mask": attention_mask != 0}
+        if language:  # Of a model with means of languages.
+            batch["language"] = language[0]
         return model.embed(trainable, frozen, model.text_features(frozen, batch))
 
     return encode
@@ -104,9 +113,9 @@ def _weights(aligned: AlignedModel, name: str) -> dict[str, np.ndarray]:
     weights = {}
     for kind, tree in zip(_TREES, (batch_norm.joined(aligned.trainable), aligned.frozen)):
         own = {key: part for key, part in tree.items() if key.startswith(f"{name}_")}
-        if "statistics" in tree:  # Center and spread are the images'.
-            kept = tree["statistics"].items()
-            own["statistics"] = {k: x for k, x in kept if name == "image" or k == "weights"}
+        if "statistics" in tree:
+            kept, others = tree["statistics"].items(), _OTHERS[name]
+            own["statistics"] = {k: x for k, x in kept if k not in others}
         weights |= {f"{kind}/{path}": np.asarray(leaf) for path, leaf in flatten(own).items()}
     return weights
 
@@ -123,4 +132,6 @@ def _encode(
     return by_rows("stablehlo", verify.stablehlo(directory, inputs))
 
 
-STABLEHLO = ExportFormat(name="stablehlo", title="for jax alone", write=write, encode=_encode)
+STABLEHLO = ExportFormat(
+    name="stablehlo", title="for jax alone", write=write, encode=_encode, takes_languages=True
+)

@@ -97,6 +97,7 @@ def _config(aligned: AlignedModel, described: Any, bias: bool) -> dict[str, Any]
         **parts.joint_width(aligned.model),
         "logit_bias": bias,
         **({"weights": aligned.model.weights} if aligned.model.weights else {}),
+        **_languages(aligned),
         "vision_config": image.config,
         "text_config": text.config,
         "image": {
@@ -121,6 +122,11 @@ def _config(aligned: AlignedModel, described: Any, bias: bool) -> dict[str, Any]
     }
 
 
+def _languages(aligned: AlignedModel) -> dict[str, list[int]]:
+    known, side = aligned.model.languages, aligned.model.text
+    return {} if known is None else {"languages": [known.count, side.token_width]}
+
+
 def _encode(
     aligned: AlignedModel, directory: Path, inputs: verify.Inputs
 ) -> dict[str, verify.Embeddings]:
@@ -133,4 +139,5 @@ TORCH = ExportFormat(
     write=write,
     encode=_encode,
     needs=TORCH_MODULES,
+    takes_languages=True,
 )

@@ -65,6 +65,10 @@ class RetrievalTask:
         ztxt = embedder.texts(trainable, frozen, texts, len(data.captions.texts))
         return zimg, ztxt[data.captions.text_index], data.captions.image_index
 
+    def rank(self, embedder: embed.Embedder, trainable: PyTree, frozen: PyTree) -> retrieval.Ranks:
+        """The ranks of all queries."""
+        return retrieval.retrieval_ranks(*self.embed(embedder, trainable, frozen))
+
     def _spoken(
         self, embedder: embed.Embedder, trainable: PyTree, frozen: PyTree
     ) -> np.ndarray | None:

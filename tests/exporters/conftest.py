@@ -1,5 +1,6 @@
 """Small towers of every family on disk, all parameters random, and images that want care."""
 
+import dataclasses
 import functools
 import shutil
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from flax.traverse_util import unflatten_dict
 from PIL import Image
 
 from ape_jax import config as config_lib
+from ape_jax.align.languages import Languages
 from ape_jax.align.tuning.selection import flatten
 from ape_jax.images.decode import load_image
 from ape_jax.parallel import mesh as mesh_lib
@@ -148,6 +150,10 @@ def inputs(tiny, tmp_path_factory):
     return SimpleNamespace(images=[str(path) for path in images], texts=texts)
 
 
+SCRIPTS = (("Latin", 1), ("Cyrillic", 2))
+"""Rows of the means that an export's texts are told to have."""
+
+
 @pytest.fixture(scope="session")
 def made(zoo):
     """`made({"image.tune": "adapter"}, image="clip")`: a run whose parameters are all random."""
@@ -164,6 +170,9 @@ def made(zoo):
         config = config_lib.resolve(flat)
         towers = build.load_towers(config)
         model = build.make_model(config, towers, solved)
+        if config.data.language:
+            known = Languages(names=(("en", 1), ("ru", 2)), scripts=SCRIPTS, count=3)
+            model = dataclasses.replace(model, languages=known)
         return _made(config, model, *_parameters(model, towers.params))
 
     return make
@@ -207,6 +216,9 @@ def _parameters(model, towers):
         width = frozen["statistics"]["center"].shape
         center = jnp.asarray(rng.normal(size=width), jnp.float32)
         statistics = {"center": center, "spread": jnp.exp(0.3 * center[::-1])}
+    if model.languages is not None:
+        shape = frozen["statistics"]["languages"].shape
+        statistics["languages"] = jnp.asarray(rng.normal(size=shape), jnp.float32)
     if model.weights:
         statistics["weights"] = jnp.linspace(1.0, 0.1, model.weights)
     if statistics:
@@ -246,7 +258,9 @@ class Made(AlignedModel):
             features = self.model.text_features(frozen, batch)
             return self.model.embed(trainable, frozen, features)
 
-        batch = self.model.text.tower.prepare(captions)
+        batch = dict(self.model.text.tower.prepare(captions))
+        if self.model.languages is not None:
+            batch["language"] = self.model.languages.rows(captions).astype(np.int32)
         return _run(encode, self.trainable, self.frozen, batch)
 
 

@@ -39,7 +39,8 @@ def embed(model, processor, job, out, name):
     named = processor(images=job["images"], text=job["texts"], return_tensors="pt", padding=True)
     assert torch.equal(named["pixel_values"], batch["pixel_values"])  # Of paths.
     z = model.get_image_features(batch["pixel_values"])
-    t = model.get_text_features(batch["input_ids"], batch["attention_mask"])
+    language = {key: batch[key] for key in ("language",) if key in batch}
+    t = model.get_text_features(batch["input_ids"], batch["attention_mask"], **language)
     both = model(**batch)
     assert torch.equal(both.image_embeds, z) and torch.equal(both.text_embeds, t)
     out[f"{name}/images"], out[f"{name}/texts"] = z.numpy(), t.numpy()

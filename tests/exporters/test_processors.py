@@ -100,3 +100,31 @@ def test_damaged_pixels_do_not_pass(image_processor, name):
         load_image(odd.DAMAGED[name])
     with pytest.raises(OSError):
         image_processor().fetch_images([odd.DAMAGED[name]])
+
+
+def test_texts_are_told_by_script_as_the_package_tells_them():
+    from ape_jax.align.languages import Languages
+    from ape_jax.data.languages.spoken import scripts_of
+    from ape_jax.exporters.shipped import processing_ape
+
+    texts = [
+        "a cat",
+        "кошка",
+        "ネコ",
+        "かわいい猫",
+        "猫",
+        "고양이",
+        "قطة",
+        "7 !",
+        "",
+        "aж",
+        "жa",
+        "Ⅷ ½",
+    ]
+    assert [processing_ape.script(text) for text in texts] == scripts_of(texts)
+    known = Languages(names=(("en", 1), ("ru", 2)), scripts=(("Latin", 3), ("Hangul", 2)), count=4)
+    for language in (None, "ru", ["en", "xx"] * 6):
+        rows = processing_ape.language_rows(texts, known.record, language)
+        assert rows == known.rows(texts, language).tolist()
+    with pytest.raises(ValueError, match="found 1 languages for 12 texts"):
+        processing_ape.language_rows(texts, known.record, ["en"])

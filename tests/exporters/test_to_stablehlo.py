@@ -36,6 +36,11 @@ MORE = {
         | {"start.method": "cca", "start.weights": "kept"},
         {},
     ),
+    "means of languages": (
+        {"image.head.name": "linear", "text.head.name": "linear+token_mlp", "embed": 24}
+        | {"data.language": "tongue"},
+        {},
+    ),
     "cut to a prefix": ({"text.head.depth": 2, "eval.dim": 9}, {}),
     "adapters": (
         {**LINEAR, "image.tune": "adapter", "text.tune": "adapter", "text.pooling": "last"},

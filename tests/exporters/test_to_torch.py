@@ -64,6 +64,7 @@ CASES = {
         | {"text.layer": (0, -1), "text.pooling": "cls+max"},
         {},
     ),
+    "means of languages": (head("linear+token_mlp", "linear", **{"data.language": "tongue"}), {}),
     "cut to a prefix": (head("linear+token_mlp", "linear", **{"eval.dim": 9}), {}),
     "fixed weights": (
         head("linear+token_mlp", "linear", **{"start.method": "cca", "start.weights": "kept"}),

@@ -76,7 +76,9 @@ class Scripts:
         counts = np.bincount(rows * size + kinds, minlength=len(texts) * size)
         counts = counts.reshape(len(texts), size)
         counts[:, 0] = 0  # Spaces and marks count only where nothing else does.
-        return counts.argmax(axis=1)
+        # Of scripts with as many letters the first by name, whatever was met before.
+        order = np.concatenate([[0], 1 + np.argsort(self.names[1:], kind="stable")])
+        return order[counts[:, order].argmax(axis=1)]
 
     def _kinds(self, codes: np.ndarray) -> UInt8[np.ndarray, " c"]:
         kinds = self._of[codes]

@@ -74,6 +74,7 @@ def text(aligned: AlignedModel, usage: str, library: str = "transformers") -> st
         else f"Made by ape_jax out of two pretrained towers: {_method(aligned)}.",
         "## How to use it",
         _filled(usage, config.data.background),
+        _spoken(usage, aligned),
         card_figures.section(figures),
         "## Towers",
         _towers(aligned),
@@ -178,6 +179,24 @@ def _citation(aligned: AlignedModel) -> str:
         f"Made with ape_jax, in the way of {kind}; cite the papers of the towers, too.\n\n"
         f"```bibtex\n@article{{{key},\n  title = {{{title}}},\n  author = {{{authors}}},\n"
         f"  journal = {{arXiv:{arxiv}}},\n  year = {{20{arxiv[:2]}}}\n}}\n```"
+    )
+
+
+def _spoken(usage: str, aligned: AlignedModel) -> str:
+    """How texts are told to be in a language, of a model with means of languages."""
+    known = aligned.model.languages
+    if known is None:
+        return ""
+    names = ", ".join(f"`{name}`" for name, _ in known.names)
+    how = "model.encode_text(texts, language=NAME)"
+    if usage != JAX:
+        how = "processor.tokenizer(texts, language=NAME, padding=True, return_tensors=...)"
+    more = ""
+    if usage in (ONNX, STABLEHLO):
+        more = "\nThe text half takes a third input, `language`, behind `attention_mask`."
+    return (
+        f"The mean of its language is taken off each text. Languages are {names}; texts are told by"
+        f"\ntheir script, or by name: `{how}`.{more}"
     )
 
 

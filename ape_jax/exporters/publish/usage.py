@@ -58,7 +58,7 @@ inputs = processor(images=images, text=texts, return_tensors="np", padding=True)
 image = onnxruntime.InferenceSession(DIR + "/image.onnx")
 text = onnxruntime.InferenceSession(DIR + "/text.onnx")
 zimg = image.run(None, {"pixel_values": inputs["pixel_values"]})[0]          # unit length
-ztxt = text.run(None, {key: inputs[key] for key in ("input_ids", "attention_mask")})[0]
+ztxt = text.run(None, {x.name: inputs[x.name] for x in text.get_inputs()})[0]
 config = json.load(open(DIR + "/config.json"))
 logits = config["logit_scale"] * zimg @ ztxt.T + (config["logit_bias"] or 0)
 ```
@@ -89,7 +89,8 @@ def half(name):
 processor = AutoProcessor.from_pretrained(DIR, trust_remote_code=True)
 inputs = processor(images=images, text=texts, return_tensors="np", padding=True)
 zimg = half("image")(inputs["pixel_values"])                                # unit length
-ztxt = half("text")(*(inputs[key].astype("int32") for key in ("input_ids", "attention_mask")))
+keys = [key for key in ("input_ids", "attention_mask", "language") if key in inputs]
+ztxt = half("text")(*(inputs[key].astype("int32") for key in keys))
 config = json.load(open(DIR + "/config.json"))
 logits = config["logit_scale"] * zimg @ ztxt.T + (config["logit_bias"] or 0)
 ```

@@ -44,6 +44,13 @@ class _Texts(nn.Module):
         return self.model.get_text_features(input_ids, attention_mask)
 
 
+class _SpokenTexts(_Texts):
+    """The text half of a model with means of languages."""
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, language: Tensor) -> Tensor:
+        return self.model.get_text_features(input_ids, attention_mask, language)
+
+
 def convert(directory: str, longest: int, out: Path) -> None:
     """Writes the two graphs of one model, in f32."""
     # Eager: transformers' sdpa leaves out a mask that masks nothing; no graph may hang on that.
@@ -58,7 +65,10 @@ def convert(directory: str, longest: int, out: Path) -> None:
     mask = (torch.arange(length) < torch.tensor([[length], [1], [length - 1]])).long()
     texts = {"input_ids": mask.clone(), "attention_mask": mask}
     sizes = {0: batch, 1: Dim("length", min=1, max=longest)}
-    export(_Texts(model), texts, sizes, out / "text.onnx")
+    half = _Texts(model)
+    if getattr(model.config, "languages", ()):
+        half, texts["language"] = _SpokenTexts(model), torch.zeros(_BATCH, dtype=torch.long)
+    export(half, texts, sizes, out / "text.onnx")
 
 
 def export(half: nn.Module, inputs: dict[str, Tensor], sizes: dict[int, Dim], path: Path) -> None:
@@ -78,7 +88,9 @@ def export(half: nn.Module, inputs: dict[str, Tensor], sizes: dict[int, Dim], pa
         kwargs=inputs,
         output_names=[f"{path.stem}_embeds"],
         dynamo=True,
-        dynamic_shapes={name: sizes for name in inputs},
+        dynamic_shapes={
+            name: {i: size for i, size in sizes.items() if i < x.ndim} for name, x in inputs.items()
+        },
         verbose=False,
     )
     # torch says nothing when it finds such a constant: it gives that size up and goes on.
@@ -92,7 +104,7 @@ def export(half: nn.Module, inputs: dict[str, Tensor], sizes: dict[int, Dim], pa
 
 
 def _fixed(value: Any, axis: int) -> bool:
-    return isinstance(value.shape[axis], int)
+    return axis < len(value.shape) and isinstance(value.shape[axis], int)
 
 
 def main(path: str) -> None:

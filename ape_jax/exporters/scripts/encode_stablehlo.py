@@ -41,7 +41,7 @@ def encode(directory: str, job: dict[str, Any]) -> dict[int, tuple[np.ndarray, n
 
     def texts(captions: list[str]) -> np.ndarray:
         batch = processor(text=captions, return_tensors="np", padding=True)
-        names = ("input_ids", "attention_mask")
+        names = [x for x in ("input_ids", "attention_mask", "language") if x in batch]
         return run["text"](*(batch[name].astype("int32") for name in names))
 
     halves = (images, job["images"]), (texts, job["texts"])

@@ -66,6 +66,8 @@ class ApeConfig(PreTrainedConfig):
         `pooling`. Of several `layers` the tokens are joined, as above.
       logit_bias: whether the logits have a bias (a sigmoid loss's).
       weights: how many fixed weights stand behind both heads, 0 for none.
+      languages: rows and width of the table of language means that are taken off tokens, () for
+        none; the tokenizer gives the row of each text as `language`.
     """
 
     model_type = "ape"
@@ -82,6 +84,7 @@ class ApeConfig(PreTrainedConfig):
     text: dict | None = None
     logit_bias: bool = False
     weights: int = 0
+    languages: list | tuple = ()
 
 
 class _Identity(nn.Module):
@@ -331,6 +334,8 @@ class ApeModel(PreTrainedModel):
             self.register_buffer("spread", torch.ones(config.image["standardize"]))
         if config.weights:
             self.register_buffer("weights", torch.ones(config.weights))
+        if config.languages:
+            self.register_buffer("languages", torch.zeros(*config.languages))
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.logit_bias = nn.Parameter(torch.tensor(0.0)) if config.logit_bias else None
         self.post_init()
@@ -374,9 +379,16 @@ class ApeModel(PreTrainedModel):
         return pooled
 
     def get_text_features(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        language: Tensor | None = None,
+        **_: Any,
     ) -> Tensor:
-        """Token ids [B, T] and their mask, as the tokenizer makes them, to unit length [B, E]."""
+        """Token ids [B, T] and their mask, as the tokenizer makes them, to unit length [B, E].
+
+        `language` [B] has the rows of the means of their languages, where the model has some.
+        """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         mask, settings = mask.bool(), self.config.text
         if settings["end_token"] is not None:
@@ -386,6 +398,9 @@ class ApeModel(PreTrainedModel):
         out = self.text_tower(input_ids=input_ids, attention_mask=mask.long(), **inner)
         states = [out.last_hidden_state if i is None else out.hidden_states[i] for i in layers]
         tokens, z = torch.cat(states, dim=-1), 0.0
+        if self.config.languages:  # Row 0 is the mean over languages.
+            rows = torch.zeros_like(input_ids[:, 0]) if language is None else language
+            tokens = tokens - self.languages[rows][:, None] * mask[..., None]
 
         def mean(y: Tensor) -> Tensor:
             return _pool(y, mask, "mean")
@@ -407,11 +422,14 @@ class ApeModel(PreTrainedModel):
         pixel_values: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        language: Tensor | None = None,
         **_: Any,
     ) -> ApeOutput:
         """Embeds images, texts or both; a caption is one segment, whatever `token_type_ids` say."""
         zimg = None if pixel_values is None else self.get_image_features(pixel_values)
-        ztxt = None if input_ids is None else self.get_text_features(input_ids, attention_mask)
+        ztxt = None
+        if input_ids is not None:
+            ztxt = self.get_text_features(input_ids, attention_mask, language)
         logits = None
         if zimg is not None and ztxt is not None:
             logits = self.logit_scale.exp() * zimg @ ztxt.T

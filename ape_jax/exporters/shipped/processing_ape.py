@@ -1,14 +1,17 @@
 """Images and texts to the inputs of `ApeModel`, as it was trained: transformers' own processing.
 
 Beside that, images are opened whose metadata Pillow stumbles over, transparent ones are laid on a
-background, texts may get a prefix, and are cut to what the tower takes.
+background, texts may get a prefix, are cut to what the tower takes, and are told by their language
+or script where the model takes means of languages off them.
 """
 
 from __future__ import annotations
 
+import collections
 import io
 import os
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,8 @@ from .checksums_ape import check
 from .essential_ape import essential, is_damaged
 
 _ORIENTATION = 0x0112
+# Scripts that one language mixes are one.
+_MERGED = {"hiragana": "Japanese kana", "katakana": "Japanese kana", "cjk": "Han (kanji, hanzi)"}
 _TURNS = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
@@ -166,7 +171,11 @@ class ApeImageProcessor(PilBackend):
 
 
 class ApeTokenizer(PreTrainedTokenizerFast):
-    """tokenizer.json as it is; every text gets the prefix of tokenizer_config.json and is cut."""
+    """tokenizer.json as it is; every text gets the prefix of tokenizer_config.json and is cut.
+
+    Of a model with means of languages, `language` says in which the texts are, one for all or one
+    of each; without it they are told by their script.
+    """
 
     @classmethod
     def from_pretrained(
@@ -177,9 +186,53 @@ class ApeTokenizer(PreTrainedTokenizerFast):
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def __call__(
-        self, text: str | Sequence[str], *args: Any, truncation: Any = True, **kwargs: Any
+        self,
+        text: str | Sequence[str],
+        *args: Any,
+        truncation: Any = True,
+        language: str | Sequence[str] | None = None,
+        **kwargs: Any,
     ) -> BatchEncoding:
         """As every tokenizer of transformers, but cut unless `truncation=False` is given."""
-        prefix = self.init_kwargs.get("prefix", "")
-        text = prefix + text if isinstance(text, str) else [prefix + one for one in text]
-        return super().__call__(text, *args, truncation=truncation, **kwargs)
+        prefix, known = self.init_kwargs.get("prefix", ""), self.init_kwargs.get("languages")
+        texts = prefix + text if isinstance(text, str) else [prefix + one for one in text]
+        batch = super().__call__(texts, *args, truncation=truncation, **kwargs)
+        if not known:
+            if language is not None:
+                raise ValueError("the model has no means of languages; leave language out")
+            return batch
+        tensors = kwargs.get("return_tensors")
+        rows = language_rows([text] if isinstance(text, str) else text, known, language)
+        batch["language"] = rows[0] if isinstance(text, str) and tensors is None else rows
+        return batch.convert_to_tensors(tensors)
+
+
+def language_rows(
+    texts: Sequence[str], known: Mapping[str, Any], language: str | Sequence[str] | None = None
+) -> list[int]:
+    """The row of each text in the model's table of means; 0 is the mean over languages.
+
+    Args:
+      texts: n texts.
+      known: `names` of languages and `scripts`, each with its row.
+      language: of all texts, or of each; None tells them by their scripts.
+    """
+    if language is None:
+        return [known["scripts"].get(script(text), 0) for text in texts]
+    names = [language] * len(texts) if isinstance(language, str) else list(language)
+    if len(names) != len(texts):
+        raise ValueError(f"found {len(names)} languages for {len(texts)} texts")
+    return [known["names"].get(name, 0) for name in names]
+
+
+def script(text: str) -> str:
+    """The script of most letters of a text; of equally many the first by name."""
+    counts = collections.Counter(filter(None, map(_script_of, text)))
+    return max(sorted(counts), key=counts.__getitem__) if counts else "no letters"
+
+
+def _script_of(letter: str) -> str:
+    if not letter.isalpha() or not (name := unicodedata.name(letter, "")):
+        return ""
+    first = name.split()[0].partition("-")[0].lower()
+    return _MERGED.get(first, first.capitalize())

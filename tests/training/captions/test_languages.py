@@ -287,3 +287,10 @@ def test_texts_are_told_by_script_and_further_languages_are_added(config, tmp_pa
 def spoken_of(config):
     with open(config.data.pairs) as file:
         return [json.loads(line) for line in file]
+
+
+def test_a_format_without_a_place_for_means_says_so(config, tmp_path):
+    config.data.eval, config.train.steps = {}, 1
+    loop.train_and_evaluate(config_lib.resolve(config), tmp_path / "run")
+    with pytest.raises(UserError, match=r"'dual_encoder' has no place .* write torch or onnx or"):
+        ape_jax.load(tmp_path / "run").export(tmp_path / "out", format="dual_encoder")
