@@ -125,7 +125,7 @@ def outcome(path, kind):
             return outputs(path, kind)
     except UserError as error:
         said = str(error)
-        assert "\n" not in said and len(said) < 1500, said[:300]
+        assert "\n" not in said and len(said) < 2000, said[:300]
         return said
 
 

@@ -184,9 +184,15 @@ def _described(transform: ImageTransform, family: str) -> str:
 
 
 def triple(fields: Fields, key: str, default: list[float]) -> tuple[float, float, float]:
-    """Three numbers, one a channel; one number stands for all. For `std` they are above 0."""
-    value = fields.values.get(key)
-    value = default if value is None else value
+    """Three numbers from 0 to 1, one a channel; one stands for all. For `std` they are above 0.
+
+    A key that is left out has the default of the library that wrote the file; so has null, which is
+    said.
+    """
+    value = fields.values.get(key, default)
+    if value is None:
+        reading.assumed(f"{fields.label}: {key!r} is null, so that {default} is taken")
+        value = default
     value = [value] * 3 if isinstance(value, int | float) else value
     value = list(value) * 3 if isinstance(value, list | tuple) and len(value) == 1 else value
     numbers = isinstance(value, list | tuple) and all(
@@ -194,6 +200,8 @@ def triple(fields: Fields, key: str, default: list[float]) -> tuple[float, float
     )
     if not numbers or len(value) != 3:
         raise fields.error(f"{key!r} is {value!r}; write three numbers, one a channel")
+    if not 0 <= min(value) <= max(value) <= 1:
+        raise fields.error(f"{key!r} is {value!r}; write numbers from 0 to 1, as pixels are")
     red, green, blue = (float(n) for n in value)
     if key == "std" and min(red, green, blue) <= 0:
         raise fields.error(f"{key!r} is {value!r}; write numbers above 0")

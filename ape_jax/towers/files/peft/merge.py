@@ -49,6 +49,7 @@ _SELECT = (
     "rank_pattern bias r lora_bias peft_version base_model_name_or_path auto_mapping "
     "qalora_group_size ensure_weight_tying fan_in_fan_out"
 )
+_LARGEST_ALPHA = 1e5  # Published ones are below a thousand.
 _PAIR = re.compile(r"(.+)\.lora_(embedding_)?([AB])(?:\.default)?(?:\.(weight|bias))?")
 
 
@@ -268,6 +269,8 @@ def _pair(
         config.get("lora_alpha", 8),
     )
     alpha = _number(config, "lora_alpha", alpha, label)
+    if abs(alpha) > _LARGEST_ALPHA:
+        raise UserError(f"{label}: 'lora_alpha' holds {alpha:g}; write the one it was trained with")
     stabilised, fan = (_flag(config, key, label) for key in ("use_rslora", "fan_in_fan_out"))
     rank = max(math.sqrt(a[0]) if stabilised else a[0], 1)
     return Pair(
