@@ -36,16 +36,18 @@ def retrieval(workdir: str, data: str, dim: int | None = None) -> Found:
     if model.config.data.on_error == "skip":
         sets = {name: model.leave_out_unreadable(pairs, name) for name, pairs in sets.items()}
     agreed.on_pairs({f"eval/{name}": pairs.digest for name, pairs in sets.items()})
-    metrics = {
-        f"{kind}/{name}/{key}": value
-        for name, pairs in sets.items()
-        for kind, found in (
-            ("eval", tasks.evaluate_retrieval(model, pairs)),
-            ("chance", tasks.chance(pairs)),
-        )
-        for key, value in found.items()
-    }
-    return metrics, tables.retrieval_table(metrics)
+    metrics: dict[str, float] = {}
+    rows: set[str] = set()
+    for name, pairs in sets.items():
+        for kind, found in zip(
+            ("eval", "chance"), tasks.evaluate_languages(model, pairs, name), strict=True
+        ):
+            rows |= found.keys() - {name}
+            metrics |= {
+                f"{kind}/{n}/{key}": x for n, each in found.items() for key, x in each.items()
+            }
+    unseen = sorted({row.rpartition(":")[2] for row in rows} - set(model.languages))
+    return metrics, tables.retrieval_table({**metrics, "languages": {"unseen": unseen}})
 
 
 def zeroshot(

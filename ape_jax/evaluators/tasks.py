@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from ape_jax.data.labelled import Labelled, open_labelled
+from ape_jax.data.languages.spoken import scripts_of
 from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.vectors import Tokens, VectorPairs
-from ape_jax.evaluators import prompts, retrieval, zeroshot
+from ape_jax.evaluators import languages, prompts, retrieval, zeroshot
 
 
 @runtime_checkable
@@ -36,13 +37,55 @@ def evaluate_retrieval(encoder: Encoder, pairs: Pairs) -> dict[str, float]:
     Returns:
       The metrics of `retrieval.retrieval_metrics`.
     """
+    return retrieval.retrieval_metrics(*_embedded(encoder, pairs, _languages(encoder, pairs)))
+
+
+def evaluate_languages(
+    encoder: Encoder, pairs: Pairs, name: str
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """Evaluates retrieval on all captions and, of a model with means of languages, on each.
+
+    Args:
+      encoder: the model.
+      pairs: images and captions.
+      name: of the set; a language of it is `NAME:LANGUAGE`.
+
+    Returns:
+      The metrics of `retrieval.retrieval_metrics` by name, and those of a random order.
+    """
+    spoken = _languages(encoder, pairs)
+    zimg, ztxt, image_index = _embedded(encoder, pairs, spoken)
+    found = {name: retrieval.retrieval_metrics(zimg, ztxt, image_index)}
+    by_chance = {name: retrieval.chance_metrics(len(zimg), image_index)}
+    if spoken is not None:
+        names, index = np.unique(np.asarray(spoken), return_inverse=True)
+        each = languages.by_language(zimg, ztxt, image_index, names.tolist(), index)
+        found |= languages.named(name, each)
+        each = languages.chance(image_index, names.tolist(), index)
+        by_chance |= languages.named(name, each)
+    return found, by_chance
+
+
+def _languages(encoder: Encoder, pairs: Pairs) -> list[str] | None:
+    """The language of each caption, or its script; None of a model without means of languages."""
+    if not getattr(encoder, "languages", ()):
+        return None
+    known = [name for pair in pairs for name in pair.languages]
+    return known or scripts_of([text for pair in pairs for text in pair.captions])
+
+
+def _embedded(
+    encoder: Encoder, pairs: Pairs, spoken: list[str] | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Embeddings of images and of captions, and the image of each caption."""
     captions = [pairs[i].captions for i in range(len(pairs))]
     image_index = np.repeat(np.arange(len(pairs)), [len(texts) for texts in captions])
     vectors = pairs.text if isinstance(pairs, VectorPairs) else None
     texts = [t for group in captions for t in group] if vectors is None else vectors
     zimg = encoder.encode_image([pair.image for pair in pairs])
-    ztxt = encoder.encode_text(texts)
-    return retrieval.retrieval_metrics(zimg, ztxt, image_index)
+    named = any(pair.languages for pair in pairs)  # Scripts are told by the model itself.
+    options: dict[str, Any] = {"language": spoken} if spoken is not None and named else {}
+    return zimg, encoder.encode_text(texts, **options), image_index
 
 
 def chance(pairs: Pairs) -> dict[str, float]:

@@ -1,10 +1,11 @@
 """The most from few pairs, whatever paper it comes from:
-`--config few_pairs:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE]`.
+`--config few_pairs:image=TOWER,text=TOWER,pairs=FILE[,eval=FILE][,language=COLUMN]`.
 
 Linear maps on both sides start from a strongly regularised CCA, for which directions in which
 augmentation moves an image count less; a token MLP beside the text's starts from zero. They are
 then trained contrastively, the gentler the fewer pairs there are: few steps, a low learning rate,
-dropout on the features. Both towers stay frozen.
+dropout on the features. Both towers stay frozen. With `language`, a column or `auto`, the mean of
+its own language is taken off each caption.
 """
 
 import ml_collections
@@ -15,7 +16,8 @@ from ape_jax.config.automatic import AUTO
 
 
 def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
-    config, args = recipes.start(arg, views=AUTO)
+    config, args = recipes.start(arg, views=AUTO, language="")
+    config.data.language = args.language
     config.image.head.name = "linear"
     config.text.head.name = "linear+token_mlp"
     config.text.head.depth, config.text.head.width = 2, 1024

@@ -14,13 +14,15 @@ def retrieval_table(summary: Mapping[str, Any]) -> str:
     Below each set stands what a random order would have, where that is known.
 
     Args:
-      summary: metrics `eval/<name>/i2t_r1` and `chance/<name>/i2t_r1` and so on; other keys are
-        ignored.
+      summary: metrics `eval/<name>/i2t_r1` and `chance/<name>/i2t_r1` and so on; of `languages`
+        those that are `unseen` are marked, other keys are ignored.
     """
     names = sorted({key.split("/")[1] for key in summary if key.startswith("eval/")})
-    rows = []
+    unseen, rows = summary.get("languages", {}).get("unseen", ()), []
     for name in names:
-        for kind, title in (("eval", name), ("chance", "chance")):
+        _, joint, language = name.rpartition(":")
+        shown = f"{name} (not trained on)" if joint and language in unseen else name
+        for kind, title in (("eval", shown), ("chance", "chance")):
             values = [summary.get(f"{kind}/{name}/{metric}") for metric in RETRIEVAL]
             if None not in values:
                 rows.append([title, *(cell(m, v) for m, v in zip(RETRIEVAL, values))])

@@ -294,3 +294,16 @@ def test_a_format_without_a_place_for_means_says_so(config, tmp_path):
     loop.train_and_evaluate(config_lib.resolve(config), tmp_path / "run")
     with pytest.raises(UserError, match=r"'dual_encoder' has no place .* write torch or onnx or"):
         ape_jax.load(tmp_path / "run").export(tmp_path / "out", format="dual_encoder")
+
+
+def test_the_command_has_the_figures_of_the_run(config, tmp_path):
+    from ape_jax.commands import evaluate
+
+    summary = loop.train_and_evaluate(config_lib.resolve(config), tmp_path / "run")
+    metrics, table = evaluate.retrieval(str(tmp_path / "run"), "")
+    for name in ("test", "test:de", "test:ru", "test:xx"):
+        for key in ("i2t_r1", "t2i_r1"):
+            key = f"{name}/{key}"
+            assert metrics[f"eval/{key}"] == pytest.approx(summary[f"eval/{key}"], abs=0.05)
+            assert metrics[f"chance/{key}"] == summary[f"chance/{key}"]
+    assert "test:xx (not trained on)" in table and "test:de (not" not in table
