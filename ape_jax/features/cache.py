@@ -192,7 +192,9 @@ class Cache:
         try:
             found = sealed.read(record)
         except FileNotFoundError:
-            if self.path.is_dir() and any(self.path.glob("*shard*")):
+            # Unfinished and without it is what is left where a directory was removed under an
+            # extraction; the record of each of its shards says whose it is.
+            if self._records.is_there():
                 raise sealed.damaged(record, "is missing") from None
             return False
         if found["parts"] != dict(self.fingerprint.parts) or found["kind"] != self.fingerprint.kind:
@@ -228,6 +230,9 @@ class Cache:
             return
         if stale := cache_record.describe_nearest(self._root, self.fingerprint):
             say(stale)
+        self._name()
+
+    def _name(self) -> None:
         with self._write_errors():
             sealed.write(self.path / "cache.json", cache_record.contents(self.fingerprint))
 
@@ -255,11 +260,19 @@ class Cache:
     def _seal(self) -> None:
         found = self.finished()
         self._require_all(k for k in range(len(self.blocks)) if k not in found)
+        # Whoever removed the directory meanwhile has removed its name as well.
+        if not (self.path / "cache.json").exists():
+            self._name()
         with self._write_errors():
             self._records.seal(found)
 
     def _require_all(self, missing: Iterator[int] | range) -> None:
         if names := ", ".join(str(k) for k in missing):
+            if jax.process_count() == 1:
+                raise UserError(
+                    f"cache.dir: shards {names} were removed from {self.path} while it was filled; "
+                    "run again, which encodes them anew"
+                )
             raise UserError(
                 f"cache.dir: shards {names} that other processes wrote are not in {self.path}; "
                 "several processes need a directory that they share"

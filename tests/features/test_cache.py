@@ -218,6 +218,26 @@ def test_missing_error_says_that_a_cache_is_not_finished(place):
         extract.images(Job(), dataclasses.replace(place, missing="error"))
 
 
+@pytest.mark.parametrize("at", [0, 4, 8])
+def test_a_directory_that_is_removed_under_an_extraction_is_filled_by_the_next(place, tmp_path, at):
+    class Removed(Job):
+        def encode(self, block, report):
+            found = super().encode(block, report)
+            if block.start == at:
+                shutil.rmtree(extract.Cache(place.root, self.fingerprint, 10, 4).path)
+            return found
+
+    if at:  # What was there before is gone.
+        with pytest.raises(UserError, match=r"removed from .* run again"):
+            extract.fill(Removed(), place)
+    else:
+        extract.fill(Removed(), place)
+    path = extract.fill(Job(), place).cache.path
+    whole = extract.fill(Job(), extract.Place(root=tmp_path / "other")).cache.path
+    assert contents(path) | {".lock": b""} == contents(whole)  # It went as well.
+    extract.images(Job(), place)
+
+
 def test_too_little_space_is_said_before_anything_is_encoded(place, monkeypatch):
     usage = shutil.disk_usage(place.root.parent)._replace(free=100_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)

@@ -33,6 +33,10 @@ class Records:
         """The file of shard k."""
         return self._path / f"shard-{k:05d}.rows"
 
+    def is_there(self) -> bool:
+        """Tests whether there is the record of a finished cache, damaged or not."""
+        return self._whole.exists()
+
     def are_whole(self, layout: str | None = LAYOUT) -> bool:
         """Tests whether all shards are on record, in files of this layout.
 
