@@ -17,7 +17,7 @@ from ape_jax.runs.directory import layers_record, workdir
 from ape_jax.storage import disk
 from ape_jax.studies.tables import require_matplotlib
 from ape_jax.terminal import command, tables
-from ape_jax.training import run
+from ape_jax.training.input import opened
 from ape_jax.training.layers import settled
 
 PICTURE = "layers.png"
@@ -44,7 +44,7 @@ def layers(config: Config, directory: str, *, plots: bool) -> None:
         config = config_lib.resolve({**config_lib.flatten(config), **dict.fromkeys(keys, BY_DATA)})
     path = workdir.locate(directory)
     agreed.on_config(config)
-    config, sources = run.open_settled(config)
+    config, sources = opened.settled(config)
     agreed.on_pairs(sources.digests())
     _, record = settled(config, sources.train, path)
     assert record is not None

@@ -21,6 +21,7 @@ from ape_jax.images.decode import ImageRef
 from ape_jax.runs import build
 from ape_jax.training import layers, run
 from ape_jax.training.captions.pooled import PooledRows
+from ape_jax.training.input import opened
 
 # What decides which vectors the towers give. How they are tuned, and what is trained, does not.
 _READ = ("tower", "layer", "dtype", "param_dtype", "trust_remote_code", "torch_device", "pooling")
@@ -108,7 +109,7 @@ def open_pool(config: Config) -> tuple[Config, Pairs]:
     Raises:
       UserError: for pairs that cannot be read, or are vectors.
     """
-    config, sources = run.open_settled(config)
+    config, sources = opened.settled(config)
     if isinstance(sources.train, VectorPairs):
         raise UserError(f"--pairs: {config.data.pairs!r} holds vectors and no images; name images")
     config, _ = layers.settled(config, sources.train)

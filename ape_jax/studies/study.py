@@ -33,6 +33,7 @@ from ape_jax.studies.methods import METHODS
 from ape_jax.terminal import tables as report
 from ape_jax.training import loop
 from ape_jax.training import run as run_lib
+from ape_jax.training.input import opened
 
 _OWN_GROUPS = ("closed.", "start.", "method", "data.sample")  # Of a cell, not the study.
 
@@ -60,7 +61,7 @@ def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[st
     _check(config)
     if config.study.domains:
         return _over_domains(config, path)
-    config, sources = run_lib.open_settled(config)
+    config, sources = opened.settled(config)
     _check_sizes(config, len(sources.train))
     digests = sources.digests()
     agreed.on_pairs(digests)

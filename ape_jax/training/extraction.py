@@ -31,6 +31,7 @@ from ape_jax.runs.directory import layers_record, workdir
 from ape_jax.storage import atomic, disk
 from ape_jax.terminal import tables as report
 from ape_jax.training import layers, run
+from ape_jax.training.input import opened
 from ape_jax.training.records import left_out
 
 
@@ -65,7 +66,7 @@ def extract(
             "config.cache.dir: 'none' keeps features in memory only; extract needs a directory"
         )
     agreed.on_config(config)
-    config, sources = run.open_settled(config)
+    config, sources = opened.settled(config)
     agreed.on_pairs(sources.digests())
     place, caches = dataclasses.replace(place, missing="encode"), []
     config = config.replace({"cache.missing": "encode"})
@@ -141,7 +142,7 @@ def remote_jobs(flat: Mapping[str, Any], recipe: str) -> Iterator[Job]:
     if recipe:
         recipes.read(recipe)
     config = config_lib.resolve(config_lib.unflatten(flat))
-    return jobs(config, run.open_sources(config))
+    return jobs(config, opened.sources(config))
 
 
 def table(summary: Mapping[str, Any]) -> str:

@@ -40,6 +40,7 @@ from ape_jax.training.best import Best
 from ape_jax.training.blocks import Span, next_boundary
 from ape_jax.training.evaluation import evaluate_all
 from ape_jax.training.folds.fixed import placed_state
+from ape_jax.training.input import opened
 from ape_jax.training.input.feed import open_feed
 from ape_jax.training.notices import inputs
 from ape_jax.training.notices.record import Notices
@@ -76,10 +77,10 @@ def train_and_evaluate(
     agreed.on_config(config)
     _check_batch(config)  # Before pairs are read.
     if sources is None:
-        config, sources = run_lib.open_settled(config)
+        config, sources = opened.settled(config)
         _check_batch(config)
     else:
-        run_lib.check_sources(config, sources)
+        opened.check(config, sources)
     digests = sources.digests()
     agreed.on_pairs(digests)
     store = store or FeatureStore()

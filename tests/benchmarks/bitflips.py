@@ -212,9 +212,10 @@ class World:
         from ape_jax.runs.checkpoints.checkpoint import Checkpoints
         from ape_jax.training import run as run_lib
         from ape_jax.training import step as step_lib
+        from ape_jax.training.input import opened
         from ape_jax.training.step import init_state
 
-        sources = run_lib.open_sources(self.config)
+        sources = opened.sources(self.config)
         run = run_lib.prepare(
             self.config, sources, build.load_towers(self.config), FeatureStore(), resumes=True
         )
@@ -238,8 +239,9 @@ class World:
         from ape_jax.features.dataset import FeatureStore
         from ape_jax.runs import build
         from ape_jax.training import run as run_lib
+        from ape_jax.training.input import opened
 
-        sources = run_lib.open_sources(self.config)
+        sources = opened.sources(self.config)
         towers = build.load_towers(self.config)
 
         def use(folder: pathlib.Path) -> Values:

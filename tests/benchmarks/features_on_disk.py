@@ -37,6 +37,7 @@ import ml_dtypes
 import numpy as np
 
 from ape_jax import config as config_lib
+from ape_jax.training.input import opened
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 WIDTH, TOKENS = 384, 13
@@ -226,7 +227,7 @@ def loop_on(
 
     flat = settings(args, folder, place) | {"train.steps": 10**6, "train.steps_per_call": 32}
     config = config_lib.resolve(config_lib.unflatten(flat))
-    sources = run_lib.open_sources(config)
+    sources = opened.sources(config)
     run = run_lib.prepare(config, sources, build.load_towers(config), FeatureStore())
     path.mkdir()
     loop = Loop(run, path, Checkpoints(path), {})

@@ -29,7 +29,7 @@ from ape_jax.data.options import Reading as Options
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import UserError
 from ape_jax.features.dataset import FeatureStore
-from ape_jax.training import run
+from ape_jax.training.input import opened
 from ape_jax.training.layers.question import ask
 
 OPEN = ("image.layer", "text.layer", "image.pooling", "text.pooling")
@@ -90,7 +90,7 @@ def _hits(test: Question, zimg: np.ndarray, ztxt: np.ndarray) -> np.ndarray:
 
 def one(spec: str, tests: list[str], image: str, text: str) -> dict:
     """The choice on one training set, and every reading on each test set."""
-    config, sources = run.open_settled(config_of(spec, image, text))
+    config, sources = opened.settled(config_of(spec, image, text))
     store, began = FeatureStore(), time.monotonic()
     train = ask(config, sources.train, store)
     encoded = time.monotonic()
@@ -102,8 +102,8 @@ def one(spec: str, tests: list[str], image: str, text: str) -> dict:
     for reading, scores in choice.scores["text"].items():
         tried[choice.image, reading] = scores.l2, scores.power
     reading = Options.of(config.data)
-    opened = [ask(config, open_pairs(x, key="--tests", reading=reading), store) for x in tests]
-    by_pair = {pair: hits(train, opened, pair, *grid) for pair, grid in tried.items()}
+    asked = [ask(config, open_pairs(x, key="--tests", reading=reading), store) for x in tests]
+    by_pair = {pair: hits(train, asked, pair, *grid) for pair, grid in tried.items()}
     found = {name: {p: x[i] for p, x in by_pair.items()} for i, name in enumerate(tests)}
     return {
         "chosen": (choice.image, choice.text),

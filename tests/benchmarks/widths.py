@@ -32,6 +32,7 @@ from ape_jax.studies.methods import METHODS
 from ape_jax.terminal import tables as report
 from ape_jax.training import loop
 from ape_jax.training import run as run_lib
+from ape_jax.training.input import opened
 
 Figures = dict[str, dict[int, list[float]]]  # By set and width, one a seed.
 
@@ -86,7 +87,7 @@ def _measure(
     found: Figures,
 ) -> None:
     """Trains one cell and adds its R@10 at every width to `found`."""
-    config, sources = run_lib.open_settled(config)
+    config, sources = opened.settled(config)
     loop.train_and_evaluate(config, cell, store, sources)
     made, aligned = (
         run_lib.prepare(config, sources, build.load_towers(config), store),

@@ -14,6 +14,7 @@ from ape_jax.features.ragged import RaggedTokens
 from ape_jax.images.decode import ImageRef
 from ape_jax.runs import build
 from ape_jax.training import loop, run
+from ape_jax.training.input import opened
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 def prepared(config, store=None):
     config = config_lib.resolve(config)
     towers = build.load_towers(config)
-    return run.prepare(config, run.open_sources(config), towers, store or FeatureStore())
+    return run.prepare(config, opened.sources(config), towers, store or FeatureStore())
 
 
 def losses(config, workdir):

@@ -40,7 +40,7 @@ jobs.SHARD_VIEWS, jobs.SHARD_CAPTIONS = 8, 8
 config = config_lib.resolve(config_lib.unflatten(json.load(open(sys.argv[1]))))
 with hosts.cluster():
     caches = extraction.extract(config, sys.argv[2])["caches"]
-    made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
+    made = run.prepare(config, opened.sources(config), build.load_towers(config), FeatureStore())
     data = made.dataset.pooled[:].tobytes() + made.dataset.tokens.flat[:].tobytes()
     print("encoded", sum(cache["encoded"] for cache in caches))
     print("features", hashlib.sha256(data).hexdigest())
@@ -54,6 +54,7 @@ import jax
 from ape_jax import config as config_lib
 from ape_jax.parallel import hosts
 from ape_jax.training import loop
+from ape_jax.training.input import opened
 config = config_lib.resolve(config_lib.unflatten(json.load(open(sys.argv[1]))))
 with hosts.cluster():
     assert jax.device_count() == 8

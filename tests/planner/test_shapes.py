@@ -16,6 +16,7 @@ from ape_jax.planner import shapes
 from ape_jax.planner.known import KNOWN
 from ape_jax.runs import build
 from ape_jax.training import run
+from ape_jax.training.input import opened
 from ape_jax.training.input.host_feed import HostFeed
 
 CASES = {
@@ -49,7 +50,7 @@ def resolved(tiny_config, settings):
 @pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
 def test_model_and_batch_are_those_of_the_run(tiny_config, settings):
     config = resolved(tiny_config, settings)
-    made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
+    made = run.prepare(config, opened.sources(config), build.load_towers(config), FeatureStore())
     aligned = made.aligned
     towers = aligned.model.image.tower, aligned.model.text.tower
     feed = HostFeed(made.dataset, *towers, config, aligned.mesh)
@@ -75,7 +76,7 @@ def test_the_step_on_features_of_another_library_is_planned(tiny_config, tiny):
     settings = {"image.tower": f"torch:hf:{tiny / 'image'}"}
     settings |= {"text.tower": f"torch:hf:{tiny / 'text'}", "cache.dir": "none"}
     config = resolved(tiny_config, settings)
-    made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
+    made = run.prepare(config, opened.sources(config), build.load_towers(config), FeatureStore())
     towers = made.aligned.model.image.tower, made.aligned.model.text.tower
     feed = HostFeed(made.dataset, *towers, config, made.aligned.mesh)
     real = next(itertools.islice(feed.batches(0), 1))

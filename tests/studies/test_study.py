@@ -14,6 +14,7 @@ from ape_jax.studies.config import StudyConfig
 from ape_jax.studies.methods import METHODS
 from ape_jax.terminal.tables import RETRIEVAL
 from ape_jax.training import loop, run
+from ape_jax.training.input import opened
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 METHODS_HERE = ("chance", "pixels", "ridge", "linear", "ape")
@@ -31,10 +32,10 @@ def finished_study(new_tiny_config, quick_compiles, tmp_path_factory):
     config, path = new_tiny_config(), tmp_path_factory.mktemp("study")
     config.study.methods, config.study.seeds = METHODS_HERE, 2
     config = config_lib.resolve(config, StudyConfig)
-    opened, original = [], run.open_sources
+    seen, original = [], opened.sources
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "open_sources", lambda c: opened.append(c) or original(c))
-        return config, path, study.run_study(config, path), len(opened)
+        patch.setattr(opened, "sources", lambda c: seen.append(c) or original(c))
+        return config, path, study.run_study(config, path), len(seen)
 
 
 def test_study_fills_every_cell_and_does_not_repeat_itself(finished_study, monkeypatch):
@@ -109,7 +110,7 @@ def test_ridge_is_scikit_learns_on_the_same_features(config, tmp_path):
     from ape_jax.training import run
 
     config = config.replace({"study.methods": ("ridge",)})
-    made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
+    made = run.prepare(config, opened.sources(config), build.load_towers(config), FeatureStore())
     data = made.dataset
     flat = data.pooled[:][:, 0]
     zimg = (flat - flat.mean(0)) / np.maximum(flat.std(0), 1e-6)
@@ -225,8 +226,8 @@ def test_a_study_whose_directory_is_removed_makes_no_other(
 
 
 def test_pairs_are_read_once_for_all_cells(finished_study):
-    *_, opened = finished_study
-    assert opened == 1
+    *_, times = finished_study
+    assert times == 1
 
 
 def test_plots_without_sizes_are_bars(tmp_path):

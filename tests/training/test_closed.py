@@ -22,6 +22,7 @@ from ape_jax.features.dataset import FeatureStore
 from ape_jax.runs import build
 from ape_jax.training import loop, run, solve
 from ape_jax.training.captions.pooled import PooledRows
+from ape_jax.training.input import opened
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -34,7 +35,7 @@ def resolved(config, **keys):
 
 
 def prepared(config):
-    return run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
+    return run.prepare(config, opened.sources(config), build.load_towers(config), FeatureStore())
 
 
 @pytest.fixture(scope="module")

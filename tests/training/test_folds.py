@@ -21,6 +21,7 @@ from ape_jax.training import loop
 from ape_jax.training import run as run_lib
 from ape_jax.training.folds import choice, settle
 from ape_jax.training.folds import split as split_lib
+from ape_jax.training.input import opened
 from tests.parallel.test_peers import ends
 from tests.runs.checkpoints.test_agreed import COMMAND, started
 
@@ -227,7 +228,7 @@ def test_a_notice_ends_the_folds_and_says_where(flat, tmp_path, monkeypatch):
 def test_a_damaged_record_is_as_none(whole, tmp_path, damage, capsys):
     flat, path, _ = whole
     config = config_lib.resolve(config_lib.unflatten(flat))
-    question = folds_record.asked(config, run_lib.open_sources(config).digests())
+    question = folds_record.asked(config, opened.sources(config).digests())
     assert folds_record.read(path, question)["chosen"] == record_of(path)["chosen"]
     assert folds_record.read(path, {**question, "pairs": {"train": "others"}}) is None
     (tmp_path / "folds.json").write_text(damage)
@@ -242,7 +243,7 @@ def test_where_the_start_is_best_the_closed_form_is_kept(starting, tmp_path, scr
     said = capsys.readouterr().err
     assert "folds: the closed form of start.method='cca' is the best; it is kept and not" in said
     config = config_lib.resolve(config_lib.unflatten({**starting, "train.folds": 0}))
-    sources, towers = run_lib.open_sources(config), build.load_towers(config)
+    sources, towers = opened.sources(config), build.load_towers(config)
     solved = run_lib.prepare(config, sources, towers, FeatureStore()).aligned.trainable
     jax.tree.map(np.testing.assert_array_equal, restore(tmp_path).trainable, solved)
     assert ape_jax.load(tmp_path).encode_text(["a red square"]).shape[0] == 1

@@ -14,6 +14,7 @@ from ape_jax.features.dataset import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build
 from ape_jax.training import loop, run
+from ape_jax.training.input import opened
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 RULES = (
@@ -59,7 +60,7 @@ def test_the_losses_are_those_of_whole_parameters(clip_config, tmp_path):
 
 def test_state_is_split_over_the_axis(clip_config):
     config = with_fsdp(clip_config, 4)
-    made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
+    made = run.prepare(config, opened.sources(config), build.load_towers(config), FeatureStore())
     assert dict(made.aligned.mesh.shape) == {"data": 2, "fsdp": 4}
     kernel = made.aligned.trainable["text_tower"]["blocks"]["mlp"]["fc1"]["kernel"]
     assert kernel.sharding.shard_shape(kernel.shape)[-1] == kernel.shape[-1] // 4
@@ -89,7 +90,7 @@ def test_arrays_lie_where_rules_say(clip_config):
     clip_config.image.tune = "frozen"
     clip_config.mesh.rules = RULES
     config = with_fsdp(clip_config, 4)
-    made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
+    made = run.prepare(config, opened.sources(config), build.load_towers(config), FeatureStore())
     assert all(
         x.sharding.is_fully_replicated for x in jax.tree.leaves(made.aligned.frozen["image_tower"])
     )

@@ -15,6 +15,7 @@ from ape_jax.runs import build
 from ape_jax.towers.files import reading
 from ape_jax.training import loop, run
 from ape_jax.training.blocks import Span
+from ape_jax.training.input import opened
 from ape_jax.training.input.device_feed import DeviceFeed
 from ape_jax.training.input.host_feed import HostFeed
 from ape_jax.training.step import contrastive_loss
@@ -41,7 +42,7 @@ def config(tiny_config, tiny, tmp_path):
 
 def prepared(config):
     config = config_lib.resolve(config)
-    config, sources = run.open_settled(config)
+    config, sources = opened.settled(config)
     return run.prepare(config, sources, build.load_towers(config), FeatureStore())
 
 
@@ -124,7 +125,7 @@ def test_what_they_do_not_go_with_is_refused(config, settings, said):
 def test_a_column_that_is_missing_or_unused_is_said(config, tiny, tmp_path, capsys):
     config.loss.hard = 0
     reading._said.clear()
-    run.open_settled(config_lib.resolve(config))
+    opened.settled(config_lib.resolve(config))
     assert "36 negative captions are not used; --config.loss.hard=1" in capsys.readouterr().err
     config.loss.hard, config.data.pairs = 1, str(tiny / "pairs.jsonl")
     with pytest.raises(UserError, match=r"config\.loss\.hard: .* holds no negative captions"):

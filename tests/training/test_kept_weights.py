@@ -12,6 +12,7 @@ from ape_jax.features.dataset import FeatureStore
 from ape_jax.runs import build
 from ape_jax.runs.restore import restore
 from ape_jax.training import loop, run
+from ape_jax.training.input import opened
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -29,7 +30,7 @@ def config(tiny_config):
 def prepared(config, weights):
     config.start.weights = weights
     resolved = config_lib.resolve(config)
-    sources = run.open_sources(resolved)
+    sources = opened.sources(resolved)
     return run.prepare(resolved, sources, build.load_towers(resolved), FeatureStore())
 
 

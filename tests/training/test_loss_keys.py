@@ -14,6 +14,7 @@ from ape_jax.features.dataset import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build
 from ape_jax.training import loop, run
+from ape_jax.training.input import opened
 from ape_jax.training.input.host_feed import HostFeed
 from ape_jax.training.step import contrastive_loss
 
@@ -37,7 +38,7 @@ def config(tiny_config, tiny, tmp_path):
 
 def first_batch(config):
     config = config_lib.resolve(config)
-    made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
+    made = run.prepare(config, opened.sources(config), build.load_towers(config), FeatureStore())
     towers = made.aligned.model.image.tower, made.aligned.model.text.tower
     return made, next(HostFeed(made.dataset, *towers, config, made.aligned.mesh).batches(0))
 

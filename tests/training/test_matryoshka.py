@@ -18,6 +18,7 @@ from ape_jax.runs import build
 from ape_jax.terminal import command
 from ape_jax.towers.files import reading
 from ape_jax.training import loop, run
+from ape_jax.training.input import opened
 from ape_jax.training.input.host_feed import HostFeed
 from ape_jax.training.step import contrastive_loss
 
@@ -40,7 +41,7 @@ def prefix(z, dim):
 def test_micro_batches_and_mixup_have_the_mean_over_widths(tiny_config):
     tiny_config.loss.dims, tiny_config.cache.dtype = DIMS, "float32"
     config = config_lib.resolve(tiny_config)
-    made = run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
+    made = run.prepare(config, opened.sources(config), build.load_towers(config), FeatureStore())
     model, mesh = made.aligned.model, made.aligned.mesh
     towers = model.image.tower, model.text.tower
     batch = next(HostFeed(made.dataset, *towers, config, mesh).batches(0))

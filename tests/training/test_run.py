@@ -12,6 +12,7 @@ from ape_jax.errors import UserError
 from ape_jax.features.dataset import FeatureStore
 from ape_jax.runs import build
 from ape_jax.training import loop, run
+from ape_jax.training.input import opened
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 def prepared(config):
     config = config_lib.resolve(config)
     towers = build.load_towers(config)
-    return run.prepare(config, run.open_sources(config), towers, FeatureStore())
+    return run.prepare(config, opened.sources(config), towers, FeatureStore())
 
 
 def test_moments_are_numpys(rng):

@@ -14,6 +14,7 @@ from ape_jax.errors import UserError
 from ape_jax.features.dataset import FeatureStore
 from ape_jax.runs import build
 from ape_jax.training import loop, run
+from ape_jax.training.input import opened
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -71,7 +72,7 @@ def test_every_loss_with_the_cache_equals_that_without(tuned_config, tmp_path, i
 def test_a_hidden_state_is_cached_with_all_its_tokens(tuned_config, tmp_path):
     config = config_lib.resolve(tuned_config("append", "frozen"))
     towers = build.load_towers(config)
-    made = run.prepare(config, run.open_sources(config), towers, FeatureStore())
+    made = run.prepare(config, opened.sources(config), towers, FeatureStore())
     assert made.dataset.pooled.shape == (24, 1, 17, 32)
     image = {"image": towers.image.prepare([made.dataset.pairs[3].image])["image"]}
     own = towers.params["image_tower"]

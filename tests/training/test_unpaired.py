@@ -12,6 +12,7 @@ from ape_jax.features.dataset import FeatureStore
 from ape_jax.runs import build
 from ape_jax.training import loop, run, solve
 from ape_jax.training.captions.pooled import PooledRows
+from ape_jax.training.input import opened
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -40,7 +41,7 @@ def config(tiny_config, tiny, tmp_path):
 
 def prepared(config):
     config = config_lib.resolve(config)
-    return run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
+    return run.prepare(config, opened.sources(config), build.load_towers(config), FeatureStore())
 
 
 def test_statistics_over_unpaired_images_are_those_of_all(config, tiny):

@@ -15,6 +15,7 @@ from ape_jax.runs import build
 from ape_jax.runs.restore import restore
 from ape_jax.towers.files import reading
 from ape_jax.training import loop, run, solve
+from ape_jax.training.input import opened
 from ape_jax.training.input.device_feed import DeviceFeed
 from ape_jax.training.input.host_feed import HostFeed
 
@@ -62,7 +63,7 @@ def config(tiny_config, tiny, tmp_path):
 
 def prepared(config):
     config = config_lib.resolve(config)
-    config, sources = run.open_settled(config)
+    config, sources = opened.settled(config)
     return run.prepare(config, sources, build.load_towers(config), FeatureStore())
 
 

@@ -9,12 +9,13 @@ from ape_jax import config as config_lib
 from ape_jax.features.dataset import FeatureStore
 from ape_jax.runs import build
 from ape_jax.training import run
+from ape_jax.training.input import opened
 from ape_jax.training.input.host_feed import HostFeed
 
 
 def prepared(config):
     config = config_lib.resolve(config)
-    return run.prepare(config, run.open_sources(config), build.load_towers(config), FeatureStore())
+    return run.prepare(config, opened.sources(config), build.load_towers(config), FeatureStore())
 
 
 def host_feed(made):

@@ -14,7 +14,8 @@ from ape_jax.errors import UserError
 from ape_jax.features.dataset import FeatureStore
 from ape_jax.runs import build
 from ape_jax.runs.directory import layers_record, workdir
-from ape_jax.training import extraction, loop, run
+from ape_jax.training import extraction, loop
+from ape_jax.training.input import opened
 from ape_jax.training.layers import settled
 from ape_jax.training.layers.question import ask, sampled
 
@@ -82,7 +83,7 @@ def test_a_record_of_other_pairs_is_no_answer(trained):
 
 def test_vectors_are_those_of_the_towers_at_each_layer(resolved):
     config = resolved(**{"cache.dtype": "float32"})
-    config, sources = run.open_settled(config)
+    config, sources = opened.settled(config)
     asked = ask(config, sources.train, FeatureStore())
     tower, params = build.load_tower(config, "text")
     texts = list(sources.train.caption_table().texts)
@@ -96,7 +97,7 @@ def test_vectors_are_those_of_the_towers_at_each_layer(resolved):
 
 def test_a_side_that_is_given_is_read_as_it_is(resolved):
     settings = {"image.layer": (0, -1), "image.pooling": "mean", "text.pooling": "mean"}
-    config, sources = run.open_settled(resolved(**settings))
+    config, sources = opened.settled(resolved(**settings))
     asked = ask(config, sources.train, FeatureStore())
     assert asked.image.vectors.only == Reading((0, -1), "mean") and not asked.image.is_open
     assert asked.image.vectors.read(asked.image.usual).shape == (24, 64)
@@ -105,7 +106,7 @@ def test_a_side_that_is_given_is_read_as_it_is(resolved):
 
 
 def test_the_sample_is_of_the_pairs_that_are_trained_on(resolved):
-    config, sources = run.open_settled(resolved(**{"data.sample": 10, "train.batch": 8}))
+    config, sources = opened.settled(resolved(**{"data.sample": 10, "train.batch": 8}))
     chosen = sampled(config, sources.train)
     order = np.random.default_rng([config.seed, 24]).permutation(24)
     assert list(chosen.ids()) == [sources.train[int(i)].id for i in np.sort(order[:10])]
@@ -117,13 +118,13 @@ def test_each_file_is_a_domain(resolved, tiny, tmp_path):
     for i, half in enumerate(halves):
         half.write_text("\n".join(lines[i::2]) + "\n")
     pairs = "::".join(map(str, halves))
-    config, sources = run.open_settled(resolved(**{"data.pairs": pairs, "data.domain": "source"}))
+    config, sources = opened.settled(resolved(**{"data.pairs": pairs, "data.domain": "source"}))
     asked = ask(config, sources.train, FeatureStore())
     assert asked.domain.tolist() == [0] * 12 + [1] * 12
     assert settled(config, sources.train)[0].data.domain == ""  # Nothing else asks for it.
     config = resolved(**{"data.domain": "source"})
     with pytest.raises(UserError, match=r"config\.data\.domain: 'source' tells files apart"):
-        ask(config, run.open_sources(config).train, FeatureStore())
+        ask(config, opened.sources(config).train, FeatureStore())
 
 
 def test_extraction_chooses_and_the_training_after_it_takes_that(resolved, tmp_path):
