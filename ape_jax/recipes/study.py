@@ -10,6 +10,8 @@
 * `fresh`: on three splits that no choice has looked at, trained on one drawing style and on two,
   tested on three (`demo:noto` is never trained on); `few_pairs` against each method, with
   intervals; `fresh,language=ja+ar+zh`: names in these languages on the same splits;
+* `fresh,together=en+ja+ar`: names in these languages as one training set on the same splits, whose
+  means are taken off; tested on all fourteen, of which those not named are left out of training;
 * `icons`: heads and closed forms on 1,024 to 61 thousand icons, tested on unseen names in the
   makers' sets of the training and in unseen sets; `icons,fresh` on two splits that no choice has
   looked at, `icons,ape` with depths and widths of APE's head on 16,384 and all.
@@ -34,6 +36,7 @@ def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
         ape=False,
         fresh=False,
         language="en",
+        together="",
         validation=False,
         runlocal=False,
     )
@@ -59,7 +62,14 @@ def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
         if args.language != "en":
             _in_language(config, args.language)
 
-    if args.fresh:
+    if args.together:
+        if not args.fresh or args.icons or args.language != "en":
+            raise UserError(
+                "--config: study takes together=LANGUAGE+LANGUAGE with fresh alone, as in "
+                f"study:fresh,together=en+ja; found {arg!r}"
+            )
+        _together(config, args.together)
+    elif args.fresh:
         _fresh(config, args.icons, args.language.split("+"))
     elif "+" in args.language:
         raise UserError(
@@ -166,6 +176,26 @@ def _fresh(config: ml_collections.ConfigDict, icons: bool, languages: list[str])
     config.data.pairs, config.data.eval = pairs, dict(sets)
     if "few_pairs" in config.study.methods:
         config.study.reference = "few_pairs"
+
+
+def _together(config: ml_collections.ConfigDict, languages: str) -> None:
+    """Names in several languages as one training set; evaluations have all, by language."""
+    config.text.tower, config.data.language = "demo:me5_small", "language"
+    config.study.domains = tuple(
+        (
+            f"together{k}",
+            f"demo:twemoji/{languages}:train@{k}",
+            (
+                ("same-style", f"demo:twemoji/all:test@{k}"),
+                ("style-shift", f"demo:openmoji/all:test@{k}"),
+            ),
+        )
+        for k in (1, 2, 3)
+    )
+    config.study.methods = ("chance", "ridge", "cca", "ape", "cca_start", "few_pairs")
+    _, pairs, sets = config.study.domains[0]
+    config.data.pairs, config.data.eval = pairs, dict(sets)
+    config.study.reference = "few_pairs"
 
 
 _TRAINED_ON = (

@@ -83,7 +83,7 @@ def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[st
         }
         summary = {
             "methods": list(sizes.values())[-1],
-            "images": {task.name: len(task.dataset.pairs) for task in run.tasks},
+            "images": {name: n for task in run.tasks for name, n in task.images.items()},
             **same,
             "costs": _costs(config, path) if hosts.is_first() else {},
         }
@@ -199,6 +199,11 @@ def _check(config: StudyConfig) -> None:
             )
     if "pixels" in config.study.methods and is_precomputed(config.data.pairs):
         raise UserError("config.study.methods: given vectors have no pixels; leave 'pixels' out")
+    if "pixels" in config.study.methods and config.data.language:
+        raise UserError(
+            "config.study.methods: 'pixels' has no figures by language; leave it out, or write "
+            "data.language=''"
+        )
     if not config.data.eval:
         raise UserError("config.data.eval: a study needs at least one set to evaluate on")
     if not config.study.methods:

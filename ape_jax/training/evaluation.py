@@ -85,6 +85,17 @@ class RetrievalTask:
         return embedder.texts(trainable, frozen, batches, len(distinct))[index]
 
     @property
+    def images(self) -> dict[str, int]:
+        """Number of images, of the set and of those with captions in each language."""
+        captions, found = self.dataset.captions, {self.name: len(self.dataset.pairs)}
+        if captions.spoken is None:
+            return found
+        for number, language in enumerate(captions.spoken.names):
+            images = captions.image_index[captions.spoken.index == number]
+            found[f"{self.name}{languages_lib.JOINT}{language}"] = len(np.unique(images))
+        return found
+
+    @property
     def chance(self) -> dict[str, dict[str, float]]:
         """What a random order would have, of the set and of its languages."""
         captions, name = self.dataset.captions, self.name
