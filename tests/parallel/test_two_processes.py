@@ -36,6 +36,7 @@ from ape_jax.features.dataset import FeatureStore
 from ape_jax.parallel import hosts
 from ape_jax.runs import build
 from ape_jax.training import extraction, run
+from ape_jax.training.input import opened
 jobs.SHARD_VIEWS, jobs.SHARD_CAPTIONS = 8, 8
 config = config_lib.resolve(config_lib.unflatten(json.load(open(sys.argv[1]))))
 with hosts.cluster():
@@ -54,7 +55,6 @@ import jax
 from ape_jax import config as config_lib
 from ape_jax.parallel import hosts
 from ape_jax.training import loop
-from ape_jax.training.input import opened
 config = config_lib.resolve(config_lib.unflatten(json.load(open(sys.argv[1]))))
 with hosts.cluster():
     assert jax.device_count() == 8

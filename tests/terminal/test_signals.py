@@ -101,7 +101,7 @@ def test_a_signal_ends_a_command_with_a_sentence(
 
 
 def test_control_c_is_said_where_the_main_thread_does_not_listen(tiny_run):
-    where = "ape_jax.evaluators.tasks", "evaluate_retrieval"
+    where = "ape_jax.evaluators.tasks", "evaluate_languages"
     code, stderr, seconds = ended(where, signal.SIGINT, "ape_jax.evaluate", "--workdir", tiny_run)
     assert code == 130 and stderr.splitlines()[-1] == "interrupted" and "Traceback" not in stderr
     assert seconds < 60

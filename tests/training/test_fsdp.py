@@ -14,6 +14,7 @@ from ape_jax.features.dataset import FeatureStore
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build
 from ape_jax.training import loop, run
+from ape_jax.training.folds import fixed
 from ape_jax.training.input import opened
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -64,7 +65,7 @@ def test_state_is_split_over_the_axis(clip_config):
     assert dict(made.aligned.mesh.shape) == {"data": 2, "fsdp": 4}
     kernel = made.aligned.trainable["text_tower"]["blocks"]["mlp"]["fc1"]["kernel"]
     assert kernel.sharding.shard_shape(kernel.shape)[-1] == kernel.shape[-1] // 4
-    state = loop._placed_state(made.aligned, optax.adam(1e-3))
+    state = fixed.placed_state(made.aligned, optax.adam(1e-3))
     leaves = jax.tree.leaves((state.trainable, state.opt_state))
     on_one = sum(np.prod(x.sharding.shard_shape(x.shape)) for x in leaves)
     assert on_one < 0.3 * sum(x.size for x in leaves)
@@ -94,7 +95,7 @@ def test_arrays_lie_where_rules_say(clip_config):
     assert all(
         x.sharding.is_fully_replicated for x in jax.tree.leaves(made.aligned.frozen["image_tower"])
     )
-    state = loop._placed_state(made.aligned, optax.adam(1e-3))
+    state = fixed.placed_state(made.aligned, optax.adam(1e-3))
     trees = (made.aligned.trainable, state.trainable, state.opt_state[0].mu, state.opt_state[0].nu)
     for tree in trees:
         mlp = tree["text_tower"]["blocks"]["mlp"]
