@@ -89,20 +89,11 @@ def automatic(field: Field, follows: str) -> Field:
       field: the kind of value.
       follows: what an open value follows from, for messages.
     """
-    kind = type(field.default)
-
-    def canonical(value: Any) -> Any:
-        if isinstance(value, str) and value == BY_DATA:
-            return kind(-1)
-        if kind is float and type(value) is int:
-            return float(value) if abs(value) < 2**53 else math.inf
-        return value
-
     return dataclasses.replace(
         field,
         expects=f"{field.words}, or 'auto' for what follows from {follows}",
         check=lambda v: field.check(v) or (is_number(v) and v == -1),
-        canonical=canonical,
+        canonical=lambda v: -1 if isinstance(v, str) and v == BY_DATA else v,
     )
 
 

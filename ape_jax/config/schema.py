@@ -91,8 +91,8 @@ def _build(kind: type[S], flat: Mapping[str, Any], prefix: str = "") -> S:
 
 
 def normalised(value: Any, field: Field) -> Any:
-    """A value as it is kept: by the field's own rule, else like its default."""
-    return field.canonical(value) if field.canonical else _like(value, field.default)
+    """A value as it is kept: by the field's own rule, then like its default."""
+    return _like(field.canonical(value) if field.canonical else value, field.default)
 
 
 def _like(value: Any, like: Any) -> Any:

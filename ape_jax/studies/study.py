@@ -20,6 +20,7 @@ from ape_jax import config as config_lib
 from ape_jax.config import Config, schema
 from ape_jax.config.outside import is_precomputed
 from ape_jax.errors import UserError
+from ape_jax.evaluators.languages import JOINT
 from ape_jax.features.dataset import FeatureStore
 from ape_jax.parallel import hosts
 from ape_jax.runs import build
@@ -71,7 +72,7 @@ def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[st
     agreed.on_workdir(finished_study=ended)
     if done is not None and ended:
         # A file's keys are in the order of the alphabet; tables are to be as they were.
-        return _in_order(done, [config.study.methods, list(config.data.eval)])
+        return _in_order(done, [config.study.methods, [*config.data.eval]])
     with claim.claimed(path, config, "study"):
         store, there = FeatureStore(), saving.Place(path)
         run = run_lib.prepare(config, sources, build.load_towers(config), store)
@@ -99,11 +100,16 @@ def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[st
 
 
 def _in_order(value: Any, orders: Sequence[Sequence[str]]) -> Any:
-    """Nested mappings whose keys are all of one of the orders, in that order."""
+    """Nested mappings whose keys are all of one of the orders, in that order.
+
+    A set's figures by language, `SET:LANGUAGE`, stand behind those of the set.
+    """
     if not isinstance(value, Mapping):
         return value
-    order = next((order for order in orders if set(value) <= set(order)), list(value))
-    return {key: _in_order(value[key], orders) for key in order if key in value}
+    of = {key: key.partition(JOINT)[0] for key in value}
+    order = next((order for order in orders if set(of.values()) <= set(order)), ())
+    keys = sorted(value, key=lambda key: order.index(of[key])) if order else value
+    return {key: _in_order(value[key], orders) for key in keys}
 
 
 def _write(path: pathlib.Path, summary: dict[str, Any]) -> None:

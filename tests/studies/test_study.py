@@ -255,3 +255,10 @@ def test_plots_without_matplotlib_say_what_to_install(monkeypatch):
     monkeypatch.setattr(study_tables.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"ape_jax\[plots\]"):
         study_tables.require_matplotlib()
+
+
+def test_figures_by_language_come_behind_their_sets_as_they_did_the_first_time():
+    first = {"cca": {"same": 1, "same:ar": 2, "same:ja": 3, "other": 4, "other:ar": 5}, "ape": {}}
+    read = {"ape": {}, "cca": dict(sorted(first["cca"].items()))}
+    found = study._in_order({"methods": read}, [["cca", "ape"], ["same", "other"]])["methods"]
+    assert list(found) == list(first) and list(found["cca"]) == list(first["cca"])

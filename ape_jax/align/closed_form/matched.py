@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
@@ -128,7 +129,7 @@ class _Side:
     def __init__(self, count: float, total: np.ndarray, squares: np.ndarray):
         self._count, self._total, self._squares = count, total, squares
 
-    def add(self, rows: RowArray, read) -> None:
+    def add(self, rows: RowArray, read: Callable[[np.ndarray], Float[np.ndarray, "b V d"]]) -> None:
         """Adds rows, by blocks; `read` makes float64 [b, V, d] of a block."""
         for block in blocks(len(rows), _BLOCK):
             views = read(rows[block])
