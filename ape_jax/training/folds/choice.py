@@ -83,6 +83,7 @@ def record(choice: Choice, start: str) -> dict[str, Any]:
       start: what the heads start from, for a choice of no steps.
     """
     near = "the best" if choice.chosen == choice.best else "within one standard error of the best"
-    what = f"{choice.chosen} steps are" if choice.chosen else f"{start} is"
+    many = "1 step is" if choice.chosen == 1 else f"{choice.chosen} steps are"
+    what = many if choice.chosen else f"{start} is"
     few = "" if choice.chosen == choice.best else ", which is the fewest such steps"
     return {**dataclasses.asdict(choice), "why": f"{what} {near}{few}"}
