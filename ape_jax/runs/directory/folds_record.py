@@ -8,9 +8,7 @@ from typing import Any
 
 from ape_jax import config as config_lib
 from ape_jax.config import Config
-from ape_jax.errors import UserError
-from ape_jax.parallel import hosts
-from ape_jax.storage import atomic, disk, files
+from ape_jax.runs.directory import answers
 
 FILE = "folds.json"
 
@@ -33,15 +31,7 @@ def read(path: pathlib.Path, question: Mapping[str, Any]) -> dict[str, Any] | No
       path: the work directory.
       question: of `asked`.
     """
-    try:
-        found = files.read_json(path / FILE)
-        same = found["asked"] == dict(question) and _is_sound(found)
-    except FileNotFoundError:
-        return None
-    except (UserError, OSError, KeyError, TypeError, ValueError) as error:
-        hosts.say(f"{path / FILE} cannot be read ({error}); the folds are trained again")
-        return None
-    return found if same else None
+    return answers.read(path / FILE, question, _is_sound, "the folds are trained again")
 
 
 def write(path: pathlib.Path, record: Mapping[str, Any], again: str) -> None:
@@ -50,9 +40,7 @@ def write(path: pathlib.Path, record: Mapping[str, Any], again: str) -> None:
     Raises:
       UserError: the file cannot be written.
     """
-    if hosts.is_first():
-        with disk.write_errors(f"--workdir: {path / FILE}", again=again):
-            atomic.write_json(path / FILE, record)
+    answers.write(path / FILE, record, again)
 
 
 def _is_sound(found: Mapping[str, Any]) -> bool:

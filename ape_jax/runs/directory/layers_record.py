@@ -8,10 +8,7 @@ from typing import Any
 
 from ape_jax import config as config_lib
 from ape_jax.config import Config
-from ape_jax.errors import UserError
-from ape_jax.parallel import hosts
-from ape_jax.runs.directory import recorded
-from ape_jax.storage import atomic, disk, files
+from ape_jax.runs.directory import answers, recorded
 
 FILE = "layers.json"
 _KEYS = (
@@ -39,15 +36,7 @@ def read(path: pathlib.Path, question: Mapping[str, Any]) -> dict[str, Any] | No
       path: the work directory.
       question: of `asked`.
     """
-    try:
-        found = files.read_json(path / FILE)
-        same = found["asked"] == dict(question) and isinstance(found["chosen"], dict)
-    except FileNotFoundError:
-        return None
-    except (UserError, OSError, KeyError) as error:
-        hosts.say(f"{path / FILE} cannot be read ({error}); the layers are chosen again")
-        return None
-    return found if same else None
+    return answers.read(path / FILE, question, _is_sound, "the layers are chosen again")
 
 
 def write(path: pathlib.Path, record: Mapping[str, Any] | None, again: str) -> None:
@@ -56,9 +45,8 @@ def write(path: pathlib.Path, record: Mapping[str, Any] | None, again: str) -> N
     Raises:
       UserError: the file cannot be written.
     """
-    if record is not None and hosts.is_first():
-        with disk.write_errors(f"--workdir: {path / FILE}", again=again):
-            atomic.write_json(path / FILE, record)
+    if record is not None:
+        answers.write(path / FILE, record, again)
 
 
 def values(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,3 +59,7 @@ def values(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+def _is_sound(found: Mapping[str, Any]) -> bool:
+    return isinstance(found["chosen"], dict)
