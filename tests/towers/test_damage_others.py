@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from tests.towers import damage
-from tests.towers.test_damage import good, outcome, outputs  # noqa: F401
+from tests.towers.test_damage import good, outcome, taken_files, taken_values  # noqa: F401
 
 WIDTH, PATCH, SIDE = 16, 8, 16
 TIMM = {
@@ -171,38 +171,14 @@ ALLOWED = {
 
 @pytest.mark.parametrize(("folder", "kind", "name"), FILES)
 def test_a_file_that_is_none_or_is_damaged_is_one_sentence(folder, kind, name, others, tmp_path):
-    outputs(others[folder], kind)
-    taken = []
-    for label, change in (
-        *damage.no_file(name),
-        *damage.contents(others[folder], name, seed=len(name)),
-    ):
-        path = damage.copied(others[folder], tmp_path / "tower")
-        change(path)
-        found = outcome(path, kind)  # A flipped byte may leave another right file.
-        if not label.startswith("flip") and not isinstance(found, str):
-            taken.append(label)
-    assert not taken, "; ".join(map(str, taken))
+    assert not taken_files(others[folder], kind, name, tmp_path / "tower")
 
 
 @pytest.mark.parametrize(("folder", "kind", "name"), FILES)
 def test_a_value_of_another_kind_is_one_sentence_or_changes_nothing(
     folder, kind, name, others, tmp_path
 ):
-    whole, notes = outputs(others[folder], kind)
-    told = {note.partition(": ")[2] for note in notes}
-    taken = []
-    for key, value, change in damage.mutations(others[folder], name):
-        path = damage.copied(others[folder], tmp_path / "tower")
-        change(path)
-        found = outcome(path, kind)
-        if isinstance(found, str) or found[0] == whole:
-            continue
-        is_said = {note.partition(": ")[2] for note in found[1]} - told
-        allowed = ALLOWED.get((name, key), ())
-        if not is_said and not any(type(v) is type(value) and v == value for v in allowed):
-            taken.append((key, value))
-    assert not taken, "; ".join(map(str, taken))
+    assert not taken_values(others[folder], kind, name, tmp_path / "tower", ALLOWED)
 
 
 @pytest.mark.parametrize("name", ["spiece.model", "sentencepiece.bpe.model", "tokenizer.model"])
