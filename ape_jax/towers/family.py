@@ -22,6 +22,7 @@ from ape_jax.errors import UserError
 from ape_jax.towers.files import reading, sections
 from ape_jax.towers.files.names import NameTable
 from ape_jax.towers.files.reading import Asked
+from ape_jax.towers.files.rows import ClassifierRows
 from ape_jax.towers.tower import MAX_DEPTH, Kind, TowerConfig
 
 Arrays = dict[str, np.ndarray]
@@ -118,6 +119,7 @@ class Family:
       adapters: the layers of a block that layerwise adapters stand in, by their paths under
         "blocks": a norm is given the adapted input, the output of a dense layer is adapted. Empty:
         the family takes no adapters.
+      classifier: the classifiers that its files may hold beside the tower; None where none is read.
       torch: its class in transformers, or why it is not exported: what follows "the X tower".
     """
 
@@ -136,6 +138,7 @@ class Family:
     groups: tuple[tuple[str, str], ...] = ()
     shared: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
+    classifier: ClassifierRows | None = None
     torch: TorchClass | str
 
 

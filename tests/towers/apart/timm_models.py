@@ -20,12 +20,13 @@ LAYERS = {"SwiGLUPacked": timm.layers.SwiGLUPacked, "SiLU": torch.nn.SiLU}
 
 
 def run(model, size, seed):
-    """Tokens, the residual stream after one block, and the pooled vector, of two images."""
+    """Tokens, the stream after one block, the pooled vector and the logits, of two images."""
     image = np.random.default_rng(seed).normal(size=(2, *size, 3)).astype(np.float32)
     with torch.inference_mode():
         pixels = torch.tensor(image).permute(0, 3, 1, 2)
         tokens = model.forward_features(pixels)
         pooled = model.forward_head(tokens, pre_logits=True)
+        logits = model.forward_head(tokens)
         inner = model.forward_intermediates(
             pixels,
             indices=[0],
@@ -34,7 +35,8 @@ def run(model, size, seed):
             output_fmt="NLC",
         )[0]
     inner = torch.cat(inner[::-1], dim=1) if isinstance(inner, tuple) else inner
-    return {"image": image, "tokens": tokens, "pooled": pooled, "inner": inner}
+    found = {"image": image, "tokens": tokens, "pooled": pooled, "inner": inner}
+    return found | {"logits": logits}
 
 
 def prepare(cfg):

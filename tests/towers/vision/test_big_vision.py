@@ -7,6 +7,7 @@ import transformers
 
 from ape_jax import towers
 from ape_jax.errors import UserError
+from ape_jax.towers import classifier
 from ape_jax.towers.files import names
 from ape_jax.towers.vision import big_vision
 
@@ -182,3 +183,23 @@ def test_preparation_is_big_visions_value_range(augreg, tmp_path):
     batch = tower.prepare([white, white[:30]])
     assert batch["image"].shape == (2, 32, 32, 3)
     np.testing.assert_allclose(batch["image"], 1.0)
+
+
+def test_the_rows_of_an_augreg_classifier_are_the_columns_of_its_kernel(augreg, tmp_path, rng):
+    arrays = {k: v for k, v in augreg.items() if not k.startswith("pre_logits")}
+    arrays["head/kernel"] = rng.normal(size=(32, 5)).astype(np.float32)
+    np.savez(tmp_path / "vit.npz", **arrays)
+    found = classifier.read(tmp_path / "vit.npz")
+    np.testing.assert_array_equal(found.rows, arrays["head/kernel"].T)
+    assert (found.labels, found.pooling) == (None, "cls")
+
+
+def test_a_classifier_behind_another_layer_and_a_projection_are_no_rows(augreg, tmp_path):
+    arrays = augreg
+    np.savez(tmp_path / "vit.npz", **arrays)
+    with pytest.raises(UserError, match="reads what 'pre_logits/kernel' makes"):
+        classifier.read(tmp_path / "vit.npz")
+    arrays = {f"params/img/{k}": v for k, v in arrays.items() if not k.startswith("pre_logits")}
+    np.savez(tmp_path / "two.npz", **arrays)
+    with pytest.raises(UserError, match="holds no classifier"):
+        classifier.read(tmp_path / "two.npz")

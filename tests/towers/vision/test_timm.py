@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from ape_jax import towers
 from ape_jax.errors import UserError
+from ape_jax.towers import classifier
 from ape_jax.towers.files import names
 from ape_jax.towers.vision.timm.names import NAMES
 
@@ -99,6 +100,41 @@ def test_outputs_equal_timm_at_native_and_other_sizes(made, name):
             assert relative(got.pooled, want[f"pooled{n}"]) < 2e-5
     inner = encode(tower, want["image0"], layer=1, pooling="none")
     assert relative(inner.tokens, want["inner0"]) < 2e-5
+
+
+# Of these the class in timm takes a mean of two classifiers, all tokens, or has none.
+WITHOUT = ("distilled", "virchow2", "wrapped")
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in WITHOUT])
+def test_rows_of_the_classifier_give_timms_logits(made, name):
+    want = np.load(made / f"{name}.npz")
+    tensors = load_file(made / name / "model.safetensors")
+    if "head.weight" not in tensors:
+        with pytest.raises(UserError, match="holds no classifier"):
+            classifier.read(made / name)
+        return
+    found = classifier.read(made / name)
+    pooled = encode(towers.load(made / name, dtype="float32"), want["image0"]).pooled
+    got = np.asarray(pooled) @ found.rows.T + tensors["head.bias"]
+    assert relative(got, want["logits0"]) < 2e-5
+    assert found.pooling == found.own_pooling
+
+
+def test_labels_of_timm_stand_in_its_config(made, tmp_path):
+    shutil.copytree(made / "augreg", tmp_path / "copy")
+    file = tmp_path / "copy/config.json"
+    config = json.loads(file.read_text())
+    names_ = [f"class {i}" for i in range(config["num_classes"])]
+    for place in (config, config["pretrained_cfg"]):
+        place["label_names"] = names_
+        file.write_text(json.dumps(config))
+        assert classifier.read(tmp_path / "copy").labels == tuple(names_)
+        del place["label_names"]
+    config["label_names"] = names_[:-1]
+    file.write_text(json.dumps(config))
+    with pytest.raises(UserError, match="'label_names' names 999 classes"):
+        classifier.read(tmp_path / "copy")
 
 
 @pytest.mark.parametrize("name", MODELS)

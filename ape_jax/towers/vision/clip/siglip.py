@@ -10,6 +10,7 @@ from typing import Any
 
 from ape_jax.towers.family import Fields, PoolerOutput, TorchClass
 from ape_jax.towers.files.names import CONV, LEAD11, NameTable, Rule, fused, linear, norm
+from ape_jax.towers.files.rows import CLASSIFIER, ClassifierRows
 from ape_jax.towers.vision import family
 from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import HALF, image_prepare, squashed
@@ -63,6 +64,7 @@ SIGLIP = family.declare(
     prepare=partial(
         image_prepare, default=partial(squashed, "SiglipImageProcessor", resample=3, **HALF)
     ),
+    classifier=ClassifierRows(layers=(CLASSIFIER,), pooling=lambda config: "mean"),
     torch=TorchClass(
         describe=describe,
         table=lambda config: NAMES,

@@ -11,6 +11,7 @@ from typing import Any
 
 from ape_jax.towers.family import Fields, PoolerOutput, TorchClass
 from ape_jax.towers.files.names import Form, NameTable, Rule, norm
+from ape_jax.towers.files.rows import CLASSIFIER, ClassifierRows, own_pooling
 from ape_jax.towers.vision.convnet import family
 from ape_jax.towers.vision.convnet.network import ConvNeXtConfig
 from ape_jax.towers.vision.prepare import IMAGENET, image_prepare
@@ -74,6 +75,7 @@ CONVNEXT = family.declare(
     parse=_parse,
     tables=(_NAMES,),
     prepare=partial(image_prepare, default=_preprocessor),
+    classifier=ClassifierRows(layers=(CLASSIFIER,), pooling=own_pooling),
     torch=TorchClass(
         describe=_describe,
         table=lambda config: _NAMES,

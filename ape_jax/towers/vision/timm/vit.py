@@ -16,6 +16,7 @@ from ape_jax.nn.axial import Axial
 from ape_jax.towers.family import Fields
 from ape_jax.towers.files import reading
 from ape_jax.towers.files.names import Shape
+from ape_jax.towers.files.rows import TIMM_HEAD, ClassifierRows, own_pooling
 from ape_jax.towers.vision import family
 from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import IMAGENET, cropped, image_prepare
@@ -326,5 +327,6 @@ TIMM = family.declare(
         image_prepare,
         default=partial(cropped, "BitImageProcessor", edge=1 / 0.875, resample=3, **IMAGENET),
     ),
+    classifier=ClassifierRows(layers=(TIMM_HEAD,), pooling=own_pooling),
     torch="has a class of timm, and none of transformers; export with --format jax",
 )

@@ -19,6 +19,7 @@ from ape_jax.errors import UserError
 from ape_jax.nn.window import resized, window
 from ape_jax.towers.family import Fields, TorchClass
 from ape_jax.towers.files.names import NameTable, Rule, linear, norm
+from ape_jax.towers.files.rows import CLASSIFIER, ClassifierRows, own_pooling
 from ape_jax.towers.files.sources import SafeTensors
 from ape_jax.towers.vision import family
 from ape_jax.towers.vision.config import ViTConfig
@@ -136,6 +137,7 @@ BEIT = family.declare(
     ),
     groups=((r"relative_bias", "relative position"),),
     shared=("relative_bias",),
+    classifier=ClassifierRows(layers=(CLASSIFIER,), pooling=own_pooling),
     torch=TorchClass(
         describe=_describe,
         table=lambda config: _MEAN_NAMES if config.norm_pooled else _NAMES,

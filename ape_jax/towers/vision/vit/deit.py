@@ -9,6 +9,7 @@ import dataclasses
 from functools import partial
 
 from ape_jax.towers.family import Fields, PoolerOutput, TorchClass
+from ape_jax.towers.files.rows import CLASSIFIER, ClassifierRows, Linear, own_pooling
 from ape_jax.towers.vision import family
 from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import IMAGENET, cropped, image_prepare
@@ -30,6 +31,10 @@ DEIT = family.declare(
     prepare=partial(
         image_prepare,
         default=partial(cropped, "BitImageProcessor", edge=256 / 224, resample=3, **IMAGENET),
+    ),
+    # That of the distillation token reads another vector.
+    classifier=ClassifierRows(
+        layers=(CLASSIFIER, Linear(weight="cls_classifier.weight")), pooling=own_pooling
     ),
     torch=TorchClass(
         describe=vit.describe,

@@ -9,6 +9,7 @@ from typing import Any
 from ape_jax.errors import UserError
 from ape_jax.towers.family import Fields, PoolerOutput, TorchClass
 from ape_jax.towers.files.names import NameTable, Rule, gated, linear, norm
+from ape_jax.towers.files.rows import CLASSIFIER, ClassifierRows
 from ape_jax.towers.vision import family
 from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.family import BLOCK
@@ -103,6 +104,7 @@ DINOV2 = family.declare(
     parse=_parse,
     tables=(_NAMES, _SWIGLU_NAMES),
     prepare=partial(image_prepare, default=_preprocessor),
+    classifier=ClassifierRows(layers=(CLASSIFIER,), pooling=lambda config: "cls+mean"),
     torch=TorchClass(
         describe=_describe,
         table=lambda config: _SWIGLU_NAMES if config.swiglu else _NAMES,

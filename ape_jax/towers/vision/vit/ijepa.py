@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from ape_jax.towers.family import Fields, TorchClass
+from ape_jax.towers.files.rows import CLASSIFIER, ClassifierRows, own_pooling
 from ape_jax.towers.vision import family
 from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import HALF, image_prepare, squashed
@@ -44,5 +45,6 @@ IJEPA = family.declare(
     prepare=partial(
         image_prepare, default=partial(squashed, "ViTImageProcessor", resample=2, **HALF)
     ),
+    classifier=ClassifierRows(layers=(CLASSIFIER,), pooling=own_pooling),
     torch=TorchClass(describe=_describe, table=lambda config: _NAMES),
 )

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from ape_jax.towers.family import Fields, TorchClass
+from ape_jax.towers.files.rows import CLASSIFIER, ClassifierRows, own_pooling
 from ape_jax.towers.vision import family
 from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.prepare import IMAGENET, image_prepare, squashed
@@ -35,5 +36,6 @@ VIT_MSN = family.declare(
     prepare=partial(
         image_prepare, default=partial(squashed, "ViTImageProcessor", resample=2, **IMAGENET)
     ),
+    classifier=ClassifierRows(layers=(CLASSIFIER,), pooling=own_pooling),
     torch=TorchClass(describe=_describe, table=lambda config: _NAMES),
 )

@@ -14,7 +14,8 @@ import numpy as np
 from ape_jax.errors import UserError
 from ape_jax.towers.family import Arrays, Fields, PoolerOutput, TorchClass
 from ape_jax.towers.files.names import NameTable, linear, norm
-from ape_jax.towers.vision import family
+from ape_jax.towers.files.rows import CLASSIFIER, TIMM_HEAD, ClassifierRows, Linear, own_pooling
+from ape_jax.towers.vision import big_vision, family
 from ape_jax.towers.vision.clip import siglip
 from ape_jax.towers.vision.config import ViTConfig
 from ape_jax.towers.vision.family import BLOCK
@@ -78,6 +79,14 @@ def _complete(config: ViTConfig, arrays: Arrays) -> Arrays:
     return {**arrays, "embed/position": np.concatenate([np.zeros_like(position[:1]), position])}
 
 
+# A two-tower file has a projection of the same name, under "img/".
+_BIG_VISION_HEAD = Linear(
+    weight="head/kernel",
+    is_kernel=True,
+    prefixes=tuple(prefix for prefix in big_vision.PREFIXES if "img/" not in prefix),
+    without=("pre_logits/kernel",),
+)
+
 VIT = family.declare(
     name="vit",
     title="ViT and AugReg",
@@ -87,6 +96,9 @@ VIT = family.declare(
     tables=(NAMES, _TIMM_NAMES),
     prepare=partial(
         image_prepare, default=partial(squashed, "ViTImageProcessor", resample=2, **HALF)
+    ),
+    classifier=ClassifierRows(
+        layers=(CLASSIFIER, TIMM_HEAD, _BIG_VISION_HEAD), pooling=own_pooling
     ),
     torch=TorchClass(
         describe=describe,
