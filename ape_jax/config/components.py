@@ -71,6 +71,7 @@ class ClosedFormSpec:
       starts: whether training can start from it, which then needs `image` and `text` as heads.
       weighs: whether its directions have weights that training may keep (`start.weights`); `solve`
         then takes `kept`, and with it returns them apart from the heads.
+      weighs_pairs: whether it counts pairs by `Paired.weights`, as free pairs need.
       sorted: whether its directions come in order, so that the first ones are embeddings, too.
       settings: the settings of both heads from the solution's record, or None before it is solved.
     """
@@ -84,6 +85,7 @@ class ClosedFormSpec:
     takes_width: bool = False
     starts: bool = True
     weighs: bool = False
+    weighs_pairs: bool = False
     sorted: bool = False
     settings: Callable[[Mapping[str, Any] | None], Mapping[str, Any]] = lambda record: {}
 

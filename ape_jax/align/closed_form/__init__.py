@@ -3,6 +3,7 @@
 Strong with few pairs; with many pairs, training can start from their solution.
 """
 
+from ape_jax.align.closed_form.appended import Free, appended
 from ape_jax.align.closed_form.asif import Asif, asif, asif_cv
 from ape_jax.align.closed_form.cca import Cca, cca, cca_cv
 from ape_jax.align.closed_form.matched import Unmatched, cca_matched
@@ -17,12 +18,14 @@ __all__ = [
     "Affine",
     "Asif",
     "Cca",
+    "Free",
     "Moments",
     "Paired",
     "Procrustes",
     "Ridge",
     "Solution",
     "Unmatched",
+    "appended",
     "asif",
     "asif_cv",
     "cca",

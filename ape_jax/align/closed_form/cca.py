@@ -12,7 +12,7 @@ from jaxtyping import Float, Integer
 from ape_jax.align.closed_form import held_out
 from ape_jax.align.closed_form.paired import Paired
 from ape_jax.align.closed_form.solution import L2, POWER, Affine, Solution, centred, on_both
-from ape_jax.align.closed_form.sums import Moments, by_fold, check_varies, moments
+from ape_jax.align.closed_form.sums import Moments, check_varies, moments
 from ape_jax.align.heads.linear import LINEAR
 from ape_jax.config.components import ClosedFormSpec
 from ape_jax.config.fields import number
@@ -163,9 +163,7 @@ def cca_cv(
     paired.check()
     dims = held_out.widths(min(paired.text.shape[1], paired.image.shape[2]), dims)
     l2s, fold = sorted(l2s, reverse=True), held_out.folds(paired, folds, seed)
-    split = by_fold(paired, fold)
-    total = sum((part for _, part in split[1:]), split[0][1])
-    check_varies(total)
+    split, total = held_out.split(paired, fold)
     scores = np.zeros((len(split), len(l2s), len(dims), len(powers)))
     for n, (members, part) in enumerate(split):
         spectra = Spectra.of(total - part, noise)
@@ -217,7 +215,7 @@ class Spectra:
     def of(cls, part: Moments, noise: float = 0.0) -> Spectra:
         """Those of pairs, whose sides both have to vary; `noise` as for `cca`."""
         check_varies(part)
-        added = noise * part.view_noise / part.count if noise else None
+        added = noise * part.noise if noise else None
         return cls((part.text_mean, part.image_mean), part.covariances(), added)
 
     def set_cross(self, xy: Float[np.ndarray, "d k"]) -> None:
@@ -311,5 +309,6 @@ CCA = ClosedFormSpec(
     keys={"l2": L2, "power": POWER, "text_l2": TEXT_L2, "noise": NOISE},
     takes_width=True,
     weighs=True,
+    weighs_pairs=True,
     sorted=True,
 )

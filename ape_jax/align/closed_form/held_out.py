@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
-from ape_jax.align.closed_form.paired import Paired, assign
+from ape_jax.align.closed_form.paired import NEVER, Paired, assign
+from ape_jax.align.closed_form.sums import Moments, by_fold, check_varies
 from ape_jax.errors import UserError
 
 
@@ -68,13 +69,33 @@ def folds(
 
     Args:
       paired: the features.
-      count: number of folds, or the fold of each image.
+      count: number of folds, or the fold of each image that is no extra one.
       seed: seed of the random assignment.
     """
     groups = paired.groups()
     if isinstance(count, int):
         count = min(count, len(np.unique(groups)))
-    return assign(len(paired), count, groups, seed)
+    return paired.with_extra(assign(paired.own, count, groups, seed))
+
+
+def split(
+    paired: Paired, fold: Integer[np.ndarray, " n"]
+) -> tuple[list[tuple[Bool[np.ndarray, " n"], Moments]], Moments]:
+    """The members and the moments of each fold, and the moments of all pairs.
+
+    Images that are never held out are in no fold, and count among all.
+
+    Args:
+      paired: the features.
+      fold: the fold of each image, as `folds` gives it.
+
+    Raises:
+      UserError: for features that are not finite; where nothing varies.
+    """
+    parts = by_fold(paired, fold)
+    total = sum((part for _, part in parts[1:]), parts[0][1])
+    check_varies(total)
+    return [(members, part) for members, part in parts if (fold[members] != NEVER).all()], total
 
 
 def sample(paired: Paired, members: Bool[np.ndarray, " n"], limit: int, seed: int) -> HeldOut:

@@ -108,7 +108,7 @@ def cca_matched(
     text.add(unpaired.text, lambda x: x.astype(np.float64)[:, None])
     image.add(unpaired.image, paired.standardised)
     known = pairs.covariances()[2]
-    added = noise * pairs.view_noise / pairs.count if noise else None
+    added = noise * pairs.noise if noise else None
     covariances = text.covariance, image.covariance, known
     spectra = Spectra((text.mean, image.mean), covariances, added)
     x, y = _sample(paired, unpaired, seed)

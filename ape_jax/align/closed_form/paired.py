@@ -17,6 +17,8 @@ from ape_jax.errors import UserError
 from ape_jax.storage.row_array import RowArray, blocks
 
 _BLOCK = 4096  # Rows that are looked at together.
+NEVER = -1
+"""The fold of images that are never held out."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,8 @@ class Paired:
       weights: how much each pair counts, float [p]; None for all alike.
       mean: subtracted from every image vector, [k]; None for zero.
       std: every image vector is then divided by it, [k]; None for one.
+      extra: number of images at the end that are fitted to and never held out: those of free pairs
+        (`appended`), whose views are all the same.
     """
 
     text: RowArray
@@ -42,6 +46,12 @@ class Paired:
     weights: Float[np.ndarray, " p"] | None = None
     mean: Float[np.ndarray, " k"] | None = None
     std: Float[np.ndarray, " k"] | None = None
+    extra: int = 0
+
+    @property
+    def own(self) -> int:
+        """The number of images that are no extra ones."""
+        return len(self) - self.extra
 
     def __len__(self) -> int:
         """The number of images."""
@@ -59,8 +69,13 @@ class Paired:
         return x if self.std is None else x / self.std
 
     def groups(self) -> Integer[np.ndarray, " n"]:
-        """Numbers the images so that images that share texts have one number (`paired.linked`)."""
-        return paired.linked(self.text_index, self.image_index, len(self))
+        """Numbers its own images so that those that share texts have one number (`linked`)."""
+        pairs = int(np.searchsorted(self.image_index, self.own))
+        return paired.linked(self.text_index[:pairs], self.image_index[:pairs], self.own)
+
+    def with_extra(self, fold: Integer[np.ndarray, " n"]) -> Integer[np.ndarray, " m"]:
+        """The fold of each image, from those of its own ones: extra images are in `NEVER`."""
+        return np.append(fold, np.full(self.extra, NEVER, fold.dtype)) if self.extra else fold
 
     def check(self) -> None:
         """Checks shapes and order; `check_values` looks at the features.

@@ -11,7 +11,7 @@ from jaxtyping import Float, Integer
 from ape_jax.align.closed_form import held_out
 from ape_jax.align.closed_form.paired import Paired
 from ape_jax.align.closed_form.solution import Affine, Solution, centred, on_both
-from ape_jax.align.closed_form.sums import Moments, by_fold, check_varies, moments
+from ape_jax.align.closed_form.sums import Moments, check_varies, moments
 from ape_jax.align.heads.linear import LINEAR
 from ape_jax.config.components import ClosedFormSpec
 from ape_jax.errors import UserError
@@ -92,9 +92,7 @@ def procrustes_cv(
     """
     paired.check()
     dims = held_out.widths(min(paired.text.shape[1], paired.image.shape[2]), dims)
-    split = by_fold(paired, held_out.folds(paired, folds, seed))
-    total = sum((part for _, part in split[1:]), split[0][1])
-    check_varies(total)
+    split, total = held_out.split(paired, held_out.folds(paired, folds, seed))
     scores = np.zeros((len(split), len(dims)))
     for n, (members, part) in enumerate(split):
         axes = _Axes(total - part)
@@ -138,4 +136,5 @@ PROCRUSTES = ClosedFormSpec(
     image=LINEAR,
     text=LINEAR,
     takes_width=True,
+    weighs_pairs=True,
 )

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Integer
 
-from ape_jax.align.closed_form.held_out import assign
-from ape_jax.align.closed_form.paired import Paired
+from ape_jax.align.closed_form import held_out
+from ape_jax.align.closed_form.paired import Paired, assign
 from ape_jax.align.closed_form.solution import L2, Affine, Solution, linear_head, on_both
-from ape_jax.align.closed_form.sums import Moments, by_fold, check_varies, moments, text_mean
+from ape_jax.align.closed_form.sums import Moments, check_varies, moments, text_mean
 from ape_jax.align.heads.linear import IDENTITY, LINEAR
 from ape_jax.config.components import ClosedFormSpec
 from ape_jax.errors import UserError
@@ -71,22 +71,25 @@ def ridge_pairs(
         check_varies(total)
         return _solve(turn(total), l2, center=True)
     if isinstance(folds, int):
-        folds = min(folds, len(paired))
-    fold = assign(len(paired), folds, paired.groups(), seed)
-    parts = [part for _, part in by_fold(paired, fold)]
-    check_varies(sum(parts[1:], parts[0]))
-    return chosen([turn(part) for part in parts], None, center=True)
+        folds = min(folds, paired.own)
+    fold = paired.with_extra(assign(paired.own, folds, paired.groups(), seed))
+    parts, total = held_out.split(paired, fold)
+    return chosen([turn(part) for _, part in parts], None, center=True, total=turn(total))
 
 
-def chosen(folds: list[Moments], l2s: np.ndarray | None, center: bool) -> Ridge:
+def chosen(
+    folds: list[Moments], l2s: np.ndarray | None, center: bool, total: Moments | None = None
+) -> Ridge:
     """Fits all folds with the l2 that has the least error on each fold if fitted to the others.
 
     Args:
       folds: moments of each fold.
       l2s: grid of l2; None for `grid`.
       center: fit a bias.
+      total: moments of all pairs, where some are in no fold; None for the sum of the folds.
     """
-    total = sum(folds[1:], folds[0])
+    if total is None:
+        total = sum(folds[1:], folds[0])
     if l2s is None:
         l2s = grid(np.linalg.eigvalsh(_sums(total, center)[0])[-1])
     errors = sum(_held_out_errors(total - out, out, l2s, center) for out in folds)
@@ -194,6 +197,7 @@ RIDGE = ClosedFormSpec(
     image=IDENTITY,
     text=LINEAR,
     keys={"l2": L2},
+    weighs_pairs=True,
 )
 RIDGE_TEXT = ClosedFormSpec(
     name="ridge_text",
@@ -202,4 +206,5 @@ RIDGE_TEXT = ClosedFormSpec(
     image=LINEAR,
     text=LINEAR,
     keys={"l2": L2},
+    weighs_pairs=True,
 )

@@ -32,6 +32,8 @@ class Moments:
       text_image: sum of outer products of texts and images, [d, k].
       view_noise: sum of the unbiased covariances of the views of an image, [k, k]; zero for one
         view.
+      view_count: number of the pairs whose images have views of their own, or the sum of their
+        weights: `count` without the pairs of extra images.
     """
 
     count: float
@@ -41,6 +43,7 @@ class Moments:
     image_image: Float[np.ndarray, "k k"]
     text_image: Float[np.ndarray, "d k"]
     view_noise: Float[np.ndarray, "k k"]
+    view_count: float
 
     def __add__(self, other: Moments) -> Moments:
         names = (field.name for field in dataclasses.fields(self))
@@ -60,6 +63,7 @@ class Moments:
             image_image=self.text_text,
             text_image=self.text_image.T,
             view_noise=np.zeros_like(self.text_text),
+            view_count=self.view_count,
         )
 
     @property
@@ -71,6 +75,11 @@ class Moments:
     def image_mean(self) -> Float[np.ndarray, " k"]:
         """Mean of the images."""
         return self.image_sum / self.count
+
+    @property
+    def noise(self) -> Float[np.ndarray, "k k"]:
+        """Mean covariance of the views of an image."""
+        return self.view_noise / self.view_count
 
     def covariances(
         self,
@@ -169,7 +178,7 @@ def _sum(paired: Paired, fold: np.ndarray, folds: int) -> list[Moments]:
     for number in range(folds):
         here = of_pair == number
         some = None if weights is None else weights[here]
-        sums.append(_Sums(paired, text_index[here], some))
+        sums.append(_Sums(paired, text_index[here], image_index[here], some))
     images, begins = np.unique(image_index, return_index=True)
     bounds = np.append(begins, len(image_index))
     first = _first_uses(text_index)
@@ -244,8 +253,16 @@ class _Blocks:
 class _Sums:
     """The sums of one fold."""
 
-    def __init__(self, paired: Paired, text_index: np.ndarray, weights: np.ndarray | None):
+    def __init__(
+        self,
+        paired: Paired,
+        text_index: np.ndarray,
+        image_index: np.ndarray,
+        weights: np.ndarray | None,
+    ):
         d, k = paired.text.shape[1], paired.image.shape[2]
+        own = image_index < paired.own
+        self._view_count = own.sum() if weights is None else weights[own].sum()
         self._paired = paired
         self._count = len(text_index) if weights is None else weights.sum()
         self.uses = np.bincount(text_index, weights, len(paired.text))
@@ -295,4 +312,5 @@ class _Sums:
             image_image=self._image_image,
             text_image=self._text_image,
             view_noise=self._view_noise,
+            view_count=float(self._view_count),
         )
