@@ -1,7 +1,7 @@
 """Variants of the recipe `few_pairs` side by side, on the validation concepts of the emoji.
 
     python tests/benchmarks/variants.py VARIANT... [--seeds 3] [--workdir DIR]
-        [--config.KEY=VALUE ...]
+        [--partitions 1,2,3] [--split validation] [--config.KEY=VALUE ...]
 
     python tests/benchmarks/variants.py subwords.weight=0.1 subwords.weight=1 train.folds=5
 
@@ -11,6 +11,10 @@ Each is trained on the same views with each seed. Printed are a Markdown table a
 R@10, mean of both directions, in percent, in the training's style and in another maker's, as mean
 and standard deviation over seeds, and the mean and standard deviation of the differences to the
 recipe, seed by seed. Cells that are done in DIR are not run again.
+
+With `--partitions`, each is trained on Twemoji of every numbered partition of the concepts instead
+(`demo:twemoji:train@1`), once, and tested on the partition's `--split` in three makers' styles. No
+concept of a `test@K` is in a `validation@K`: what is chosen on these may be tested on those, once.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import json
 import pathlib
 import re
 import tempfile
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -41,28 +46,45 @@ def main() -> None:
     parser.add_argument("variants", nargs="*")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workdir", help="where cells are kept; a temporary directory")
+    parser.add_argument("--partitions", help="numbers with commas between, instead of seeds")
+    parser.add_argument("--split", choices=("validation", "test"), default="validation")
     flags, others = parser.parse_known_args()
     common = dict(text.removeprefix("--config.").split("=", 1) for text in others)
+    runs = [(seed, {}) for seed in range(flags.seeds)]
+    if flags.partitions:
+        numbers = map(int, flags.partitions.split(","))
+        runs = [(number, partition(number, flags.split)) for number in numbers]
     store = FeatureStore()
     with tempfile.TemporaryDirectory(prefix="ape_jax_variants_") as temporary:
         folder = pathlib.Path(flags.workdir or temporary)
         found = {
-            name: measure(name, common, flags.seeds, folder, store)
+            name: measure(name, common, runs, folder, store)
             for name in ("", *flags.variants)
         }
     print(table(found), flush=True)
     print(json.dumps({"benchmark": "variants", "common": common, "rows": found}))
 
 
+def partition(number: int, split: str) -> dict[str, Any]:
+    """The pairs of a partition and its sets."""
+    sets = {"same-style": "twemoji", "style-shift": "openmoji", "third-style": "noto"}
+    evals = {name: f"demo:{style}:{split}@{number}" for name, style in sets.items()}
+    return {"data.pairs": f"demo:twemoji:train@{number}", "data.eval": evals}
+
+
 def measure(
-    variant: str, common: dict[str, str], seeds: int, folder: pathlib.Path, store: FeatureStore
+    variant: str,
+    common: dict[str, str],
+    runs: list[tuple[int, dict[str, Any]]],
+    folder: pathlib.Path,
+    store: FeatureStore,
 ) -> Recalls:
-    """R@10 of a variant on each set, a figure a seed."""
+    """R@10 of a variant on each set, a figure a run; a run is a seed, and the keys of its data."""
     recalls: Recalls = {}
     base = config_lib.resolve(recipes.read("study:validation"), StudyConfig)
     name = re.sub(r"[^\w.,=+-]", "_", variant) or "few_pairs"
-    for seed in range(seeds):
-        cell = config_lib.flatten(study.cell_config("few_pairs", seed, base))
+    for seed, data in runs:
+        cell = {**config_lib.flatten(study.cell_config("few_pairs", seed, base)), **data}
         config = ml_collections.ConfigDict(config_lib.unflatten(cell))
         own = dict(text.split("=", 1) for text in variant.split(";") if text)
         config_lib.override(config, {**common, **own})
