@@ -57,38 +57,23 @@ def export(
       UserError: for what the format cannot express, a module that is not installed, a directory
         that exists, or an export whose embeddings are not those of the run.
     """
-    if not isinstance(facts, card_facts.Facts):
-        raise UserError(f"facts: expected Facts, found {type(facts).__name__}")
-    if not isinstance(inputs, str):
-        raise UserError(f"inputs: expected pairs such as 'pairs.jsonl', found {inputs!r}")
-    if not is_means(languages or {}):
-        raise UserError(
-            f"languages: expected a vector by the name of each language, found {languages!r}"
-        )
+    _check_arguments(inputs, facts, languages)
     facts.check()
     source = path_text(source, "--workdir")
     finished = aligned.is_model(source)
     path = None if finished else workdir.locate(source)
     target, target_path = _target(format), atomic.check_new(path_text(out, "--out"), "--out")
     verify.require(target.name, target.needs)
-    if finished and not target.takes_finished:
-        *others, last = (name for name, made in EXPORTS.items() if made.takes_finished)
-        raise UserError(
-            f"--format: {source} is a finished model, which ape_jax.load takes as it is; write "
-            f"{', '.join(others)} or {last}"
-        )
+    if finished:
+        _check_finished(source, target)
     config = Config() if path is None else workdir.read_config(path)
     _check_torch(config, target)
     pairs = _pairs(config, inputs)  # They fail in no time, a model takes seconds to load.
     summary: dict[str, Any] = {} if path is None else workdir.finished(path, config)
     cut = widths.settings(dim, "--dim")
     exact = with_means(restore(source, {**verify.EXACT, **cut}), languages or {})
-    if exact.model.languages is not None and not target.takes_languages:
-        those = " or ".join(name for name, made in EXPORTS.items() if made.takes_languages)
-        raise UserError(
-            f"--format: {target.name!r} has no place for the means of languages that the model "
-            f"takes off its texts (data.language); write {those}"
-        )
+    if exact.model.languages is not None:
+        _check_languages(target)
     encoder = Encoder(exact)
     # Written is the config that the run was trained with.
     if not finished and cut:
@@ -103,11 +88,56 @@ def export(
         if (readme := partial / "README.md").exists():
             card_facts.complete(readme, facts, target_path.name)
         checksums.write(partial)
-        written = target.encode(run, partial, chosen)
-        ours = verify.ours(encoder, chosen)
-        for name, theirs in written.items():
-            verify.compare(ours, theirs, name)
+        _verify(target, run, partial, encoder, chosen)
     return target_path
+
+
+def _check_arguments(inputs: Any, facts: Any, languages: Any) -> None:
+    """Raises UserError for an argument of another type."""
+    if not isinstance(facts, card_facts.Facts):
+        raise UserError(f"facts: expected Facts, found {type(facts).__name__}")
+    if not isinstance(inputs, str):
+        raise UserError(f"inputs: expected pairs such as 'pairs.jsonl', found {inputs!r}")
+    if not is_means(languages or {}):
+        raise UserError(
+            f"languages: expected a vector by the name of each language, found {languages!r}"
+        )
+
+
+def _check_finished(source: str, target: ExportFormat) -> None:
+    """Raises UserError for a format that takes no finished model."""
+    if target.takes_finished:
+        return
+    *others, last = (name for name, made in EXPORTS.items() if made.takes_finished)
+    raise UserError(
+        f"--format: {source} is a finished model, which ape_jax.load takes as it is; write "
+        f"{', '.join(others)} or {last}"
+    )
+
+
+def _check_languages(target: ExportFormat) -> None:
+    """Raises UserError for a format that cannot take the means of languages off texts."""
+    if target.takes_languages:
+        return
+    those = " or ".join(name for name, made in EXPORTS.items() if made.takes_languages)
+    raise UserError(
+        f"--format: {target.name!r} has no place for the means of languages that the model "
+        f"takes off its texts (data.language); write {those}"
+    )
+
+
+def _verify(
+    target: ExportFormat,
+    run: AlignedModel,
+    directory: Path,
+    encoder: Encoder,
+    chosen: verify.Inputs,
+) -> None:
+    """Raises UserError where the written model gives other embeddings than the run."""
+    written = target.encode(run, directory, chosen)
+    ours = verify.ours(encoder, chosen)
+    for name, theirs in written.items():
+        verify.compare(ours, theirs, name)
 
 
 def _without_figures(summary: Mapping[str, Any], before: int, after: int) -> dict[str, Any]:
