@@ -30,6 +30,7 @@ LABEL_NAMES = (
 )
 """Usual names of the column of labels, the best first."""
 _ID_NAMES = ("id",)
+_UNGUESSED = ("language", "domain")  # Read where a key of their own names the column.
 
 _NUMBERED = re.compile(r"(?P<stem>.*?)[ _.-]?\d+")
 
@@ -44,6 +45,7 @@ class Columns:
       id: the ids; None where there are none.
       negatives: negative captions; of several each row gives what it has.
       language: the language of the captions; None where it is not asked for.
+      domain: the style or maker of the image; None where it is not asked for.
       left: those that are not read.
     """
 
@@ -52,12 +54,14 @@ class Columns:
     id: str | None
     negatives: tuple[str, ...] = ()
     language: str | None = None
+    domain: str | None = None
     left: tuple[str, ...] = ()
 
     @property
     def read(self) -> list[str]:
         """All columns that are read."""
-        known = (self.image, *self.captions, self.id, *self.negatives, self.language)
+        others = (*self.negatives, self.language, self.domain)
+        known = (self.image, *self.captions, self.id, *others)
         return [name for name in known if name is not None]
 
     def __str__(self) -> str:
@@ -65,6 +69,7 @@ class Columns:
         others = ", ".join(map(repr, self.negatives))
         others = f", negative captions from {others}" if others else ""
         others += "" if self.language is None else f", languages from {self.language!r}"
+        others += "" if self.domain is None else f", domains from {self.domain!r}"
         rest = f"; not read: {', '.join(map(repr, self.left))}" if self.left else ""
         return f"images from {self.image!r}, captions from {texts}{others}{rest}"
 
@@ -87,7 +92,8 @@ def choose(
 
     Args:
       found: names of the columns.
-      asked: those that the user has named, by `image`, `captions`, `id`, `label` and `language`.
+      asked: those that the user has named, by `image`, `captions`, `id`, `label`, `language` and
+        `domain`.
       labels: whether labels are wanted and not captions.
       where: the file, and the line of its header, for messages.
 
@@ -115,14 +121,20 @@ def choose(
     if not negatives and not labels:
         own = find_column([name for name in found if name not in texts], NEGATIVE_NAMES)
         negatives = () if own is None else (own,)
-    language = None if labels else next(iter(asked.get("language", ())), None)
-    read = (image, *texts, key, *negatives, language)
+    language, domain = (None if labels else _only(asked, role) for role in _UNGUESSED)
+    read = (image, *texts, key, *negatives, language, domain)
     doubled = [name for name in read if list(found).count(name or "") > 1]
     if doubled:
         raise UserError(f"{where}: the column {doubled[0]!r} is there twice; remove one")
     left = tuple(name for name in found if name not in read)
     return Columns(
-        image=image, captions=texts, id=key, negatives=negatives, language=language, left=left
+        image=image,
+        captions=texts,
+        id=key,
+        negatives=negatives,
+        language=language,
+        domain=domain,
+        left=left,
     )
 
 
@@ -150,10 +162,10 @@ def defined(
     chosen: dict[str, tuple[str, ...]] = {x: (x,) for x in roles}
     for role in _roles(labels):
         names = tuple(asked.get(role, ()))
-        own = () if role == "language" else (role,)
+        own = () if role in _UNGUESSED else (role,)
         missing = [name for name in names if name not in (*found, *own)]
-        # A language has no field of its own in any format.
-        if 0 < len(missing) < len(names) or (missing and role == "language"):
+        # These have no field of their own in any format.
+        if 0 < len(missing) < len(names) or (missing and role in _UNGUESSED):
             raise _missing(missing[0], role, found, where)
         if missing:
             say(
@@ -169,7 +181,8 @@ def defined(
         captions=texts,
         id=chosen["id"][0],
         negatives=negatives,
-        language=None if labels else next(iter(chosen.get("language", ())), None),
+        language=None if labels else _only(chosen, "language"),
+        domain=None if labels else _only(chosen, "domain"),
     )
 
 
@@ -208,11 +221,15 @@ def of_texts(
 
 def _roles(labels: bool) -> tuple[str, ...]:
     """What is read of a source; of others, such as the label of pairs, the names do not matter."""
-    return ("image", "label") if labels else ("image", "captions", "id", "negatives", "language")
+    return ("image", "label") if labels else ("image", "captions", "id", "negatives", *_UNGUESSED)
+
+
+def _only(columns: Mapping[str, Sequence[str]], role: str) -> str | None:
+    return next(iter(columns.get(role, ())), None)
 
 
 def _missing(name: str, role: str, found: Sequence[str], where: str) -> UserError:
-    by = "data.language names" if role == "language" else f"data.columns names for {role}"
+    by = f"data.{role} names" if role in _UNGUESSED else f"data.columns names for {role}"
     return UserError(f"{where}: there is no column {name!r}, which {by}; found {_listed(found)}")
 
 

@@ -11,6 +11,9 @@ from ape_jax.config.sections.data import DataConfig
 BY_SCRIPT = "auto"
 """The value of `data.language` that tells languages by their script."""
 
+BY_SOURCE = "source"
+"""The value of `data.domain` that takes each file for a domain."""
+
 OnError = Literal["error", "skip"]
 
 
@@ -20,7 +23,7 @@ class Reading:
 
     Attributes:
       columns: names of columns by `image`, `captions`, `id`, `label`, where they are not found by
-        themselves, and by `language`.
+        themselves, and by `language` and `domain`.
       on_error: "error" stops at rows that cannot be used, "skip" leaves them out and counts them.
       max_skipped: share of the rows above which "skip" stops too.
       look: whether images on disk are looked at: missing and empty ones are rows that cannot be

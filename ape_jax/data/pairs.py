@@ -227,6 +227,7 @@ def table_of(pairs: Iterable[Pair]) -> Table:
             "id": pa.array([p.id.encode("utf-8", "surrogatepass") for p in block], pa.binary()),
             "negatives": pa.array([list(p.negatives) or None for p in block], texts),
             "languages": pa.array([list(p.languages) or None for p in block], texts),
+            "domain": pa.nulls(len(block), pa.string()),
             "captions": pa.array([list(p.captions) for p in block], texts),
         }
         names = schema.pairs().names

@@ -57,10 +57,7 @@ def main() -> None:
     store = FeatureStore()
     with tempfile.TemporaryDirectory(prefix="ape_jax_variants_") as temporary:
         folder = pathlib.Path(flags.workdir or temporary)
-        found = {
-            name: measure(name, common, runs, folder, store)
-            for name in ("", *flags.variants)
-        }
+        found = {name: measure(name, common, runs, folder, store) for name in ("", *flags.variants)}
     print(table(found), flush=True)
     print(json.dumps({"benchmark": "variants", "common": common, "rows": found}))
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 import ape_jax
 from ape_jax import config as config_lib
+from ape_jax.data.options import Reading
 from ape_jax.data.specs import open_pairs
 from ape_jax.errors import Preempted, UserError
 from ape_jax.features.dataset import Dataset, FeatureStore, captions_of
@@ -309,14 +310,16 @@ def test_what_is_held_out_shares_no_image_and_no_caption(flat, tiny, tmp_path):
                 assert (a in fold.train) == (b in fold.train)
 
 
-def test_folds_with_domains_leave_out_a_file_as_well(flat, tiny):
-    file = tiny / "pairs.jsonl"
-    rows = file.read_text().splitlines(keepends=True)
+@pytest.mark.parametrize("domain", ["source", "style"])
+def test_folds_with_domains_leave_one_out_as_well(flat, tiny, domain):
+    rows = [json.loads(line) for line in (tiny / "pairs.jsonl").read_text().splitlines()]
     halves = [tiny / "domain0.jsonl", tiny / "domain1.jsonl"]
-    for half, part in zip(halves, (rows[:12], rows[12:]), strict=True):
-        half.write_text("".join(part))
-    pairs = open_pairs("::".join(map(str, halves)), key="k")
-    folds = folds_of(flat, pairs, **{"data.domain": "source", "train.folds": 2})
+    for number, half in enumerate(halves):
+        part = [{**row, "style": f"style {number}"} for row in rows[12 * number :][:12]]
+        half.write_text("".join(json.dumps(row) + "\n" for row in part))
+    columns = {} if domain == "source" else {"domain": ("style",)}
+    pairs = open_pairs("::".join(map(str, halves)), key="k", reading=Reading(columns=columns))
+    folds = folds_of(flat, pairs, **{"data.domain": domain, "train.folds": 2})
     crossing = [fold for fold in folds if fold.crosses]
     assert len(folds) - len(crossing) == 2 and crossing
     for fold in crossing:

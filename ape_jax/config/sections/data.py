@@ -28,7 +28,6 @@ Dtype = Literal["bfloat16", "float32"]
 OnError = Literal["error", "skip"]
 CachePlace = Literal["auto", "device", "host", "disk"]
 Colour = tuple[int, int, int]
-Domain = Literal["", "source"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,10 +66,10 @@ class DataConfig(Section):
         ),
         "What is evaluated on, by name.",
     )
-    domain: Domain = key(
-        choice(*get_args(Domain)),
-        "What tells styles or makers apart where layers are chosen, so that folds leave one out: "
-        "'source' takes each file of `pairs` for one; '' takes all for one.",
+    domain: str = key(
+        string("", "'source', a column of the pairs or ''"),
+        "What tells styles or makers apart where the pairs choose layers or steps, so that folds "
+        "leave one out: a column, or 'source' for each file of `pairs`; '' takes all for one.",
     )
     on_error: OnError = key(
         choice(*get_args(OnError)),

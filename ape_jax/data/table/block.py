@@ -34,6 +34,7 @@ class Block:
         self._ends: list[int] = []
         self._negatives: dict[int, list[str]] = {}  # By row, of those that have some.
         self._languages: dict[int, list[str]] = {}  # Likewise.
+        self._domains: dict[int, str] = {}  # Likewise.
         self.problems: list[tuple[str, str, str]] = []
         self.content = 0
 
@@ -45,8 +46,11 @@ class Block:
         captions: list[str],
         negatives: list[str],
         languages: list[str],
+        domain: str | None,
     ) -> None:
         """Adds a row; an image that is a whole file is its path."""
+        if domain is not None:
+            self._domains[len(self.at)] = domain
         if languages:
             self._languages[len(self.at)] = languages
         if negatives:
@@ -78,6 +82,7 @@ class Block:
             "id": self._ids,
             "negatives": [self._negatives.get(row) for row in range(count)],
             "languages": [self._languages.get(row) for row in range(count)],
+            "domain": [self._domains.get(row) for row in range(count)],
             **self._images(),
         }
         types = {field.name: field.type for field in schema.rows()}

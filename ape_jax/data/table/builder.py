@@ -144,10 +144,11 @@ class Builder:
                 image = images(cell, row.suffix)
             key = None if chosen.id is None else cells.identifier(fields.get(chosen.id), chosen.id)
             spoken = _languages(fields, chosen.language, len(found))
+            domain = None if chosen.domain is None else _domain(fields, chosen.domain)
         except Unusable as e:
             made.problem(at, e.kind, e.reason)
             return
-        made.add(at, image, key, found, self._negatives(row, chosen, made), spoken)
+        made.add(at, image, key, found, self._negatives(row, chosen, made), spoken, domain)
 
     def _negatives(self, row: Row, chosen: Columns, made: Block) -> list[str]:
         """The negative captions of a row; a null or empty cell holds none."""
@@ -217,6 +218,15 @@ def _languages(fields: Mapping[str, Any], column: str | None, captions: int) -> 
         reason = f"{column!r} is {found_now}; write the language of the captions, or one of each"
         raise Unusable("no language", reason)
     return names
+
+
+def _domain(fields: Mapping[str, Any], column: str) -> str:
+    """The style or maker of a row's image."""
+    domain = cells.identifier(fields.get(column), column)
+    if not domain:
+        reason = f"{column!r} is null or empty; write the image's domain"
+        raise Unusable("no domain", reason)
+    return domain
 
 
 def _no_caption(fields: Mapping[str, Any], chosen: Columns) -> str:

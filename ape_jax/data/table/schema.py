@@ -17,7 +17,8 @@ def rows() -> pa.Schema:
     `offset` -1), a range of a file (`path`, `offset`, `size`), encoded bytes (`content`), or what
     the format reads by `number`. `key` are 16 bytes, equal for equal images; `id` is explicit or
     null, `name` the default id. `negatives` are negative captions, null where there are none;
-    `languages` has the language of each caption, null where it is not asked for.
+    `languages` has the language of each caption, `domain` the style or maker of the image; both are
+    null where they are not asked for.
     """
     import pyarrow as pa
 
@@ -35,6 +36,7 @@ def rows() -> pa.Schema:
             ("name", pa.binary()),
             ("negatives", pa.list_(pa.string())),
             ("languages", pa.list_(pa.string())),
+            ("domain", pa.string()),
             ("captions", pa.list_(pa.string())),
         ]
     )

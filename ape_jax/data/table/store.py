@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from ape_jax.data.rows import Ask, FileRows
 from ape_jax.data.table import schema, sheet
 from ape_jax.data.table.builder import Builder
+from ape_jax.data.table.joining import domains
 from ape_jax.data.table.joining.groups import groups
 from ape_jax.data.table.joining.ids import explicit_ids
 from ape_jax.data.table.joining.join import joined
@@ -41,7 +42,7 @@ from ape_jax.terminal.progress import Progress
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_VERSION = 5  # Raise it where the same files give another table.
+_VERSION = 6  # Raise it where the same files give another table.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,6 +182,7 @@ class _Made:
             say(f"{builder.lists:,} cells of captions are lists as text; each item is a caption")
         if self._rows:
             self._groups = groups(image_keys(self._rows))
+            domains.check(self._rows, self._groups, files)
             self.count = len(self._groups.first)
             self._names = explicit_ids(self._rows, self._groups, files, root)
             if self._names.note:

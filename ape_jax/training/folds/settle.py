@@ -26,6 +26,7 @@ from ape_jax.training.evaluation import RetrievalTask
 from ape_jax.training.folds import choice
 from ape_jax.training.folds.fixed import follow
 from ape_jax.training.folds.split import Fold, split
+from ape_jax.training.layers.question import domain_digest
 
 C = TypeVar("C", bound=Config)
 Record = dict[str, Any]
@@ -60,7 +61,8 @@ def settled(
     """
     if not config.train.folds:
         return config, None
-    question = folds_record.asked(config, sources.digests())
+    digests = {**sources.digests(), "domain": domain_digest(config, sources.train)}
+    question = folds_record.asked(config, {name: x for name, x in digests.items() if x})
     record = _of_first(folds_record.read(path, question) if hosts.is_first() else None)
     if record is None or "chosen" not in record:
         record = _chosen(config, sources, towers, store, path, record or {"asked": question})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TypeVar
 
 from ape_jax.config import Config, automatic
 from ape_jax.config.outside import PREFIX, is_precomputed
 from ape_jax.data import sampling
-from ape_jax.data.options import Reading
+from ape_jax.data.options import BY_SOURCE, Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.specs import open_pairs
 from ape_jax.data.vectors import VectorPairs
@@ -28,7 +29,7 @@ def sources(config: Config) -> Sources:
     """
     names = sorted(config.data.eval)
     found = Sources(
-        train=_open(config, config.data.pairs, "data.pairs"),
+        train=_open(config, config.data.pairs, "data.pairs", domain=config.data.domain),
         evals={n: _open(config, config.data.eval[n], f"data.eval.{n}") for n in names},
         **unpaired.open_sources(config),
     )
@@ -77,9 +78,12 @@ def check(config: Config, found: Sources) -> None:
         sampling.check_batch(config.data.sample or len(train), config.train.batch)
 
 
-def _open(config: Config, spec: str, key: str) -> Pairs:
+def _open(config: Config, spec: str, key: str, domain: str = "") -> Pairs:
     """Opens a source; vectors must be as wide as the sides that take them."""
-    pairs = open_pairs(spec, key=key, reading=Reading.of(config.data))
+    reading = Reading.of(config.data)
+    if domain not in ("", BY_SOURCE):  # Of what is evaluated on it does not matter.
+        reading = dataclasses.replace(reading, columns={**reading.columns, "domain": (domain,)})
+    pairs = open_pairs(spec, key=key, reading=reading)
     if not isinstance(pairs, VectorPairs):
         return pairs
     widths = {"image": pairs.image.shape[-1]}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,6 +18,7 @@ from ape_jax.align.layers.readings import poolings_of
 from ape_jax.config import Config, poolings
 from ape_jax.config.fields import BY_DATA
 from ape_jax.config.poolings import OWN
+from ape_jax.data.options import BY_SOURCE
 from ape_jax.data.pairs import Pair, Pairs
 from ape_jax.data.vectors import VectorTable
 from ape_jax.errors import UserError
@@ -108,30 +112,51 @@ def sampled(config: Config, train: Pairs) -> Pairs:
 
 
 def domains_of(config: Config, pairs: Sequence[Pair]) -> Int[np.ndarray, " n"] | None:
-    """The number of the source of each pair, where domains are told apart by it; else None.
+    """The number of the domain of each pair, by `data.domain`; None where all are of one.
 
     Args:
       config: the config, for `data.domain`.
       pairs: the pairs.
 
     Raises:
-      UserError: for pairs of a single source.
+      UserError: for pairs of a single domain, or whose domains are not known.
     """
     if not config.data.domain:
         return None
     assert isinstance(pairs, Pairs)
     if isinstance(pairs.table, VectorTable):
         raise UserError(
-            "config.data.domain: precomputed vectors do not say which file they are from; leave it "
-            "out"
+            "config.data.domain: precomputed vectors do not say which file they are from, and have "
+            "no other columns; leave it out"
         )
-    found = np.concatenate([np.asarray(file) for file in pairs.table.column("file", pairs.rows)])
-    if len(np.unique(found)) < 2:
-        raise UserError(
-            f"config.data.domain: 'source' tells files apart, and {config.data.pairs!r} is one; "
-            "write several, as in 'a.jsonl::b.jsonl', or leave it out"
-        )
+    by_source = config.data.domain == BY_SOURCE
+    blocks = pairs.table.column("file" if by_source else "domain", pairs.rows)
+    names, found = np.unique([x for b in blocks for x in b.to_pylist()], return_inverse=True)
+    if len(names) < 2:
+        raise UserError(_one_domain(config, by_source, names.tolist()))
     return found.astype(np.int64)
+
+
+def domain_digest(config: Config, pairs: Pairs) -> str:
+    """Sha256 of the domains that a column names; "" where none does, as `Pairs.digest` has all."""
+    if config.data.domain in ("", BY_SOURCE) or isinstance(pairs.table, VectorTable):
+        return ""
+    found = hashlib.sha256()
+    for block in pairs.table.column("domain", pairs.rows):
+        found.update(json.dumps(block.to_pylist()).encode())
+    return found.hexdigest()
+
+
+def _one_domain(config: Config, by_source: bool, names: list[Any]) -> str:
+    if by_source:
+        return (
+            f"config.data.domain: 'source' tells files apart, and {config.data.pairs!r} is one; "
+            "write several, as in 'a.jsonl::b.jsonl', the name of a column, or leave it out"
+        )
+    return (
+        f"config.data.domain: the column {config.data.domain!r} of {config.data.pairs!r} holds "
+        f"{names[0]!r} alone; folds leave out one of two or more: name another, or leave it out"
+    )
 
 
 def _asked(config: Config, tower: Tower) -> _Asked:

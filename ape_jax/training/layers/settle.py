@@ -17,7 +17,7 @@ from ape_jax.features.dataset import FeatureStore
 from ape_jax.parallel import hosts, verdicts
 from ape_jax.runs.directory import layers_record
 from ape_jax.storage import files
-from ape_jax.training.layers.question import ask
+from ape_jax.training.layers.question import ask, domain_digest
 
 C = TypeVar("C", bound=Config)
 
@@ -45,7 +45,8 @@ def settled(
     keys = open_keys(config)
     if not keys:
         return config, None
-    question = layers_record.asked(config, train.digest)
+    digests = (train.digest, domain_digest(config, train))
+    question = layers_record.asked(config, " ".join(filter(None, digests)))
     found = None
     if path is not None and hosts.is_first():
         found = layers_record.read(path, question)

@@ -17,7 +17,7 @@ from ape_jax.runs.directory import layers_record, workdir
 from ape_jax.training import extraction, loop
 from ape_jax.training.input import opened
 from ape_jax.training.layers import settled
-from ape_jax.training.layers.question import ask, sampled
+from ape_jax.training.layers.question import ask, domain_digest, sampled
 
 OPEN = {"image.layer": "auto", "text.layer": "auto", "image.pooling": "auto"}
 OPEN |= {"text.pooling": "auto", "embed": 8, "image.head.name": "linear"}
@@ -125,6 +125,29 @@ def test_each_file_is_a_domain(resolved, tiny, tmp_path):
     config = resolved(**{"data.domain": "source"})
     with pytest.raises(UserError, match=r"config\.data\.domain: 'source' tells files apart"):
         ask(config, opened.sources(config).train, FeatureStore())
+
+
+def test_a_column_says_the_domain(resolved, tiny, tmp_path):
+    rows = [json.loads(line) for line in (tiny / "pairs.jsonl").read_text().splitlines()]
+    styled = tiny / "styled.jsonl"
+
+    def write(styles):
+        lines = [json.dumps({**row, "style": style}) for row, style in zip(rows, styles)]
+        styled.write_text("\n".join(lines) + "\n")
+
+    write(["flat", "round"] * 12)
+    over = {"data.pairs": str(styled), "data.domain": "style"}
+    config, sources = opened.settled(resolved(**over))
+    assert ask(config, sources.train, FeatureStore()).domain.tolist() == [0, 1] * 12
+    assert domain_digest(config, sources.train)
+    before = settled(config, sources.train)[1]["asked"]
+    write(["flat"] * 12 + ["round"] * 12)
+    config, sources = opened.settled(resolved(**over))
+    assert settled(config, sources.train)[1]["asked"] != before
+    write(["flat"] * 24)
+    config, sources = opened.settled(resolved(**over))
+    with pytest.raises(UserError, match=r"data\.domain: the column 'style' .* 'flat' alone"):
+        ask(config, sources.train, FeatureStore())
 
 
 def test_extraction_chooses_and_the_training_after_it_takes_that(resolved, tmp_path):
