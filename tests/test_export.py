@@ -7,6 +7,7 @@ import shutil
 import sys
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import safetensors
 from safetensors.numpy import load_file, save_file
@@ -199,6 +200,18 @@ def test_disk_that_is_full_leaves_nothing(world, tmp_path, capsys, monkeypatch, 
         monkeypatch.setattr(shutil, "copyfile", full)
     arguments = [f"--workdir={world / 'run'}", f"--format={target}"]
     refused(capsys, "No space left on device", tmp_path / "out", *arguments)
+
+
+def test_a_disk_that_is_full_once_weights_are_saved_is_said_of_the_export(
+    world, tmp_path, capsys, monkeypatch
+):
+    def full(*_, **__):
+        raise ValueError("write failed: No space left on device")
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", full)
+    out = tmp_path / "out"
+    arguments = [f"--workdir={world / 'run'}", "--format=jax"]
+    refused(capsys, f"--out: {out} cannot be written (No space left on device)", out, *arguments)
 
 
 @pytest.fixture

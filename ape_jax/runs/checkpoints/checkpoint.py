@@ -80,8 +80,6 @@ class Checkpoints:
                 item_names=(TRAINABLE, OPT_STATE, FIXED, AVERAGE, TEACHER, SUBWORDS, _META),
             )
         self._place = saving.Place(self._path.parent, folder)
-        if clean:
-            saving.quiet()
         # What was found of steps that cannot be used, and those of which a line has told.
         self._damaged: dict[int, str] = {}
         self._said: set[int] = set()
@@ -109,6 +107,7 @@ class Checkpoints:
         Raises:
           UserError: the disk is full, or the directory gone or read-only.
         """
+        saving.quiet()
         step = int(state.step)
         if step in self._manager.all_steps():
             return

@@ -69,6 +69,8 @@ class Place:
 
         Raises:
           UserError: the directory is gone, or cannot be written.
+          OSError: likewise, where this is no work directory of a start, and the first that is saved
+            into it: whoever writes says what it is.
         """
         try:
             yield
@@ -81,6 +83,8 @@ class Place:
             if code is None:
                 raise
             step = latest()
+            if step is None and self._start is None:
+                raise OSError(code, os.strerror(code)) from error
             kept = (
                 "there is no checkpoint yet"
                 if step is None
