@@ -18,7 +18,7 @@ from ape_jax.api.aligner import Aligner
 from ape_jax.config import Config, schema, synonyms
 from ape_jax.data import in_memory
 from ape_jax.data.columns import CAPTION_NAMES, IMAGE_NAMES, find_column
-from ape_jax.data.options import OnError
+from ape_jax.data.options import BY_SCRIPT, BY_SOURCE, OnError
 from ape_jax.errors import UserError, path_text
 from ape_jax.parallel import programs
 from ape_jax.runs.directory import workdir as workdir_lib
@@ -84,9 +84,15 @@ def fit(
     try:
         folder = path / _DATA
         on_error = "skip" if settings.get("data.on_error") == "skip" else "error"
-        specs = _specs(eval, folder, on_error)
+        language = settings.get("data.language", arguments.get("language", ""))
+        spoken = _named(language, "data.language", (BY_SCRIPT, ""))
+        domains = _named(settings.get("data.domain", ""), "data.domain", (BY_SOURCE, ""))
+        specs = _specs(eval, folder, on_error, spoken)
         arguments |= {"image": _tower(image, "image"), "text": _tower(text, "text")}
-        arguments["pairs"] = in_memory.as_spec(pairs, folder, key="pairs", on_error=on_error)
+        keep = {**spoken, **domains}
+        arguments["pairs"] = in_memory.as_spec(
+            pairs, folder, key="pairs", on_error=on_error, keep=keep
+        )
         config = _config(os.fspath(recipe), arguments, {**settings, "data.eval": specs})
         with _quiet():
             loop.train_and_evaluate(config, path)
@@ -130,7 +136,12 @@ def _tower(spec: Any, name: str) -> str:
     return spec if spec == "" else path_text(spec, f"fit: {name}")
 
 
-def _specs(eval: Any, folder: Path, on_error: OnError) -> dict[str, str]:
+def _named(column: Any, key: str, others: tuple[str, ...]) -> dict[str, str]:
+    """The column that a config key names, and the key; nothing where its value is no column."""
+    return {column: key} if isinstance(column, str) and column not in others else {}
+
+
+def _specs(eval: Any, folder: Path, on_error: OnError, keep: Mapping[str, str]) -> dict[str, str]:
     if eval is None:
         return {}
     if not _is_named(eval):
@@ -140,7 +151,7 @@ def _specs(eval: Any, folder: Path, on_error: OnError) -> dict[str, str]:
         if not isinstance(name, str) or not name:
             raise UserError(f"eval: expected names of sets as text, found {name!r}")
         key = "eval" if name == "eval" else f"eval[{name!r}]"
-        specs[name] = in_memory.as_spec(value, folder, key=key, on_error=on_error)
+        specs[name] = in_memory.as_spec(value, folder, key=key, on_error=on_error, keep=keep)
     return specs
 
 

@@ -17,6 +17,7 @@ from ape_jax.config import Config, schema
 from ape_jax.data.specs import open_pairs
 from ape_jax.runs.directory import workdir
 from ape_jax.training import loop
+from ape_jax.training.input import opened
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 QUICK = {"batch": 16, "steps": 4, "views": 1, "text_head_width": 32, "eval_batch": 8}
@@ -110,6 +111,28 @@ def test_the_import_is_light_and_touches_no_flags():
         "assert not [f for f in set(flags.FLAGS) - known if f in ('config', 'workdir')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["language", "data_language"])
+def test_languages_of_a_data_frame_are_those_of_its_column(
+    towers, table, tmp_path, monkeypatch, name
+):
+    spoken = table.assign(tongue=["en", "it"] * 12, maker=["a"] * 12 + ["b"] * 12)
+    found = []
+
+    def stop(config, path):
+        found.append(opened.sources(config))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "train_and_evaluate", stop)
+    given = {**towers, **QUICK, name: "tongue", "data_domain": "maker", "train_folds": 2}
+    with pytest.raises(KeyboardInterrupt):
+        ape_jax.fit(pairs=spoken, eval=spoken, workdir=tmp_path / "run", **given)
+    for pairs in (found[0].train, found[0].evals["eval"]):
+        assert [pair.languages[0] for pair in pairs] == ["en", "it"] * 12
+    train = found[0].train
+    (domains,) = train.table.column("domain", train.rows)
+    assert domains.to_pylist() == ["a"] * 12 + ["b"] * 12
 
 
 def test_empty_captions_of_pairs_in_memory_are_left_out_and_counted(towers, tiny, tmp_path):

@@ -172,3 +172,63 @@ def test_what_is_no_text_stops_also_where_rows_may_be_left_out(tiny, tmp_path, c
     pairs = [(str(tiny / "red-bar.png"), caption)]
     with pytest.raises(UserError, match=r"pairs\[0\]: (a )?caption"):
         in_memory.as_spec(pairs, tmp_path, key="pairs", on_error="skip")
+
+
+LANG_AND_STYLE = {"lang": "data.language", "style": "data.domain"}
+TABLE = {
+    "image": [drawn(1), drawn(2), drawn(2)],
+    "caption": ["one", ["two", "deux"], "due"],
+    "lang": ["en", ["en", "fr"], "it"],
+    "style": ["flat", 7, 7],
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [dict, pd.DataFrame, pa.table, lambda t: pd.DataFrame(t).to_dict("records")]
+)
+def test_columns_of_languages_and_domains_are_kept_where_they_are_named(tmp_path, kind):
+    table = dict(TABLE)
+    if kind is pa.table:  # Of one type a column.
+        table["image"] = [encoded(image) for image in table["image"]]
+        table["caption"] = [[x] if isinstance(x, str) else x for x in table["caption"]]
+        table["lang"] = [[x] if isinstance(x, str) else x for x in table["lang"]]
+        table["style"] = ["flat", "7", "7"]
+    spec = in_memory.as_spec(kind(table), tmp_path, key="pairs", keep=LANG_AND_STYLE)
+    reading = Reading(columns={"language": ("lang",), "domain": ("style",)})
+    pairs = open_pairs(spec, reading=reading)
+    assert [(pair.captions, pair.languages) for pair in pairs] == [
+        (("one",), ("en",)),
+        (("two", "deux", "due"), ("en", "fr", "it")),
+    ]
+    (domains,) = pairs.table.column("domain", pairs.rows)
+    assert domains.to_pylist() == ["flat", "7"]
+
+
+def test_other_languages_are_other_pairs(tmp_path):
+    specs = [
+        in_memory.as_spec(
+            {**TABLE, "lang": ["en", "en", name]}, tmp_path, key="pairs", keep={"lang": "x.y"}
+        )
+        for name in ("it", "fr", "it")
+    ]
+    assert specs[0] == specs[2] != specs[1]
+
+
+def test_rows_of_pairs_opened_with_named_columns_keep_them(tmp_path):
+    reading = Reading(columns={"language": ("lang",)})
+    pairs = in_memory.open_any(TABLE, tmp_path, key="pairs", reading=reading)
+    assert pairs[0].languages == ("en",)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "keep", "words"),
+    [
+        (TABLE, {"tongue": "data.language"}, "no column 'tongue', which data.language names"),
+        (TABLE, {"caption": "data.domain"}, "'caption', which data.domain names, is images or"),
+        ([("a.png", "a")], {"lang": "data.language"}, "has no column 'lang', which data.language"),
+        ({**TABLE, "lang": [1.5, "en", "en"]}, {"lang": "x.y"}, "row 0: 'lang' is 1.5; write text"),
+    ],
+)
+def test_named_columns_that_cannot_be_kept_are_refused(tmp_path, pairs, keep, words):
+    with pytest.raises(UserError, match=words):
+        in_memory.as_spec(pairs, tmp_path, key="pairs", keep=keep)

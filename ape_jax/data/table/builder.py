@@ -222,7 +222,9 @@ def _languages(fields: Mapping[str, Any], column: str | None, captions: int) -> 
 
 def _domain(fields: Mapping[str, Any], column: str) -> str:
     """The style or maker of a row's image."""
-    domain = cells.identifier(fields.get(column), column)
+    value = fields.get(column)
+    value = value[0] if isinstance(value, list) and len(value) == 1 else value
+    domain = cells.identifier(value, column)
     if not domain:
         reason = f"{column!r} is null or empty; write the image's domain"
         raise Unusable("no domain", reason)
