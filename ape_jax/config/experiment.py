@@ -17,6 +17,7 @@ from ape_jax.config.section import Section, key, section
 from ape_jax.config.sections import (
     AugmentConfig,
     CacheConfig,
+    ClassifierConfig,
     ClosedConfig,
     DataConfig,
     EvalConfig,
@@ -76,6 +77,7 @@ class Config(Section):
     structure: StructureConfig = section(StructureConfig)
     subwords: SubwordsConfig = section(SubwordsConfig)
     unpaired: UnpairedConfig = section(UnpairedConfig)
+    classifier: ClassifierConfig = section(ClassifierConfig)
     optim: OptimConfig = section(OptimConfig)
     mesh: MeshConfig = section(MeshConfig)
 

@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 from ape_jax.align.model import Model, Side
 from ape_jax.config import Config
 from ape_jax.config.outside import is_precomputed
+from ape_jax.data.classes.free_pairs import FreePairs
 from ape_jax.data.options import Reading
 from ape_jax.data.pairs import Pairs
 from ape_jax.data.unpaired import UnpairedTexts
@@ -21,6 +22,7 @@ from ape_jax.features.dataset import Dataset, FeatureStore
 from ape_jax.features.encode import FrozenTower
 from ape_jax.features.encode_pairs import cache_place, encode_pairs, jobs_of
 from ape_jax.features.encoder import FeatureEncoder
+from ape_jax.features.free_pairs import FreePart
 from ape_jax.features.jobs import Job
 from ape_jax.features.outside import OutsideTower
 from ape_jax.features.unpaired import UnpairedPart
@@ -40,12 +42,14 @@ class Sources:
       evals: the evaluation sets by name.
       images: unpaired images, None where there are none.
       texts: unpaired texts, likewise.
+      free: free pairs of the image tower's classifier, likewise.
     """
 
     train: Pairs
     evals: Mapping[str, Pairs]
     images: Pairs | None = None
     texts: UnpairedTexts | None = None
+    free: FreePairs | None = None
 
     def digests(self) -> dict[str, str]:
         """The content of every source: a finished result holds for these pairs only."""
@@ -53,8 +57,8 @@ class Sources:
         return {"train": self.train.digest, **evals, **self.unpaired_digests()}
 
     def unpaired_digests(self) -> dict[str, str]:
-        """The content of what has no partners, by the key of `data`."""
-        found = {"images": self.images, "texts": self.texts}
+        """The content of what is trained on beside the pairs, by key or section."""
+        found = {"images": self.images, "texts": self.texts, "classifier": self.free}
         return {name: source.digest for name, source in found.items() if source is not None}
 
 
@@ -206,12 +210,21 @@ def unpaired_part(config: Config, sources: Sources, readers: Readers) -> Unpaire
     )
 
 
+def free_part(sources: Sources, readers: Readers) -> FreePart | None:
+    """The names of the free pairs' classes, None where there are none."""
+    if sources.free is None or readers.text is None:
+        return None
+    return FreePart(pairs=sources.free, text=readers.text)
+
+
 def all_parts(
     config: Config, model: Model, sources: Sources, readers: Readers
-) -> Iterator[Part | UnpairedPart]:
+) -> Iterator[Part | UnpairedPart | FreePart]:
     """Everything that a run has encoded beforehand."""
     yield training_part(config, sources, readers)
     yield unpaired_part(config, sources, readers)
+    if (free := free_part(sources, readers)) is not None:
+        yield free
     if model.standardize and not config.cache.views:
         yield statistics_part(sources, readers)
     yield from evaluation_parts(config, model, sources, readers)

@@ -75,6 +75,8 @@ def assemble(config: Config, where: Target) -> AlignedModel:
             "config.unpaired: a plan does not count unpaired images and texts; leave klot and "
             "structure out, and data.images and data.texts"
         )
+    if config.classifier.weight:
+        raise UserError("config.classifier.weight: a plan does not count free pairs; leave it out")
     if config.subwords.weight:
         raise UserError(
             "config.subwords.weight: a plan does not count the layer over the captions' subwords; "

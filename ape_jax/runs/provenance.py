@@ -34,7 +34,7 @@ def meta(
       config: the resolved config.
       towers: its towers.
       pairs: the training pairs, None where they do not matter.
-      unpaired: digests of the unpaired `images` and `texts`.
+      unpaired: digests of the unpaired `images` and `texts`, and of the free pairs (`classifier`).
     """
     found = {
         "image tower": {"spec": config.image.tower, "digest": towers.image.digest},
@@ -48,7 +48,11 @@ def meta(
         # Another would resume to other bits.
         found["order of the pairs"] = sampling.version(config.data.sample or len(pairs))
     for name, digest in (unpaired or {}).items():
-        found[f"unpaired {name}"] = {"spec": config.data[name], "digest": digest}
+        if name == "classifier":
+            spec = config.classifier.names or config.image.tower
+            found["free pairs"] = {"spec": spec, "digest": digest}
+        else:
+            found[f"unpaired {name}"] = {"spec": config.data[name], "digest": digest}
     return found
 
 

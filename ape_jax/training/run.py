@@ -21,7 +21,7 @@ from ape_jax.data import sampling
 from ape_jax.data.pairs import Pairs
 from ape_jax.features import frontier
 from ape_jax.features.dataset import Dataset, FeatureStore
-from ape_jax.features.frontier import Sources
+from ape_jax.features.frontier import Readers, Sources
 from ape_jax.features.unpaired import Unpaired
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
@@ -30,9 +30,10 @@ from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
 from ape_jax.runs.checkpoints import agreed
 from ape_jax.storage.rows.access import Rows
 from ape_jax.terminal import tables as report
-from ape_jax.training import optim, solve, step, unpaired
+from ape_jax.training import free_pairs, optim, solve, step, unpaired
 from ape_jax.training.captions import languages
 from ape_jax.training.evaluation import RetrievalTask
+from ape_jax.training.free_pairs import FreeFeatures
 from ape_jax.training.terms import subwords
 
 C = TypeVar("C", bound=Config)
@@ -49,6 +50,7 @@ class Run:
       unpaired: features of images and texts without partners.
       teacher: the model, without weights, whose maps are in the aligned model's `frozen` for
         unpaired data to be compared by; None where nothing is.
+      free: free pairs of the image tower's classifier, None without.
     """
 
     aligned: AlignedModel
@@ -56,6 +58,7 @@ class Run:
     tasks: tuple[RetrievalTask, ...]
     unpaired: Unpaired = dataclasses.field(default_factory=Unpaired)
     teacher: Model | None = None
+    free: FreeFeatures | None = None
 
 
 def assemble(
@@ -70,7 +73,7 @@ def assemble(
       config: the resolved config.
       towers: the image and the text tower, as they were read.
       pairs: the training pairs, for `meta`.
-      digests: of images and texts without partners, likewise.
+      digests: of images and texts without partners and of free pairs, likewise.
 
     Raises:
       UserError: for a layer, pooling, batch or rule that cannot be used.
@@ -81,6 +84,7 @@ def assemble(
     if trained:
         mesh_lib.check_batch(config.train, mesh)
         unpaired.check_batch(config, mesh.size)
+        free_pairs.check_batch(config, mesh.size)
     model = build.make_model(config, towers)
     shapes, kept = size.shapes(model, towers.params), ()
     if trained:
@@ -160,10 +164,10 @@ def prepare(
     if config.data.language:
         aligned, dataset = languages.settled(aligned, towers, dataset)
         model = aligned.model
-    teacher = None
+    free, teacher = _free(config, sources, readers, store, dataset, aligned), None
     if config.closed_form is not None:
         record = fork.record if fork else solved
-        aligned, solution = _solved(aligned, towers, dataset, record, without)
+        aligned, solution = _solved(aligned, towers, dataset, record, without, free)
         if config.unpaired.klot:
             aligned, teacher = unpaired.with_teacher(aligned, towers, solution)
     if fork is not None:
@@ -180,7 +184,28 @@ def prepare(
         tasks=tuple(tasks),
         unpaired=without,
         teacher=teacher,
+        free=free,
     )
+
+
+def _free(
+    config: Config,
+    sources: Sources,
+    readers: Readers,
+    store: FeatureStore,
+    dataset: Dataset,
+    aligned: AlignedModel,
+) -> FreeFeatures | None:
+    """The free pairs in the place of the training images, None without."""
+    part = frontier.free_part(sources, readers)
+    if part is None:
+        return None
+    if aligned.model.standardize:
+        fixed = aligned.frozen[STATISTICS]
+        mean, std = np.asarray(fixed["center"]), np.asarray(fixed["spread"])
+    else:
+        mean, std = moments(dataset.pooled)
+    return free_pairs.features(part.pairs, part.load(config, store), mean, std)
 
 
 def _solved(
@@ -189,13 +214,14 @@ def _solved(
     dataset: Dataset,
     record: Mapping[str, Any] | None,
     without: Unpaired,
+    free: FreeFeatures | None,
 ) -> tuple[AlignedModel, Solution | None]:
     """The model with heads of the sizes that a closed form asks for, and what was solved."""
     config, solution = aligned.config, None
     if record is None:
         pooling = build.text_pooling(config, aligned.model.text.tower)
         statistics = aligned.frozen.get(STATISTICS, {})
-        solution = solve.solve(config, dataset, statistics, pooling, without)
+        solution = solve.solve(config, dataset, statistics, pooling, without, free)
         record = solution.record
     model = build.make_model(config, towers, record)
     model = dataclasses.replace(model, languages=aligned.model.languages)

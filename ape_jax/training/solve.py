@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from ape_jax.align.closed_form import Paired, Solution, Unmatched, cca_matched
+from ape_jax.align.closed_form import Paired, Solution, Unmatched, appended, cca_matched
 from ape_jax.align.closed_form.matched import MOST
 from ape_jax.align.closed_form.solution import on_both
 from ape_jax.config import Config
@@ -22,6 +22,7 @@ from ape_jax.features.unpaired import Unpaired
 from ape_jax.parallel import hosts
 from ape_jax.training.captions.centred import CentredRows
 from ape_jax.training.captions.pooled import PooledRows
+from ape_jax.training.free_pairs import FreeFeatures
 
 
 def solve(
@@ -30,6 +31,7 @@ def solve(
     statistics: Mapping[str, Any],
     pooling: str,
     unpaired: Unpaired | None = None,
+    free: FreeFeatures | None = None,
 ) -> Solution:
     """Solves the heads on the training pairs.
 
@@ -40,11 +42,14 @@ def solve(
         of `languages`, where captions have some.
       pooling: how the tokens of a caption become one vector, `build.text_pooling`.
       unpaired: images and texts without partners, which CCA may match.
+      free: free pairs, solved on as well.
 
     Raises:
       UserError: for pairs that the method cannot be solved on, or a width that there is not.
     """
     form, paired = config.closed_form, _paired(pooling, dataset, statistics)
+    if free is not None:
+        paired = appended(paired, free.pooled(pooling), config.classifier.weight)
     width = _width(config, paired) if form.takes_width else 0
     settings = {key: config.closed[key] for key in form.keys}
     if config.trains and config.start.weights == "kept":
@@ -52,7 +57,10 @@ def solve(
     solution = form.solve(paired, width=width, **settings)
     if config.unpaired.match and unpaired is not None:
         solution = _matched(config, paired, unpaired, pooling, solution.record)
-    solution = dataclasses.replace(solution, record={"method": form.name, **solution.record})
+    record = {"method": form.name, **solution.record}
+    if free is not None:
+        record |= {"free_pairs": len(free.row_index), "free_weight": config.classifier.weight}
+    solution = dataclasses.replace(solution, record=record)
     if jax.process_count() == 1:
         return solution
     from jax.experimental import multihost_utils  # The same bits on every process.

@@ -12,9 +12,11 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 
+from ape_jax.align import free_pairs as free_lib
 from ape_jax.align import latent as latent_lib
 from ape_jax.align import subwords as subwords_lib
 from ape_jax.align import unpaired as unpaired_lib
+from ape_jax.align.free_pairs import FreePairsTerm
 from ape_jax.align.heads import Mix, normalize
 from ape_jax.align.heads.base import batch_norm
 from ape_jax.align.heads.base.batch_norm import STATS
@@ -52,6 +54,7 @@ def contrastive_loss(
     step: Int[Array, ""] | int = 0,
     unpaired: UnpairedTerm | None = None,
     subwords: Subwords | None = None,
+    free: FreePairsTerm | None = None,
 ) -> tuple[Float[Array, ""], tuple[dict[str, PyTree], Metrics]]:
     """The loss of one global batch, the running statistics after it, and metrics.
 
@@ -104,6 +107,10 @@ def contrastive_loss(
         added, found = unpaired(model, mesh, trainable, frozen, batch, rng, jnp.asarray(step))
         metrics |= {"contrastive": metrics.get("contrastive", value), **found}
         value = value + added
+    if free is not None:
+        added, term = free(model, mesh, trainable, frozen, batch, rng)
+        metrics |= {"contrastive": metrics.get("contrastive", value), "free_pairs": term}
+        value = value + added
     return value, ({STATS: stats} if stats else {}, metrics)
 
 
@@ -126,6 +133,7 @@ def make_step(
     ema: float = 0.0,
     unpaired: UnpairedTerm | None = None,
     subwords: Subwords | None = None,
+    free: FreePairsTerm | None = None,
 ) -> Step:
     """The pure step `(state, frozen, batch, key) -> (state, metrics)`.
 
@@ -144,6 +152,7 @@ def make_step(
       ema: the decay of the moving average, 0 for none.
       unpaired: what is added to the loss of the pairs, None for nothing.
       subwords: likewise; its layer is in `trainable`.
+      free: likewise, of free pairs.
     """
 
     def step(state: State, frozen: PyTree, batch: Batch, key: Array) -> tuple[State, Metrics]:
@@ -153,7 +162,7 @@ def make_step(
 
         def loss_of(params: PyTree) -> tuple[Float[Array, ""], Any]:
             trainable = {**params, **stats}
-            how = (rng, latent, chunks, structure, state.step, unpaired, subwords)
+            how = (rng, latent, chunks, structure, state.step, unpaired, subwords, free)
             return contrastive_loss(model, loss, mesh, trainable, frozen, batch, *how)
 
         (value, (stats, parts)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
@@ -204,6 +213,7 @@ def from_config(
         ema=config.optim.ema,
         unpaired=unpaired_lib.from_config(config.unpaired, teacher, latent, structure),
         subwords=subwords_lib.from_config(config),
+        free=free_lib.from_config(config, latent),
     )
     return step, optimizer
 

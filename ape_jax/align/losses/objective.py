@@ -104,6 +104,7 @@ class Objective:
         ids: Ids | None,
         mesh: Mesh | None = None,
         hard_ids: HardIds | None = None,
+        text_ids: Ids | None = None,
     ) -> Float[Array, ""]:
         """Computes the loss of a global batch.
 
@@ -116,8 +117,10 @@ class Objective:
           ids: the result of `ids`, for mixed pairs from both of each.
           mesh: mesh over which the batch is sharded; None for one device.
           hard_ids: the result of `hard_ids`.
+          text_ids: of one caption an image: its ids, compared with `ids` by column; None where
+            those follow from `ids`.
         """
-        rest = scale, bias, ids, mesh, hard_ids
+        rest = scale, bias, ids, mesh, hard_ids, text_ids
         terms = [self._of_captions(zimg, ztxt, *rest)]
         for dim in self.dims:
             image, text = (normalize(jnp.asarray(z[:, :dim])) for z in (zimg, ztxt))
@@ -133,6 +136,7 @@ class Objective:
         ids: Ids | None,
         mesh: Mesh | None,
         hard_ids: HardIds | None,
+        text_ids: Ids | None,
     ) -> Float[Array, ""]:
         """The mean over the P captions of an image, at one width."""
         captions = ztxt.reshape(zimg.shape[0], self.positives + self.hard, -1)
@@ -141,8 +145,9 @@ class Objective:
             hard = Hard(captions[:, self.positives :], *hard_ids)
         return _mean(
             [
-                self._loss(zimg, captions[:, p], scale, bias, *self._sides(ids, p), mesh, hard)
+                self._loss(zimg, captions[:, p], scale, bias, *sides, mesh, hard)
                 for p in range(self.positives)
+                for sides in [(ids, text_ids) if text_ids is not None else self._sides(ids, p)]
             ]
         )
 

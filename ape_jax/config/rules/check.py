@@ -10,7 +10,7 @@ from ape_jax.config.automatic import AUTO
 from ape_jax.config.components import HEADS, LOSSES, declared_keys, heads_of, text_parts
 from ape_jax.config.experiment import Config
 from ape_jax.config.outside import is_outside, is_precomputed, is_torch
-from ape_jax.config.rules import folds, hard, languages, outside, start, terms, unpaired
+from ape_jax.config.rules import classifier, folds, hard, languages, outside, start, terms, unpaired
 from ape_jax.errors import UserError
 
 HELD_OUT = "held-out"
@@ -36,6 +36,7 @@ def check(config: Config, defaults: Mapping[str, Any]) -> None:
     _check_training(config)
     terms.check(config)
     unpaired.check(config)
+    classifier.check(config)
     hard.check(config)
     folds.check(config)
     languages.check(config)
@@ -257,7 +258,7 @@ def _check_no_effect(config: Config, defaults: Mapping[str, Any]) -> None:
             for key in ("trust_remote_code", "torch_device"):
                 unused[f"{side}.{key}"] = (config.side(side)[key], why)
     unused |= _unused_peft(config) | terms.unused(config)
-    unused |= unpaired.unused(config)
+    unused |= unpaired.unused(config) | classifier.unused(config)
     for key, (value, reason) in unused.items():
         if value != defaults[key]:
             raise UserError(f"config.{key}: {value!r} has no effect with {reason}; leave it out")

@@ -4,6 +4,7 @@ A section is a frozen dataclass; `section.key` holds what makes a value of a key
 (`config.experiment`) puts the sections together.
 """
 
+from ape_jax.config.sections.classifier import ClassifierConfig
 from ape_jax.config.sections.data import AugmentConfig, CacheConfig, DataConfig, LatentConfig
 from ape_jax.config.sections.model import (
     ClosedConfig,
@@ -30,6 +31,7 @@ from ape_jax.config.sections.unpaired import UnpairedConfig
 __all__ = [
     "AugmentConfig",
     "CacheConfig",
+    "ClassifierConfig",
     "ClosedConfig",
     "DataConfig",
     "EvalConfig",

@@ -19,7 +19,7 @@ _INITIAL = re.compile(r"^/\w/")  # sun397 puts the first letter in front: /a/abb
 _GAPS = re.compile(r"[\s_/]+")
 
 
-def as_prose(names: Sequence[str], *, where: str) -> tuple[str, ...]:
+def as_prose(names: Sequence[str], *, where: str, key: str = "--classnames") -> tuple[str, ...]:
     """Turns names into words.
 
     Underscores and slashes become spaces, and words run together are parted and made small. Where
@@ -34,6 +34,7 @@ def as_prose(names: Sequence[str], *, where: str) -> tuple[str, ...]:
     Args:
       names: the name of each class, in the order of the labels.
       where: what to call the data set in messages.
+      key: what takes other names, likewise.
 
     Returns:
       As many names. Two of them may be equal: ImageNet has two classes "missile".
@@ -43,11 +44,11 @@ def as_prose(names: Sequence[str], *, where: str) -> tuple[str, ...]:
         them are digits, and are).
     """
     if is_wordnet(names):
-        return _imagenet(names, where)
+        return _imagenet(names, where, key)
     if list(names) == [str(i) for i in range(len(names))] and len(names) != 10:
         raise UserError(
             f"{where} numbers its {len(names)} classes and does not name them; give their names "
-            "with --classnames, in the order of the labels"
+            f"with {key}, in the order of the labels"
         )
     # Of the whole set, so that one "McDonald" among other names keeps its capitals.
     humps = [_HUMPS.fullmatch(name) for name in names]
@@ -73,11 +74,11 @@ def imagenet_classes() -> Mapping[str, str]:
     return dict(zip(ids, prompts.imagenet_classnames(), strict=True))
 
 
-def _imagenet(names: Sequence[str], where: str) -> tuple[str, ...]:
+def _imagenet(names: Sequence[str], where: str, key: str) -> tuple[str, ...]:
     named = imagenet_classes()  # Some sets have a part of the classes.
     if unknown := [name for name in names if name not in named]:
         raise UserError(
             f"{where} names its classes by WordNet id, and {unknown[0]} is none of ImageNet's "
-            "1000; give the names with --classnames, in the order of the labels"
+            f"1000; give the names with {key}, in the order of the labels"
         )
     return tuple(named[name] for name in names)

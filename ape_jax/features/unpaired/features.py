@@ -37,6 +37,23 @@ class Unpaired:
     texts: RaggedTokens | None = None
 
 
+def encoded_texts(job: CaptionJob, config: Config, store: FeatureStore) -> RaggedTokens:
+    """The tokens of texts without images, with all that the text head takes beside them.
+
+    Args:
+      job: the texts and their tower.
+      config: for `cache` and the head.
+      store: features that this process has already.
+    """
+    tokens = store.get(job.fingerprint.digest, lambda: extract.captions(job, cache_place(config)))
+    needs = text_needs(config.text.head.name)
+    if "ids" in needs:
+        found, key = tokens, ("ids", job.fingerprint.digest)
+        ids = store.get(key, lambda: job.frozen.ids_of(job.texts, found.lengths))
+        tokens = dataclasses.replace(tokens, ids=ids)
+    return tokens.with_padded_length() if "token_index" in needs else tokens
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UnpairedPart:
     """Images and texts without partners, and the towers that encode them beforehand.
@@ -81,14 +98,7 @@ class UnpairedPart:
     def _texts(self, config: Config, store: FeatureStore) -> RaggedTokens | None:
         if self.texts is None:
             return None
-        job, place, encoder = self._text_job(config), cache_place(config), self.text
-        tokens = store.get(job.fingerprint.digest, lambda: extract.captions(job, place))
-        needs = text_needs(config.text.head.name)
-        if "ids" in needs and encoder is not None:
-            found, key = tokens, ("ids", job.fingerprint.digest)
-            ids = store.get(key, lambda: encoder.ids_of(job.texts, found.lengths))
-            tokens = dataclasses.replace(tokens, ids=ids)
-        return tokens.with_padded_length() if "token_index" in needs else tokens
+        return encoded_texts(self._text_job(config), config, store)
 
     def _image_job(self, config: Config) -> ImageJob:
         assert self.images is not None and self.image is not None

@@ -25,7 +25,7 @@ _DIGITS = 12  # Of a digest: enough to tell two apart.
 _LOCAL = frozenset(
     {
         *("data.pairs", "data.eval", "data.images", "data.texts", "data.workers", "cache.dir"),
-        *("image.tower", "text.tower", "start.run", "start.model"),
+        *("image.tower", "text.tower", "start.run", "start.model", "classifier.names"),
     }
 )
 _SAME_FILES = "give all processes the same files"
@@ -47,13 +47,14 @@ def on_pairs(digests: Mapping[str, str]) -> None:
     """Compares ids, captions and images, as far as `Pairs.digest` takes them in.
 
     Args:
-      digests: of the pairs, `train` or `eval/NAME`, of unpaired `images` and `texts`, or the flag
-        that names them.
+      digests: of the pairs, `train` or `eval/NAME`, of unpaired `images` and `texts`, of the
+        free pairs `classifier`, or the flag that names them.
 
     Raises:
       UserError: the same on every process, naming the pairs.
     """
     names = {"train": "data.pairs", "images": "data.images", "texts": "data.texts"}
+    names["classifier"] = "classifier.names and of the classifier of image.tower"
     facts = {
         names.get(name, name.replace("eval/", "data.eval.")): digest[:_DIGITS]
         for name, digest in digests.items()

@@ -11,6 +11,7 @@ from ape_jax.data.image_loader import Skipped
 from ape_jax.training.blocks import Span
 from ape_jax.training.input import residency
 from ape_jax.training.input.device_feed import DeviceFeed
+from ape_jax.training.input.free_feed import FreeFeed
 from ape_jax.training.input.host_feed import HostFeed
 from ape_jax.training.input.unpaired_feed import UnpairedFeed
 from ape_jax.training.run import Run
@@ -47,6 +48,6 @@ def open_feed(run: Run) -> Feed:
     feed: Feed = host
     if where == "device":
         feed = DeviceFeed(dataset, host.sampler, host.block_steps, mesh)
-    if not config.unpaired.in_steps:
-        return feed
-    return UnpairedFeed(feed, run.unpaired, config, mesh)
+    if config.unpaired.in_steps:
+        feed = UnpairedFeed(feed, run.unpaired, config, mesh)
+    return feed if run.free is None else FreeFeed(feed, run.free, config, mesh)

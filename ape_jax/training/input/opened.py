@@ -15,7 +15,7 @@ from ape_jax.data.vectors import VectorPairs
 from ape_jax.errors import UserError
 from ape_jax.features.frontier import Sources
 from ape_jax.towers.files.reading import say_once
-from ape_jax.training import defaults, unpaired
+from ape_jax.training import defaults, free_pairs, unpaired
 from ape_jax.training.captions import languages
 
 C = TypeVar("C", bound=Config)
@@ -32,6 +32,7 @@ def sources(config: Config) -> Sources:
         train=_open(config, config.data.pairs, "data.pairs", domain=config.data.domain),
         evals={n: _open(config, config.data.eval[n], f"data.eval.{n}") for n in names},
         **unpaired.open_sources(config),
+        free=free_pairs.open_source(config),
     )
     check(config, found)
     return found
