@@ -13,7 +13,7 @@ and standard deviation over seeds, and the mean and standard deviation of the di
 recipe, seed by seed. Cells that are done in DIR are not run again.
 
 With `--partitions`, each is trained on Twemoji of every numbered partition of the concepts instead
-(`demo:twemoji:train@1`), once, and tested on the partition's `--split` in three makers' styles. No
+(`demo:twemoji:train@1`) and tested on the partition's `--split` in three makers' styles. No
 concept of a `test@K` is in a `validation@K`: what is chosen on these may be tested on those, once.
 """
 
@@ -50,10 +50,10 @@ def main() -> None:
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     flags, others = parser.parse_known_args()
     common = dict(text.removeprefix("--config.").split("=", 1) for text in others)
-    runs = [(seed, {}) for seed in range(flags.seeds)]
+    data = [{}]
     if flags.partitions:
-        numbers = map(int, flags.partitions.split(","))
-        runs = [(number, partition(number, flags.split)) for number in numbers]
+        data = [partition(number, flags.split) for number in flags.partitions.split(",")]
+    runs = [(seed, keys) for keys in data for seed in range(flags.seeds)]
     store = FeatureStore()
     with tempfile.TemporaryDirectory(prefix="ape_jax_variants_") as temporary:
         folder = pathlib.Path(flags.workdir or temporary)
@@ -62,7 +62,7 @@ def main() -> None:
     print(json.dumps({"benchmark": "variants", "common": common, "rows": found}))
 
 
-def partition(number: int, split: str) -> dict[str, Any]:
+def partition(number: str, split: str) -> dict[str, Any]:
     """The pairs of a partition and its sets."""
     sets = {"same-style": "twemoji", "style-shift": "openmoji", "third-style": "noto"}
     evals = {name: f"demo:{style}:{split}@{number}" for name, style in sets.items()}
@@ -80,13 +80,13 @@ def measure(
     recalls: Recalls = {}
     base = config_lib.resolve(recipes.read("study:validation"), StudyConfig)
     name = re.sub(r"[^\w.,=+-]", "_", variant) or "few_pairs"
-    for seed, data in runs:
+    for number, (seed, data) in enumerate(runs):
         cell = {**config_lib.flatten(study.cell_config("few_pairs", seed, base)), **data}
         config = ml_collections.ConfigDict(config_lib.unflatten(cell))
         own = dict(text.split("=", 1) for text in variant.split(";") if text)
         config_lib.override(config, {**common, **own})
         resolved = config_lib.resolve(config)
-        summary = loop.train_and_evaluate(resolved, folder / name / f"seed{seed}", store)
+        summary = loop.train_and_evaluate(resolved, folder / name / str(number), store)
         for each in resolved.data.eval:
             both = [summary[f"eval/{each}/{way}_r10"] for way in ("i2t", "t2i")]
             recalls.setdefault(each, []).append(round(100 * float(np.mean(both)), 3))
