@@ -21,6 +21,7 @@ from ape_jax.exporters import verify
 from ape_jax.exporters.formats import EXPORTS, ExportFormat
 from ape_jax.exporters.publish import facts as card_facts
 from ape_jax.runs import widths
+from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.directory import workdir
 from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.languages import is_means, with_means
