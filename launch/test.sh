@@ -16,15 +16,30 @@ if [ -n "${CI:-}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! 
     echo "Chromium could not be installed"
 fi
 
+# Whether tests of this path are run: all are where no path is named.
+asked() {
+  local tests=$1 word named=
+  shift
+  for word in "$@"; do
+    word=${word%%::*} word=${word%/}
+    case $tests/ in "$word"/*) return 0 ;; esac
+    case $word/ in "$tests"/*) return 0 ;; esac
+    [ ! -e "$word" ] || named=1
+  done
+  [ -z "$named" ]
+}
+
 # The compilers for TPUs and GPUs for the tests of the planner, where no other command finds them: with
-# them among the packages, JAX would look for a TPU or a GPU at every start.
-install_apart plan-tpu tpu
-install_apart plan-gpu gpu
+# them among the packages, JAX would look for a TPU or a GPU at every start. They are a gigabyte.
+if asked tests/test_plan.py "$@"; then
+  install_apart plan-tpu tpu
+  install_apart plan-gpu gpu
+fi
 
 # timm, with which towers are compared, and what clip_benchmark's own command needs, for one of the slow
 # tests. Also apart: where torchvision is, transformers resizes images with it, and other tests compare
 # with Pillow.
-install_apart judges judges
+if asked tests/towers "$@" || asked tests/test_judge.py "$@"; then install_apart judges judges; fi
 
 say "fetching demo assets"
 python -m ape_jax.demo
