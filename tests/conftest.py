@@ -1,7 +1,7 @@
 """Eight fake CPU devices for every test, and a tiny world: two towers and coloured shapes."""
 
-import contextlib
 import fcntl
+import gc
 import json
 import os
 import shutil
@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from tests import compiling
 from tests.broken import write_broken
 
 # Before the first import of jax.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-)
+_OTHERS = compiling.others(os.environ.get("XLA_FLAGS", ""))
+os.environ["XLA_FLAGS"] = " ".join((*_OTHERS, compiling.DEVICES, *compiling.QUICK))
+# For processes that are started without these flags.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Many tests compile the same program; all but the first read it from here, in other processes too:
 # workers find the directory of the process that started them.
@@ -27,6 +29,13 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="ape_jax_xla_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+
+def pytest_collection_finish():
+    """Takes all that was imported out of what the garbage collector looks through each time."""
+    gc.collect()
+    gc.freeze()
+
 
 COLOURS = ("red", "green", "blue", "yellow", "black", "purple")
 SHAPES = ("square", "circle", "triangle", "bar")
@@ -52,34 +61,23 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", disabled)
 
 
-@contextlib.contextmanager
-def _without_most_optimizations():
-    import jax
-
-    before = jax.config.read("jax_disable_most_optimizations")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
-        jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.fixture
-def quick_compile():
-    """Compiles without most optimizations, which takes a third off a run of a few steps.
+def fully_compiled(monkeypatch):
+    """Compiles as XLA does for users, here and in the processes that a test starts.
 
-    Here and in the processes that a test starts. For tests of what a run does; not for those of its
-    speed, its memory, or whether two programs give the same bits.
+    For tests of memory or speed, and of whether two programs give the same bits.
     """
-    with _without_most_optimizations():
-        yield
+    from jax._src import compiler
 
+    options = compiler.get_compile_options
 
-@pytest.fixture(scope="module")
-def quick_compiles():
-    """The same for a whole module, and so for fixtures that its tests share."""
-    with _without_most_optimizations():
-        yield
+    def full(*args, env_options_overrides=None, **kwargs):
+        overrides = compiling.USUAL | (env_options_overrides or {})
+        return options(*args, env_options_overrides=overrides, **kwargs)
+
+    monkeypatch.setattr(compiler, "get_compile_options", full)
+    monkeypatch.setenv("XLA_FLAGS", " ".join((*_OTHERS, compiling.DEVICES)))
+    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS", raising=False)
 
 
 def _once(tmp_path_factory, name, make):
@@ -138,9 +136,8 @@ def tiny_run(tiny, tmp_path_factory):
     config.cache.dir = str(tmp_path_factory.mktemp("features"))
 
     def make(root):
-        with _without_most_optimizations():
-            loop.train_and_evaluate(config_lib.resolve(config), root / "shapes")
-            pages.write(root / "shapes")
+        loop.train_and_evaluate(config_lib.resolve(config), root / "shapes")
+        pages.write(root / "shapes")
 
     return _once(tmp_path_factory, "tiny_run", make) / "shapes"
 
@@ -253,11 +250,7 @@ def ray_here():
         log_to_driver=False,
         logging_level="error",
         object_store_memory=2**27,
-        runtime_env={
-            "worker_process_setup_hook": small_shards,
-            # As `quick_compiles`, whatever the module that asks first compiles with.
-            "env_vars": {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
-        },
+        runtime_env={"worker_process_setup_hook": small_shards},
     )
     yield ray
     ray.shutdown()

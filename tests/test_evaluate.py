@@ -7,8 +7,6 @@ import pytest
 from ape_jax import evaluate
 from ape_jax.terminal import command
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
-
 
 def evaluated(capsys, *arguments):
     capsys.readouterr()  # What made the test's files may have printed.

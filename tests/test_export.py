@@ -19,8 +19,6 @@ from ape_jax.exporters import files, to_onnx, verify
 from ape_jax.terminal import command
 from ape_jax.training import loop
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
-
 VECTORS = {
     "image.tower": "features:32",
     "data.pairs": "features:pairs.parquet",

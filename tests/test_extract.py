@@ -15,8 +15,6 @@ from ape_jax.features import jobs
 from ape_jax.terminal import command
 from ape_jax.training import extraction, loop
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
-
 # Starts the command again and again in forks, which saves importing everything anew, and kills each
 # but the last at a random moment after it began to encode. Every shard that is begun is noted.
 KILLED = """

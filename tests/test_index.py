@@ -11,8 +11,6 @@ from ape_jax import index
 from ape_jax.storage import sealed
 from ape_jax.terminal import command
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
-
 
 @pytest.fixture
 def run(capsys):

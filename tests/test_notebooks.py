@@ -26,7 +26,7 @@ def environment(monkeypatch, tmp_path):
         "PATH": bins,
         "PYTHONPATH": str(ROOT),
         "XLA_FLAGS": "",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # As `quick_compile`.
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # As all tests.
         "IPYTHONDIR": str(tmp_path / "ipython"),
         "JUPYTER_RUNTIME_DIR": str(tmp_path / "jupyter"),
         "HF_MODULES_CACHE": str(tmp_path / "modules"),

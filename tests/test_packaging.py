@@ -104,7 +104,7 @@ def test_the_wheel_has_every_file_of_the_package_and_no_other(wheel):
     assert any(name.startswith("ape_jax/exporters/shipped/") for name in names)
 
 
-def test_an_installed_wheel_trains_from_an_empty_directory(wheel, tiny, tmp_path, quick_compile):
+def test_an_installed_wheel_trains_from_an_empty_directory(wheel, tiny, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "installed")
     (tmp_path / "empty").mkdir()

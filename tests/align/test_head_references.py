@@ -16,8 +16,6 @@ from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.towers.tower import TowerConfig
 from ape_jax.training import optim
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 TOWER = TowerConfig(
     kind="text",
     family="bert",

@@ -17,8 +17,6 @@ from ape_jax.errors import UserError
 from ape_jax.towers.tower import Tower, TowerConfig
 from ape_jax.training.step import contrastive_loss, init_state, make_step
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 WIDTH = 8
 
 

@@ -12,8 +12,6 @@ from jax.sharding import PartitionSpec as P
 from ape_jax.align import losses
 from ape_jax.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 B, E = 48, 16
 SCALARS = {"softmax": (20.0,), "sigmoid": (20.0, -8.0)}
 IMAGES = np.arange(B, dtype=np.int32) * 7 % 20

@@ -107,7 +107,6 @@ def test_scale_is_bounded_after_an_update_and_can_come_back(model, weights):
     assert gradient["loss"]["log_scale"] > 0
 
 
-@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
 def test_loss_and_gradients_on_eight_devices_equal_the_dense_reference(pair, weights, batch, loss):
     model = make_model(pair, bias=-1.0 if loss == "sigmoid" else None)
@@ -143,6 +142,7 @@ def compiled_costs(fn, *args):
     return compiled.cost_analysis()["flops"], compiled.memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.usefixtures("fully_compiled")
 def test_a_step_costs_the_forward_pass_of_the_towers_and_three_heads(model, weights, batch):
     trainable, frozen = model.init(0, weights)
     optimizer = optax.adamw(1e-3)

@@ -16,8 +16,6 @@ from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.towers.tower import Tower, TowerConfig
 from ape_jax.training.step import contrastive_loss, init_state, make_step
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 WIDTH, PAIRS = 8, 32
 
 

@@ -15,8 +15,6 @@ from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.training.step import contrastive_loss
 from tests.align.test_structure import PAIRS, WIDTH, make_batch, model  # noqa: F401
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 TEXTS = ["a red cat", "a cat a cat", "a dog", "never used", "red red dog"]
 COUNTS = np.array([2, 1, 1, 0, 3])
 WORDS = {"a": 5, "red": 9, "cat": 11, "dog": 7, "never": 1, "used": 2}

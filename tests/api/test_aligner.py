@@ -17,8 +17,6 @@ from ape_jax.data.specs import open_pairs
 from ape_jax.evaluators import tasks
 from ape_jax.training import loop
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
-
 
 @pytest.fixture(scope="module")
 def run(tiny, tmp_path_factory):

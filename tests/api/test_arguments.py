@@ -20,7 +20,7 @@ from ape_jax.evaluators import prompts, retrieval, zeroshot
 from ape_jax.exporters import verified
 from tests.api import wrong
 
-pytestmark = pytest.mark.usefixtures("quick_compile", "unchecked")
+pytestmark = pytest.mark.usefixtures("unchecked")
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs/reference"
 LISTED = [

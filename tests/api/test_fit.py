@@ -19,7 +19,6 @@ from ape_jax.runs.directory import workdir
 from ape_jax.training import loop
 from ape_jax.training.input import opened
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 QUICK = {"batch": 16, "steps": 4, "views": 1, "text_head_width": 32, "eval_batch": 8}
 
 

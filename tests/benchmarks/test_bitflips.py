@@ -1,14 +1,11 @@
 """A part of `bitflips.py`: no file with a flipped bit is used without a word."""
 
-import pytest
-
 from ape_jax.demo.towers import assets
 from tests.benchmarks import bitflips
 
 KINDS = ("checkpoint", "resumed", "features", "pairs", "vectors", "index", "demo tower", "jax")
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_no_flipped_bit_is_used_without_a_word(tmp_path, monkeypatch):
     # What the world changes is put back.
     monkeypatch.setenv("APE_JAX_CACHE", str(tmp_path))

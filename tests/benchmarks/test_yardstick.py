@@ -11,7 +11,6 @@ from ape_jax.studies.config import StudyConfig
 from tests.benchmarks import yardstick
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_the_whole_path_runs_on_stand_ins(tiny, tmp_path, monkeypatch):
     pairs = str(tiny / "pairs.jsonl")
     rows = [json.loads(line) for line in (tiny / "pairs.jsonl").read_text().splitlines()][:12]

@@ -9,8 +9,6 @@ import ape_jax
 from ape_jax.commands import evaluate, index
 from ape_jax.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 @pytest.fixture
 def run(tiny_run, tmp_path):

@@ -129,14 +129,14 @@ def pages_that_run():
 
 
 @pytest.mark.parametrize("page", pages_that_run())
-def test_python_runs(page, world, monkeypatch, quick_compile):
+def test_python_runs(page, world, monkeypatch):
     enter(world, monkeypatch)
     run_page(page, world, with_commands=page in RUN)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", sorted(RUN_SLOWLY))
-def test_the_whole_page_runs(page, tiny, tiny_run, tmp_path, monkeypatch, quick_compile):
+def test_the_whole_page_runs(page, tiny, tiny_run, tmp_path, monkeypatch):
     write_world(tmp_path, tiny, tiny_run)
     shutil.rmtree(tmp_path / "runs")  # The page makes its own.
     enter(tmp_path, monkeypatch)

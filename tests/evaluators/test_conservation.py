@@ -12,8 +12,6 @@ from ape_jax.runs.encoder import Encoder
 from ape_jax.runs.restore import before_and_after
 from ape_jax.training import loop
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def unit(x):
     return x / np.linalg.norm(x, axis=1, keepdims=True)

@@ -234,15 +234,8 @@ def _mapped(function, tree):
     return unflatten_dict(flat, sep="/")
 
 
-def _run(function, *arguments):
-    """The result, compiled without optimisation: that takes longer than running it once."""
-    quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    compiled = jax.jit(function).lower(*arguments).compile(compiler_options=quick)
-    return np.asarray(compiled(*arguments))
-
-
 class Made(AlignedModel):
-    """A model that encodes with programs that were compiled without optimisation."""
+    """A model that encodes without a mesh and batches of a fixed size."""
 
     def encode_images(self, paths):
         def encode(trainable, frozen, batch):
@@ -251,7 +244,7 @@ class Made(AlignedModel):
 
         transform = self.model.image.tower.prepare.transform
         batch = {"image": np.stack([transform(load_image(path)) for path in paths])}
-        return _run(encode, self.trainable, self.frozen, batch)
+        return np.asarray(jax.jit(encode)(self.trainable, self.frozen, batch))
 
     def encode_texts(self, captions):
         def encode(trainable, frozen, batch):
@@ -261,7 +254,7 @@ class Made(AlignedModel):
         batch = dict(self.model.text.tower.prepare(captions))
         if self.model.languages is not None:
             batch["language"] = self.model.languages.rows(captions).astype(np.int32)
-        return _run(encode, self.trainable, self.frozen, batch)
+        return np.asarray(jax.jit(encode)(self.trainable, self.frozen, batch))
 
 
 def _made(config, model, trainable, frozen):

@@ -9,8 +9,6 @@ from ape_jax.errors import UserError
 from ape_jax.exporters import to_dual_encoder, to_torch, verify
 from ape_jax.runs.restore import restore
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def assert_same_bits(path, out):
     before, after = (load_file(d / "model.safetensors") for d in (path, out))

@@ -17,8 +17,6 @@ from safetensors.numpy import load_file
 from ape_jax import UserError
 from ape_jax.exporters import parts, to_dual_encoder, to_torch
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
-
 OWN = {"image.standardize": False}  # Statistics are of frozen towers.
 POOLED = {"image.head.name": "linear", "text.head.name": "linear", "embed": 24}
 LILT = {**OWN, **POOLED, "text.pooling": "cls"}

@@ -68,7 +68,6 @@ def test_a_text_that_just_fits_is_not_cut(text):
     assert cut_of(text, [f"{fits} red"], "captions", np.array([8])) is not None
 
 
-@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("cached", [True, False])
 def test_a_run_says_so_from_the_cache_and_from_the_step(tiny, tmp_path, capsys, cached):
     config = config_lib.default()

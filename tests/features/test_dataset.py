@@ -16,8 +16,6 @@ from ape_jax.runs import build
 from ape_jax.training import loop, run
 from ape_jax.training.input import opened
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def prepared(config, store=None):
     config = config_lib.resolve(config)

@@ -22,7 +22,6 @@ from ape_jax.evaluators import tasks, zeroshot
 from ape_jax.judges import as_open_clip
 from ape_jax.towers.precomputed import VectorPrepare
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 TEMPLATES = ("{}", "a {}", "the picture of a {}")
 
 

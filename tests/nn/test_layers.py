@@ -12,8 +12,6 @@ from ape_jax.nn.layers import NormConfig
 from ape_jax.nn.matmul import product
 from ape_jax.nn.stack import run_stack
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-
 
 def plain(**sizes):
     return BlockConfig(norm=NormConfig(eps=1e-6), **sizes)
@@ -112,7 +110,7 @@ def test_unroll_and_remat_change_nothing(stack, remat):
 
     def gradient(**options):
         run = jax.jit(jax.grad(lambda v: Stacked(3, **options).apply(v, x).sum()))
-        return run.lower(variables).compile(QUICK)(variables)
+        return run.lower(variables).compile()(variables)
 
     plain, changed = gradient(), gradient(unroll=True, remat=remat)
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(changed), strict=True):
@@ -120,6 +118,7 @@ def test_unroll_and_remat_change_nothing(stack, remat):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("fully_compiled")
 def test_more_remat_keeps_less_for_the_gradient(dtype):
     x = normal((16, 64, 32))
 
@@ -143,7 +142,7 @@ def test_unrolled_cost_analysis_counts_every_block(stack):
 
     def flops(**options):
         run = jax.jit(Stacked(3, **options).apply).lower(variables, x)
-        return run.compile(QUICK).cost_analysis()["flops"]
+        return run.compile().cost_analysis()["flops"]
 
     assert flops(unroll=True) > 2.5 * flops()
 

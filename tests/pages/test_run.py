@@ -23,8 +23,6 @@ from ape_jax.pages.pictures import Pictures
 from ape_jax.terminal import command
 from ape_jax.training import loop
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
-
 
 class Reader(html.parser.HTMLParser):
     """What a page holds: its text, its tags and every address in it."""
@@ -47,7 +45,7 @@ class Reader(html.parser.HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def trained(tiny, quick_compiles, tmp_path_factory):
+def trained(tiny, tmp_path_factory):
     """A finished run whose captions would break a careless page."""
     root = tmp_path_factory.mktemp("report")
     lines = [json.loads(line) for line in (tiny / "pairs.jsonl").read_text().splitlines()]

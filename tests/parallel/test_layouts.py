@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from ape_jax import config as config_lib
-
-pytestmark = pytest.mark.usefixtures("quick_compiles")
+from tests import compiling
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 LAYOUTS = ((1, 8), (2, 4), (4, 2))
@@ -43,7 +42,7 @@ def config_file(new_tiny_config, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(quick_compiles, config_file, tmp_path_factory):
+def whole(config_file, tmp_path_factory):
     """The work directory of two processes that nothing disturbed."""
     workdir = tmp_path_factory.mktemp("whole") / "2x2"
     run((2, 2), config_file, workdir)
@@ -54,7 +53,7 @@ def start(layout, config_file, workdir, *flags):
     """The command through the launcher, in a process group of its own."""
     command = [ROOT / "launch/local_processes.sh", *map(str, layout)]
     command += [sys.executable, "-m", "ape_jax.main", "--config", config_file]
-    env = {**os.environ, "XLA_FLAGS": ""}
+    env = {**os.environ, "XLA_FLAGS": " ".join(compiling.QUICK)}
     return subprocess.Popen(
         [*map(str, command), "--workdir", str(workdir), *flags],
         cwd=ROOT,
@@ -154,7 +153,7 @@ def test_without_a_launcher_the_others_end_by_themselves_and_say_why(config_file
     command += ["--workdir", tmp_path / "cut", "--config.train.steps=20000"]
     lines = subprocess.run(
         [ROOT / "launch/local_processes.sh", "--dry-run", "4", "2", *map(str, command)],
-        env={**os.environ, "XLA_FLAGS": ""},
+        env={**os.environ, "XLA_FLAGS": " ".join(compiling.QUICK)},
         capture_output=True,
         text=True,
         check=True,

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from ape_jax import config as config_lib
-
-pytestmark = pytest.mark.usefixtures("quick_compile")
+from tests import compiling
 
 PLACE = """
 import jax, numpy as np
@@ -67,10 +66,11 @@ def cluster_of(count, devices=2):
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
+    own = f"--xla_force_host_platform_device_count={devices}"
     common = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": " ".join((*compiling.QUICK, own)),
     }
     if count == 1:
         return [common]

@@ -21,8 +21,6 @@ from tests.plugins.margin_loss import MARGIN
 from tests.plugins.mean_shift import MEAN_SHIFT
 from tests.plugins.test_tower_family import Host
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
-
 
 @pytest.fixture(autouse=True)
 def registered():

@@ -22,8 +22,6 @@ from ape_jax.towers.family import FAMILIES
 from ape_jax.training import loop
 from tests.plugins import gated_text
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
-
 SIZES = {"vocabulary": 18, "positions": 16, "width": 32, "depth": 2}
 
 

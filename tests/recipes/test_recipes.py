@@ -116,6 +116,7 @@ def recipe(name):
 
 
 @pytest.mark.parametrize("name", [recipe(name) for name in RECIPES if name != "asif"])
+@pytest.mark.usefixtures("fully_compiled")
 def test_first_steps_of_a_recipe_bring_the_loss_down(name, tmp_path, features, monkeypatch):
     """Twenty steps on real towers and pairs of the demo.
 
@@ -137,6 +138,7 @@ def test_ape_takes_given_vectors():
     assert read("ape", arg).cache.views == 1
 
 
+@pytest.mark.usefixtures("fully_compiled")
 def test_demo_on_real_towers_and_pairs_is_far_above_chance(tmp_path):
     """Shrunk to seconds: clean small images, one seed; on one device, as its users run it."""
     overrides = {

@@ -12,8 +12,6 @@ from ape_jax.runs.directory import workdir
 from ape_jax.runs.restore import restore
 from ape_jax.training import loop
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
-
 
 def forked(source, directory, **changes):
     config = workdir.read_config(source).replace(

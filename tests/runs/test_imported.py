@@ -16,8 +16,6 @@ from ape_jax.terminal import command
 from ape_jax.towers import aligned
 from ape_jax.training import run as run_lib
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 TEXTS = ["a red square", "blue", "the picture of a yellow bar", "a " * 40]
 
 

@@ -12,7 +12,7 @@ from ape_jax.runs import restore
 from ape_jax.search import build
 
 pytest.importorskip("ray", reason="ray is not installed (ape_jax[ray])")
-pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("quick_compiles")]
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture

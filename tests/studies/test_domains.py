@@ -13,8 +13,6 @@ from ape_jax.studies import tables as study_tables
 from ape_jax.studies.config import StudyConfig
 from ape_jax.terminal.tables import RETRIEVAL
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 @pytest.fixture(scope="module")
 def half(tiny, tmp_path_factory):
@@ -40,7 +38,7 @@ def config(new_tiny_config, half):
 
 
 @pytest.fixture(scope="module")
-def finished(config, quick_compiles, tmp_path_factory):
+def finished(config, tmp_path_factory):
     path = tmp_path_factory.mktemp("domains")
     return path, study.run_study(config, path)
 

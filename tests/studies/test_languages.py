@@ -11,7 +11,6 @@ from ape_jax.studies import study
 from ape_jax.studies import tables as study_tables
 from ape_jax.studies.config import StudyConfig
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 FORMS = {"en": "a {} {}", "de": "of {} the {} picture", "xx": "{1} of the {0}"}
 
 

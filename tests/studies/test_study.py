@@ -16,7 +16,6 @@ from ape_jax.terminal.tables import RETRIEVAL
 from ape_jax.training import loop, run
 from ape_jax.training.input import opened
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 METHODS_HERE = ("chance", "pixels", "ridge", "linear", "ape")
 
 
@@ -27,7 +26,7 @@ def config(tiny_config):
 
 
 @pytest.fixture(scope="module")
-def finished_study(new_tiny_config, quick_compiles, tmp_path_factory):
+def finished_study(new_tiny_config, tmp_path_factory):
     """The config, folder and summary of a whole study, and how often it has opened its pairs."""
     config, path = new_tiny_config(), tmp_path_factory.mktemp("study")
     config.study.methods, config.study.seeds = METHODS_HERE, 2
@@ -193,6 +192,7 @@ def test_a_killed_study_goes_on_cell_by_cell(config, tmp_path, monkeypatch):
 def test_a_study_whose_directory_is_removed_makes_no_other(
     config, tmp_path, monkeypatch, cells, another
 ):
+    config = config.replace({"study.methods": ("ridge", "cca"), "study.seeds": 1})
     directory, done = tmp_path / "study", []
     original, prepare = loop.train_and_evaluate, run.prepare
 

@@ -10,8 +10,6 @@ import pytest
 
 from ape_jax.terminal import catalogue, flags, session
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
-
 # A command that sends itself a signal when one of its functions is called, and waits in it. The
 # wait is in C, where no handler of Python is run.
 SCRIPT = """

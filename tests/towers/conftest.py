@@ -117,8 +117,8 @@ def _both_sides(pad_id=0, lengths=(12, 5, 1, 9)):
 def _assert_every_token(tower, model, batches, *, change=lambda tokens: tokens):
     """Outputs, hidden states 0 and 1, and the rest from there, at real tokens of several batches.
 
-    What takes the tower's tokens to those of the model's class is `change`. One program, compiled
-    without optimisation: compiling is what these tests cost. Returns the outputs.
+    What takes the tower's tokens to those of the model's class is `change`. One program: to compile
+    is what these tests cost. Returns the outputs.
     """
 
     def every(params, batch):
@@ -126,8 +126,7 @@ def _assert_every_token(tower, model, batches, *, change=lambda tokens: tokens):
         rest = tower.tower.resume(params, inner[1].tokens, inner[1].mask, start=1)
         return final, rest, inner
 
-    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    run, outs = jax.jit(every).lower(tower.params, batches[0]).compile(options), []
+    run, outs = jax.jit(every).lower(tower.params, batches[0]).compile(), []
     for batch in batches:
         want, mask = _reference(model, batch), batch["mask"]
         final, rest, inner = run(tower.params, batch)

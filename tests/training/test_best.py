@@ -13,7 +13,6 @@ from ape_jax.data.specs import open_pairs
 from ape_jax.runs.restore import restore
 from ape_jax.training import loop
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 SCORES = {2: 0.1, 4: 0.7, 6: 0.7, 8: 0.3}
 
 

@@ -22,8 +22,6 @@ from ape_jax.runs import build
 from ape_jax.training import loop, run, solve
 from ape_jax.training.input import opened
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 METHODS = ("ridge", "ridge_text", "cca", "procrustes", "asif")
 
 
@@ -37,7 +35,7 @@ def prepared(config):
 
 
 @pytest.fixture(scope="module")
-def solved(new_tiny_config, quick_compiles, tmp_path_factory):
+def solved(new_tiny_config, tmp_path_factory):
     """`solved("cca")`: the config, work directory and summary of a run that nobody changes."""
     base, runs = new_tiny_config(), {}
 

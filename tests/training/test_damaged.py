@@ -15,8 +15,6 @@ from ape_jax.runs.checkpoints.checkpoint import Checkpoints
 from ape_jax.runs.restore import restore
 from ape_jax.training import loop, metrics
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
-
 
 def flip(folder):
     """Flips bits in the files of arrays below a folder, some of whose bytes are not in use."""

@@ -26,7 +26,6 @@ from ape_jax.training.input import opened
 from tests.parallel.test_peers import ends
 from tests.runs.checkpoints.test_agreed import COMMAND, started
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
 PEAK = {2: 0.2, 4: 0.6, 6: 0.5, 8: 0.3}  # By step.
 
 

@@ -28,7 +28,6 @@ from ape_jax.training.input.feed import open_feed
 from tests.conftest import COLOURS, SHAPES
 from tests.training.test_loop import assert_same_bits, final_parameters, killed_at  # noqa: F401
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 # Two classes of one name, classes of two names, and one of none.
 LABELS = [f"a {c} {s}, {s} of {c}" for c in COLOURS[:4] for s in SHAPES]
 LABELS += ["a black picture", "a purple picture", "a black picture", ""]
@@ -194,7 +193,7 @@ def test_a_closed_form_is_solved_on_pairs_and_free_pairs(config, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def trained(new_tiny_config, tower, features, quick_compiles, tmp_path_factory):
+def trained(new_tiny_config, tower, features, tmp_path_factory):
     """The folder of a run of four steps whose names come from a file beside it."""
     folder = tmp_path_factory.mktemp("free")
     (folder / "names.txt").write_text("\n".join(LABELS) + "\n")

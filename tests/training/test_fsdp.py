@@ -17,7 +17,6 @@ from ape_jax.training import loop, run
 from ape_jax.training.folds import fixed
 from ape_jax.training.input import opened
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 RULES = (
     ("image_tower/.*", "replicated"),
     ("text_tower/blocks/mlp/fc1/kernel", "1:fsdp"),

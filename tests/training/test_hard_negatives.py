@@ -20,8 +20,6 @@ from ape_jax.training.input.device_feed import DeviceFeed
 from ape_jax.training.input.host_feed import HostFeed
 from ape_jax.training.step import contrastive_loss
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 HARD = 2
 
 

@@ -48,7 +48,6 @@ def test_features_on_the_device_on_the_host_and_in_the_step_train_alike(config, 
     assert losses["host"][-1] < losses["host"][0]
 
 
-@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize(
     "name",
     [
@@ -67,7 +66,6 @@ def test_both_sides_take_heads_on_pooled_features(config, name, tmp_path):
     assert aligner.encode_text(["a red square"]).shape == (1, 24)
 
 
-@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize(
     "head", [pytest.param("token_pool_mlp", marks=pytest.mark.slow), "attention_pool"]
 )

@@ -14,8 +14,6 @@ from ape_jax.runs.restore import restore
 from ape_jax.training import loop, run
 from ape_jax.training.input import opened
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 @pytest.fixture
 def config(tiny_config):

@@ -54,7 +54,7 @@ def assert_same_bits(a, b):
 
 
 @pytest.fixture(scope="module")
-def learned(new_tiny_config, quick_compiles, tmp_path_factory):
+def learned(new_tiny_config, tmp_path_factory):
     """The config, work directory and summary of a run to its end, which nobody changes."""
     config, path = new_tiny_config(), tmp_path_factory.mktemp("learned")
     config.train.steps, config.optim.lr = 60, 3e-3
@@ -93,7 +93,6 @@ def test_trained_towers_with_all_savings_resume_with_the_same_bits(
     assert {key: whole[key] for key in figures} == {key: resumed[key] for key in figures}
 
 
-@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize(
     ("views", "place", "calls"),
     [
@@ -123,7 +122,6 @@ def test_killed_at_any_step_and_resumed_ends_with_the_same_bits(
     assert whole == cut
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_a_mixture_with_weights_resumes_with_the_same_bits(tiny_config, tiny, tmp_path, killed_at):
     lines = (tiny / "pairs.jsonl").read_text().replace('"image": "', f'"image": "{tiny}/')
     halves = [tmp_path / f"{name}.jsonl" for name in "ab"]
@@ -156,7 +154,6 @@ def test_steps_a_call_and_periods_change_nothing(tiny_config, tmp_path, calls, e
     assert their_lines == lines
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_a_token_head_in_parts_trains_as_on_the_whole_batch(tiny_config, tmp_path, monkeypatch):
     tiny_config.train.steps, tiny_config.train.log_every = 4, 1
     tiny_config.data.eval = {}
@@ -184,7 +181,6 @@ def test_a_token_head_in_parts_trains_as_on_the_whole_batch(tiny_config, tmp_pat
 
 
 @pytest.mark.slow  # tests/test_faults.py kills the command as well.
-@pytest.mark.usefixtures("quick_compile")
 def test_kill_9_of_the_command_resumes_with_the_same_bits(tiny_config, tmp_path):
     tiny_config.train.steps, tiny_config.train.checkpoint_every = 30, 5
     flat = json.dumps(config_lib.flatten(config_lib.resolve(tiny_config)))
@@ -214,7 +210,6 @@ def test_kill_9_of_the_command_resumes_with_the_same_bits(tiny_config, tmp_path)
     assert_same_bits(final_parameters(tmp_path / "whole"), final_parameters(cut))
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_sigterm_saves_ends_with_zero_and_resumes_with_the_same_bits(
     tiny_config, tmp_path, blocks_through
 ):
@@ -247,7 +242,6 @@ def test_finished_run_is_not_trained_again(learned, monkeypatch):
     assert loop.train_and_evaluate(config, path) == first
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_summary_that_was_cut_off_is_made_without_training(learned, tmp_path):
     config, path, first = learned
     before = (path / "metrics.jsonl").read_text()
@@ -260,7 +254,6 @@ def test_summary_that_was_cut_off_is_made_without_training(learned, tmp_path):
     assert (cut / "metrics.jsonl").read_text() == before
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_loss_that_is_not_finite_stops_the_run_and_names_the_checkpoint(
     tiny_config, tmp_path, blocks_through
 ):
@@ -284,7 +277,6 @@ def test_batch_that_does_not_divide_over_the_devices_names_one_that_does(tiny_co
         loop.train_and_evaluate(config_lib.resolve(tiny_config), tmp_path)
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_other_pairs_under_the_same_name_are_refused(tiny_config, tiny, tmp_path, killed_at):
     pairs = tmp_path / "pairs.jsonl"
     text = (tiny / "pairs.jsonl").read_text().replace('"image": "', f'"image": "{tiny}/')
@@ -309,7 +301,6 @@ MISTAKES = {  # What a start can fail on once its directory is claimed.
 }
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_after_any_mistake_the_mended_command_runs_in_the_same_directory(
     tiny_config, tiny, tmp_path
 ):

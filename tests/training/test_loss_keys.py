@@ -18,8 +18,6 @@ from ape_jax.training.input import opened
 from ape_jax.training.input.host_feed import HostFeed
 from ape_jax.training.step import contrastive_loss
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 @pytest.fixture
 def config(tiny_config, tiny, tmp_path):

@@ -22,8 +22,6 @@ from ape_jax.training.input import opened
 from ape_jax.training.input.host_feed import HostFeed
 from ape_jax.training.step import contrastive_loss
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 DIMS = (4, 12)
 
 

@@ -15,8 +15,6 @@ from ape_jax.runs import build
 from ape_jax.runs.restore import restore
 from ape_jax.training import loop, run
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 SLACK = 4096  # Bytes: keys, scalars, and constants of programs.
 
 

@@ -14,8 +14,6 @@ from ape_jax import config as config_lib
 from ape_jax.exporters import verified, verify
 from ape_jax.training import loop
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 

@@ -66,7 +66,6 @@ def check(found):
     assert found["step"] is not None, where
 
 
-@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize(
     "cases", [QUICK, pytest.param(MORE, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )

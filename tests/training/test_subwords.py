@@ -20,8 +20,6 @@ from tests.training.test_loop import (  # noqa: F401
     killed_at,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def settings(config):
     config.subwords.weight, config.image.head.name, config.data.eval = 0.5, "linear", {}
@@ -35,7 +33,7 @@ def config(tiny_config):
 
 
 @pytest.fixture(scope="module")
-def trained(new_tiny_config, quick_compiles, tmp_path_factory):
+def trained(new_tiny_config, tmp_path_factory):
     """The work directory and summary of a run of sixty steps."""
     path, config = tmp_path_factory.mktemp("subwords") / "run", settings(new_tiny_config())
     config.train.steps, config.train.log_every, config.train.checkpoint_every = 60, 1, 0

@@ -20,8 +20,6 @@ from ape_jax.runs import build
 from ape_jax.runs.restore import restore
 from ape_jax.training import extraction, loop
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
-
 
 @pytest.fixture(scope="module")
 def new_config(new_tiny_config, tiny):
@@ -38,7 +36,7 @@ def new_config(new_tiny_config, tiny):
 
 
 @pytest.fixture(scope="module")
-def run(new_config, quick_compiles, tmp_path_factory):
+def run(new_config, tmp_path_factory):
     """The config, work directory and summary of a run, which nobody changes."""
     config, path = new_config(), tmp_path_factory.mktemp("torch_run")
     return config, path, loop.train_and_evaluate(config_lib.resolve(config), path)

@@ -16,8 +16,6 @@ from ape_jax.runs import build
 from ape_jax.training import loop, run
 from ape_jax.training.input import opened
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 class Killed(BaseException):
     """Not an Exception: nothing may catch it and tidy up."""

@@ -14,8 +14,6 @@ from ape_jax.training import loop, run, solve
 from ape_jax.training.captions.pooled import PooledRows
 from ape_jax.training.input import opened
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def made_of(tiny_config, tiny, folder):
     """A config of half of the tiny pairs, with all drawings and texts beside."""

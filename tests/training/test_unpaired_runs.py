@@ -20,8 +20,6 @@ from ape_jax.training.input.feed import open_feed
 from tests.training.test_loop import assert_same_bits, final_parameters, killed_at  # noqa: F401
 from tests.training.test_unpaired import made_of, prepared
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 @pytest.fixture
 def config(tiny_config, tiny, tmp_path):
@@ -30,7 +28,7 @@ def config(tiny_config, tiny, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def trained(new_tiny_config, tiny, features, quick_compiles, tmp_path_factory):
+def trained(new_tiny_config, tiny, features, tmp_path_factory):
     """The config, folder and summary of a run of four steps, in `folder / "run"`."""
     folder = tmp_path_factory.mktemp("unpaired")
     config = made_of(new_tiny_config(), tiny, folder)

@@ -10,8 +10,6 @@ from ape_jax.errors import UserError
 from ape_jax.runs import encoder
 from ape_jax.training import loop
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 @pytest.fixture(scope="module")
 def vectors(tmp_path_factory):
@@ -45,7 +43,7 @@ def config(vectors):
 
 
 @pytest.fixture(scope="module")
-def trained(vectors, quick_compiles, tmp_path_factory):
+def trained(vectors, tmp_path_factory):
     """The work directory and the summary of a run, which nobody changes."""
     path = tmp_path_factory.mktemp("trained")
     return path, loop.train_and_evaluate(config_lib.resolve(without_towers(vectors)), path)

@@ -93,7 +93,6 @@ def gradient(model, mesh, chunks):
     return jax.jit(jax.value_and_grad(loss))
 
 
-@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("devices", [None, 8])
 def test_loss_and_gradient_in_chunks_are_those_of_the_whole_batch(model, weights, batch, devices):
     trainable, frozen = model.init(0, weights)
@@ -113,7 +112,6 @@ def assert_same(in_chunks, whole):
         assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max() + 1e-9
 
 
-@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("devices", [1, 8])
 def test_packed_captions_in_chunks_have_the_gradient_of_one_batch(ape, weights, encoded, devices):
     trainable, frozen = ape.init(0, weights)
@@ -127,6 +125,7 @@ def test_packed_captions_in_chunks_have_the_gradient_of_one_batch(ape, weights, 
 
 
 @pytest.mark.parametrize("which", ["towers", "token head"])
+@pytest.mark.usefixtures("fully_compiled")
 def test_chunks_need_an_eighth_of_the_activation_memory(model, weights, batch, ape, encoded, which):
     model, batch = (model, batch) if which == "towers" else (ape, encoded(16))
     trainable, frozen = model.init(0, weights)

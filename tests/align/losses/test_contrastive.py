@@ -194,6 +194,7 @@ def compiled(name, devices, batch):
 
 
 @pytest.mark.parametrize("name", ["softmax", "sigmoid"])
+@pytest.mark.usefixtures("fully_compiled")
 def test_memory_is_shared_out_and_no_device_holds_the_whole_matrix(name):
     batch = 2048
     temp = {}

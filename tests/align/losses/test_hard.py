@@ -15,8 +15,6 @@ from ape_jax.align.losses.hard import Hard
 from ape_jax.align.losses.objective import Objective
 from ape_jax.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 B, E, H, SCALE = 16, 8, 3, np.float32(5.0)
 IDS = np.arange(B, dtype=np.int32) % 11
 CAPTIONS = np.arange(B, dtype=np.int32)[:, None]

@@ -13,8 +13,6 @@ from ape_jax.align.losses import objective
 from ape_jax.align.losses.objective import Objective
 from ape_jax.config import Config
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 B, E, POSITIVES, GROUPS = 16, 12, 2, 2
 DIMS = (3, 8)
 IDS = np.arange(B, dtype=np.int32) % 6

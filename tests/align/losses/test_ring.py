@@ -165,6 +165,7 @@ def compiled(name, batch, width):
 
 
 @BOTH
+@pytest.mark.usefixtures("fully_compiled")
 def test_memory_stays_under_sixty_mebibytes_a_device(name):
     """At a global batch of 16,384, 512 wide, on 8 devices; a dense one takes 416."""
     executable = compiled(name, 16_384, 512)
@@ -173,6 +174,7 @@ def test_memory_stays_under_sixty_mebibytes_a_device(name):
 
 
 @BOTH
+@pytest.mark.usefixtures("fully_compiled")
 def test_memory_grows_at_most_in_proportion_to_the_batch(name):
     small, large = (
         compiled(name, batch, 512).memory_analysis().temp_size_in_bytes

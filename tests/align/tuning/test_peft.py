@@ -65,6 +65,7 @@ def unfused(function):
     ],
     ids=str,
 )
+@pytest.mark.usefixtures("fully_compiled")
 def test_zero_adapters_and_fresh_lora_change_no_bit(random_tower, batch_for, family, fields):
     tower = random_tower(family, **fields)
     tuned = tuned_of(tower, "adapter+lora", lora_targets=WIDE)

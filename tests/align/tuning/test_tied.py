@@ -18,8 +18,6 @@ from ape_jax.errors import UserError
 from ape_jax.towers.loading import abstract_params
 from ape_jax.towers.tower import Tower
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 60}
 SIZES |= {"intermediate_size": 64, "max_position_embeddings": 16, "embedding_size": 24}
 

@@ -14,8 +14,6 @@ from ape_jax.errors import UserError
 from ape_jax.towers.bound import BoundTower
 from ape_jax.towers.tower import slice_blocks
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 MODES = (
     "full",
     "top:1",

@@ -15,7 +15,7 @@ from ape_jax.parallel.actors import Pool, RayCluster
 from ape_jax.training import extraction, run
 
 pytest.importorskip("ray", reason="ray is not installed (ape_jax[ray])")
-pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("quick_compiles")]
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture

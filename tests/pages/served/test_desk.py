@@ -12,11 +12,9 @@ import ape_jax
 from ape_jax.errors import UserError
 from ape_jax.pages.served import desk as desk_lib
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
-
 
 @pytest.fixture(scope="module")
-def desk(tiny_run, quick_compiles, tmp_path_factory):
+def desk(tiny_run, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("APE_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield desk_lib.Desk(str(tiny_run))

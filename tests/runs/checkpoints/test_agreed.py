@@ -10,8 +10,6 @@ from safetensors.numpy import load_file, save_file
 from ape_jax import config as config_lib
 from tests.parallel.test_peers import ends
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 # A command on a config file of this process.
 COMMAND = """
 import json, os, sys

@@ -144,7 +144,7 @@ def converted(state, tmp_path, tiny):
 
 
 @pytest.mark.parametrize("adapters", [(), ADAPTERS, ADAPTERS[:2], ADAPTERS[2:]])
-def test_converted_lilt_gives_its_embeddings(tmp_path, tiny, quick_compile, adapters):
+def test_converted_lilt_gives_its_embeddings(tmp_path, tiny, adapters):
     state = lilt(adapters)
     ours = ape_jax.load(converted(state, tmp_path, tiny))
     images = [str(tiny / "red-square.png"), str(tiny / "blue-bar.png")]

@@ -59,7 +59,7 @@ def bert_file(bert, tmp_path):
     return tmp_path / "LiT.npz"
 
 
-def test_bert_of_lit_equals_torch(bert, bert_file, text_reference, quick_compile):
+def test_bert_of_lit_equals_torch(bert, bert_file, text_reference):
     tower = towers.load(bert_file, kind="text", dtype="float32")
     batch = tower.prepare(["a cat", "Dogs, cats, a mat " * 5])
     want = text_reference.run(bert, batch)

@@ -157,7 +157,6 @@ MODELS = {
         transformers.SiglipVisionConfig(**VIT, vision_use_head=False)
     ),
 }
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 COMPARED = (
     "vit, no qkv bias",
     "vit with classifier",
@@ -234,7 +233,7 @@ def relative(got, want):
 def encode(tower, image, **options):
     """`tower.apply`, compiled without optimisation: compiling is what these tests cost."""
     run = jax.jit(lambda params, batch: tower.tower.apply(params, batch, **options))
-    run = run.lower(tower.params, {"image": image}).compile(QUICK)
+    run = run.lower(tower.params, {"image": image}).compile()
     return run(tower.params, {"image": image})
 
 

@@ -11,8 +11,6 @@ from ape_jax import config as config_lib
 from ape_jax.errors import UserError
 from ape_jax.training import loop
 
-pytestmark = pytest.mark.usefixtures("quick_compiles")
-
 CONVNET = {"hidden_sizes": [8, 32], "depths": [1, 2], "image_size": 32, "num_stages": 2}
 VISION = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,

@@ -15,7 +15,6 @@ from ape_jax.towers import classifier
 from ape_jax.towers.files import names
 from ape_jax.towers.vision.timm.names import NAMES
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 ARGS = {
     "embed_dim": 32,
     "depth": 2,
@@ -86,7 +85,7 @@ def relative(got, want):
 def encode(tower, image, **options):
     """`tower.apply`, compiled without optimisation: compiling is what these tests cost."""
     run = jax.jit(lambda params, batch: tower.tower.apply(params, batch, **options))
-    run = run.lower(tower.params, {"image": image}).compile(QUICK)
+    run = run.lower(tower.params, {"image": image}).compile()
     return run(tower.params, {"image": image})
 
 

@@ -19,8 +19,6 @@ from ape_jax.training.input import opened
 from ape_jax.training.input.device_feed import DeviceFeed
 from ape_jax.training.input.host_feed import HostFeed
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 KNOWN = {"en": "a {} {}", "en2": "the picture of a {} {}", "de": "of {} the {} picture"}
 CYRILLIC = "щщщщщщщщщщщщщщщщ {1} {0}"
 

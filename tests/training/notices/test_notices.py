@@ -12,8 +12,6 @@ from ape_jax.training import loop
 from ape_jax.training.notices import record
 from ape_jax.training.notices.record import Notice, Notices
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 RNG = np.random.default_rng(0)
 HIDDEN, COUNTS = RNG.normal(size=(64, 4)), RNG.integers(2, 5, 64)
 IMAGE = (HIDDEN @ RNG.normal(size=(4, 12))).astype(np.float32)

@@ -11,7 +11,6 @@ from ape_jax.features.dataset import FeatureStore
 from ape_jax.training import extraction, loop
 from tests.broken import BROKEN
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 KINDS = collections.Counter(kind for kind, _ in BROKEN)
 
 

@@ -7,7 +7,6 @@ import pytest
 from tests.parallel.test_peers import ends
 from tests.runs.checkpoints.test_agreed import COMMAND, started
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 BROKEN = ("red-circle.png", "blue-square.png")
 
 

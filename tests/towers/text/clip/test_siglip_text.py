@@ -27,7 +27,7 @@ def tiny(text_reference, path):
     return model, text_reference.save(model, path)
 
 
-def test_tokens_and_pooled_equal_transformers(tmp_path, text_reference, quick_compile):
+def test_tokens_and_pooled_equal_transformers(tmp_path, text_reference):
     model, path = tiny(text_reference, tmp_path)
     tower, _ = text_reference.assert_parity(path, model, text_reference.batch())
     batch = tower.prepare(["w1 w2 w3", "w9", "w5 " * 30])
@@ -38,7 +38,7 @@ def test_tokens_and_pooled_equal_transformers(tmp_path, text_reference, quick_co
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_siglip_2_equals_transformers(tmp_path, text_reference, quick_compile, whole):
+def test_siglip_2_equals_transformers(tmp_path, text_reference, whole):
     if whole:
         vision = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
         vision |= {"intermediate_size": 48, "num_patches": 16, "patch_size": 4}
