@@ -7,10 +7,10 @@ import pytest
 from tests.parallel.test_peers import ends
 from tests.runs.checkpoints.test_agreed import COMMAND, started
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 OPEN = {"image.layer": "auto", "text.layer": "auto", "image.pooling": "auto"}
 
 
+@pytest.mark.slow  # test_folds.py has it of the steps that folds choose; one module keeps both.
 def test_processes_read_what_the_first_has_chosen(tiny, tiny_config, tmp_path):
     tiny_config.data.eval = {}
     tiny_config.train.steps, tiny_config.train.checkpoint_every = 2, 2
