@@ -23,6 +23,7 @@ from ape_jax.errors import UserError
 NULLS = frozenset({"nan", "NaN", "None", "null", "NULL", "<NA>", "NaT"})
 """Words that stand for a missing value."""
 
+_MISSING = ("NAType", "NaTType")  # Of pandas, which nobody needs to have.
 _INSIDE = (*CAPTION_NAMES, "raw", "value")  # Of a caption that is a mapping.
 _LIST = re.compile(r"\s*[\[(].*[\])]\s*", re.DOTALL)
 _QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'", re.DOTALL)
@@ -86,10 +87,12 @@ def _skip(text: str, at: int) -> int:
 
 
 def is_null(value: Any) -> bool:
-    """Tests for a missing value: None, not a number, or a word that stands for one."""
+    """Tests for a missing value: None, not a number, pandas' NA, or a word that stands for one."""
     if isinstance(value, str):
         return value in NULLS
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    if value is None or type(value).__name__ in _MISSING:
+        return True
+    return isinstance(value, float) and math.isnan(value)
 
 
 def captions(value: Any, column: str = "captions") -> Iterator[str | Unusable | None]:
@@ -177,7 +180,7 @@ def identifier(value: Any, column: str = "id") -> str | None:
     Raises:
       Unusable: it is neither text nor an integer.
     """
-    if value is None or value == "" or is_null(value):
+    if is_null(value) or value == "":
         return None
     if isinstance(value, bytes):
         value = _decoded(value)

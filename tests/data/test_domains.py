@@ -39,7 +39,12 @@ def test_a_column_gives_the_domain_of_each_image(tmp_path):
     assert domains(plain) == [None, None] and plain.digest == pairs.digest
 
 
-@pytest.mark.parametrize("style", [None, "", "nan"])
+def test_spaces_around_a_domain_make_no_other(tmp_path):
+    spec = write(tmp_path / "p.jsonl", ("a.png", "one", "flat"), ("b.png", "two", " flat "))
+    assert domains(open_pairs(spec, reading=BY_STYLE)) == ["flat", "flat"]
+
+
+@pytest.mark.parametrize("style", [None, "", "nan", " "])
 def test_an_image_without_a_domain_cannot_be_used(tmp_path, style):
     spec = write(tmp_path / "p.jsonl", ("a.png", "one", "flat"), ("b.png", "two", style))
     with pytest.raises(UserError, match="'style' is null or empty; write the image's domain"):

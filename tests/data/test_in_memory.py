@@ -174,6 +174,13 @@ def test_what_is_no_text_stops_also_where_rows_may_be_left_out(tiny, tmp_path, c
         in_memory.as_spec(pairs, tmp_path, key="pairs", on_error="skip")
 
 
+def test_a_missing_value_of_pandas_is_an_empty_caption(tiny, tmp_path):
+    images = [str(tiny / "red-bar.png"), str(tiny / "blue-bar.png")]
+    table = pd.DataFrame({"image": images, "caption": pd.array(["a bar", pd.NA], "string")})
+    with pytest.raises(UserError, match="row 1: 'caption' is <NA>; write a caption or remove"):
+        in_memory.as_spec(table, tmp_path, key="pairs")
+
+
 LANG_AND_STYLE = {"lang": "data.language", "style": "data.domain"}
 TABLE = {
     "image": [drawn(1), drawn(2), drawn(2)],
@@ -202,6 +209,27 @@ def test_columns_of_languages_and_domains_are_kept_where_they_are_named(tmp_path
     ]
     (domains,) = pairs.table.column("domain", pairs.rows)
     assert domains.to_pylist() == ["flat", "7"]
+
+
+@pytest.mark.parametrize("on_error", ["error", "skip"])
+def test_captions_that_come_twice_keep_their_languages(tmp_path, on_error):
+    captions = [["one", "one", "un"], ["", "two", "", "deux"]][: 1 + (on_error == "skip")]
+    languages = [["en", "en", "fr"], ["it", "en", "de", "fr"]][: len(captions)]
+    table = {"image": [drawn(1), drawn(2)], "caption": captions, "lang": languages}
+    table["image"] = table["image"][: len(captions)]
+    reading = Reading(columns={"language": ("lang",)}, on_error=on_error, max_skipped=2.0)
+    pairs = in_memory.open_any(table, tmp_path, key="pairs", reading=reading)
+    wanted = [(("one", "un"), ("en", "fr")), (("two", "deux"), ("en", "fr"))]
+    assert [(p.captions, p.languages) for p in pairs] == wanted[: len(captions)]
+
+
+@pytest.mark.parametrize("missing", [pd.NA, pd.NaT, None, float("nan"), ""])
+@pytest.mark.parametrize("column", ["lang", "style"])
+def test_a_missing_language_or_domain_is_said(tmp_path, column, missing):
+    table = {**TABLE, column: ["x", missing, "x"]}
+    reading = Reading(columns={"language": ("lang",), "domain": ("style",)})
+    with pytest.raises(UserError, match=f"row 1: '{column}' is null or empty; write the"):
+        in_memory.open_any(table, tmp_path, key="pairs", reading=reading)
 
 
 def test_other_languages_are_other_pairs(tmp_path):

@@ -18,7 +18,6 @@ from typing import Any
 
 from ape_jax.config.sections import mixtures
 from ape_jax.data import cells
-from ape_jax.data.cells import record_captions
 from ape_jax.data.in_memory.rows import BLOCK, NO_COLUMN, Row, rows_of
 from ape_jax.data.options import OnError, Reading
 from ape_jax.data.pairs import Pairs
@@ -153,16 +152,19 @@ def _image(image: Any, where: str, on_error: OnError) -> dict[str, Any]:
 
 
 def _captions(text: Any, where: str, on_error: OnError) -> list[str]:
-    """The captions of a row; one that is empty is "" where it may be left out."""
-    if on_error == "error":
-        return list(record_captions(text, where))
-    found: dict[str, None] = {}
-    for caption in cells.captions(text):
-        if isinstance(caption, cells.Unusable) and caption.kind != "empty caption":
-            raise UserError(f"{where}: {caption.reason}")
-        if caption is not None:
-            found[caption if isinstance(caption, str) else ""] = None
-    return list(found)
+    """The captions of a row as often as they come, since languages are told by their places.
+
+    One that is empty is "" where it may be left out.
+    """
+    found: list[str] = []
+    for caption in cells.captions(text, "caption"):
+        if isinstance(caption, str):
+            found.append(caption)
+        elif caption is not None:
+            if on_error == "error" or caption.kind != "empty caption":
+                raise UserError(f"{where}: {caption.reason}")
+            found.append("")
+    return found
 
 
 def _negatives(texts: Any, where: str) -> list[str]:
@@ -176,14 +178,13 @@ def _negatives(texts: Any, where: str) -> list[str]:
     return list(found)
 
 
-def _names(value: Any, where: str, column: str) -> list[str] | None:
-    """A language or domain, or several; null where there is none."""
+def _names(value: Any, where: str, column: str) -> list[str | None]:
+    """A language or domain, or several; null in the place of each that there is not."""
     values = value if isinstance(value, list | tuple) else [value]
     try:
-        found = [cells.identifier(name, column) for name in values]
+        return [cells.identifier(name, column) for name in values]
     except cells.Unusable as error:
         raise UserError(f"{where}: {error.reason}") from None
-    return None if None in found else [name for name in found if name is not None]
 
 
 def _texts(text: Any) -> Any:

@@ -109,6 +109,7 @@ class Builder:
     def _row(self, row: Row, chosen: Columns, images: ImageCells, made: Block) -> None:
         fields, at = row.fields, row.at
         found: list[str] = []
+        usable: list[bool] = []  # Of each caption that is written.
         missing = True
         for column in chosen.captions:
             value = fields.get(column)
@@ -117,6 +118,7 @@ class Builder:
                 text = value.strip()
                 if text:
                     found.append(text)
+                    usable.append(True)
                     missing = False
                     continue
             if value is None and (len(chosen.captions) > 1 or column not in fields):
@@ -125,7 +127,9 @@ class Builder:
             for caption in cells.captions(value, column):
                 if caption is None:
                     self.lists += 1
-                elif isinstance(caption, Unusable):
+                    continue
+                usable.append(isinstance(caption, str))
+                if isinstance(caption, Unusable):
                     made.problem(at, caption.kind, caption.reason)
                 else:
                     found.append(caption)
@@ -143,7 +147,7 @@ class Builder:
             if image is None:
                 image = images(cell, row.suffix)
             key = None if chosen.id is None else cells.identifier(fields.get(chosen.id), chosen.id)
-            spoken = _languages(fields, chosen.language, len(found))
+            spoken = _languages(fields, chosen.language, usable)
             domain = None if chosen.domain is None else _domain(fields, chosen.domain)
         except Unusable as e:
             made.problem(at, e.kind, e.reason)
@@ -204,27 +208,39 @@ def image_cells(block: Sequence[Row | Broken], column: str) -> Iterable[Any]:
     return (value.get("path") if isinstance(value, Mapping) else value for value in rows)
 
 
-def _languages(fields: Mapping[str, Any], column: str | None, captions: int) -> list[str]:
-    """The language of each caption of a row: one for all of them, or a list of as many."""
+def _languages(fields: Mapping[str, Any], column: str | None, usable: Sequence[bool]) -> list[str]:
+    """The languages of the usable captions of a row: one for all that are written, or one of each.
+
+    Args:
+      fields: of the row.
+      column: that of languages; None where they are not asked for.
+      usable: whether each caption that is written can be used.
+    """
     if column is None:
         return []
     value = fields.get(column)
-    found = [] if value is None else list(cells.captions(value, column))
-    names = [name for name in found if isinstance(name, str)]
-    if len(names) == 1:
-        return names * captions
-    if len(names) != captions:
-        found_now = "null or empty" if not names else f"{len(names)} names for {captions} captions"
-        reason = f"{column!r} is {found_now}; write the language of the captions, or one of each"
-        raise Unusable("no language", reason)
-    return names
+    cell = [] if value is None else [x for x in cells.captions(value, column) if x is not None]
+    if len(cell) == 1:
+        cell *= len(usable)
+    if not any(isinstance(name, str) for name in cell):
+        found = "null or empty"
+    elif len(cell) != len(usable):
+        found = f"{len(cell)} names for {len(usable)} captions"
+    else:
+        spoken = [name for name, is_used in zip(cell, usable, strict=True) if is_used]
+        names = [name for name in spoken if isinstance(name, str)]
+        if len(names) == len(spoken):
+            return names
+        found = "null or empty for one of the captions"
+    reason = f"{column!r} is {found}; write the language of the captions, or one of each"
+    raise Unusable("no language", reason)
 
 
 def _domain(fields: Mapping[str, Any], column: str) -> str:
     """The style or maker of a row's image."""
     value = fields.get(column)
     value = value[0] if isinstance(value, list) and len(value) == 1 else value
-    domain = cells.identifier(value, column)
+    domain = (cells.identifier(value, column) or "").strip()
     if not domain:
         reason = f"{column!r} is null or empty; write the image's domain"
         raise Unusable("no domain", reason)

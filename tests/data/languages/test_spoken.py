@@ -74,6 +74,24 @@ def test_a_row_has_one_language_or_one_of_each_caption(folder):
             open_pairs(spec, key="pairs", reading=BY_LANG)
 
 
+def test_a_caption_that_is_left_out_takes_its_own_language_with_it(folder):
+    rows = [
+        {"image": "a.png", "captions": ["", "ein Kater", "the cat"], "lang": ["fr", "de", "en"]},
+        {"image": "b.png", "captions": ["a pizza"], "lang": "en"},
+    ]
+    skipping = Reading(columns={"language": ("lang",)}, on_error="skip", max_skipped=1.0)
+    pairs = open_pairs(write(folder / "p.jsonl", rows), key="pairs", reading=skipping)
+    assert (pairs[0].captions, pairs[0].languages) == (("ein Kater", "the cat"), ("de", "en"))
+    assert pairs.problems.counts() == {"empty caption": 1}
+
+
+@pytest.mark.parametrize("null", [None, "", "nan"])
+def test_a_caption_without_a_language_does_not_take_that_of_the_others(folder, null):
+    row = {"image": "a.png", "captions": ["a cat", "ein Kater"], "lang": ["en", null]}
+    with pytest.raises(UserError, match="'lang' is null or empty for one of the captions; write"):
+        open_pairs(write(folder / "p.jsonl", [row]), key="pairs", reading=BY_LANG)
+
+
 def test_a_column_that_is_not_there_is_an_error_that_names_the_others(folder):
     data = config_lib.resolve(
         {"image.tower": "x", "text.tower": "x", "data.pairs": "p", "data.language": "tongue"}
