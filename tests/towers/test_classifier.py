@@ -138,6 +138,14 @@ def changed(folder, change):
             lambda x: x.update({"module.classifier.weight": np.zeros((5, 32), np.float32)}),
             "2 classifiers",
         ),
+        (
+            lambda x: x.update({"head.weight": np.zeros((5, 32), np.float32)}),
+            "2 classifiers, classifier.weight, head.weight; keep one",
+        ),
+        (
+            lambda x: x.update({"vit.pooler.dense.weight": np.zeros((32, 32), np.float32)}),
+            "'classifier.weight' reads what 'vit.pooler.dense.weight' makes",
+        ),
     ],
 )
 def test_rows_that_are_none_are_refused(copy, change, words):

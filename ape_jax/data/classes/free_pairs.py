@@ -117,13 +117,13 @@ def of(found: Classifier, labels: Sequence[str], spec: str) -> FreePairs:
     named = [[prose[part] for part in some if part] for some in parts]
     kept = [list(dict.fromkeys(name for name in some if name)) for some in named]
     chosen = [row for row, some in enumerate(kept) if some]
-    if len(chosen) < 2:
-        raise UserError(
-            f"config.{KEY}: {spec} names {len(chosen)} of {len(found):,} classes; free pairs need "
-            "at least 2"
-        )
     place: dict[str, int] = {}
     name_index = [place.setdefault(name, len(place)) for row in chosen for name in kept[row]]
+    if len(chosen) < 2 or len(place) < 2:
+        raise UserError(
+            f"config.{KEY}: {spec} names {len(chosen):,} of {len(found):,} classes, by "
+            f"{len(place)} different names; free pairs need at least 2 of both"
+        )
     counts = [len(kept[row]) for row in chosen]
     lost = {
         "classes without a name": len(kept) - len(chosen),

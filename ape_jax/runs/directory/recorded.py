@@ -11,7 +11,7 @@ from ape_jax.config import outside
 from ape_jax.data.places import sources
 
 _INSIDE = "workdir:"
-_PATHS = ("image.tower", "text.tower", "start.run", "start.model")
+_PATHS = ("image.tower", "text.tower", "start.run", "start.model", "classifier.names")
 _NAMED = ("hf:", "demo:", outside.PREFIX)  # Specs that are no paths.
 
 

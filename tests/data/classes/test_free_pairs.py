@@ -53,6 +53,7 @@ def test_a_file_names_a_class_a_line(rng, tmp_path, monkeypatch):
         (b"\n\nthree\n", "names 1 of 3 classes"),
         (b"one\n\xff\nthree\n", "not UTF-8"),
         (b"one\n" + b"x" * 3000 + b"\nthree\n", "names.txt:2 has more than"),
+        (b"one\none\none\n", "names 3 of 3 classes, by 1 different names"),
         (b"0\n1\n2\n", "numbers its 3 classes .*with classifier.names"),
     ],
 )

@@ -71,6 +71,13 @@ def test_pairs_are_recorded_by_their_absolute_paths(here, spec):
     assert moved == wanted.replace("workdir:", f"{here}/moved/")
 
 
+@pytest.mark.parametrize("names", ["names.txt", "~/names.txt", "/a/names.txt", ""])
+def test_names_of_classes_are_recorded_by_their_absolute_path(here, names):
+    wanted = {"names.txt": f"{here}/names.txt", "~/names.txt": f"{os.environ['HOME']}/names.txt"}
+    expected = {"classifier.names": wanted.get(names, names)}
+    assert recorded.recorded(here / "run", {"classifier.names": names}) == expected
+
+
 @pytest.mark.parametrize("value", [None, 3, [], {}, {"": 3}, True])
 def test_values_of_another_kind_stay_for_the_check_to_find(here, value):
     for key in ("image.tower", "start.run", "data.pairs", "data.eval"):
