@@ -23,6 +23,7 @@ _ENCODED = 4000
 # Up to so many pairs: the learning rate and the dropout of features with which heads that start
 # from CCA keep what it has found, as docs/results/few-pairs.md and many-pairs.md have measured it.
 _GENTLE = ((4_000, 1e-4, 0.6), (16_000, 3e-4, 0.3), (2**62, 3e-3, 0.3))
+_LONGER = 66, 300  # Epochs and most steps at the lowest of these rates.
 _FEW = 50
 _MOST_VIEWS = 10
 _KEYS = (
@@ -51,9 +52,10 @@ def settled(
 
     * batch: the largest power of two up to the number of pairs and 256; 512 from 4,000 pairs, 1,024
       from 20,000.
-    * steps: 20 epochs, at least 90; lines, checkpoints and warm-up are shares of them.
     * learning rate and dropout of features: for heads that start from a closed form, which fewer
       than 4,000 pairs would soon spoil: 1e-4 and 0.6; then 3e-4, and 3e-3 from 16,000, and 0.3.
+    * steps: 20 epochs, at least 90, and where the learning rate is that of fewer than 4,000 pairs
+      66 epochs up to 300 steps; lines, checkpoints and warm-up are shares of them.
     * views: ten of each image, fewer where that were more than 4,000 images to encode.
     * size: the tower's own, 112 pixels where the images themselves are no larger.
 
@@ -80,9 +82,12 @@ def settled(
 
     batch = _batch(pairs, devices)
     settle("train.batch", batch, f"batch {batch}")
-    steps = max(_LEAST_STEPS, _EPOCHS * pairs // {**flat, **values}["train.batch"])
-    settle("train.steps", steps, f"{steps} steps")
     lr, dropout = next(row[1:] for row in _GENTLE if pairs < row[0])
+    in_steps = pairs / {**flat, **values}["train.batch"]
+    steps = max(_LEAST_STEPS, int(_EPOCHS * in_steps))
+    if flat["optim.lr"] == AUTO and pairs < _GENTLE[0][0]:
+        steps = max(steps, min(int(_LONGER[0] * in_steps), _LONGER[1]))
+    settle("train.steps", steps, f"{steps} steps")
     settle("optim.lr", lr, f"learning rate {lr:g}")
     settle("latent.dropout", dropout, f"dropout {dropout:g}")
     views = max(min(_MOST_VIEWS, _ENCODED // pairs), 1) if any(map(flat.get, _AUGMENT)) else 1

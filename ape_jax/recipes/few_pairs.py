@@ -3,8 +3,8 @@
 
 Linear maps on both sides start from a strongly regularised CCA, for which directions in which
 augmentation moves an image count less; a token MLP beside the text's starts from zero. They are
-then trained contrastively, the gentler the fewer pairs there are: few steps, a low learning rate,
-dropout on the features. Both towers stay frozen. With `language`, a column or `auto`, the mean of
+then trained contrastively, the gentler the fewer pairs there are: a low learning rate, dropout on
+the features. Both towers stay frozen. With `language`, a column or `auto`, the mean of
 its own language is taken off each caption.
 """
 

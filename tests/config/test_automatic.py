@@ -23,9 +23,9 @@ FEW = "; so few are learned by heart, a few hundred are a start"
 @pytest.mark.parametrize(
     ("pairs", "line"),
     [
-        (30, f"30 pairs: batch 16, 90 steps, {GENTLE}, 10 views at 112 px{FEW}"),
-        (370, f"370 pairs: batch 256, 90 steps, {GENTLE}, 10 views at 112 px"),
-        (1000, f"1,000 pairs: batch 256, 90 steps, {GENTLE}, 4 views at 112 px"),
+        (30, f"30 pairs: batch 16, 123 steps, {GENTLE}, 10 views at 112 px{FEW}"),
+        (370, f"370 pairs: batch 256, 95 steps, {GENTLE}, 10 views at 112 px"),
+        (1000, f"1,000 pairs: batch 256, 257 steps, {GENTLE}, 4 views at 112 px"),
         (
             5_000,
             "5,000 pairs: batch 512, 195 steps, learning rate 0.0003, dropout 0.3, 1 view at 112 "
