@@ -22,10 +22,10 @@ from ape_jax.features.dataset import Dataset, FeatureStore
 from ape_jax.features.encode import FrozenTower
 from ape_jax.features.encode_pairs import cache_place, encode_pairs, jobs_of
 from ape_jax.features.encoder import FeatureEncoder
-from ape_jax.features.free_pairs import FreePart
 from ape_jax.features.jobs import Job
 from ape_jax.features.outside import OutsideTower
 from ape_jax.features.unpaired import UnpairedPart
+from ape_jax.features.unpaired.free_pairs import FreePart
 from ape_jax.features.unreadable import leave_out_unreadable
 from ape_jax.parallel import mesh as mesh_lib
 

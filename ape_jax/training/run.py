@@ -30,11 +30,11 @@ from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
 from ape_jax.runs.checkpoints import agreed
 from ape_jax.storage.rows.access import Rows
 from ape_jax.terminal import tables as report
-from ape_jax.training import free_pairs, optim, solve, step, unpaired
+from ape_jax.training import optim, solve, step
 from ape_jax.training.captions import languages
 from ape_jax.training.evaluation import RetrievalTask
-from ape_jax.training.free_pairs import FreeFeatures
-from ape_jax.training.terms import subwords
+from ape_jax.training.terms import free_pairs, subwords, unpaired
+from ape_jax.training.terms.free_pairs import FreeFeatures
 
 C = TypeVar("C", bound=Config)
 

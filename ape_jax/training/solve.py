@@ -22,7 +22,7 @@ from ape_jax.features.unpaired import Unpaired
 from ape_jax.parallel import hosts
 from ape_jax.training.captions.centred import CentredRows
 from ape_jax.training.captions.pooled import PooledRows
-from ape_jax.training.free_pairs import FreeFeatures
+from ape_jax.training.terms.free_pairs import FreeFeatures
 
 
 def solve(

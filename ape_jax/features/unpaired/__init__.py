@@ -1,4 +1,4 @@
-"""Images and texts without partners, encoded as pairs are."""
+"""Images and texts without partners, and names of free pairs, encoded as pairs are."""
 
 from ape_jax.features.unpaired.features import Unpaired, UnpairedPart, encoded_texts
 

@@ -11,8 +11,8 @@ from ape_jax.align.free_pairs import PREFIX
 from ape_jax.config import Config
 from ape_jax.data import sampling
 from ape_jax.training.blocks import window_steps
-from ape_jax.training.free_pairs import FreeFeatures
 from ape_jax.training.input.beside_feed import BesideFeed, Blocks, PackedSizes, seed_of
+from ape_jax.training.terms.free_pairs import FreeFeatures
 
 NAMELESS = -1  # Among the ids of a row that has fewer names than others.
 

@@ -15,8 +15,9 @@ from ape_jax.data.vectors import VectorPairs
 from ape_jax.errors import UserError
 from ape_jax.features.frontier import Sources
 from ape_jax.towers.files.reading import say_once
-from ape_jax.training import defaults, free_pairs, unpaired
+from ape_jax.training import defaults
 from ape_jax.training.captions import languages
+from ape_jax.training.terms import free_pairs, unpaired
 
 C = TypeVar("C", bound=Config)
 

@@ -13,7 +13,7 @@ from ape_jax.features.dataset import FeatureStore
 from ape_jax.features.encoder import FeatureEncoder
 from ape_jax.features.jobs import CaptionJob, Job
 from ape_jax.features.ragged import RaggedTokens
-from ape_jax.features.unpaired import encoded_texts
+from ape_jax.features.unpaired.features import encoded_texts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
