@@ -207,15 +207,20 @@ def round_up(rows: int, mesh: Mesh) -> int:
 
 def check_batch(train: TrainConfig, mesh: Mesh) -> None:
     """Raises UserError for a `train.batch` or `micro_batch` that does not divide over the mesh."""
-    if train.batch % mesh.size:
-        raise UserError(
-            f"config.train.batch: {train.batch} does not divide over the {mesh.size} devices; "
-            f"write {round_up(train.batch, mesh)}"
-        )
+    check_divides("train.batch", train.batch, mesh)
     if train.micro_batch % mesh.size:
         raise UserError(
             f"config.train.micro_batch: {train.micro_batch} does not divide over the {mesh.size} "
             f"devices; write a multiple of {mesh.size}"
+        )
+
+
+def check_divides(key: str, batch: int, mesh: Mesh) -> None:
+    """Raises UserError naming the config key of a batch that does not divide over the mesh."""
+    if batch % mesh.size:
+        raise UserError(
+            f"config.{key}: {batch} does not divide over the {mesh.size} devices; write "
+            f"{round_up(batch, mesh)}"
         )
 
 

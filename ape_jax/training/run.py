@@ -6,9 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import jax
 import numpy as np
-from jaxtyping import Float
 
 from ape_jax.align.closed_form import Solution
 from ape_jax.align.model import Model
@@ -21,18 +19,17 @@ from ape_jax.data import sampling
 from ape_jax.data.pairs import Pairs
 from ape_jax.features import frontier
 from ape_jax.features.dataset import Dataset, FeatureStore
-from ape_jax.features.frontier import Readers, Sources
+from ape_jax.features.frontier import Sources
 from ape_jax.features.unpaired import Unpaired
-from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs import build, forked, imported, provenance, size
 from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
 from ape_jax.runs.checkpoints import agreed
-from ape_jax.storage.rows.access import Rows
 from ape_jax.terminal import tables as report
 from ape_jax.training import optim, solve, step
 from ape_jax.training.captions import languages
 from ape_jax.training.evaluation import RetrievalTask
+from ape_jax.training.statistics import moments
 from ape_jax.training.terms import free_pairs, subwords, unpaired
 from ape_jax.training.terms.free_pairs import FreeFeatures
 
@@ -83,8 +80,10 @@ def assemble(
     trained = config.trains
     if trained:
         mesh_lib.check_batch(config.train, mesh)
-        unpaired.check_batch(config, mesh.size)
-        free_pairs.check_batch(config, mesh.size)
+        if config.unpaired.in_steps:
+            mesh_lib.check_divides("unpaired.batch", config.unpaired.batch, mesh)
+        if config.classifier.weight:
+            mesh_lib.check_divides("classifier.batch", config.classifier.batch, mesh)
     model = build.make_model(config, towers)
     shapes, kept = size.shapes(model, towers.params), ()
     if trained:
@@ -164,7 +163,7 @@ def prepare(
     if config.data.language:
         aligned, dataset = languages.settled(aligned, towers, dataset)
         model = aligned.model
-    free, teacher = _free(config, sources, readers, store, dataset, aligned), None
+    free, teacher = free_pairs.prepared(config, sources, readers, store, dataset, aligned), None
     if config.closed_form is not None:
         record = fork.record if fork else solved
         aligned, solution = _solved(aligned, towers, dataset, record, without, free)
@@ -186,26 +185,6 @@ def prepare(
         teacher=teacher,
         free=free,
     )
-
-
-def _free(
-    config: Config,
-    sources: Sources,
-    readers: Readers,
-    store: FeatureStore,
-    dataset: Dataset,
-    aligned: AlignedModel,
-) -> FreeFeatures | None:
-    """The free pairs in the place of the training images, None without."""
-    part = frontier.free_part(sources, readers)
-    if part is None:
-        return None
-    if aligned.model.standardize:
-        fixed = aligned.frozen[STATISTICS]
-        mean, std = np.asarray(fixed["center"]), np.asarray(fixed["spread"])
-    else:
-        mean, std = moments(dataset.pooled)
-    return free_pairs.features(part.pairs, part.load(config, store), mean, std)
 
 
 def _solved(
@@ -254,32 +233,6 @@ def _task(config: Config, model: Model, name: str, dataset: Dataset) -> Retrieva
         resumed=model.text.frontier == "hidden",
         languages=model.languages,
     )
-
-
-def moments(*pooled: Float[Rows, "_ V d"]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation, f32 [d] each, in two passes over blocks in f64.
-
-    The features of a large set fill much of the memory, or more than it: they are read by blocks.
-    Each process of a cluster reads some of them; the result is the same for any number.
-
-    Args:
-      *pooled: the features of one set of images, or of several that count together.
-    """
-    count = sum(rows.shape[0] * rows.shape[1] for rows in pooled)
-    blocks = [(rows, start) for rows in pooled for start in range(0, len(rows), 4096)]
-    mine = range(jax.process_index(), len(blocks), jax.process_count())
-
-    def total(of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        parts = np.zeros((len(blocks), *pooled[0].shape[2:]))
-        for k in mine:
-            rows, start = blocks[k]
-            parts[k] = of(rows[start : start + 4096].astype(np.float64)).sum(axis=(0, 1))
-        return sum(hosts.gather_turns(parts)) / count
-
-    mean = total(lambda x: x)
-    spread = np.sqrt(total(lambda x: (x - mean) ** 2))
-    # A dimension that never varies must not be blown up.
-    return mean.astype(np.float32), np.maximum(spread, 1e-6).astype(np.float32)
 
 
 def parameter_counts(aligned: AlignedModel) -> tuple[int, int]:

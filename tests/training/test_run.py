@@ -13,6 +13,7 @@ from ape_jax.features.dataset import FeatureStore
 from ape_jax.runs import build
 from ape_jax.training import loop, run
 from ape_jax.training.input import opened
+from ape_jax.training.statistics import moments
 
 
 def prepared(config):
@@ -23,7 +24,7 @@ def prepared(config):
 
 def test_moments_are_numpys(rng):
     pooled = rng.normal(3.0, 2.0, size=(5000, 3, 4)).astype(np.float32)
-    center, spread = run.moments(pooled)
+    center, spread = moments(pooled)
     flat = pooled.reshape(-1, 4).astype(np.float64)
     np.testing.assert_allclose(center, flat.mean(0), rtol=1e-6)
     np.testing.assert_allclose(spread, flat.std(0), rtol=1e-6)
@@ -31,14 +32,14 @@ def test_moments_are_numpys(rng):
 
 def test_moments_of_bf16_features_are_taken_in_f64(rng):
     pooled = rng.normal(300.0, 2.0, size=(5000, 3, 4)).astype(jnp.bfloat16)
-    center, spread = run.moments(pooled)
+    center, spread = moments(pooled)
     flat = pooled.reshape(-1, 4).astype(np.float64)
     np.testing.assert_allclose(center, flat.mean(0), rtol=1e-6)
     np.testing.assert_allclose(spread, flat.std(0), rtol=1e-6)
 
 
 def test_dimension_that_never_varies_is_not_blown_up():
-    assert run.moments(np.ones((4, 1, 2), np.float32))[1].tolist() == pytest.approx([1e-6] * 2)
+    assert moments(np.ones((4, 1, 2), np.float32))[1].tolist() == pytest.approx([1e-6] * 2)
 
 
 def test_statistics_are_those_of_the_training_images(tiny_config):

@@ -13,8 +13,13 @@ from ape_jax.config import Config
 from ape_jax.config.poolings import OWN
 from ape_jax.data.classes.free_pairs import FreePairs, open_free_pairs
 from ape_jax.errors import UserError
+from ape_jax.features import frontier
+from ape_jax.features.dataset import Dataset, FeatureStore
+from ape_jax.features.frontier import Readers, Sources
 from ape_jax.features.ragged import RaggedTokens
+from ape_jax.runs.aligned import STATISTICS, AlignedModel
 from ape_jax.training.captions.pooled import PooledRows
+from ape_jax.training.statistics import moments
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,14 +74,36 @@ def open_source(config: Config) -> FreePairs | None:
     return found
 
 
-def check_batch(config: Config, devices: int) -> None:
-    """Raises UserError for a batch of free pairs that does not divide over the devices."""
-    batch = config.classifier.batch
-    if config.classifier.weight and batch % devices:
-        raise UserError(
-            f"config.classifier.batch: {batch} does not divide over the {devices} devices; write "
-            f"{-(-batch // devices) * devices}"
-        )
+def prepared(
+    config: Config,
+    sources: Sources,
+    readers: Readers,
+    store: FeatureStore,
+    dataset: Dataset,
+    aligned: AlignedModel,
+) -> FreeFeatures | None:
+    """The free pairs in the place of the training images, None without.
+
+    Args:
+      config: the resolved config.
+      sources: with the free pairs.
+      readers: of the towers, which encode the names.
+      store: features that this process has already.
+      dataset: the training pairs.
+      aligned: the model, which has the images' statistics where it standardises them.
+
+    Raises:
+      UserError: where all rows are the same.
+    """
+    part = frontier.free_part(sources, readers)
+    if part is None:
+        return None
+    if aligned.model.standardize:
+        fixed = aligned.frozen[STATISTICS]
+        mean, std = np.asarray(fixed["center"]), np.asarray(fixed["spread"])
+    else:
+        mean, std = moments(dataset.pooled)
+    return features(part.pairs, part.load(config, store), mean, std)
 
 
 def features(

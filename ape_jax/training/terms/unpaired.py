@@ -42,16 +42,6 @@ def open_sources(config: Config) -> dict[str, Any]:
     return found
 
 
-def check_batch(config: Config, devices: int) -> None:
-    """Raises UserError for a batch of unpaired data that does not divide over the devices."""
-    batch = config.unpaired.batch
-    if config.unpaired.in_steps and batch % devices:
-        raise UserError(
-            f"config.unpaired.batch: {batch} does not divide over the {devices} devices; write "
-            f"{-(-batch // devices) * devices}"
-        )
-
-
 def with_teacher(
     aligned: AlignedModel, towers: build.Towers, solution: Solution | None
 ) -> tuple[AlignedModel, Model]:
