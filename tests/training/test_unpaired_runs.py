@@ -17,7 +17,12 @@ from ape_jax.runs.restore import restore
 from ape_jax.training import loop
 from ape_jax.training import step as step_lib
 from ape_jax.training.input.feed import open_feed
-from tests.training.test_loop import assert_same_bits, final_parameters, killed_at  # noqa: F401
+from tests.training.test_loop import (  # noqa: F401
+    Killed,
+    assert_same_bits,
+    final_parameters,
+    killed_at,
+)
 from tests.training.test_unpaired import made_of, prepared
 
 
@@ -50,7 +55,7 @@ def test_killed_and_resumed_ends_with_the_same_bits(config, tmp_path, killed_at)
     config = config_lib.resolve(config)
     loop.train_and_evaluate(config, tmp_path / "whole")
     heal = killed_at(6)
-    with pytest.raises(BaseException, match=""):
+    with pytest.raises(Killed):
         loop.train_and_evaluate(config, tmp_path / "cut")
     heal()
     loop.train_and_evaluate(config, tmp_path / "cut")
