@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -306,5 +307,23 @@ def test_missing_package_and_its_extra_are_named(
     refused(capsys, extra, tmp_path / "out", *arguments)
 
 
-def test_templates_are_never_imported_here():
-    assert not [name for name in sys.modules if name.endswith((".modeling_ape", ".processing_ape"))]
+# In a process of its own: other tests of this one import the templates on purpose.
+_EXPORT = """
+import sys
+from ape_jax import export
+from ape_jax.terminal import command
+
+try:
+    command.run(export.main, ["ape_jax", *sys.argv[1:]])
+finally:
+    print([n for n in sys.modules if n.endswith((".modeling_ape", ".processing_ape"))])
+"""
+
+
+def test_templates_are_never_imported_here(world, tmp_path):
+    where = [f"--workdir={world / 'run'}", f"--out={tmp_path / 'out'}"]
+    command_line = [sys.executable, "-c", _EXPORT, "--inputs=", "--format=torch", *where]
+    ended = subprocess.run(command_line, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "out" / "modeling_ape.py").is_file()
+    assert ended.stdout.splitlines()[-1] == "[]"
