@@ -1,0 +1,31 @@
+"""The parts, by name: a module each, with `run(settings, figures)`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+
+from tests.accelerator.figures import Figures
+from tests.accelerator.settings import Settings
+
+PARTS = ("fast/card",)
+
+
+def load(name: str) -> Callable[[Settings, Figures], None]:
+    """What runs the part of that name."""
+    return importlib.import_module(f"tests.accelerator.{name.replace('/', '.')}").run
+
+
+def named(words: Sequence[str]) -> list[str]:
+    """Parts by their names or by those of their groups ('correct'); all of them if none is named.
+
+    Raises:
+      ValueError: for a word that is neither.
+    """
+    chosen: list[str] = []
+    for word in words or ("",):
+        found = [x for x in PARTS if not word or x == word or x.startswith(f"{word}/")]
+        if not found:
+            raise ValueError(f"there is no part {word!r}; there are {', '.join(PARTS)}")
+        chosen += [x for x in found if x not in chosen]
+    return chosen
