@@ -260,8 +260,8 @@ class _ConfigReader:
     def interpolation(self) -> str:
         value = self.get("resample")
         for name, number in INTERPOLATIONS.items():
-            if value == int(number) and not isinstance(value, bool):
+            if value == int(number) and type(value) is int:
                 return name
-        # Of a name transformers makes bilinear, whatever it says.
+        # Of a name and of 3.0 transformers makes bilinear, whatever they say.
         numbers = "an integer from 0 to 5: 2 for bilinear, 3 for bicubic"
         raise self.error(f"'resample' is {value!r}", numbers)

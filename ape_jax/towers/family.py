@@ -19,6 +19,7 @@ import numpy as np
 
 from ape_jax.config.registry import Registry
 from ape_jax.errors import UserError
+from ape_jax.nn.layers import ACTIVATIONS
 from ape_jax.towers.files import reading, sections
 from ape_jax.towers.files.names import NameTable
 from ape_jax.towers.files.reading import Asked
@@ -33,6 +34,8 @@ NORMS, DENSE = ("norm1", "norm2"), ("attention/out", "mlp/fc2")
 # Where such a file has `vision_config_dict`, transformers builds the tower from that alone, with
 # its defaults, whatever `vision_config` beside it says.
 _OLDER_SECTIONS = ("clip", "altclip", "chinese_clip", "metaclip_2")
+TORCH_ROUTE = "for a frozen tower that transformers can run, write torch:hf:NAME_OR_DIR"
+"""What a refusal of files that transformers reads ends with."""
 _LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer", "layers")
 """Keys that count blocks, each of which has an entry in what is made of the config."""
 _TOO_LARGE = 2**31  # No size of a tower has as much; a damaged file must not be believed.
@@ -208,6 +211,14 @@ class Fields:
             raise UserError(f"{self.label}: {key!r} is {_shown(value)}; write {wanted}")
         return value
 
+    def activation(self, key: str, default: str | None = None) -> str:
+        """A name of `nn.layers.ACTIVATIONS`; with another it would be another tower."""
+        value = self._get(key, default, (str,), "the name of an activation")
+        if value not in ACTIVATIONS:
+            known = ", ".join(sorted(ACTIVATIONS))
+            raise self.unsupported(f"{key!r} is {_shown(value)}, and {known} are supported")
+        return value
+
     def mapping(self, key: str) -> Mapping[str, Any]:
         """An object; {} where it is absent or null."""
         value = self.values.get(key)
@@ -218,6 +229,10 @@ class Fields:
     def error(self, sentence: str) -> UserError:
         """A UserError about this file."""
         return UserError(f"{self.label}: {sentence}")
+
+    def unsupported(self, found: str) -> UserError:
+        """A UserError about a setting that is right, and that no family here has."""
+        return self.error(f"{found}; {TORCH_ROUTE}")
 
 
 FAMILIES: Registry[Family] = Registry(
@@ -344,8 +359,8 @@ def _unknown(model_type: Any, kind: Kind | None) -> str:
     listed = "; ".join(f"{k} towers have {', '.join(types)}" for k, types in known.items())
     key = f"{kind}.tower" if kind else "the tower's key"
     return (
-        f"model_type is {_shown(model_type)}, which no family here has{meant} ({listed}); for a "
-        f"frozen tower that transformers can run, write torch:hf:NAME_OR_DIR in {key}"
+        f"model_type is {_shown(model_type)}, which no family here has{meant} ({listed}); "
+        f"{TORCH_ROUTE} in {key}"
     )
 
 

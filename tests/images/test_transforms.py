@@ -142,6 +142,7 @@ BAD = {
     "neither resize nor crop": ({"do_resize": False}, "do_resize"),
     "resample": ({"resample": 9}, "resample"),
     "resample by name": ({"resample": "bicubic"}, "resample"),
+    "resample 3.0": ({"resample": 3.0}, "resample"),
     "resample null": ({"resample": None}, "resample"),
     "size null": ({"size": None}, "size"),
     "mean null": ({"image_mean": None}, "image_mean"),

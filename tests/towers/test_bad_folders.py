@@ -174,7 +174,7 @@ BAD = {
     "heads that do not divide": (config(num_attention_heads=3), "which its 3 heads do not divide"),
     "an activation unknown": (
         config(hidden_act="swish9"),
-        "'hidden_act' is 'swish9'; write one of",
+        "'hidden_act' is 'swish9', and gelu, .* supported; .* write torch:hf:NAME",
     ),
     "more layers than tensors": (config(num_hidden_layers=3), MISSING),
     # The weights.

@@ -186,7 +186,11 @@ def test_two_tower_config_needs_a_kind():
         ("hidden_size", 15, "width 15, which its 2 heads do not divide"),
         ("num_hidden_layers", 0, "'num_hidden_layers' is 0"),
         ("num_hidden_layers", 10**9, "'num_hidden_layers' is 1000000000; .* 1000 or fewer"),
-        ("hidden_act", "swish9", "'hidden_act' is 'swish9'; write one of"),
+        (
+            "hidden_act",
+            "swish9",
+            "'hidden_act' is 'swish9', and gelu, .* supported; .* write torch:hf:NAME",
+        ),
         ("qkv_bias", 1, "'qkv_bias' is 1; write true or false"),
         ("image_size", [16, 32], "only square towers"),
         ("num_channels", 1, "only RGB towers"),

@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from ape_jax.errors import UserError
 from ape_jax.towers.bound import BoundTower, load
 from ape_jax.towers.files import sources
+from ape_jax.towers.torch.st_texts import StTexts
 from ape_jax.towers.tower import Kind
 
 TEXTS = (
@@ -119,10 +120,12 @@ def _ids(own: BoundTower, other: BoundTower, texts: Sequence[list[Any]]) -> list
     wrong = 0
     for text in texts:
         ours, theirs = own.prepare(text), other.prepare(text)
+        if isinstance(other.tower.outside, StTexts):  # It keeps texts, with the ids inside.
+            theirs = other.tower.outside.features(theirs["texts"])
         if "input_ids" not in theirs:
             return []
-        real = np.asarray(theirs["attention_mask"])[0].astype(bool)
-        ids = np.asarray(theirs["input_ids"])[0][real]
+        mask = theirs.get("attention_mask", np.ones_like(theirs["input_ids"]))
+        ids = np.asarray(theirs["input_ids"])[0][np.asarray(mask)[0].astype(bool)]
         wrong += ours["ids"][0][ours["mask"][0]].tolist() != ids.tolist()
     return [Difference(what="token ids", largest=wrong / len(texts), fits=not wrong)]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ape_jax.errors import UserError
-from ape_jax.nn.layers import ACTIVATIONS
 from ape_jax.towers.family import Fields
 from ape_jax.towers.files import reading, sentence
 from ape_jax.towers.text import token_files, tokens
@@ -35,9 +34,11 @@ def encoder_fields(fields: Fields, **defaults: Any) -> dict[str, Any]:
     """The keys that BERT and its kin share; their defaults are BERT's where none are given."""
     if fields.values.get("position_embedding_type", "absolute") != "absolute":
         found = fields.values["position_embedding_type"]
-        raise fields.error(f"position_embedding_type is {found!r}; only 'absolute' is supported")
+        raise fields.unsupported(
+            f"position_embedding_type is {found!r}; only 'absolute' is supported"
+        )
     if fields.flag("is_decoder", False):
-        raise fields.error("is_decoder is true; only encoders are supported")
+        raise fields.unsupported("is_decoder is true; only encoders are supported")
     return encoder_sizes(fields, **defaults)
 
 
@@ -50,7 +51,7 @@ def encoder_sizes(fields: Fields, **defaults: Any) -> dict[str, Any]:
         "depth": fields.integer("num_hidden_layers", default["num_hidden_layers"]),
         "heads": fields.integer("num_attention_heads", default["num_attention_heads"]),
         "mlp_width": fields.integer("intermediate_size", default["intermediate_size"]),
-        "activation": fields.choice("hidden_act", ACTIVATIONS, default["hidden_act"]),
+        "activation": fields.activation("hidden_act", default["hidden_act"]),
         "norm_eps": fields.number("layer_norm_eps", default["layer_norm_eps"]),
     }
 

@@ -126,7 +126,9 @@ def read_section(fields: Fields, *, theta: float, positions: int) -> Rope:
     if theta <= 1:
         raise fields.error(f"rope_theta is {theta}; write a number above 1, such as {THETA}")
     if fields.number("partial_rotary_factor", 1.0) != 1:
-        raise fields.error("partial_rotary_factor is not 1; only heads that turn whole are read")
+        raise fields.unsupported(
+            "partial_rotary_factor is not 1; only heads that turn whole are read"
+        )
     kind, settings = _kind(fields), {}
     if "original_max_position_embeddings" in KINDS[kind]:
         # The top level of the config comes first, as Phi 3 has it.
@@ -148,9 +150,9 @@ def _kind(fields: Fields) -> str:
     named = [fields.values.get(key) for key in ("rope_type", "type")]
     kind = next((name for name in named if name is not None), "default")
     if kind not in list(KINDS):  # It may be a list itself.
-        raise fields.error(
+        raise fields.unsupported(
             f"rope_type is {str(kind)[:40]!r}, and of rotary positions {', '.join(KINDS)} are "
-            "supported; for a frozen tower that transformers can run, write torch:hf:NAME_OR_DIR"
+            "supported"
         )
     return kind
 

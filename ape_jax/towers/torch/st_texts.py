@@ -59,7 +59,7 @@ class StTexts:
                 f"layer is {layer}; {self.spec} gives its output alone: write -1, or torch:hf: for "
                 "hidden states"
             )
-        features = self._features(batch["texts"])
+        features = self.features(batch["texts"])
         with self.running():
             out = self.model[0](dict(features))
         if "token_embeddings" not in out or "attention_mask" not in out:
@@ -69,7 +69,8 @@ class StTexts:
             )
         return array(out["token_embeddings"]), mask_array(out["attention_mask"])
 
-    def _features(self, texts: Sequence[str]) -> dict[str, Any]:
+    def features(self, texts: Sequence[str]) -> dict[str, Any]:
+        """What the first module takes: `input_ids` and `attention_mask` of a Transformer."""
         texts = list(texts)
         if hasattr(self.model, "preprocess"):
             made = self.model.preprocess(texts, prompt=self._prompt)
@@ -88,7 +89,7 @@ class StTexts:
     def lengths(self, texts: Sequence[str]) -> Int64[np.ndarray, "b"]:
         """Tokens of each text, prompt included, before any truncation."""
         texts = checked(texts)
-        features = self._features(texts)
+        features = self.features(texts)
         if "attention_mask" not in features:
             return np.ones(len(texts), np.int64)
         found = features["attention_mask"].sum(dim=1).cpu().numpy().astype(np.int64)

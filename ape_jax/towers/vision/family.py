@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ape_jax.errors import UserError
-from ape_jax.nn.layers import ACTIVATIONS
 from ape_jax.nn.positions import resize_positions
 from ape_jax.towers.family import NORMS, Family, Fields
 from ape_jax.towers.files.names import CONV, LEAD1, LEAD11, Rule, linear, norm
@@ -76,13 +75,13 @@ def sizes(
 ) -> dict[str, Any]:
     """The keys that every transformers vision config has, with its defaults."""
     if fields.integer("num_channels", 3) != 3:
-        raise fields.error("'num_channels' is not 3; only RGB towers are supported")
+        raise fields.unsupported("'num_channels' is not 3; only RGB towers are supported")
     return {
         "kind": "image",
         "width": fields.integer("hidden_size", width),
         "depth": fields.integer("num_hidden_layers", depth),
         "heads": fields.integer("num_attention_heads", heads),
-        "activation": fields.choice("hidden_act", ACTIVATIONS, act),
+        "activation": fields.activation("hidden_act", act),
         "norm_eps": fields.number(eps_key, eps),
         "image_size": square(fields, "image_size", image_size),
         "patch_size": square(fields, "patch_size", patch_size),
@@ -96,7 +95,7 @@ def square(fields: Fields, key: str, default: int) -> int:
     """A size in pixels: a number, or a list of the same number twice."""
     value = fields.values.get(key)
     if isinstance(value, list) and (len(value) != 2 or value[0] != value[1]):
-        raise fields.error(f"{key!r} is {str(value)[:60]}; only square towers are supported")
+        raise fields.unsupported(f"{key!r} is {str(value)[:60]}; only square towers are supported")
     if isinstance(value, list):
         fields = Fields({key: value[0]}, fields.label)
     found = fields.integer(key, default)

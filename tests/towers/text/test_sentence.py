@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from ape_jax import towers
+from ape_jax.towers.show import check
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
 from sentence_transformers.base.modules import Dense, Normalize, Transformer  # noqa: E402
@@ -194,6 +195,14 @@ def test_older_folders(saved, name):
     older(path, name)
     tower = assert_equal(path)
     assert tower.config.max_length == 11 and tower.config.head.pooling == "cls+max"
+
+
+def test_the_check_compares_ids_vectors_and_tokens(saved):
+    prompts = {"prompts": {"query": "find: "}, "default_prompt_name": "query"}
+    path = saved(Pooling(WIDTH, "mean"), Dense(WIDTH, 4), **prompts)
+    found = {d.what: d for d in check.check(str(path), "text", TEXTS)}
+    assert found.keys() == {"token ids", "pooled", "tokens"}
+    assert all(d.fits for d in found.values())
 
 
 def said_of(path, name, **changes):

@@ -171,6 +171,15 @@ def test_what_is_assumed_is_said_with_the_tower(made):
     assert not any(notes[name] for name in notes.keys() - {"uni2", "virchow2", "distilled"})
 
 
+@pytest.mark.parametrize(
+    ("changes", "options"), [({}, {"image_size": 48}), ({"args": {"img_size": 32}}, {})]
+)
+def test_a_size_that_another_stands_above_was_read(made, tmp_path, changes, options):
+    fixed = {"input_size": [3, 32, 32], "fixed_input_size": True}
+    path = changed(made, tmp_path / "model", config={"pretrained_cfg": fixed}, **changes)
+    assert towers.load(path, **options).tower.notes == ()
+
+
 def changed(made, path, *, config=None, args=None, tensors=None):
     """The `augreg` model with another config or other tensors."""
     shutil.copytree(made / "augreg", path)

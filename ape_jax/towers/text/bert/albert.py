@@ -19,7 +19,7 @@ from ape_jax.towers.text.transformer import TextConfig, TextTower
 def _parse(fields: Fields) -> TextConfig:
     for key in ("num_hidden_groups", "inner_group_num"):
         if (found := fields.integer(key, 1)) != 1:
-            raise fields.error(
+            raise fields.unsupported(
                 f"{key} is {found}; only 1, as all published ALBERTs have it, is read"
             )
     sizes = {"vocab_size": 30000, "hidden_size": 4096, "intermediate_size": 16384}

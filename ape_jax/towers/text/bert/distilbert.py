@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ape_jax.nn.layers import ACTIVATIONS
 from ape_jax.towers.family import DENSE, Family, Fields, TorchClass
 from ape_jax.towers.files.names import NameTable, linear, norm
 from ape_jax.towers.text import family
@@ -39,7 +38,7 @@ def _parse(fields: Fields) -> TextConfig:
         depth=fields.integer("n_layers", 6),
         heads=fields.integer("n_heads", 12),
         mlp_width=fields.integer("hidden_dim", 3072),
-        activation=fields.choice("activation", ACTIVATIONS, "gelu"),
+        activation=fields.activation("activation", "gelu"),
         norm_eps=1e-12,
         **family.text_fields(fields, positions=positions, pooling="mean"),
     )

@@ -26,7 +26,7 @@ _TABLE = "encoder.embed_positions.weight"
 
 def _parse(fields: Fields) -> TextConfig:
     if fields.flag("rotary_value", False):
-        raise fields.error("rotary_value is true; only false is supported")
+        raise fields.unsupported("rotary_value is true; only false is supported")
     shared = family.encoder_fields(fields, vocab_size=50000)
     width = fields.integer("embedding_size", shared["width"])
     return TextConfig(

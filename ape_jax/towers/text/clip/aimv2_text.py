@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any
 
 from ape_jax.nn.blocks import DENSE
-from ape_jax.nn.layers import ACTIVATIONS
 from ape_jax.towers.family import NORMS, Family, Fields
 from ape_jax.towers.files.names import NameTable, Rule
 from ape_jax.towers.text import family
@@ -53,7 +52,7 @@ def _parse(fields: Fields) -> Aimv2TextConfig:
         depth=fields.integer("num_hidden_layers", 12),
         heads=fields.integer("num_attention_heads", 6),
         mlp_width=fields.integer("intermediate_size", 2048),
-        activation=fields.choice("hidden_act", ACTIVATIONS, "silu"),
+        activation=fields.activation("hidden_act", "silu"),
         norm_eps=fields.number("rms_norm_eps", 1e-5),
         norm_kind="rms",
         eos_id=fields.integer("eos_token_id", 49407, minimum=0),

@@ -9,7 +9,6 @@ import dataclasses
 from functools import partial
 from typing import Any
 
-from ape_jax.nn.layers import ACTIVATIONS
 from ape_jax.towers.family import NORMS, Family, Fields, PoolerOutput, TorchClass
 from ape_jax.towers.files.names import NameTable, Rule, linear, norm
 from ape_jax.towers.text import family
@@ -42,7 +41,7 @@ def _parse(fields: Fields, name: str) -> ClipTextConfig:
         depth=fields.integer("num_hidden_layers", 12),
         heads=fields.integer("num_attention_heads", 8),
         mlp_width=fields.integer("intermediate_size", 2048),
-        activation=fields.choice("hidden_act", ACTIVATIONS, "quick_gelu"),
+        activation=fields.activation("hidden_act", "quick_gelu"),
         norm_eps=fields.number("layer_norm_eps", 1e-5),
         eos_id=fields.integer("eos_token_id", 49407, minimum=0),
         **family.text_fields(fields, positions=positions, pooling="last", trained=True),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ape_jax.nn.layers import ACTIVATIONS
 from ape_jax.towers.family import NORMS, Family, Fields
 from ape_jax.towers.files.names import NameTable
 from ape_jax.towers.text import family
@@ -26,7 +25,7 @@ def _parse(fields: Fields) -> TextConfig:
         depth=fields.integer("num_hidden_layers", 12),
         heads=fields.integer("num_attention_heads", 12),
         mlp_width=fields.integer("intermediate_size", 3072),
-        activation=fields.choice("hidden_act", ACTIVATIONS, "gelu_pytorch_tanh"),
+        activation=fields.activation("hidden_act", "gelu_pytorch_tanh"),
         norm_eps=fields.number("layer_norm_eps", 1e-6),
         embed_norm=False,
         attends_padding=True,

@@ -128,15 +128,14 @@ def _parse(fields: Fields) -> DebertaConfig:
 
 def _refuse(fields: Fields, shared: dict[str, Any]) -> None:
     """Refuses what is of no model but DeBERTa-v2's two largest, or of none."""
-    instead = "for a frozen tower, write torch:hf:NAME_OR_DIR in the tower's key"
     if (kernel := fields.integer("conv_kernel_size", 0, minimum=0)) > 0:
-        raise fields.error(f"conv_kernel_size is {kernel}; no convolution is supported; {instead}")
+        raise fields.unsupported(f"conv_kernel_size is {kernel}; no convolution is supported")
     if not fields.flag("relative_attention", False):
-        raise fields.error(f"relative_attention is false; only true is supported; {instead}")
+        raise fields.unsupported("relative_attention is false; only true is supported")
     width = shared["width"]
     for key, want in (("embedding_size", width), ("attention_head_size", width // shared["heads"])):
         if (found := fields.integer(key, want)) != want:
-            raise fields.error(f"{key} is {found}; only {want} is supported; {instead}")
+            raise fields.unsupported(f"{key} is {found}; only {want} is supported")
 
 
 def _distance_norm(fields: Fields) -> bool:

@@ -44,9 +44,8 @@ def _shared(fields: Fields, default: dict[str, Any]) -> dict[str, Any]:
 
 def _parse_gemma(fields: Fields) -> DecoderConfig:
     if fields.flag("use_bidirectional_attention", False):
-        raise fields.error(
-            "use_bidirectional_attention is true, which transformers applies to some batches "
-            "alone; write false"
+        raise fields.unsupported(
+            "use_bidirectional_attention is true, which transformers applies to some batches alone"
         )
     shared = _shared(fields, _GEMMA)
     if shared["activation"] == "gelu":  # So do all first files, and meant the approximate one.
@@ -69,7 +68,9 @@ def _describe_gemma(config: DecoderConfig, pooling: str) -> dict[str, Any]:
 
 def _parse_gemma3(fields: Fields) -> DecoderConfig:
     if fields.values.get("attn_logit_softcapping") is not None:
-        raise fields.error("attn_logit_softcapping is set; only towers without it are supported")
+        raise fields.unsupported(
+            "attn_logit_softcapping is set; only towers without it are supported"
+        )
     shared = _shared(fields, _GEMMA3)
     positions = fields.integer("max_position_embeddings", 131072)
     scalar = fields.integer("query_pre_attn_scalar", 256)

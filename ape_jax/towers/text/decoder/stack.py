@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from ape_jax.nn.blocks import BlockConfig
-from ape_jax.nn.layers import ACTIVATIONS
 from ape_jax.towers.family import NORMS, Family, Fields, TorchClass
 from ape_jax.towers.files.names import NameTable, Rule, linear
 from ape_jax.towers.text import family
@@ -96,7 +95,7 @@ def sizes(fields: Fields, **default: Any) -> dict[str, Any]:
         "kv_heads": kv_heads,
         "head_width": None if size is None or size * heads == width else size,
         "mlp_width": fields.integer("intermediate_size", default["intermediate_size"]),
-        "activation": fields.choice(act, ACTIVATIONS, default.get("activation", "silu")),
+        "activation": fields.activation(act, default.get("activation", "silu")),
         "norm_eps": fields.number("rms_norm_eps", default.get("rms_norm_eps", 1e-6)),
     }
 

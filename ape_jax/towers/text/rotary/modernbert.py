@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ape_jax.nn.layers import ACTIVATIONS
 from ape_jax.towers.family import NORMS, Family, Fields, TorchClass
 from ape_jax.towers.files.names import NameTable, Rule, fused, gated, linear, norm
 from ape_jax.towers.text import family, rope
@@ -49,7 +48,7 @@ def _parse(fields: Fields) -> ModernBertConfig:
         depth=depth,
         heads=fields.integer("num_attention_heads", 12),
         mlp_width=fields.integer("intermediate_size", 1152),
-        activation=fields.choice("hidden_activation", ACTIVATIONS, "gelu"),
+        activation=fields.activation("hidden_activation", "gelu"),
         norm_eps=fields.number("norm_eps", 1e-5),
         norm_bias=fields.flag("norm_bias", False),
         kinds=(_FIRST, *kinds[1:]),

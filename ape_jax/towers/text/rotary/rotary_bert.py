@@ -104,7 +104,7 @@ def _parse_nomic(fields: Fields) -> RotaryBertConfig:
         return _parse(fields, NOMIC)
     for key, fits in _OWN_FIXED.items():
         if key in fields.values and fields.values[key] not in fits:
-            raise fields.error(
+            raise fields.unsupported(
                 f"{key!r} is {fields.values[key]!r}; of Nomic's models only those of "
                 "nomic-embed-text-v1 and v1.5 are supported"
             )

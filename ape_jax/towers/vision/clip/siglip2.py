@@ -21,7 +21,7 @@ import numpy as np
 from ape_jax.errors import UserError
 from ape_jax.images.packed import PackedTransform, cells
 from ape_jax.images.transforms import ImageTransform
-from ape_jax.towers.family import Fields
+from ape_jax.towers.family import TORCH_ROUTE, Fields
 from ape_jax.towers.files import reading
 from ape_jax.towers.files.names import Form, Rule
 from ape_jax.towers.vision import family
@@ -56,7 +56,9 @@ def _parse(fields: Fields) -> ViTConfig:
     rows = fields.integer("num_patches", _MAX_PATCHES)
     grid = math.isqrt(rows)
     if grid * grid != rows:
-        raise fields.error(f"'num_patches' is {rows}; only a square position table is supported")
+        raise fields.unsupported(
+            f"'num_patches' is {rows}; only a square position table is supported"
+        )
     sizes = family.sizes(fields, patch_size=16, act="gelu_pytorch_tanh")
     return ViTConfig(
         **{**sizes, "image_size": grid * sizes["patch_size"]},
@@ -111,7 +113,9 @@ def _prepare(directory: Path | None, config: ViTConfig, options: Mapping[str, An
     for key, own in (("patch_size", config.patch_size), ("do_resize", True)):
         found = (settings or {}).get(key, own)
         if found != own:
-            raise UserError(f"{source}: {key!r} is {found!r}; only {own!r} is supported")
+            raise UserError(
+                f"{source}: {key!r} is {found!r}; only {own!r} is supported; {TORCH_ROUTE}"
+            )
     if settings is None and directory is not None:
         reading.assumed(
             f"no preprocessor_config.json; images keep their aspect ratio in at most "

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ape_jax.nn.layers import ACTIVATIONS
 from ape_jax.towers.family import Family, Fields
 from ape_jax.towers.files.names import CONV, Form, Rule, linear, norm
 from ape_jax.towers.tower import MAX_DEPTH
@@ -73,7 +72,7 @@ def stage_rules(
 def sizes(fields: Fields, *, eps: float, stem_size: int = 4) -> dict[str, Any]:
     """The keys that the configs of all ConvNeXts have, with their defaults."""
     if fields.integer("num_channels", 3) != 3:
-        raise fields.error("'num_channels' is not 3; only RGB towers are supported")
+        raise fields.unsupported("'num_channels' is not 3; only RGB towers are supported")
     widths = _list(fields, "hidden_sizes", (96, 192, 384, 768), most=1 << 20)
     depths = _list(fields, "depths", (3, 3, 9, 3), most=MAX_DEPTH)
     stages = fields.integer("num_stages", len(depths))
@@ -89,7 +88,7 @@ def sizes(fields: Fields, *, eps: float, stem_size: int = 4) -> dict[str, Any]:
         "heads": 1,
         "mlp_width": 4 * widths[-1],
         "inner_layers": False,
-        "activation": fields.choice("hidden_act", ACTIVATIONS, "gelu"),
+        "activation": fields.activation("hidden_act", "gelu"),
         "norm_eps": fields.number("layer_norm_eps", eps),
         "image_size": vision.square(fields, "image_size", 224),
         "patch_size": stem_size * 2 ** (stages - 1),

@@ -26,9 +26,9 @@ def input_size(description: Description) -> int:
     args, pretrained = description.args, description.pretrained
     resizable = args.flag("dynamic_img_size", False) or not args.flag("strict_img_size", True)
     fixed = pretrained.flag("fixed_input_size", False) and not resizable
+    value = pretrained.values.get("input_size", [3, 224, 224])
     if fixed and args.values.get("img_size") is not None:
         return _side(args, "img_size", args.values["img_size"])
-    value = pretrained.values.get("input_size", [3, 224, 224])
     if not isinstance(value, list | tuple) or len(value) != 3 or value[0] != 3:
         raise pretrained.error(f"'input_size' is {value!r}; write [3, height, width]")
     return _side(pretrained, "input_size", list(value[1:]))
@@ -74,7 +74,7 @@ def transform(description: Description, size: int) -> ImageTransform:
 
 def prepare(description: Description, config: Any, options: Mapping[str, Any]) -> ImagePrepare:
     """The `prepare` of a tower; `options["image_size"]` overrides the file's size."""
-    size = options.get("image_size") or input_size(description)
+    size = options.get("image_size", input_size(description))
     if not isinstance(size, int):
         raise UserError(f"image_size is {size!r}; write a whole number of pixels")
     return ImagePrepare(transform(description, size))
