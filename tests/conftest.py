@@ -2,7 +2,6 @@
 
 import fcntl
 import gc
-import json
 import os
 import shutil
 import tempfile
@@ -11,9 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
 
-from tests import compiling
+from tests import compiling, tiny_world
 from tests.broken import write_broken
 
 # Before the first import of jax.
@@ -35,10 +33,6 @@ def pytest_collection_finish():
     """Takes all that was imported out of what the garbage collector looks through each time."""
     gc.collect()
     gc.freeze()
-
-
-COLOURS = ("red", "green", "blue", "yellow", "black", "purple")
-SHAPES = ("square", "circle", "triangle", "bar")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -102,11 +96,7 @@ def tiny(tmp_path_factory):
     The towers are transformers' own with random weights: they prove the machinery, not the result.
     """
 
-    def make(root):
-        _write_towers(root)
-        _write_pairs(root)
-
-    return _once(tmp_path_factory, "tiny", make)
+    return _once(tmp_path_factory, "tiny", tiny_world.write)
 
 
 @pytest.fixture
@@ -142,89 +132,10 @@ def tiny_run(tiny, tmp_path_factory):
     return _once(tmp_path_factory, "tiny_run", make) / "shapes"
 
 
-def _write_towers(root):
-    import tokenizers
-    import torch
-    import transformers
-
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-    vit = transformers.Dinov2Config(**sizes, mlp_ratio=2, image_size=32, patch_size=8)
-    transformers.Dinov2Model(vit).save_pretrained(root / "image")
-    processor = {
-        "image_processor_type": "BitImageProcessor",
-        "do_resize": True,
-        "size": {"shortest_edge": 32},
-        "do_center_crop": True,
-        "crop_size": {"height": 32, "width": 32},
-        "do_normalize": True,
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.25, 0.25, 0.25],
-        "resample": 3,
-    }
-    (root / "image/preprocessor_config.json").write_text(json.dumps(processor))
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "the", "of", "picture", *COLOURS, *SHAPES]
-    bert = transformers.BertConfig(
-        **sizes, intermediate_size=64, vocab_size=len(words), max_position_embeddings=16
-    )
-    transformers.BertModel(bert, add_pooling_layer=False).save_pretrained(root / "text")
-    model = tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]")
-    tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tokenizer.save(str(root / "text/tokenizer.json"))
-    # Else transformers would make BERT's own tokenizer of these words.
-    own = {"tokenizer_class": "PreTrainedTokenizerFast"}
-    (root / "text/tokenizer_config.json").write_text(json.dumps(own))
-
-
-def _write_pairs(root):
-    lines = []
-    for colour in COLOURS:
-        for shape in SHAPES:
-            name = f"{colour}-{shape}.png"
-            _draw(colour, shape).save(root / name)
-            captions = [f"a {colour} {shape}", f"the picture of a {colour} {shape}"]
-            lines.append({"image": name, "captions": captions, "id": f"{colour}-{shape}"})
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (root / "pairs.jsonl").write_text(text)
-
-
-def _draw(colour, shape):
-    image = Image.new("RGB", (40, 36), "white")
-    draw = ImageDraw.Draw(image)
-    if shape == "square":
-        draw.rectangle((8, 6, 32, 30), fill=colour)
-    elif shape == "circle":
-        draw.ellipse((8, 6, 32, 30), fill=colour)
-    elif shape == "triangle":
-        draw.polygon([(20, 4), (34, 32), (6, 32)], fill=colour)
-    else:
-        draw.rectangle((4, 15, 36, 21), fill=colour)
-    return image
-
-
 @pytest.fixture(scope="session")
 def new_tiny_config(tiny, tmp_path_factory):
     """`new_tiny_config()`: a config that trains on the tiny world in seconds, in f32."""
-    from ape_jax import config as config_lib
-
-    def make():
-        config = config_lib.default()
-        config.image.tower, config.text.tower = str(tiny / "image"), str(tiny / "text")
-        config.image.dtype = config.text.dtype = "float32"
-        config.data.pairs = str(tiny / "pairs.jsonl")
-        config.data.eval = {"train": str(tiny / "pairs.jsonl")}
-        config.text.head.depth, config.text.head.width = 3, 64
-        config.train.batch, config.train.steps, config.train.log_every = 16, 8, 2
-        config.train.checkpoint_every = 4
-        config.eval.batch = 8
-        config.cache.dir = str(tmp_path_factory.mktemp("features"))
-        return config
-
-    return make
+    return lambda: tiny_world.config(tiny, tmp_path_factory.mktemp("features"))
 
 
 @pytest.fixture

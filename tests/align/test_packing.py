@@ -1,6 +1,5 @@
 """Packed captions are the padded ones for less work: forward, gradient, over devices."""
 
-import dataclasses
 import functools
 import re
 
@@ -16,38 +15,11 @@ from hypothesis import strategies as st
 from ape_jax.align import heads
 from ape_jax.align.packing import Packed, segment_mean
 from ape_jax.config.poolings import MODES
-from ape_jax.features import ragged
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.towers.tower import TowerConfig, pool
+from ape_jax.towers.tower import pool
 from tests import compiling
-
-TOWER = TowerConfig(
-    kind="text",
-    family="bert",
-    width=12,
-    depth=2,
-    heads=2,
-    mlp_width=24,
-    pooling="mean",
-    activation="gelu",
-    norm_eps=1e-6,
-)
-VOCABULARY = 10
-LENGTHS = [3, 1, 7, 2, 1, 5, 4, 6]
-
-
-def both_forms(lengths, groups=1, spare=5, width=12, dtype=np.float32, length=0):
-    """The same captions packed, and padded with their mask and ids."""
-    rng = np.random.default_rng(sum(lengths))
-    flat = ragged.from_rows([rng.normal(size=(n, width)).astype(dtype) for n in lengths])
-    ids = rng.integers(0, VOCABULARY, len(flat.flat)).astype(np.int32)
-    frame = length or flat.with_padded_length().padded_length
-    flat = dataclasses.replace(flat, ids=ids, padded_length=frame)
-    rows = np.arange(len(lengths))
-    size = flat.largest_group(rows, groups) + spare
-    packed = Packed(**{k: jnp.asarray(v) for k, v in flat.batch(rows, groups, size).items()})
-    padded = flat.padded_batch(rows, length or max(lengths) + 2)
-    return packed, (padded["tokens"], padded["mask"], padded["ids"])
+from tests.align import packed_heads
+from tests.align.packed_heads import LENGTHS, TOWER, WIDTH, both_forms, padded_input
 
 
 def close(a, b, rtol=2e-6):
@@ -125,40 +97,15 @@ def test_padding_is_not_read():
         np.testing.assert_array_equal(noisy.pool(pooling), packed.pool(pooling))
 
 
-HEADS = {
-    "mlp": heads.TokenMLP(8, TOWER, depth=3, width=16, dtype=jnp.float32),
-    "one layer": heads.TokenMLP(8, TOWER, depth=1, dtype=jnp.float32),
-    "mean": heads.OnPooledText(heads.Linear(8, jnp.float32), TOWER),
-    "cls": heads.OnPooledText(heads.Linear(8, jnp.float32), TOWER, "cls"),
-    "last": heads.OnPooledText(heads.Linear(8, jnp.float32), TOWER, "last"),
-    "identity": heads.OnPooledText(heads.Identity(), TOWER, "cls"),
-    "pooled mlp": heads.OnPooledText(heads.PooledMLP(8, 3, 16, dtype=jnp.float32), TOWER, "last"),
-    "residual mlp": heads.OnPooledText(heads.ResidualMLP(8, 2, dtype=jnp.float32), TOWER),
-    "star mlp": heads.OnPooledText(heads.StarMLP(8, 3, dtype=jnp.float32), TOWER),
-    "token pool": heads.TextTokenPool(8, TOWER, dtype=jnp.float32),
-    "attention pool": heads.TextAttentionPool(8, TOWER, queries=3, heads=2, dtype=jnp.float32),
-    "transformer": heads.Transformer(8, TOWER, depth=2, dtype=jnp.float32),
-    "lookup": heads.Lookup(8, TOWER, VOCABULARY),
-}
-HEADS["sum"] = heads.Summed({name: HEADS[name] for name in ("mean", "mlp", "lookup")})
-
-
-def padded_input(padded):
-    """Padded captions as a text head takes them."""
-    return heads.TextInput(**dict(zip(("tokens", "mask", "ids"), padded, strict=True)))
+HEADS = packed_heads.heads_on(WIDTH)
 
 
 @functools.cache
 def program(name):
     """What a head gives and a gradient of it, compiled once for each form."""
-
-    def loss(params, text):
-        z = HEADS[name].apply(params, text)
-        return (heads.normalize(z) * jnp.arange(1.0, 1.0 + z.shape[1])).sum(), z
-
     # Attention to single tokens has no gradient but for rounding; as users have it compiled, none.
     options = compiling.USUAL if name == "attention pool" else None
-    return jax.jit(jax.grad(loss, has_aux=True), compiler_options=options)
+    return jax.jit(packed_heads.gradient(HEADS[name]), compiler_options=options)
 
 
 @functools.cache

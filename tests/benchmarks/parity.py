@@ -164,42 +164,62 @@ def images(size: int) -> Iterator[dict[str, np.ndarray]]:
 
 
 def wanted(model: Any, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The last hidden state by torch."""
+    """The last hidden state by torch, where and in the type that the model is."""
+    like = next(model.parameters())
     with torch.inference_mode():
         if "ids" in batch:
-            inputs = {"input_ids": torch.tensor(batch["ids"]).long()}
-            out = model(**inputs, attention_mask=torch.tensor(batch["mask"]).long())
+            inputs = {"input_ids": torch.tensor(batch["ids"]).long().to(like.device)}
+            mask = torch.tensor(batch["mask"]).long().to(like.device)
+            out = model(**inputs, attention_mask=mask)
         else:
-            pixels = torch.tensor(batch["image"].transpose(0, 3, 1, 2))
+            pixels = torch.tensor(batch["image"].transpose(0, 3, 1, 2)).to(like)
             known = inspect.signature(model.forward).parameters
             free = {name: True for name in ("interpolate_pos_encoding",) if name in known}
             out = model(pixels, **free)
-    return out.last_hidden_state.numpy()
+    return out.last_hidden_state.float().cpu().numpy()
+
+
+def batches(model_type: str, tower: towers.Tower) -> Iterator[dict[str, np.ndarray]]:
+    """What a family is compared on; all texts have one shape, each batch of images its own."""
+    if tower.kind == "text":
+        found = texts(getattr(tower.config, "padding_idx", None) or 0)
+    else:
+        found = images(tower.config.image_size)
+    yield from itertools.islice(found, 1 if model_type in ONE_SIZE else None)
+
+
+def save(model: Any, folder: pathlib.Path, kind: str) -> None:
+    """Writes a model's directory, that of a text tower with a tokenizer."""
+    model.save_pretrained(folder)
+    if kind == "text":
+        _write_tokenizer(folder)
+
+
+def apart(want: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> float:
+    """The largest difference at a real token, by the largest value.
+
+    Args:
+      want: by torch, [B, T, d] or of a ConvNet [B, d, H, W].
+      tokens: [B, T', d]; of more tokens than torch gives, the last count.
+      mask: [B, T'].
+    """
+    if want.ndim == 4:
+        want = want.reshape(*want.shape[:2], -1).swapaxes(1, 2)
+    got, mask = (np.asarray(x)[:, -want.shape[1] :] for x in (tokens, mask))
+    return float(np.abs(got - want)[mask].max() / np.abs(want[mask]).max())
 
 
 def difference(model_type: str, family: Any, folder: pathlib.Path) -> float:
     """The largest difference of all batches, by the largest value."""
     model = made(model_type, family.kind)
-    model.save_pretrained(folder)
-    if family.kind == "text":
-        _write_tokenizer(folder)
+    save(model, folder, family.kind)
     tower, params = towers.read(folder, kind=family.kind, dtype="float32")
     largest = 0.0
-    if family.kind == "text":
-        batches = texts(getattr(tower.config, "padding_idx", None) or 0)
-    else:
-        batches = images(tower.config.image_size)
-    for batch in itertools.islice(batches, 1 if model_type in ONE_SIZE else None):
+    for batch in batches(model_type, tower):
         run = jax.jit(lambda p, b: tower.apply(p, b, pooling="none"))
         out = run.lower(params, batch).compile(QUICK)(params, batch)
-        want, got = wanted(model, batch), np.asarray(out.tokens)
-        if want.ndim == 4:  # Of a ConvNet: channels first.
-            want = want.reshape(*want.shape[:2], -1).swapaxes(1, 2)
-        mask = np.asarray(out.mask)
-        got = got[:, -want.shape[1] :] if got.shape[1] != want.shape[1] else got
-        mask = mask[:, -want.shape[1] :]
-        largest = max(largest, np.abs(got - want)[mask].max() / np.abs(want[mask]).max())
-    return float(largest)
+        largest = max(largest, apart(wanted(model, batch), out.tokens, out.mask))
+    return largest
 
 
 def _write_tokenizer(folder: pathlib.Path) -> None:

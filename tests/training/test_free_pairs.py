@@ -25,7 +25,7 @@ from ape_jax.training import loop, run, solve
 from ape_jax.training import step as step_lib
 from ape_jax.training.input import opened
 from ape_jax.training.input.feed import open_feed
-from tests.conftest import COLOURS, SHAPES
+from tests.tiny_world import COLOURS, SHAPES
 from tests.training.test_loop import (  # noqa: F401
     Killed,
     assert_same_bits,

@@ -19,6 +19,7 @@ from ape_jax.errors import Preempted, UserError
 from ape_jax.runs.directory import claim
 from ape_jax.training import loop
 from ape_jax.training import step as step_lib
+from tests import tiny_world
 
 
 class Killed(BaseException):
@@ -183,18 +184,10 @@ def test_a_token_head_in_parts_trains_as_on_the_whole_batch(tiny_config, tmp_pat
 @pytest.mark.slow  # tests/test_faults.py kills the command as well.
 def test_kill_9_of_the_command_resumes_with_the_same_bits(tiny_config, tmp_path):
     tiny_config.train.steps, tiny_config.train.checkpoint_every = 30, 5
-    flat = json.dumps(config_lib.flatten(config_lib.resolve(tiny_config)))
-    (tmp_path / "flat.json").write_text(flat)
-    (tmp_path / "config.py").write_text(
-        "import json, ml_collections\n"
-        "from ape_jax import config\n"
-        "def get_config(arg=''):\n"
-        f"    flat = json.load(open({str(tmp_path / 'flat.json')!r}))\n"
-        "    return ml_collections.ConfigDict(config.unflatten(flat))\n"
-    )
+    path = tiny_world.write_config(tiny_config, tmp_path)
 
     def start(workdir):
-        command = [sys.executable, "-m", "ape_jax.main", f"--config={tmp_path}/config.py"]
+        command = [sys.executable, "-m", "ape_jax.main", f"--config={path}"]
         return subprocess.Popen([*command, f"--workdir={workdir}"], env=os.environ)
 
     cut = tmp_path / "cut"

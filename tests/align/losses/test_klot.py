@@ -4,41 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.special
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ape_jax.align import losses
 from ape_jax.align.losses import klot_loss
 from ape_jax.errors import UserError
-
-N, M = 16, 24
-
-
-def similarities(seed=0, n=N, m=M):
-    rng = np.random.default_rng(seed)
-    images, texts = rng.normal(size=(n, 8)), rng.normal(size=(m, 8))
-    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (images, texts)]
-    return (unit[0] @ unit[1].T).astype("f")
-
-
-def plan(similarity, eps, iterations):
-    """The logarithm of the plan as the paper's own code iterates, in float64."""
-    logits = similarity.astype(np.float64) / eps
-    n, m = logits.shape
-    u, v = np.zeros(n), np.zeros(m)
-    for _ in range(iterations):
-        u = -np.log(n) - scipy.special.logsumexp(logits + v, axis=1)
-        v = -np.log(m) - scipy.special.logsumexp(logits + u[:, None], axis=0)
-    more_u = -np.log(n) - scipy.special.logsumexp(logits + v, axis=1)
-    more_v = -np.log(m) - scipy.special.logsumexp(logits + u[:, None], axis=0)
-    return logits + ((u + more_u) / 2)[:, None] + (v + more_v) / 2
-
-
-def reference(student, teacher, eps=0.05, teacher_eps=0.005, iterations=100):
-    ours, target = plan(student, eps, iterations), plan(teacher, teacher_eps, iterations)
-    value = (np.exp(target) * (target - ours)).sum()
-    return value, (np.exp(ours) - np.exp(target)) / eps
+from tests.align.losses.references import KLOT_IMAGES as N
+from tests.align.losses.references import KLOT_TEXTS as M
+from tests.align.losses.references import klot as reference
+from tests.align.losses.references import similarities
 
 
 def close(ours, theirs, tolerance):

@@ -11,8 +11,11 @@ from jax.sharding import PartitionSpec as P
 
 from ape_jax.align import losses
 from ape_jax.errors import UserError
+from tests.align.losses import references
+from tests.align.losses.references import STRUCTURE, differences, neighbours
+from tests.align.losses.references import structure as reference
 
-N, D, E = 48, 24, 16
+N, D, E = STRUCTURE
 
 
 def make_mesh(count):
@@ -23,46 +26,7 @@ def make_mesh(count):
 
 @pytest.fixture
 def features():
-    """Features of three clusters far from the origin, and a noisy linear map of them."""
-    rng = np.random.default_rng(0)
-    before = rng.normal(size=(N, D)) + 3 * rng.normal(size=(3, D))[np.arange(N) % 3] + 2
-    after = before @ rng.normal(size=(D, E)) / 5 + rng.normal(size=(N, E))
-    return before.astype("f"), after.astype("f")
-
-
-def neighbours(x, temperature):
-    x = np.asarray(x, np.float64)
-    z = x / np.linalg.norm(x, axis=1, keepdims=True)
-    z = z - z.mean(axis=0)
-    logits = z @ z.T / temperature
-    p = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return p / p.sum(axis=1, keepdims=True)
-
-
-def entropy(p):
-    return -np.where(p > 0, p * np.log(np.where(p > 0, p, 1)), 0).sum(axis=1)
-
-
-def reference(before, after, temperature=0.05, levels=1):
-    """Jensen-Shannon as an entropy of the mean minus the mean entropy, in float64."""
-    p, q = (neighbours(x, temperature) for x in (before, after))
-    total = 0.0
-    for level in range(1, levels + 1):
-        one, other = (np.linalg.matrix_power(x, level) for x in (p, q))
-        divergence = entropy((one + other) / 2) - (entropy(one) + entropy(other)) / 2
-        total += divergence.mean() / level
-    return total / levels
-
-
-def differences(fn, x, places, step=1e-5):
-    """Central differences of a float64 function at some of its elements."""
-    found = []
-    for place in places:
-        up, down = np.array(x, np.float64), np.array(x, np.float64)
-        up[place] += step
-        down[place] -= step
-        found.append((fn(up) - fn(down)) / (2 * step))
-    return np.array(found)
+    return references.features()
 
 
 @pytest.mark.parametrize("levels", [1, 3])

@@ -4,31 +4,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ape_jax.align import losses
 from ape_jax.errors import UserError
+from tests.align.losses import references
+from tests.align.losses.references import SUBWORDS, subwords_by_torch
 
-N, C = 48, 37
+N, C = SUBWORDS
 
 
 @pytest.fixture
-def rows(rng):
-    """Logits, and bags of which the last is empty."""
-    targets = rng.uniform(0.1, 5, (N, C)) * (rng.random((N, C)) < 0.2)
-    targets[:, 3], targets[-1] = 0.7, 0
-    return rng.normal(0, 3, (N, C)).astype("f"), targets.astype("f")
-
-
-def reference(logits, targets):
-    """The loss and its gradient by torch in float64."""
-    x = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
-    shares = torch.nn.functional.normalize(torch.tensor(targets, dtype=torch.float64), p=1, dim=1)
-    loss = -(torch.log_softmax(x, dim=1) * shares).sum(dim=1).mean()
-    loss.backward()
-    return float(loss.detach()), x.grad.numpy()
+def rows():
+    return references.subword_rows()
 
 
 @pytest.mark.parametrize("devices", [None, 1, 8])
@@ -40,7 +29,7 @@ def test_value_and_gradient_equal_torch_on_a_mesh(rows, devices):
         placed = jax.device_put(rows, NamedSharding(mesh, P("data")))
     program = jax.jit(jax.value_and_grad(lambda x, t: losses.subwords(x, t, mesh=mesh)))
     value, gradient = program(*placed)
-    expected, by_torch = reference(*rows)
+    expected, by_torch = subwords_by_torch(*rows)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     np.testing.assert_allclose(gradient, by_torch, atol=1e-5 * np.abs(by_torch).max())
 
