@@ -11,22 +11,27 @@ right, or that a part of `correct` did not come to its end; speeds decide nothin
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
+import platform
+import signal
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from importlib import metadata
 from typing import Any, TextIO
 
 from tests.accelerator import figures as figures_lib
 from tests.accelerator import parts as parts_lib
-from tests.accelerator.settings import Settings
+from tests.accelerator.settings import PLATFORMS, Settings, environment
 
-PLATFORMS = {"gpu": "cuda", "tpu": "tpu", "cpu": "cpu"}
+# A part that sees its time coming may still end by itself.
+_GRACE = 5.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,43 +76,84 @@ def process(name: str, flags: Any, log: TextIO, kept: TextIO) -> list[dict[str, 
     here = [sys.executable, "-m", "tests.accelerator", "--one", name, "--device", flags.device]
     here += ["--minutes", str(flags.minutes), "--out", str(flags.out)]
     here += ["--small"] if flags.small else []
-    environment = {**os.environ, "JAX_PLATFORMS": PLATFORMS[flags.device]}
-    # torch runs beside JAX, which would otherwise take three quarters of the memory.
-    environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     log.write(f"== {name}\n")
     log.flush()
-    started = time.monotonic()
-    child = subprocess.Popen(here, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
-    ended = threading.Timer(60 * flags.minutes + 5, child.kill)
-    ended.start()
-    lines = []
-    for line in child.stdout or ():
-        if not line.startswith("{"):  # A library's own words.
-            log.write(line)
-            continue
-        print(line, end="", flush=True)
-        kept.write(line)
+    child = subprocess.Popen(
+        here,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        env=environment(flags.device, parts_lib.ENVIRONMENT.get(name)),
+        start_new_session=True,
+    )
+    lines: list[dict[str, Any]] = []
+
+    def keep(line: dict[str, Any]) -> None:
+        print(text := json.dumps(line), flush=True)
+        kept.write(text + "\n")
         kept.flush()
-        lines.append(json.loads(line))
-    code = child.wait()
-    ended.cancel()
-    if code:  # The child could not say so itself.
-        lines.append(_broken(name, f"ended with {code} after {time.monotonic() - started:.0f} s"))
-        print(json.dumps(lines[-1]), flush=True)
+        lines.append(line)
+
+    with _ended_after(child, 60 * flags.minutes + _GRACE) as late:
+        for line in child.stdout or ():
+            if (found := _figure(line)) is None:  # A library's own words.
+                log.write(line)
+            else:
+                keep(found)
+        code = child.wait()
+    if late.is_set():
+        keep(_broken(name, f"was ended after {flags.minutes:g} minutes"))
+    elif code:  # The child could not say so itself.
+        keep(_broken(name, f"ended with {code}"))
     return lines
+
+
+@contextlib.contextmanager
+def _ended_after(child: subprocess.Popen[str], seconds: float) -> Iterator[threading.Event]:
+    """Ends a process, and those it has started, after a time or when this one stops.
+
+    Yields:
+      What is set where the time was over.
+    """
+    late = threading.Event()
+
+    def end() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+    def end_late() -> None:
+        late.set()
+        end()
+
+    timer = threading.Timer(seconds, end_late)
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+        end()
+        child.wait()
+
+
+def _figure(line: str) -> dict[str, Any] | None:
+    """The figure of a line, None for other words."""
+    with contextlib.suppress(ValueError):
+        found = json.loads(line)
+        if isinstance(found, dict) and {"part", "name", "value"} <= set(found):
+            return found
+    return None
 
 
 def one(flags: Any) -> int:
     """Runs one part here; what stops it is one more line."""
-    deadline = time.monotonic() + 60 * flags.minutes
+    started = time.monotonic()
+    deadline = started + 60 * flags.minutes
     settings = Settings(device=flags.device, small=flags.small, out=flags.out, deadline=deadline)
+    figures = figures_lib.Figures(part=flags.one)
     try:
-        import jax
-
-        found = jax.devices()[0]
-        machine = {"platform": found.platform, "kind": found.device_kind, "jax": jax.__version__}
-        print(f"{flags.one}: {machine}", file=sys.stderr, flush=True)
-        parts_lib.load(flags.one)(settings, figures_lib.Figures(part=flags.one))
+        figures.measured(figures_lib.MACHINE, machine(), "")
+        parts_lib.load(flags.one)(settings, figures)
+        figures.measured("time of the part", time.monotonic() - started, "s")
     except Exception as error:
         traceback.print_exc()
         said = " ".join(f"{type(error).__name__}: {error}".split())
@@ -115,10 +161,32 @@ def one(flags: Any) -> int:
     return 0
 
 
+def machine() -> str:
+    """The device and the versions that a figure is of."""
+    import jax
+
+    devices = jax.devices()
+    words = [f"{len(devices)} x {devices[0].device_kind}", f"Python {platform.python_version()}"]
+    for name in ("jax", "jaxlib", "flax", "torch", "transformers"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            words.append(f"{name} {metadata.version(name)}")
+    if "cuda" in os.environ.get("JAX_PLATFORMS", ""):
+        words.append(f"driver {_driver()}")
+    return ", ".join(words)
+
+
+def _driver() -> str:
+    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=30)
+        return done.stdout.split("\n")[0]
+    return "unknown"
+
+
 def _broken(name: str, why: str) -> dict[str, Any]:
     """A line for a part that did not come to its end: wrong if it is to show what is right."""
     line = {"part": name, "name": "came to its end", "value": why, "unit": ""}
-    return {**line, "right": False} if name.startswith("correct/") else {**line, "left_out": "no"}
+    return {**line, "right": False} if parts_lib.decides(name) else {**line, "left_out": "no"}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from typing import Any
 
 from ape_jax.terminal.tables import markdown
 
+MACHINE = "machine"  # The figure that names the device and the versions.
+
 
 @dataclasses.dataclass(kw_only=True)
 class Figures:
@@ -36,7 +38,15 @@ class Figures:
         """
         self._line(name=name, value=value, unit=unit, beside=dict(beside or {}))
 
-    def checked(self, name: str, value: float, *, bound: float, unit: str = "") -> bool:
+    def checked(
+        self,
+        name: str,
+        value: float,
+        *,
+        bound: float,
+        unit: str = "",
+        beside: Mapping[str, Any] | None = None,
+    ) -> bool:
         """Prints a difference, which is right up to `bound`; NaN is wrong.
 
         Args:
@@ -44,12 +54,14 @@ class Figures:
           value: the difference.
           bound: the largest that is right.
           unit: such as 'of the largest value'.
+          beside: other figures of the same run, such as {'torch': 3e-3}.
 
         Returns:
           Whether it is right.
         """
-        right = bool(value <= bound)
-        self._line(name=name, value=value, unit=unit, bound=bound, right=right)
+        right, value = bool(value <= bound), float(value)
+        more = {"bound": float(bound), "right": right, "beside": dict(beside or {})}
+        self._line(name=name, value=value, unit=unit, **more)
         return right
 
     def holds(self, name: str, right: bool, why: str = "") -> bool:
@@ -76,8 +88,11 @@ def wrong(lines: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def table(lines: Sequence[Mapping[str, Any]]) -> str:
-    """All figures in Markdown, a row each."""
-    return markdown(["part", "figure", "value", "beside", ""], [_row(x) for x in lines])
+    """All figures in Markdown, a row each, below the machines that they are of."""
+    machines = dict.fromkeys(str(x["value"]) for x in lines if x["name"] == MACHINE)
+    rows = [_row(x) for x in lines if x["name"] != MACHINE]
+    made = markdown(["part", "figure", "value", "beside", ""], rows)
+    return "\n".join([*machines, "", made])
 
 
 def _row(line: Mapping[str, Any]) -> list[str]:

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tests.accelerator.figures import Figures
 from tests.accelerator.settings import Settings
 
-PARTS = ("fast/card",)
+PARTS = (
+    "correct/text_towers",
+    "correct/image_towers",
+    "correct/int8",
+    "correct/losses",
+    "correct/heads",
+    "correct/features",
+    "correct/resume",
+    "correct/checkpoints",
+    "fast/card",
+)
+
+# What a part's process needs in its environment before JAX is there.
+ENVIRONMENT: Mapping[str, Mapping[str, str]] = {
+    # Two feeds can give the same bits only where a program itself does, run twice.
+    "correct/features": {"XLA_FLAGS": "--xla_gpu_deterministic_ops=true"},
+}
 
 
 def load(name: str) -> Callable[[Settings, Figures], None]:
     """What runs the part of that name."""
     return importlib.import_module(f"tests.accelerator.{name.replace('/', '.')}").run
+
+
+def decides(name: str) -> bool:
+    """Whether a part shows what must be right, and so has to come to its end."""
+    return name.split("/")[0] not in ("fast", "plan")
 
 
 def named(words: Sequence[str]) -> list[str]:

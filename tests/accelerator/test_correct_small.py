@@ -1,0 +1,21 @@
+"""Each part of `correct` on a processor, in small: nothing is wrong, and something is shown."""
+
+import json
+import time
+
+import pytest
+
+from tests.accelerator import parts
+from tests.accelerator.figures import Figures, wrong
+from tests.accelerator.settings import Settings
+
+
+@pytest.mark.parametrize("name", parts.named(["correct"]))
+def test_the_part_is_right_on_a_processor(name, tmp_path):
+    lines = []
+    figures = Figures(part=name, write=lambda line: lines.append(json.loads(line)))
+    deadline = time.monotonic() + 300
+    settings = Settings(device="cpu", small=True, out=tmp_path, deadline=deadline)
+    parts.load(name)(settings, figures)
+    assert not wrong(lines)
+    assert any("right" in line or "left_out" in line for line in lines)
