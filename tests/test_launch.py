@@ -1,15 +1,21 @@
 """The launchers: what they would do, what they refuse, and their syntax."""
 
+import importlib.util
 import os
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import venv
+import zipfile
 
 import kubernetes_validate
 import pytest
 import yaml
+
+from tests.accelerator import parts
 
 LAUNCH = pathlib.Path(__file__).parent.parent / "launch"
 TRAIN = ["python", "-m", "ape_jax.main", "--workdir", "a b"]
@@ -95,6 +101,97 @@ def test_tpu_vm():
     commands = [word for line in lines for word in line if word.startswith("--command=")]
     assert shlex.split(commands[-1])[-len(TRAIN) :] == TRAIN
     assert all("--zone=zone" in line for line in lines if line[0] == "gcloud")
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """`bare("jax==9.9")`: a Python that has these packages, by their names, and no other."""
+    venv.create(tmp_path / "bare", with_pip=False)
+
+    def make(*packages):
+        (site,) = (tmp_path / "bare").glob("lib/python*/site-packages")
+        for name, version in (package.split("==") for package in packages):
+            folder = site / f"{name}-{version}.dist-info"
+            folder.mkdir()
+            (folder / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+        return {"PYTHON": str(tmp_path / "bare/bin/python"), "PYTHONPATH": ""}
+
+    return make
+
+
+def test_the_parts_for_accelerators_are_listed_without_any_package(bare):
+    done = run("accelerator.sh", "--list", **bare())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == list(parts.PARTS)
+
+
+def test_a_part_that_there_is_none_of_is_refused():
+    done = run("accelerator.sh", "--device=cpu", "quick")
+    assert done.returncode == 2 and done.stderr.startswith("error: there is no part 'quick'")
+
+
+@pytest.mark.parametrize(
+    ("packages", "message"),
+    [
+        ([], "has no jax; install the one for your device"),
+        (["jax==9.9", "torch==9.9"], "lacks absl-py, array-record, clu, .*; bring them with --whe"),
+    ],
+)
+def test_what_a_python_lacks_for_accelerators_is_one_sentence(bare, packages, message):
+    done = run("accelerator.sh", "--device", "cpu", "correct", **bare(*packages))
+    assert done.returncode == 2 and re.search(message, done.stderr), done.stderr
+    assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+
+
+def test_an_accelerator_that_is_not_there_is_named():
+    done = run("accelerator.sh", "--device", "tpu", "fast/card")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert re.match(r"error: --device tpu: jax \S+ finds none here \(.*\); install", done.stderr)
+
+
+def test_of_a_folder_of_wheels_only_what_is_lacking_is_installed(tmp_path):
+    for name in ("numpy", "wholly_unknown"):
+        with zipfile.ZipFile(tmp_path / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+            about = f"{name}-1.0.dist-info"
+            wheel.writestr(f"{name}/__init__.py", "")
+            wheel.writestr(
+                f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0"
+            )
+            wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            wheel.writestr(f"{about}/RECORD", "")
+    target = tmp_path / "target"
+    command = [sys.executable, LAUNCH / "wheels.py", "install", tmp_path, target]
+    subprocess.run(command, check=True, timeout=60)
+    assert (target / "wholly_unknown").is_dir() and not (target / "numpy").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--wheels", "/nowhere"], "--wheels: /nowhere is no folder; fill one with --fetch-wheels"),
+        (["--wheels", str(LAUNCH)], "there is no wheel in"),
+        (["--fetch-wheels", "/tmp/x", "--python", "2.7"], "--python: expected 3.11 or later"),
+        (["--fetch-wheels", "/tmp/x", "--there", "/no"], "--there: /no is no file"),
+        (["--device", "ipu"], "--device: expected gpu, tpu or cpu, found 'ipu'"),
+    ],
+)
+def test_what_the_script_for_accelerators_does_not_understand_is_refused(arguments, message):
+    done = run("accelerator.sh", *arguments)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_wheels_are_fetched_for_what_an_image_with_jax_and_torch_lacks():
+    path = LAUNCH / "wheels.py"
+    wheels = importlib.util.module_from_spec(
+        spec := importlib.util.spec_from_file_location("", path)
+    )
+    spec.loader.exec_module(wheels)
+    there = set(wheels.THERE.split())
+    lacking = set(wheels.base(wheels.lane("3.12"))) - there
+    assert {"clu", "grain", "ml-collections", "array-record", "tensorboardx"} <= lacking
+    assert not {"jax", "jaxlib", "numpy", "pyarrow", "torch"} & lacking
+    freeze = "jax==0.11.2\nMarkupSafe==3.0\nmine @ file:///mine\n-e git+x#egg=own\n# a comment\n"
+    assert list(wheels.names_of(freeze)) == ["jax", "markupsafe", "mine", "own"]
 
 
 @pytest.mark.parametrize(
