@@ -18,7 +18,7 @@ from ape_jax.features.dataset import Dataset, FeatureStore
 from ape_jax.features.encode_pairs import encode_pairs
 from ape_jax.features.frontier import Readers
 from ape_jax.images.decode import ImageRef
-from ape_jax.runs import build
+from ape_jax.runs import build, text_pooling
 from ape_jax.training import layers, run
 from ape_jax.training.captions.pooled import PooledRows
 from ape_jax.training.input import opened
@@ -125,7 +125,7 @@ def load(config: Config) -> Towers:
     towers = build.load_towers(config)
     made = run.assemble(config, towers)
     readers = frontier.make_readers(config, made.model, made.frozen, made.mesh, towers.params)
-    pooling = build.text_pooling(config, made.model.text.tower)
+    pooling = text_pooling.pooling(config, made.model.text.tower)
     return Towers(config=config, readers=readers, pooling=pooling)
 
 

@@ -21,8 +21,7 @@ from ape_jax.config.poolings import OWN
 from ape_jax.config.rules.layers import require_chosen
 from ape_jax.config.sections import ImageConfig, TextConfig
 from ape_jax.errors import UserError
-from ape_jax.runs import layers, widths
-from ape_jax.towers.files.reading import say_once
+from ape_jax.runs import layers, text_pooling, widths
 from ape_jax.towers.loading import read
 from ape_jax.towers.pooling import OWN as TRAINED
 from ape_jax.towers.torch import folders as torch_folders
@@ -103,7 +102,7 @@ def make_model(config: Config, towers: Towers, solved: Mapping[str, Any] | None 
             head=_text_head(config, width, text, solved),
             tune=config.text.tune,
             layer=text_layer,
-            pooling=_text_output(config, text),
+            pooling=text_pooling.output(config, text),
             peft=options,
         ),
         scale=config.loss.scale,
@@ -178,72 +177,12 @@ def load_tower(config: Config, kind: Kind, brought: Path | None = None) -> tuple
         raise UserError(f"config.{key}: {error}") from error
 
 
-def text_pooling(config: Config, tower: Tower) -> str:
-    """How heads pool a caption's tokens: the config's way, or the tower's own.
-
-    What the tower has pooled itself, by a trained part of it or by another library, is one vector,
-    which stands for all tokens and is its own mean. Where nothing says how a tower pools, the mean
-    is taken, which is said.
-    """
-    own = tower.config.pooling
-    if config.text.pooling != OWN:
-        return config.text.pooling
-    if tower.outside is not None or own in TRAINED:
-        return "mean"
-    if getattr(tower.config, "pooling_known", True):
-        return own
-    say_once(
-        f"{config.text.tower}: no file says how this tower pools, so text.pooling is 'mean'; its "
-        f"family is often read by {own!r}"
-    )
-    return "mean"
-
-
-def _text_output(config: Config, tower: Tower) -> str:
-    """What a text tower gives: one vector that it has pooled itself, or "none" for its tokens.
-
-    Raises:
-      UserError: for heads, or a layer, that the tower's own pooling does not serve.
-    """
-    own = tower.config.pooling
-    if tower.outside is not None:
-        return OWN if own == OWN else "none"
-    if config.text.pooling != OWN or own not in TRAINED:
-        return "none"
-    pooled = [part.pooled is not None for part in text_parts(config.text.head.name).values()]
-    if config.trains and not any(pooled):
-        return "none"
-    if config.trains and not all(pooled):
-        raise UserError(
-            f"config.text.pooling: 'own' has {config.text.tower!r} give one vector a caption, and "
-            f"text.head.name={config.text.head.name!r} reads tokens as well; write 'mean'"
-        )
-    if config.text.layer != -1:
-        raise UserError(
-            f"config.text.pooling: the modules behind the pooling of {config.text.tower!r} belong "
-            "to text.layer=-1; write 'mean'"
-        )
-    return own
-
-
 def _pooling_outside(config: Config, tower: Tower) -> str:
-    """How another library pools: captions itself, or not at all.
-
-    Raises:
-      UserError: the message begins with the option, where heads need tokens as well.
-    """
-    if tower.kind == "image":
-        return tower.config.pooling if config.image.pooling == OWN else config.image.pooling
-    if config.text.pooling != OWN or tower.config.pooling != OWN:
-        return "none"
-    name = config.text.head.name
-    pooled = {part.pooled is not None for part in text_parts(name).values()}
-    if config.trains and len(pooled) > 1:
-        raise UserError(
-            f"pooling is 'own', for which {tower.spec} gives one vector a caption, and "
-            f"text.head.name={name!r} reads tokens as well; write 'mean'"
-        )
-    return OWN if pooled == {True} or not config.trains else "none"
+    """How another library pools: images or captions itself, or not at all."""
+    if tower.kind == "text":
+        text_pooling.say(config, tower)
+        return text_pooling.outside(config, tower)
+    return tower.config.pooling if config.image.pooling == OWN else config.image.pooling
 
 
 def _check_tune(name: str, side: Side, params: Mapping[str, PyTree]) -> None:
@@ -267,12 +206,13 @@ def _image_head(
 def _text_head(
     config: Config, width: int, described: Tower, solved: Mapping[str, Any] | None
 ) -> heads.Head:
-    pooling, form = text_pooling(config, described), config.closed_form
+    text_pooling.say(config, described)
+    pooling, form = text_pooling.pooling(config, described), config.closed_form
     tower: TowerConfig = described.config
     if not config.trains and form is not None:
         site = _solved_site(width, tower)
         return heads.on_texts(form.text, form.settings(solved), site, pooling)
-    output = _text_output(config, described)
+    output = text_pooling.output(config, described)
     kept = tower.pooled_width(output if output in TRAINED else pooling)
     for name, head in text_parts(config.text.head.name).items():
         if head.keeps_width and kept != width:

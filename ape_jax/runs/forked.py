@@ -13,10 +13,11 @@ from ape_jax import config as config_lib
 from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
-from ape_jax.runs import build, provenance
+from ape_jax.runs import build, provenance, text_pooling
 from ape_jax.runs.aligned import LANGUAGES, STATISTICS, AlignedModel
 from ape_jax.runs.checkpoints.checkpoint import Checkpoints
 from ape_jax.runs.directory import workdir
+from ape_jax.towers.tower import Tower
 
 # What the trained parameters and the features under them depend on.
 _SAME = (
@@ -103,7 +104,7 @@ def read(config: Config, towers: build.Towers) -> Fork:
         before = workdir.read_config(path)
         if not (path / "checkpoints").is_dir():
             raise UserError(f"{path} holds no checkpoint yet; wait for the first one")
-        _check_keys(before, config)
+        check_keys(before, config, towers.text)
         checkpoints = Checkpoints(path, before.train.keep)
         if checkpoints.latest is None:
             raise UserError(f"{path} holds no finished checkpoint; run its training again")
@@ -125,8 +126,17 @@ def _of_the_other(error: UserError) -> UserError:
     return UserError(f"config.start.run: {str(error).removeprefix('--workdir: ')}")
 
 
-def _check_keys(before: Config, after: Config) -> None:
+def check_keys(before: Config, after: Config, text: Tower) -> None:
+    """Raises UserError naming the keys that make other trained parameters.
+
+    Args:
+      before: config of the run that is started from.
+      after: of the new one.
+      text: the text tower.
+    """
     was, wanted = config_lib.flatten(before), config_lib.flatten(after)
+    if _pooled(before, text) == _pooled(after, text):  # "own" may be what the other one names.
+        wanted["text.pooling"] = was["text.pooling"]
     other = [
         f"--config.{key}={value!r}"
         for key, value in was.items()
@@ -137,6 +147,10 @@ def _check_keys(before: Config, after: Config) -> None:
             f"{after.start.run} has other trained parameters; write {', '.join(other)}, or start "
             "from fresh ones"
         )
+
+
+def _pooled(config: Config, text: Tower) -> tuple[str, str]:
+    return text_pooling.output(config, text), text_pooling.pooling(config, text)
 
 
 def _shapes_the_model(key: str) -> bool:

@@ -17,7 +17,7 @@ from ape_jax.errors import UserError
 from ape_jax.features.outside import OutsideTower
 from ape_jax.features.ragged import from_rows
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build, embed
+from ape_jax.runs import embed, text_pooling
 from ape_jax.runs.aligned import LANGUAGES, STATISTICS, AlignedModel
 from ape_jax.towers.files.reading import say_once
 
@@ -77,7 +77,7 @@ def mean_of(
       outside: the text tower where another library runs it.
     """
     side = aligned.model.text
-    pooling = poolings.parts(build.text_pooling(aligned.config, side.tower))[0]
+    pooling = poolings.parts(text_pooling.pooling(aligned.config, side.tower))[0]
     if outside is not None:
         tokens = from_rows(outside.texts(list(texts)))
         pooled, lengths = tokens.pool(pooling), tokens.lengths

@@ -18,7 +18,7 @@ from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build, imported, provenance, size
+from ape_jax.runs import build, imported, provenance, size, text_pooling
 from ape_jax.runs.aligned import LANGUAGES, STATISTICS, AlignedModel
 from ape_jax.runs.checkpoints import agreed
 from ape_jax.runs.checkpoints.checkpoint import BEST, Checkpoints
@@ -146,7 +146,7 @@ def before_and_after(
     run = restore(directory)
     image, text = run.model.image, run.model.text
     kept = "mean" if image.pooling == "none" else image.pooling
-    pooling = build.text_pooling(run.config, text.tower)
+    pooling = text_pooling.pooling(run.config, text.tower)
     pooled = heads.OnPooledText(heads.Identity(), text.tower.config, pooling)
     after = dataclasses.replace(
         run.model,

@@ -22,7 +22,7 @@ from ape_jax.features.dataset import Dataset, FeatureStore
 from ape_jax.features.frontier import Sources
 from ape_jax.features.unpaired import Unpaired
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build, forked, imported, provenance, size
+from ape_jax.runs import build, forked, imported, provenance, size, text_pooling
 from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
 from ape_jax.runs.checkpoints import agreed
 from ape_jax.terminal import tables as report
@@ -198,7 +198,7 @@ def _solved(
     """The model with heads of the sizes that a closed form asks for, and what was solved."""
     config, solution = aligned.config, None
     if record is None:
-        pooling = build.text_pooling(config, aligned.model.text.tower)
+        pooling = text_pooling.pooling(config, aligned.model.text.tower)
         statistics = aligned.frozen.get(STATISTICS, {})
         solution = solve.solve(config, dataset, statistics, pooling, without, free)
         record = solution.record

@@ -30,7 +30,7 @@ from ape_jax.align.subwords import Subwords
 from ape_jax.align.unpaired import UnpairedTerm
 from ape_jax.config import Config
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build
+from ape_jax.runs import text_pooling
 from ape_jax.runs.checkpoints.state import State
 from ape_jax.training import blocks, optim
 from ape_jax.training.optim import Schedule
@@ -222,7 +222,7 @@ def _structure(config: Config, model: Model) -> Structure | None:
     tower = model.text.tower
     if not config.structure.weight:
         return None
-    pooling = build.text_pooling(config, tower)
+    pooling = text_pooling.pooling(config, tower)
     return Structure(**config.structure, pooling=pooling, tower=tower.config)
 
 

@@ -345,7 +345,7 @@ def test_card_names_towers_method_and_figures(exported):
     [
         ({}, {}, "bert class pools texts"),
         (POOLED, {"image": "vit", "text": "clip_text"}, "vit class pools images"),
-        (POOLED, {"text": "clip_text"}, "text.pooling='mean'"),
+        ({**POOLED, "text.pooling": "mean"}, {"text": "clip_text"}, "text.pooling='mean'"),
         ({**POOLED, "image.pooling": "mean"}, {"text": "clip_text"}, "image.pooling='mean'"),
         (tuned("adapter", "frozen"), {"text": "clip_text"}, "image.tune='adapter'"),
         ({**POOLED, "image.layer": 1}, {"text": "clip_text"}, "image.layer=1"),

@@ -1,4 +1,4 @@
-"""text.pooling='own' on a tower whose sentence-transformers files say the pooling."""
+"""text.pooling='own', the default, on a tower whose sentence-transformers files say the pooling."""
 
 import json
 import shutil
@@ -14,7 +14,8 @@ from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.features.encode import FrozenTower
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build
+from ape_jax.runs import build, forked, text_pooling
+from ape_jax.towers.files import reading
 
 TEXTS = ["a picture of the red circle", "the picture", "a"]
 
@@ -41,7 +42,7 @@ def labse(tiny, tmp_path):
 
 
 def model(tiny, text, **settings):
-    own = {"image.tower": str(tiny / "image"), "text.tower": str(text), "text.pooling": "own"}
+    own = {"image.tower": str(tiny / "image"), "text.tower": str(text)}
     own |= {"image.dtype": "float32", "text.dtype": "float32", "text.head.name": "linear"}
     config = Config().replace({**own, **settings})
     read = build.load_towers(config)
@@ -77,23 +78,40 @@ def test_the_cache_holds_one_vector_a_caption(tiny, labse):
     assert reader.token_width() == 12 and reader.token_counts(TEXTS, "captions").tolist() == [1] * 3
 
 
-def test_heads_on_tokens_read_the_tokens(tiny, labse):
-    made, read, _ = model(tiny, labse, **{"text.head.name": "token_mlp"})
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"text.head.name": "token_mlp"}, "text.head.name='token_mlp' reads tokens"),
+        ({"text.head.name": "linear+token_mlp"}, "text.head.name='linear+token_mlp' reads tokens"),
+        ({"text.layer": 1}, "text.layer is 1"),
+    ],
+)
+def test_what_cannot_take_the_vector_has_the_pooling_before_the_modules(
+    tiny, labse, capsys, monkeypatch, settings, why
+):
+    monkeypatch.setattr(reading, "_said", set())
+    made, read, config = model(tiny, labse, **settings)
     assert made.text.pooling == "none"
     assert "head" not in made.init(0, read.params)[1]["text_tower"]
-    with pytest.raises(UserError, match="reads tokens as well; write 'mean'"):
-        model(tiny, labse, **{"text.head.name": "linear+token_mlp"})
-    with pytest.raises(UserError, match=r"belong to text\.layer=-1"):
-        model(tiny, labse, **{"text.layer": 1})
+    parts = getattr(made.text.head, "part", {"linear": made.text.head}).values()
+    assert {part.pooling for part in parts if hasattr(part, "pooling")} <= {"cls"}
+    assert text_pooling.pooling(config, read.text) == "cls"
+    said = f"{why}, so what this tower puts behind its pooling is left out; heads on one vector"
+    assert f"{labse}: {said} take 'cls'" in capsys.readouterr().err
 
 
-def test_own_is_what_the_files_say_and_else_the_mean_which_is_said(tiny, labse, capsys):
+def test_own_is_what_the_files_say_and_else_the_mean_which_is_said(
+    tiny, labse, capsys, monkeypatch
+):
+    monkeypatch.setattr(reading, "_said", set())
     shutil.rmtree(labse / "2_Dense")
     listed = json.loads((labse / "modules.json").read_text())[:2]
     (labse / "modules.json").write_text(json.dumps(listed))
     made, _, _ = model(tiny, labse)
     assert (made.text.pooling, made.text.head.pooling) == ("none", "cls")
-    capsys.readouterr()
+    assert not capsys.readouterr().err
+    model(tiny, labse, **{"text.head.name": "token_mlp"})
+    assert "pools tokens itself; the tower's pooling, 'cls'" in capsys.readouterr().err
     made, _, _ = model(tiny, tiny / "text")
     assert made.text.head.pooling == "mean"
     assert "no file says how this tower pools, so text.pooling is 'mean'" in capsys.readouterr().err
@@ -105,3 +123,13 @@ def test_a_side_that_pools_by_modules_is_not_exported_to_torch(tiny, labse):
     made, read, _ = model(tiny, labse)
     with pytest.raises(UserError, match=r"Dense modules.*write --format jax"):
         exported.export(made.text, read.params["text_tower"])
+
+
+def test_a_run_that_named_the_pooling_is_started_from_by_its_own_name(tiny, labse):
+    shutil.rmtree(labse / "2_Dense")
+    listed = json.loads((labse / "modules.json").read_text())[:2]
+    (labse / "modules.json").write_text(json.dumps(listed))
+    _, read, own = model(tiny, labse)
+    forked.check_keys(own.replace({"text.pooling": "cls"}), own, read.text)
+    with pytest.raises(UserError, match=r"--config\.text\.pooling='mean'"):
+        forked.check_keys(own.replace({"text.pooling": "mean"}), own, read.text)

@@ -228,7 +228,9 @@ def _check_no_effect(config: Config, defaults: Mapping[str, Any]) -> None:
         for key in sorted(set(head.declared) - set(used)):
             unused[f"{side}.head.{key}"] = (head[key], why)
     pooled = any(part.pooled for part in text_parts(config.text.head.name).values())
-    if not pooled and config.trains and not config.structure.weight:  # Solved heads pool, too.
+    # Solved heads pool, too; heads on tokens end in their mean.
+    pooled = pooled or config.text.pooling == "mean"
+    if not pooled and config.trains and not config.structure.weight:
         unused["text.pooling"] = (config.text.pooling, why)
     if config.image.tune == config.text.tune == "frozen":
         unused["train.remat"] = (config.train.remat, "image.tune=text.tune='frozen'")

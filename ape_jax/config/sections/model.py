@@ -124,12 +124,12 @@ class TextConfig(SideConfig):
     head: TextHeadConfig = section(TextHeadConfig)
     pooling: str = key(
         Field(
-            "mean",
+            poolings.OWN,
             f"'own', 'auto', or {poolings.EXPECTS}",
             lambda v: v == BY_DATA or poolings.is_own_or_pooling(v),
         ),
-        "How a caption becomes one vector, for heads on one vector; 'own' is the tower's, 'auto' "
-        "chooses by the training pairs.",
+        "How a caption becomes one vector, for heads on one vector; 'own' is what the tower's "
+        "files say, the mean where they say nothing; 'auto' chooses by the training pairs.",
     )
     max_length: int = key(
         integer(0, 0, 2**16), "Tokens that a caption is cut to; 0 is the tower's own limit."

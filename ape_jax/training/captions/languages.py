@@ -24,7 +24,7 @@ from ape_jax.features.dataset import Dataset, captions_of
 from ape_jax.features.ragged import RaggedTokens
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build
+from ape_jax.runs import build, text_pooling
 from ape_jax.runs.aligned import LANGUAGES, STATISTICS, AlignedModel
 from ape_jax.storage.row_array import blocks
 from ape_jax.training.captions.pooled import PooledRows, shifts
@@ -68,7 +68,7 @@ def settled(
     captions, tokens = dataset.captions, dataset.tokens
     if captions.spoken is None or tokens is None:
         raise ValueError("means of languages are those of encoded captions with their languages")
-    pooling = poolings.parts(build.text_pooling(aligned.config, towers.text))[0]
+    pooling = poolings.parts(text_pooling.pooling(aligned.config, towers.text))[0]
     names, means = _of_names(captions, tokens, pooling)
     languages, table = _with_scripts(captions, names, means)
     statistics = {

@@ -26,7 +26,7 @@ from ape_jax.features.dataset import FeatureStore
 from ape_jax.features.encode import FrozenTower
 from ape_jax.features.encode_pairs import cache_place, encode_pairs
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build, layers
+from ape_jax.runs import build, layers, text_pooling
 from ape_jax.storage.row_array import RowArray
 from ape_jax.towers.layers.layered import layered
 from ape_jax.towers.pooling import OWN as TRAINED
@@ -214,9 +214,8 @@ def _pooling(config: Config, tower: Tower) -> str:
     own: str = tower.config.pooling
     if tower.kind == "image":
         return own if config.image.pooling == OWN else config.image.pooling
-    if config.text.pooling == OWN and own in TRAINED:
-        return own
-    return build.text_pooling(config, tower)
+    output = text_pooling.output(config, tower)
+    return output if output in TRAINED else text_pooling.pooling(config, tower)
 
 
 def _offered(tower: Tower) -> tuple[str, ...]:
