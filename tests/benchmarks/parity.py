@@ -192,7 +192,7 @@ def save(model: Any, folder: pathlib.Path, kind: str) -> None:
     """Writes a model's directory, that of a text tower with a tokenizer."""
     model.save_pretrained(folder)
     if kind == "text":
-        _write_tokenizer(folder)
+        write_tokenizer(folder)
 
 
 def apart(want: np.ndarray, tokens: np.ndarray, mask: np.ndarray) -> float:
@@ -222,7 +222,7 @@ def difference(model_type: str, family: Any, folder: pathlib.Path) -> float:
     return largest
 
 
-def _write_tokenizer(folder: pathlib.Path) -> None:
+def write_tokenizer(folder: pathlib.Path) -> None:
     """A tokenizer of letters, which nothing here asks for anything."""
     letters = (chr(ord("a") + i) for i in range(VOCABULARY - 2))
     words = {name: i for i, name in enumerate(("[PAD]", "[UNK]", *letters))}

@@ -10,7 +10,7 @@ from ape_jax.errors import UserError
 from ape_jax.towers.torch import libraries
 
 _POOLER = "pooler"
-_WHOLE = ("t5gemma",)  # AutoModelForTextEncoding takes none that has a decoder.
+_WHOLE = ("t5gemma",)  # AutoModelForTextEncoding takes none that has a decoder, AutoModel no other.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,8 @@ def load(spec: str, path: Path, kind: str, *, code: bool) -> Loaded:
     with libraries.loading(spec, "transformers cannot read its config.json"):
         config = transformers.AutoConfig.from_pretrained(path, trust_remote_code=code)
     kinds: Any = transformers.AutoModel
-    if kind == "text" and config.model_type in _text_encoders() - {*_WHOLE}:
+    decodes = config.model_type in _WHOLE and config.is_encoder_decoder
+    if kind == "text" and config.model_type in _text_encoders() and not decodes:
         kinds = transformers.AutoModelForTextEncoding
     with libraries.loading(spec, "transformers cannot read the model"):
         whole, info = kinds.from_pretrained(

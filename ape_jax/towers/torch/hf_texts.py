@@ -224,7 +224,7 @@ def _max_length(loaded: hf_files.Loaded, tokenizer: Any, asked: int | None) -> i
     for name, module in loaded.model.named_modules():
         # RoBERTa's kin count positions from behind the padding's id.
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None):
-            places = min(places, module.num_embeddings - module.padding_idx - 1)
+            places = min(places, len(module.weight) - module.padding_idx - 1)
     most = min(places, getattr(tokenizer, "model_max_length", _NO_LIMIT))
     if asked is None:
         return int(most) if most < _NO_LIMIT else _USUAL_LENGTH

@@ -1,5 +1,6 @@
 """Model types of transformers that can be frozen towers, by `torch:hf:` and without its code."""
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -9,24 +10,42 @@ from transformers.models.auto import modeling_auto
 from ape_jax import towers
 from ape_jax.errors import UserError
 from ape_jax.towers.family import model_types
+from tests.benchmarks import parity
+from tests.towers import test_stored_types
 from tests.towers.torch.saving import PLAIN, TEXTS, save_images, save_tokenizer
 
-VISION = (
-    "aimv2_vision_model altclip beit blip chinese_clip clip clip_vision_model convnext convnextv2 "
-    "data2vec-vision deit dinov2 dinov2_with_registers dinov3_convnext dinov3_vit hiera ijepa "
-    "levit metaclip_2 mlcd_vision_model pixio pvt_v2 radio resnet siglip siglip2_vision_model "
-    "siglip_vision_model swin swinv2 timm_wrapper tipsv2_vision_model vit vit_mae vit_msn"
-).split()
-TEXT = (
-    "albert bert big_bird camembert canine clip clip_text_model data2vec-text deberta deberta-v2 "
-    "distilbert electra ernie esm eurobert flaubert fnet funnel gemma3_text gpt2 ibert "
-    "jina_embeddings_v3 llama longformer megatron-bert mistral mobilebert modernbert mpnet mt5 "
-    "nomic_bert nystromformer qwen2 qwen3 rembert roberta roberta-prelayernorm roformer siglip "
-    "squeezebert t5 t5gemma umt5 xlm xlm-roberta xlm-roberta-xl"
-).split()
-# Without a family here: only this route reads them.
-ONLY_HERE = {
-    "beit": {"image_size": 32, "patch_size": 8},
+
+def _table(**rows):
+    return {name: how for how, names in rows.items() for name in names.split()}
+
+
+# Types of towers that people bring, and how each is read: here, here as one of two towers, or by
+# the torch route. Folders of timm and open_clip, which run apart, are read in vision/test_timm.py
+# and test_open_clip.py.
+VISION = _table(
+    here="aimv2_vision_model beit clip_vision_model convnext convnextv2 data2vec-vision "
+    "deit dinov2 dinov2_with_registers dinov3_convnext dinov3_vit ijepa mlcd_vision_model pixio "
+    "radio siglip2_vision_model siglip_vision_model tipsv2_vision_model vit vit_mae vit_msn",
+    two="altclip blip chinese_clip clip metaclip_2 siglip",
+    torch="hiera levit pvt_v2 resnet swin swinv2",
+    timm="timm_wrapper timm/vit timm/eva02 timm/pe",
+    open_clip="open_clip/vit open_clip/timm",
+)
+TEXT = _table(
+    here="albert bert camembert clip_text_model data2vec-text deberta-v2 distilbert electra "
+    "ernie eurobert gemma gemma3_text gte jina_embeddings_v3 llama megatron-bert mistral "
+    "modernbert mpnet mt5 nomic_bert qwen2 qwen3 rembert roberta roberta-prelayernorm roformer "
+    "t5 umt5 xlm-roberta xlm-roberta-xl",
+    two="clip siglip",
+    torch="big_bird canine deberta esm flaubert fnet funnel gpt2 ibert longformer mobilebert "
+    "nystromformer squeezebert t5gemma xlm",
+)
+TYPES = {"image": VISION, "text": TEXT}
+SMALL = {"d_model": 32, "n_head": 2, "d_head": 16, "d_inner": 48, "hidden_act": "gelu"}
+SWIN = {"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 2, "patch_size": 4}
+HEADED = {"num_key_value_heads": 2, "head_dim": 16}
+# Sizes beside the plain ones, of types that only the torch route reads.
+SIZES = {
     "hiera": {
         "embed_dim": 16,
         "image_size": [32, 32],
@@ -57,29 +76,64 @@ ONLY_HERE = {
     "squeezebert": {"embedding_size": 32},
     "xlm": {"emb_dim": 32, "n_layers": 2, "n_heads": 2},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2},
+    "canine": {"num_hash_buckets": 64, "local_transformer_stride": 8, "num_hash_functions": 4},
+    "esm": {"mask_token_id": 3, "pad_token_id": 0, "max_position_embeddings": 40},
+    "flaubert": {"emb_dim": 32, "n_layers": 2, "n_heads": 2},
+    "funnel": {**SMALL, "block_sizes": [1, 1]},
+    "ibert": {"max_position_embeddings": 40},
+    "longformer": {"attention_window": [4, 4], "max_position_embeddings": 40, "pad_token_id": 0},
+    "t5gemma": {
+        "encoder": {**PLAIN, **HEADED},
+        "decoder": {**PLAIN, **HEADED},
+        "is_encoder_decoder": False,
+    },
+    "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]},
+    "swin": {**SWIN, "image_size": 32},
+    "swinv2": {**SWIN, "image_size": 32},
 }
+ALONE = ("hiera", "pvt_v2", "levit", "resnet", "swin", "swinv2", "funnel", "t5gemma")
 
 
-@pytest.mark.parametrize("kind", ["image", "text"])
-def test_every_type_is_read_here_or_by_transformers(kind):
-    own = {
+def of(how):
+    return [(kind, name) for kind, table in TYPES.items() for name, x in table.items() if x == how]
+
+
+def test_the_lists_are_of_39_image_types_and_48_text_types_and_each_is_read_as_it_says():
+    assert {kind: len(table) for kind, table in TYPES.items()} == {"image": 39, "text": 48}
+    of_transformers = {
         *modeling_auto.MODEL_MAPPING_NAMES,
         *modeling_auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
-        *model_types(kind),
     }
-    assert [name for name in (VISION if kind == "image" else TEXT) if name not in own] == []
+    for kind, table in TYPES.items():
+        for name, how in table.items():
+            native = name in model_types(kind)
+            assert native == (how in ("here", "two")), name
+            assert how != "torch" or (name in of_transformers and name in SIZES), name
+    # What is here in one piece is saved by transformers and read by test_stored_types.py.
+    assert {name for _, name in of("here")} <= set(test_stored_types.TYPES)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("model_type", ONLY_HERE)
-def test_a_type_without_a_family_is_encoded_with(model_type, tmp_path, pictures):
-    kind = "image" if model_type in VISION else "text"
-    settings = {k: v for k, v in PLAIN.items() if kind == "text" or k != "vocab_size"}
-    if model_type in ("hiera", "pvt_v2", "levit"):
-        settings = {}
-    config = transformers.CONFIG_MAPPING[model_type](**{**settings, **ONLY_HERE[model_type]})
+@pytest.mark.parametrize(("kind", "name"), of("two"))
+def test_a_tower_of_two_is_read(kind, name, tmp_path):
+    config = transformers.CONFIG_MAPPING[name](
+        vision_config={**parity.IMAGE, "projection_dim": 16},
+        text_config={**parity.TEXT, "projection_dim": 16, "project_dim": 32},
+    )
+    transformers.AutoModel.from_config(config).save_pretrained(tmp_path)
+    parity.write_tokenizer(tmp_path)
+    _, params = towers.read(tmp_path, kind=kind)
+    assert {x.shape[0] for x in jax.tree.leaves(params["blocks"])} == {3}
+
+
+@pytest.mark.parametrize(("kind", "name"), of("torch"))
+def test_a_type_without_a_family_is_encoded_with(kind, name, tmp_path, pictures):
+    plain = {k: v for k, v in PLAIN.items() if kind == "text" or k != "vocab_size"}
+    if name in ALONE:
+        plain = {"vocab_size": PLAIN["vocab_size"]} if name == "funnel" else {}
+    config = transformers.CONFIG_MAPPING[name](**{**plain, **SIZES[name]})
     torch.manual_seed(0)
-    model = transformers.AutoModel.from_config(config).eval()
+    end = "EncoderModel" if name == "t5gemma" else "Model"
+    model = getattr(transformers, type(config).__name__.replace("Config", end))(config)
     model.save_pretrained(tmp_path)
     side = getattr(config, "image_size", 32)
     side = side if isinstance(side, int) else 32
