@@ -90,6 +90,7 @@ def _towers(kind: str) -> str:
         [
             family.title,
             family.models,
+            family.licence,
             _names(family.model_types) or "its own files",
             _pooling(family),
             _parity(family),
@@ -98,7 +99,15 @@ def _towers(kind: str) -> str:
         for family in FAMILIES.values()
         if family.kind == kind
     ]
-    head = ["family", "for example", "`model_type`", "pooling", "parity", "exported to torch"]
+    head = [
+        "family",
+        "for example",
+        "licence",
+        "`model_type`",
+        "pooling",
+        "parity",
+        "exported to torch",
+    ]
     return table(head, rows)
 
 

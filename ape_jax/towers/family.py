@@ -101,6 +101,7 @@ class Family:
       kind: "image" or "text".
       title: its name in the documentation.
       models: published models of it, for the documentation.
+      licence: of the first of these, as its card says; "" where that was not looked up.
       model_types: value of `model_type` in config.json -> the key of the section that describes
         this tower, or None if it is the top level (`{"clip": "vision_config",
         "clip_vision_model": None}`).
@@ -143,6 +144,7 @@ class Family:
     adapters: tuple[str, ...] = ()
     classifier: ClassifierRows | None = None
     torch: TorchClass | str
+    licence: str = ""
 
 
 class Fields:

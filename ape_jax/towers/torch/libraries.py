@@ -14,8 +14,8 @@ from ape_jax.errors import UserError, install
 
 LIBRARIES = {
     "hf": ("transformers", install("torch")),
-    "timm": ("timm", "pip install timm"),
-    "st": ("sentence_transformers", "pip install sentence-transformers"),
+    "timm": ("timm", install("timm")),
+    "st": ("sentence_transformers", install("sentence-transformers")),
 }
 """By their names in specs: the module, and what installs it."""
 
@@ -33,13 +33,13 @@ def module(library: str, spec: str) -> Any:
       UserError: with the command that installs it, where one of them cannot be imported.
     """
     name, remedy = LIBRARIES[library]
-    for needed, command in (("torch", install("torch")), (name, remedy)):
+    for needed in ("torch", name):
         try:
             imported = importlib.import_module(needed)
         except ImportError as error:
             lacks = error.name == needed
             why = "is not installed" if lacks else f"cannot be imported ({reason(error)})"
-            raise UserError(f"tower {spec!r}: {needed} {why}; run {command}") from error
+            raise UserError(f"tower {spec!r}: {needed} {why}; run {remedy}") from error
     return imported
 
 

@@ -22,8 +22,13 @@ def test_nothing_imports_torch_before_such_a_tower_is_read():
     "spec, module, command",
     [
         ("torch:hf:x", "torch", r'pip install "ape_jax\[torch\]"'),
-        ("torch:timm:x", "timm", "pip install timm"),
-        ("torch:st:x", "sentence_transformers", "pip install sentence-transformers"),
+        ("torch:timm:x", "timm", r'pip install "ape_jax\[timm\]"'),
+        ("torch:timm:x", "torch", r'pip install "ape_jax\[timm\]"'),
+        (
+            "torch:st:x",
+            "sentence_transformers",
+            r'pip install "ape_jax\[sentence-transformers\]"',
+        ),
     ],
 )
 def test_a_missing_library_is_named_with_its_remedy(spec, module, command, monkeypatch):

@@ -203,6 +203,7 @@ DEBERTA_V2 = Family(
     kind="text",
     title="DeBERTa-v2 and v3",
     models="microsoft/deberta-v3-base, microsoft/mdeberta-v3-base",
+    licence="MIT",
     model_types={"deberta-v2": None},
     parse=_parse,
     module=DebertaTower,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -71,4 +72,6 @@ def _family(name: str, title: str, models: str) -> Any:
 
 
 QWEN2 = _family(QWEN2_NAME, "Qwen2", "Alibaba-NLP/gte-Qwen2-1.5B-instruct")
-QWEN3 = _family(QWEN3_NAME, "Qwen3", "Qwen/Qwen3-Embedding-0.6B")
+QWEN3 = dataclasses.replace(
+    _family(QWEN3_NAME, "Qwen3", "Qwen/Qwen3-Embedding-0.6B"), licence="Apache-2.0"
+)

@@ -150,6 +150,7 @@ MODERNBERT = Family(
     kind="text",
     title="ModernBERT",
     models="answerdotai/ModernBERT-base, Alibaba-NLP/gte-modernbert-base, jhu-clsp/mmBERT-base",
+    licence="Apache-2.0",
     model_types={"modernbert": None},
     parse=_parse,
     module=_module,

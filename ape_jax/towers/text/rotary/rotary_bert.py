@@ -220,4 +220,7 @@ NOMIC_BERT = _family(
     NOMIC, "Nomic BERT", "nomic-ai/nomic-embed-text-v1.5", ("", "nomic_bert.", "bert.")
 )
 GTE_BERT = _family(GTE, "GTE", "alibaba-nlp-community/gte-multilingual-base", ("", "gte.", "new."))
-JINA_V3 = _family(JINA, "Jina v3", "jinaai/jina-embeddings-v3-hf", ("", "roberta."))
+JINA_V3 = dataclasses.replace(
+    _family(JINA, "Jina v3", "jinaai/jina-embeddings-v3-hf", ("", "roberta.")),
+    licence="CC-BY-NC-4.0",
+)

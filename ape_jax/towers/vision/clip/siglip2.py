@@ -132,6 +132,7 @@ SIGLIP2 = dataclasses.replace(
     name="siglip2",
     title="SigLIP 2 NaFlex",
     models="google/siglip2-base-patch16-naflex",
+    licence="Apache-2.0",
     model_types={"siglip2": "vision_config", "siglip2_vision_model": None},
     parse=_parse,
     tables=(_NAMES,),

@@ -48,6 +48,7 @@ DINOV3_CONVNEXT = family.declare(
     name="dinov3_convnext",
     title="DINOv3 ConvNeXt",
     models="facebook/dinov3-convnext-tiny-pretrain-lvd1689m",
+    licence="DINOv3 License, gated",
     model_types={"dinov3_convnext": None},
     parse=_parse,
     tables=(_NAMES,),

@@ -87,6 +87,7 @@ DINOV3 = family.declare(
     name="dinov3",
     title="DINOv3",
     models="facebook/dinov3-vits16-pretrain-lvd1689m",
+    licence="DINOv3 License, gated",
     model_types={"dinov3_vit": None},
     parse=_parse,
     tables=(_NAMES,),

@@ -39,6 +39,7 @@ IJEPA = family.declare(
     name="ijepa",
     title="I-JEPA",
     models="facebook/ijepa_vith14_1k",
+    licence="CC-BY-NC-4.0",
     model_types={"ijepa": None},
     parse=_parse,
     tables=(_NAMES,),
