@@ -18,7 +18,8 @@ from ape_jax.features.dataset import Dataset, FeatureStore
 from ape_jax.features.encode_pairs import encode_pairs
 from ape_jax.features.frontier import Readers
 from ape_jax.images.decode import ImageRef
-from ape_jax.runs import build, text_pooling
+from ape_jax.runs import build
+from ape_jax.runs.outputs import text_pooling
 from ape_jax.training import layers, run
 from ape_jax.training.captions.pooled import PooledRows
 from ape_jax.training.input import opened

@@ -21,7 +21,8 @@ from ape_jax.config.poolings import OWN
 from ape_jax.config.rules.layers import require_chosen
 from ape_jax.config.sections import ImageConfig, TextConfig
 from ape_jax.errors import UserError
-from ape_jax.runs import layers, text_pooling, widths
+from ape_jax.runs import widths
+from ape_jax.runs.outputs import layers, text_pooling
 from ape_jax.towers.loading import read
 from ape_jax.towers.pooling import OWN as TRAINED
 from ape_jax.towers.torch import folders as torch_folders

@@ -13,10 +13,11 @@ from ape_jax import config as config_lib
 from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
-from ape_jax.runs import build, provenance, text_pooling
+from ape_jax.runs import build, provenance
 from ape_jax.runs.aligned import LANGUAGES, STATISTICS, AlignedModel
 from ape_jax.runs.checkpoints.checkpoint import Checkpoints
 from ape_jax.runs.directory import workdir
+from ape_jax.runs.outputs import text_pooling
 from ape_jax.towers.tower import Tower
 
 # What the trained parameters and the features under them depend on.

@@ -17,8 +17,9 @@ from ape_jax.errors import UserError
 from ape_jax.features.outside import OutsideTower
 from ape_jax.features.ragged import from_rows
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import embed, text_pooling
+from ape_jax.runs import embed
 from ape_jax.runs.aligned import LANGUAGES, STATISTICS, AlignedModel
+from ape_jax.runs.outputs import text_pooling
 from ape_jax.towers.files.reading import say_once
 
 _ROOT = "mean_sqrt_len"  # The pooling that a shift of tokens is stretched by.

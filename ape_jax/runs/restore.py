@@ -18,12 +18,13 @@ from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build, imported, provenance, size, text_pooling
+from ape_jax.runs import build, imported, provenance, size
 from ape_jax.runs.aligned import LANGUAGES, STATISTICS, AlignedModel
 from ape_jax.runs.checkpoints import agreed
 from ape_jax.runs.checkpoints.checkpoint import BEST, Checkpoints
 from ape_jax.runs.checkpoints.records import NoneWhole
 from ape_jax.runs.directory import workdir
+from ape_jax.runs.outputs import text_pooling
 from ape_jax.storage import checksums
 from ape_jax.towers import aligned
 

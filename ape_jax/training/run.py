@@ -22,9 +22,10 @@ from ape_jax.features.dataset import Dataset, FeatureStore
 from ape_jax.features.frontier import Sources
 from ape_jax.features.unpaired import Unpaired
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build, forked, imported, provenance, size, text_pooling
+from ape_jax.runs import build, forked, imported, provenance, size
 from ape_jax.runs.aligned import SOLVED, STATISTICS, AlignedModel
 from ape_jax.runs.checkpoints import agreed
+from ape_jax.runs.outputs import text_pooling
 from ape_jax.terminal import tables as report
 from ape_jax.training import optim, solve, step
 from ape_jax.training.captions import languages

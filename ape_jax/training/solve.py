@@ -40,7 +40,7 @@ def solve(
       dataset: the training pairs, both sides encoded.
       statistics: `center` and `spread` of the images, where they are standardised, and the means
         of `languages`, where captions have some.
-      pooling: how the tokens of a caption become one vector, `runs.text_pooling`.
+      pooling: how the tokens of a caption become one vector, `outputs.text_pooling`.
       unpaired: images and texts without partners, which CCA may match.
       free: free pairs, solved on as well.
 

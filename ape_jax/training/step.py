@@ -30,8 +30,8 @@ from ape_jax.align.subwords import Subwords
 from ape_jax.align.unpaired import UnpairedTerm
 from ape_jax.config import Config
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import text_pooling
 from ape_jax.runs.checkpoints.state import State
+from ape_jax.runs.outputs import text_pooling
 from ape_jax.training import blocks, optim
 from ape_jax.training.optim import Schedule
 

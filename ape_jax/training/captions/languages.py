@@ -24,8 +24,9 @@ from ape_jax.features.dataset import Dataset, captions_of
 from ape_jax.features.ragged import RaggedTokens
 from ape_jax.parallel import hosts
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build, text_pooling
+from ape_jax.runs import build
 from ape_jax.runs.aligned import LANGUAGES, STATISTICS, AlignedModel
+from ape_jax.runs.outputs import text_pooling
 from ape_jax.storage.row_array import blocks
 from ape_jax.training.captions.pooled import PooledRows, shifts
 

@@ -26,7 +26,8 @@ from ape_jax.features.dataset import FeatureStore
 from ape_jax.features.encode import FrozenTower
 from ape_jax.features.encode_pairs import cache_place, encode_pairs
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build, layers, text_pooling
+from ape_jax.runs import build
+from ape_jax.runs.outputs import layers, text_pooling
 from ape_jax.storage.row_array import RowArray
 from ape_jax.towers.layers.layered import layered
 from ape_jax.towers.pooling import OWN as TRAINED

@@ -14,7 +14,8 @@ from ape_jax.config import Config
 from ape_jax.errors import UserError
 from ape_jax.features.encode import FrozenTower
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.runs import build, forked, text_pooling
+from ape_jax.runs import build, forked
+from ape_jax.runs.outputs import text_pooling
 from ape_jax.towers.files import reading
 
 TEXTS = ["a picture of the red circle", "the picture", "a"]

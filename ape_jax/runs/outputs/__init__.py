@@ -1,0 +1,1 @@
+"""What a run reads of its towers: layers, and the pooling of captions."""
