@@ -193,7 +193,8 @@ class _ConfigReader:
     def resize(self, crop: int | None) -> tuple[Literal["exact", "shortest", "none"], int]:
         if not self.flag("do_resize"):
             if crop is None:
-                raise self.error("'do_resize' and 'do_center_crop' are both false", "one as true")
+                found = "'do_resize' and 'do_center_crop' are both false, which leaves many shapes"
+                raise self.unsupported(found)
             return "none", crop
         value = self.get("size")
         if isinstance(value, Mapping) and set(value) == {"shortest_edge"}:

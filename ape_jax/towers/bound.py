@@ -81,8 +81,8 @@ class BoundTower:
         """One vector an image or a text, by the tower's own pooling.
 
         Of a sentence-transformers folder these are the vectors of `SentenceTransformer.encode`,
-        with the folder's default prompt, its Dense modules and its Normalize. Where no file of a
-        text tower says how it pools, the mean is taken, which is said.
+        with the folder's default prompt, its Dense modules, its Normalize and `truncate_dim`. Where
+        no file of a text tower says how it pools, the mean is taken, which is said.
 
         Example:
           vectors = towers.load("hf:sentence-transformers/LaBSE").encode(["a cat", "un chat"])
@@ -124,7 +124,8 @@ class BoundTower:
             out = self(made, pooling=pooling)
             pooled.append(np.asarray(out.pooled, np.float32)[: len(chosen)])
         vectors = np.concatenate(pooled)[np.argsort(order)]
-        return _unit(vectors) if getattr(self.config, "unit", False) else vectors
+        vectors = _unit(vectors) if getattr(self.config, "unit", False) else vectors
+        return np.ascontiguousarray(vectors[:, : getattr(self.config, "dim", 0) or None])
 
 
 def _is_plain(prepare: Any) -> bool:

@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 from ape_jax.config import poolings
 from ape_jax.errors import UserError
-from ape_jax.towers.files import reading, sources
+from ape_jax.towers.files import irrelevant, reading, sources
 
 MODULES = "modules.json"
+_WHOLE = "config_sentence_transformers.json"
 # The settings of a Transformer, the first that is there and not empty.
 _SETTINGS = tuple(
     f"sentence_{name}_config.json"
@@ -32,6 +33,12 @@ _SWITCHES = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 _MODES = {"mean_sqrt_len_tokens": "mean_sqrt_len", "lasttoken": "last"}
+HUB_OPTIONS = (
+    *("trust_remote_code", "local_files_only", "revision", "subfolder", "cache_dir", "token"),
+    *("use_auth_token", "use_fast", "force_download", "code_revision", "config"),
+)
+"""Options of `from_pretrained` on where files are from and what code may run."""
+_HOW_IT_RUNS = ("attn_implementation", "dtype", "torch_dtype", "device_map", "use_safetensors")
 _READ = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize")
 _TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
 _LARGEST = 2**20  # Of a vector's width; a damaged file must not be believed.
@@ -89,6 +96,7 @@ class Modules:
       without_prompt: as for `Head`.
       layers: the modules behind the pooling, but for a Normalize at the end.
       unit: whether there is one at the end.
+      dim: how many numbers of a vector are kept, `truncate_dim`; 0 is all.
     """
 
     root: Path
@@ -98,6 +106,7 @@ class Modules:
     without_prompt: bool = False
     layers: tuple[Layer, ...] = ()
     unit: bool = False
+    dim: int = 0
 
     def head(self, width: int) -> Head | None:
         """The part behind a tower's tokens; None where it is a pooling without parameters.
@@ -178,6 +187,7 @@ def read(root: Path) -> Modules:
         )
     settings = _settings(transformer)
     _check_task(transformer, settings)
+    _check_changes(transformer, settings)
     pooling, without_prompt, layers = "", False, []
     for name, path in entries[1:]:
         if name == "Pooling" and not pooling and not layers:
@@ -197,7 +207,14 @@ def read(root: Path) -> Modules:
         without_prompt=without_prompt,
         layers=tuple(layers),
         unit=unit,
+        dim=_dim(root / _WHOLE),
     )
+
+
+def _dim(label: Path) -> int:
+    """How many numbers `SentenceTransformer.encode` keeps of a vector; 0 is all."""
+    settings = sources.optional_json(label)
+    return 0 if settings.get("truncate_dim") is None else _size(label, settings, "truncate_dim")
 
 
 def _order(name: str) -> str:
@@ -265,6 +282,24 @@ def _check_task(transformer: Path, settings: Mapping[str, Any]) -> None:
         raise _refusal(transformer, f"belongs to a Transformer with the task {task!r}")
     if chat or (modalities is not None and (not isinstance(text, Mapping) or text != _TEXT)):
         raise _refusal(transformer, "belongs to a Transformer whose 'modality_config' is another")
+
+
+def _check_changes(transformer: Path, settings: Mapping[str, Any]) -> None:
+    """Raises UserError where the settings make another tower of config.json, and says the rest."""
+    for key in ("config_args", "config_kwargs"):
+        own = _changes(settings, key)
+        if found := [k for k in own if not irrelevant.is_irrelevant("config.json", k, own[k])]:
+            raise _refusal(transformer, f"has {key!r}, which change {', '.join(found)}")
+    for key in ("model_args", "model_kwargs"):
+        if found := [k for k in _changes(settings, key) if k not in _HOW_IT_RUNS]:
+            reading.assumed(f"{key!r} of sentence-transformers is not read: {', '.join(found)}")
+
+
+def _changes(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """What an object of the settings hands to transformers, but for where files come from."""
+    found = settings.get(key)
+    own = found if isinstance(found, Mapping) else {}
+    return {k: v for k, v in own.items() if k not in HUB_OPTIONS}
 
 
 def _pooling(label: Path) -> tuple[str, bool]:

@@ -120,6 +120,7 @@ def with_modules(config: TextConfig, directory: Path) -> tuple[TextConfig, sente
         check_activations(head, modules.root)
     own = modules.pooling if head is None else "head"
     changes = {"pooling": own, "pooling_known": True, "head": head, "unit": modules.unit}
+    changes["dim"] = modules.dim
     return dataclasses.replace(config, **changes), modules
 
 

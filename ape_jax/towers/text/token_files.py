@@ -24,11 +24,6 @@ _VOCABULARY_FILES = (
     "spiece.model",
     "tokenizer.model",
 )
-# Of `from_pretrained`, on where files are from and what code may run.
-_HUB_OPTIONS = (
-    *("trust_remote_code", "local_files_only", "revision", "subfolder", "cache_dir", "token"),
-    *("use_auth_token", "use_fast", "force_download", "code_revision", "config"),
-)
 _EMPTY_PROMPTS = ("query", "document")  # Those that sentence-transformers has anyway.
 _LONGEST = 8192
 # XLM-R's tokenizer.json, the largest of the supported families', has 17 MB.
@@ -83,7 +78,7 @@ def tokenizer_options(settings: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(
             f"sentence_bert_config.json: 'tokenizer_args' is {found!r}; write an object"
         )
-    return {key: found[key] for key in found if key not in _HUB_OPTIONS}
+    return {key: found[key] for key in found if key not in sentence.HUB_OPTIONS}
 
 
 def _is_siglip(directory: Path) -> bool:

@@ -50,6 +50,7 @@ class TextConfig(TowerConfig):
       pooling_known: `pooling` is what the tower was trained with, or its files say; if not, it is
         what towers of its family are usually read by.
       head: the modules that compute the pooling "head"; None without.
+      dim: how many numbers of a vector sentence-transformers keeps after all that; 0 is all.
       unit: sentence-transformers' modules end in a division by the length, which is no part of the
         pooling (`BoundTower.encode`).
     """
@@ -69,6 +70,7 @@ class TextConfig(TowerConfig):
     pooling_known: bool = beside(True)
     head: Head | None = added(None)  # noqa: RUF009
     unit: bool = beside(False)
+    dim: int = beside(0)
 
     def pooled_width(self, pooling: str | None = None) -> int:
         """The width of `Encoded.pooled`."""

@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from ape_jax import towers
+from ape_jax.errors import UserError
 from ape_jax.towers.show import check
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
@@ -149,6 +150,34 @@ def test_lower_case_and_length_of_the_settings(saved):
     path = saved(Pooling(WIDTH), settings={"do_lower_case": True, "max_seq_length": 9})
     assert np.abs(want(path) - plain).max() > 0.01
     assert assert_equal(path).config.max_length == 9
+
+
+@pytest.mark.parametrize("dim", [5, 100])
+@pytest.mark.parametrize("unit", [False, True])
+def test_vectors_are_cut_as_the_settings_say(saved, dim, unit):
+    path = saved(Pooling(WIDTH), *([Normalize()] if unit else []))
+    file = path / "config_sentence_transformers.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "truncate_dim": dim}))
+    tower = assert_equal(path)
+    assert "not read" not in " ".join(tower.tower.notes)
+
+
+@pytest.mark.parametrize("key", ["config_args", "config_kwargs"])
+def test_settings_that_change_the_config_are_left_to_the_library(saved, key):
+    plain = want(saved(Pooling(WIDTH)))
+    path = saved(Pooling(WIDTH), settings={key: {"hidden_act": "relu", "use_cache": False}})
+    assert np.abs(want(path) - plain).max() > 0.01
+    with pytest.raises(UserError, match=f"'{key}', which change hidden_act;.*write torch:st:"):
+        towers.load(str(path))
+    assert_equal(saved(Pooling(WIDTH), settings={key: {"use_cache": False}}), plain)
+
+
+def test_how_the_library_runs_a_model_is_no_setting_of_the_tower(saved):
+    own = {"attn_implementation": "eager", "add_pooling_layer": True}
+    tower = assert_equal(saved(Pooling(WIDTH), settings={"model_args": own}))
+    notes = " ".join(tower.tower.notes)
+    assert "'model_args' of sentence-transformers is not read: add_pooling_layer" in notes
+    assert "attn_implementation" not in notes
 
 
 def older(path, name):
