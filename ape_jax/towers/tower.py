@@ -158,6 +158,13 @@ class TowerConfig:
         one = self.width * max(sum(joined if part == "cls" else 1 for part in parts), 1)
         return one * max(len(self.joined), 1)
 
+    def pooled_parts(self, pooling: str | None = None) -> tuple[int, ...]:
+        """Widths of what is joined in `Encoded.pooled`: a vector a layer, mode and class token."""
+        whole = self.pooled_width(pooling)
+        if not poolings.parts(pooling or self.pooling):  # The module's own, in one piece.
+            return (whole,)
+        return (self.width,) * (whole // self.width)
+
 
 class Encoded(Tree):
     """Output of a tower for a batch.

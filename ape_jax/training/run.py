@@ -201,7 +201,9 @@ def _solved(
     if record is None:
         pooling = text_pooling.pooling(config, aligned.model.text.tower)
         statistics = aligned.frozen.get(STATISTICS, {})
-        solution = solve.solve(config, dataset, statistics, pooling, without, free)
+        image = aligned.model.image
+        parts = image.tower.config.pooled_parts(image.pooling)
+        solution = solve.solve(config, dataset, statistics, pooling, parts, without, free)
         record = solution.record
     model = build.make_model(config, towers, record)
     model = dataclasses.replace(model, languages=aligned.model.languages)

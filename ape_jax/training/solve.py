@@ -30,6 +30,7 @@ def solve(
     dataset: Dataset,
     statistics: Mapping[str, Any],
     pooling: str,
+    parts: tuple[int, ...] = (),
     unpaired: Unpaired | None = None,
     free: FreeFeatures | None = None,
 ) -> Solution:
@@ -41,6 +42,7 @@ def solve(
       statistics: `center` and `spread` of the images, where they are standardised, and the means
         of `languages`, where captions have some.
       pooling: how the tokens of a caption become one vector, `outputs.text_pooling`.
+      parts: widths of what an image's vector joins, `TowerConfig.pooled_parts`.
       unpaired: images and texts without partners, which CCA may match.
       free: free pairs, solved on as well.
 
@@ -48,6 +50,7 @@ def solve(
       UserError: for pairs that the method cannot be solved on, or a width that there is not.
     """
     form, paired = config.closed_form, _paired(pooling, dataset, statistics)
+    paired = dataclasses.replace(paired, parts=parts)
     if free is not None:
         paired = appended(paired, free.pooled(pooling), config.classifier.weight)
     width = _width(config, paired) if form.takes_width else 0
@@ -85,6 +88,7 @@ def _matched(
     how = {"weight": chosen.match, "eps": chosen.eps, "rounds": chosen.match_rounds}
     width = {"dim": record["width"], "power": record["power"]}
     how |= {name: record.get(name, 0.0) for name in ("text_l2", "noise")}
+    how["parts"] = record.get("parts", ())
     fit = cca_matched(paired, others, record["l2"], **width, **how, seed=config.seed)
     counts = {"unpaired_images": len(others.image), "unpaired_texts": len(others.text)}
     if max(counts.values()) > MOST:

@@ -93,6 +93,9 @@ def test_poolings_of_images(tower, batch):
     want = np.concatenate([tokens[:, 0], tokens[:, 1:].mean(1)], axis=1)
     np.testing.assert_allclose(out.pooled, want, atol=1e-5)
     assert out.pooled.shape[1] == tower.config.pooled_width("cls+mean")
+    width = tower.config.width
+    assert tower.config.pooled_parts("cls+mean") == (width, width)
+    assert tower.config.pooled_parts("mean") == (width,)
     assert pool(out.tokens, out.mask, "none", tower.config) is None
 
 

@@ -192,3 +192,18 @@ def test_training_goes_on_from_there_and_resumes(tiny_config, tmp_path, monkeypa
     monkeypatch.setattr(solve, "solve", None)
     again = loop.train_and_evaluate(resolved(tiny_config, **keys), tmp_path / "cut")
     assert metrics_of(again) == metrics_of(whole)
+
+
+def test_layers_and_poolings_of_a_run_are_the_blocks_of_the_covariance(new_tiny_config, tmp_path):
+    keys = {"method": "cca", "image__layer": (1, -1), "image__pooling": "cls+mean"}
+    keys |= {"closed__l2": 0.1, "closed__power": 1.0, "embed": 16, "closed__block_diagonal": True}
+    config = resolved(new_tiny_config(), **keys)
+    loop.train_and_evaluate(config, tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "summary.json").read_text())["closed_form"]
+    assert record["parts"] == [32] * 4
+    images, texts, captions = features(config)
+    index = {"text_index": captions.text_index, "image_index": captions.image_index}
+    paired = closed_form.Paired(text=texts, image=images[:, None], **index)
+    blocks, whole = (closed_form.cca(paired, 0.1, parts=parts) for parts in ((32,) * 4, ()))
+    assert record["correlations"] == pytest.approx(blocks.correlations[:3], abs=1e-3)
+    assert abs(whole.correlations[:3] - blocks.correlations[:3]).min() > 0.01

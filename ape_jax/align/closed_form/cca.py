@@ -10,12 +10,13 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from ape_jax.align.closed_form import held_out
+from ape_jax.align.closed_form.decompositions import block_eigh, thin_svd
 from ape_jax.align.closed_form.paired import Paired
 from ape_jax.align.closed_form.solution import L2, POWER, Affine, Solution, centred, on_both
 from ape_jax.align.closed_form.sums import Moments, check_varies, moments
 from ape_jax.align.heads.linear import LINEAR
 from ape_jax.config.components import ClosedFormSpec
-from ape_jax.config.fields import number
+from ape_jax.config.fields import flag, number
 from ape_jax.errors import UserError
 from ape_jax.parallel.hosts import say
 
@@ -76,6 +77,7 @@ def cca(
     *,
     text_l2: float = 0.0,
     noise: float = 0.0,
+    parts: Sequence[int] = (),
     dim: int = 0,
     power: float = 0.0,
 ) -> Cca:
@@ -86,6 +88,11 @@ def cca(
     of texts and of images, and Sv is the mean covariance of the views of an image. Directions in
     which augmentation moves an image then count less: they are those in which drawings of another
     style differ. Retrieval by cosine improves if directions are weighted by their correlations.
+
+    With K `parts`, such as layers of a tower whose vectors are joined, Syy and Sv are taken as
+    block-diagonal, with one block a part. Layers of one tower are so alike that the inverse of
+    their whole covariance amplifies how they differ, which few images cannot tell from noise. The
+    correlations are then lower bounds: Syy is at most K times its blocks.
 
     Example:
       >>> from ape_jax.align.closed_form import from_rows
@@ -99,6 +106,7 @@ def cca(
       l2: regulariser, at least 0; 0 is plain CCA, which needs covariances of full rank.
       text_l2: that of the texts, 0 for the same as `l2`.
       noise: weight of the covariance of views, at least 0; of one view an image there is none.
+      parts: widths of the blocks of the covariance of images, of sum k; () for all of it.
       dim: number of directions to use; 0 for all min(d, k).
       power: exponent of the correlations that weight the directions; 0 for equal weights.
 
@@ -106,14 +114,17 @@ def cca(
       All min(d, k) directions, with `text` and `image` as maps to the first `dim`.
 
     Raises:
-      UserError: if nothing varies on a side, a covariance is singular with this l2, or `dim`
-        exceeds min(d, k).
+      UserError: if nothing varies on a side, a covariance is singular with this l2, `dim` exceeds
+        min(d, k), or `parts` do not add up to k.
 
     References:
       Hotelling, `Relations Between Two Sets of Variates <https://doi.org/10.1093/biomet/28.3-4.321>`_,
       1936; Gong et al., "A Multi-View Embedding Space for Modeling Internet Images, Tags, and their
       Semantics", arXiv 1212.4522 (the power); Hatch et al., "Within-class covariance normalization
-      for SVM-based speaker recognition", Interspeech 2006 (the noise).
+      for SVM-based speaker recognition", Interspeech 2006 (the noise); Bickel and Levina, `Some
+      theory for Fisher's linear discriminant function, 'naive Bayes', and some alternatives when
+      there are many more variables than observations <https://doi.org/10.3150/bj/1106314847>`_,
+      2004 (why covariances are better left out than estimated).
     """
     for name, value in (("l2", l2), ("text_l2", text_l2), ("noise", noise)):
         if value < 0 or not np.isfinite(value):
@@ -124,7 +135,7 @@ def cca(
     most = min(paired.text_image.shape)
     if not 0 <= dim <= most:
         raise UserError(f"dim is {dim}; there are {most} pairs of directions, write 0 to {most}")
-    fit = Spectra.of(paired, noise).solve(l2, text_l2 or l2)
+    fit = Spectra.of(paired, noise, parts).solve(l2, text_l2 or l2)
     return dataclasses.replace(fit, dim=dim or most, power=power, noise=float(noise))
 
 
@@ -136,6 +147,7 @@ def cca_cv(
     powers: Sequence[float] = POWERS,
     text_l2: float = 0.0,
     noise: float = 0.0,
+    parts: Sequence[int] = (),
     folds: int | Integer[np.ndarray, " n"] = 5,
     seed: int = 0,
     limit: int = 1000,
@@ -149,6 +161,7 @@ def cca_cv(
       powers: grid of `power`.
       text_l2: as for `cca`, not searched.
       noise: as for `cca`, not searched.
+      parts: as for `cca`.
       folds: number of folds, images that share a text in one, or the fold of each image [n].
       seed: seed of the random folds and samples.
       limit: maximum number of images to score per fold; more would change the choice little.
@@ -166,13 +179,13 @@ def cca_cv(
     split, total = held_out.split(paired, fold)
     scores = np.zeros((len(split), len(l2s), len(dims), len(powers)))
     for n, (members, part) in enumerate(split):
-        spectra = Spectra.of(total - part, noise)
+        spectra = Spectra.of(total - part, noise, parts)
         out = held_out.sample(paired, members, limit, seed)
         for i, l2 in enumerate(l2s):
             scores[n, i] = _scores(spectra.solve(l2, text_l2 or l2), out, dims, powers)
     i, j, k = held_out.simplest(scores)
     best = {"dim": dims[j], "power": powers[k]}
-    return cca(total, l2s[i], text_l2=text_l2, noise=noise, **best)
+    return cca(total, l2s[i], text_l2=text_l2, noise=noise, parts=parts, **best)
 
 
 def _scores(
@@ -194,6 +207,7 @@ class Spectra:
       covariances: of texts, of images, and of texts with images.
       added: to the covariance of images, [k, k], and not to the mean variance that an l2 is
         relative to; None for nothing.
+      parts: widths of the blocks of the covariance of images, as for `cca`.
     """
 
     def __init__(
@@ -203,20 +217,24 @@ class Spectra:
             Float[np.ndarray, "d d"], Float[np.ndarray, "k k"], Float[np.ndarray, "d k"]
         ],
         added: Float[np.ndarray, "k k"] | None = None,
+        parts: Sequence[int] = (),
     ):
         xx, yy, xy = covariances
-        self._means, self._excess = means, 0.0
+        parts = tuple(parts) or (len(yy),)
+        if sum(parts) != len(yy):
+            raise UserError(f"parts are {parts}; expected widths of sum {len(yy)}")
+        self._means, self._excess, self._parts = means, 0.0, len(parts)
         if added is not None:
             yy, self._excess = yy + added, float(np.trace(added)) / len(added)
-        (self._x, self._u), (self._y, self._v) = np.linalg.eigh(xx), np.linalg.eigh(yy)
+        (self._x, self._u), (self._y, self._v) = np.linalg.eigh(xx), block_eigh(yy, parts)
         self.set_cross(xy)
 
     @classmethod
-    def of(cls, part: Moments, noise: float = 0.0) -> Spectra:
-        """Those of pairs, whose sides both have to vary; `noise` as for `cca`."""
+    def of(cls, part: Moments, noise: float = 0.0, parts: Sequence[int] = ()) -> Spectra:
+        """Those of pairs, whose sides both have to vary; `noise` and `parts` as for `cca`."""
         check_varies(part)
         added = noise * part.noise if noise else None
-        return cls((part.text_mean, part.image_mean), part.covariances(), added)
+        return cls((part.text_mean, part.image_mean), part.covariances(), added, parts)
 
     def set_cross(self, xy: Float[np.ndarray, "d k"]) -> None:
         """Takes another covariance of texts with images; those of either side stay."""
@@ -225,6 +243,7 @@ class Spectra:
     def solve(self, l2: float, text_l2: float) -> Cca:
         """Computes all canonical directions."""
         x, y = self._whiten(self._x, text_l2), self._whiten(self._y, l2, self._excess)
+        y /= np.sqrt(self._parts)  # Of as many times the blocks.
         left, correlations, right = thin_svd(x[:, None] * self._cross * y)
         return Cca(
             text_mean=self._means[0],
@@ -239,26 +258,12 @@ class Spectra:
 
     def _whiten(self, values: np.ndarray, l2: float, excess: float = 0.0) -> np.ndarray:
         shifted = values + l2 * (values.mean() - excess)
-        if shifted[0] <= 1e-13 * shifted[-1]:
+        if shifted.min() <= 1e-13 * shifted.max():
             raise UserError(
                 f"a covariance is singular with l2={l2:g}: there are more dimensions than pairs, "
                 "or dimensions that depend on each other; write an l2 above 0, such as 0.01"
             )
         return 1 / np.sqrt(shifted)
-
-
-def thin_svd(matrix: Float[np.ndarray, "d k"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Left vectors, singular values and right vectors, by an eigendecomposition.
-
-    It takes a fraction of the time of LAPACK's SVD. Singular values under about 1e-8 are noise;
-    directions with so little correlation are of no use.
-    """
-    if len(matrix) > matrix.shape[1]:
-        right, values, left = thin_svd(matrix.T)
-        return left, values, right
-    squares, left = np.linalg.eigh(matrix @ matrix.T)
-    values, left = np.sqrt(np.maximum(squares[::-1], 0)), left[:, ::-1]
-    return left, values, matrix.T @ (left / np.maximum(values, 1e-8))
 
 
 def _solved(
@@ -269,13 +274,15 @@ def _solved(
     power: float,
     text_l2: float,
     noise: float,
+    block_diagonal: bool = False,
     kept: bool = False,
 ) -> Solution:
     if noise and paired.image.shape[1] == 1:
         say("closed.noise: each image has one view, so that there is no covariance of views")
         noise = 0.0
     grids: dict[str, Any] = {}
-    fixed: dict[str, Any] = {"text_l2": text_l2, "noise": noise}
+    parts = paired.parts if block_diagonal and len(paired.parts) > 1 else ()
+    fixed: dict[str, Any] = {"text_l2": text_l2, "noise": noise, "parts": parts}
     if width:
         grids["dims"] = [width]
     if l2:
@@ -300,13 +307,17 @@ TEXT_L2 = number(0.0, 0.0).explained("Strength on the text side; 0 is that of cl
 NOISE = number(0.0, 0.0, 1e6).explained(
     "Weight of the covariance between views of one image, added to that of the images."
 )
+BLOCK_DIAGONAL = flag(False).explained(
+    "Takes no covariance between layers, poolings and class tokens that the image's vector joins."
+)
 CCA = ClosedFormSpec(
     name="cca",
     title="CCA",
     solve=_solved,
     image=LINEAR,
     text=LINEAR,
-    keys={"l2": L2, "power": POWER, "text_l2": TEXT_L2, "noise": NOISE},
+    keys={"l2": L2, "power": POWER, "text_l2": TEXT_L2, "noise": NOISE}
+    | {"block_diagonal": BLOCK_DIAGONAL},
     takes_width=True,
     weighs=True,
     weighs_pairs=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -42,6 +42,7 @@ def cca_matched(
     *,
     text_l2: float = 0.0,
     noise: float = 0.0,
+    parts: Sequence[int] = (),
     dim: int = 0,
     power: float = 0.0,
     weight: float = 1.0,
@@ -73,6 +74,7 @@ def cca_matched(
       l2: regulariser, as in `cca`.
       text_l2: that of the texts, 0 for the same as `l2`.
       noise: weight of the covariance of views, of the images of the pairs, as in `cca`.
+      parts: widths of the blocks of the covariance of images, as in `cca`.
       dim: number of directions to use; 0 for all min(d, k).
       power: exponent of the correlations that weight the directions, in the plan as well.
       weight: of the covariance under the plan, where that of the pairs has 1; at least 0.
@@ -110,7 +112,7 @@ def cca_matched(
     known = pairs.covariances()[2]
     added = noise * pairs.noise if noise else None
     covariances = text.covariance, image.covariance, known
-    spectra = Spectra((text.mean, image.mean), covariances, added)
+    spectra = Spectra((text.mean, image.mean), covariances, added, parts)
     x, y = _sample(paired, unpaired, seed)
 
     def solved() -> Cca:

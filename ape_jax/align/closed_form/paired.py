@@ -35,6 +35,7 @@ class Paired:
       weights: how much each pair counts, float [p]; None for all alike.
       mean: subtracted from every image vector, [k]; None for zero.
       std: every image vector is then divided by it, [k]; None for one.
+      parts: widths of the vectors that are joined in one of an image, in order; () for one.
       extra: number of images at the end that are fitted to and never held out: those of free pairs
         (`appended`), whose views are all the same.
     """
@@ -46,6 +47,7 @@ class Paired:
     weights: Float[np.ndarray, " p"] | None = None
     mean: Float[np.ndarray, " k"] | None = None
     std: Float[np.ndarray, " k"] | None = None
+    parts: tuple[int, ...] = ()
     extra: int = 0
 
     @property

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Integer
 
-from ape_jax.align.closed_form.cca import thin_svd
+from ape_jax.align.closed_form.decompositions import thin_svd
 
 RANK = 256
 """Principal directions that are kept of a reading."""

@@ -1,5 +1,7 @@
 """CCA against scikit-learn's, and regularised against SciPy's generalised eigenproblem."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -81,6 +83,63 @@ def test_one_view_an_image_has_no_noise(capsys):
     )
     assert with_noise.record == without.record
     assert "closed.noise: each image has one view" in capsys.readouterr().err
+
+
+def test_parts_have_no_covariance_with_each_other():
+    """By SciPy's eigenproblem, with the blocks written out, each as often as there are parts."""
+    rng = np.random.default_rng(1)
+    x, y = sides(200, 6, 9)
+    views = y[:, None] + rng.normal(size=(200, 4, 9)) * np.linspace(0.1, 3, 9)
+    index = np.arange(200)
+    paired = closed_form.Paired(text=x, image=views, text_index=index, image_index=index)
+    flat, mean = views.reshape(-1, 9), views.mean(axis=1)
+    xx, yy = (np.cov(z, rowvar=False, bias=True) for z in (x, flat))
+    xy = (x - x.mean(0)).T @ (mean - mean.mean(0)) / 200
+    xx += 0.3 * np.trace(xx) / 6 * np.eye(6)
+    yy, scale = yy + 2.0 * np.mean([np.cov(v, rowvar=False) for v in views], axis=0), np.trace(yy)
+    blocks = scipy.linalg.block_diag(yy[:2, :2], yy[2:5, 2:5], yy[5:, 5:])
+    yy = 3 * (blocks + 0.1 * scale / 9 * np.eye(9))
+    values, vectors = scipy.linalg.eigh(xy @ np.linalg.solve(yy, xy.T), xx)
+    ours = closed_form.cca(paired, 0.1, text_l2=0.3, noise=2.0, dim=4, parts=(2, 3, 4))
+    np.testing.assert_allclose(ours.correlations[:4], np.sqrt(values[::-1][:4]), atol=1e-6)
+    assert_same_columns(ours.text(x), (x - x.mean(0)) @ vectors[:, ::-1][:, :4])
+
+
+def test_correlations_of_parts_are_at_most_those_of_the_whole():
+    """Also where the parts are the same thing three times, which is the worst there is."""
+    x, y = sides(200, 6, 9)
+    for image, widths in ((y, (3, 3, 3)), (np.concatenate([y, y, y], axis=1), (9, 9, 9))):
+        whole, apart = (
+            closed_form.cca(from_rows(x, image), 1e-4, parts=parts).correlations
+            for parts in ((), widths)
+        )
+        assert (apart <= whole + 1e-9).all() and apart[0] > 0.3
+
+
+def test_one_part_is_the_whole():
+    x, y = sides()
+    whole, one = (closed_form.cca(from_rows(x, y), 0.1, parts=p) for p in ((), (y.shape[1],)))
+    np.testing.assert_array_equal(whole.image_kernel, one.image_kernel)
+
+
+def test_parts_are_those_of_the_image_vector():
+    x, y = sides()
+    with pytest.raises(UserError, match="expected widths of sum"):
+        closed_form.cca(from_rows(x, y), 0.1, parts=(1, 2))
+
+
+def test_parts_of_a_run_are_taken_where_they_are_asked_for():
+    x, y = sides(200, 6, 9)
+    paired = dataclasses.replace(from_rows(x, y), parts=(4, 5))
+    settings = {"width": 4, "l2": 0.1, "power": 0.0, "text_l2": 0.0, "noise": 0.0}
+    solved = {
+        asked: CCA_SPEC.solve(paired, block_diagonal=asked, **settings) for asked in (False, True)
+    }
+    for asked, parts in ((False, ()), (True, (4, 5))):
+        ours = closed_form.cca(from_rows(x, y), 0.1, dim=4, parts=parts)
+        kernel = solved[asked].heads["image_head"]["projection"]["kernel"]
+        assert_same_columns(kernel, ours.image.kernel)
+    assert solved[True].record["parts"] == (4, 5) and "parts" not in solved[False].record
 
 
 def test_power_weights_directions_by_their_correlations():

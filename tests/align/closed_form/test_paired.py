@@ -19,6 +19,11 @@ from ape_jax.evaluators.retrieval import retrieval_metrics
 from ape_jax.storage.rows.mapped import MappedRows, Part
 
 
+def strengths(form, value):
+    """All keys of a closed form that are numbers, at one value."""
+    return {name: value for name, key in form.keys.items() if not isinstance(key.default, bool)}
+
+
 @pytest.fixture
 def pairs(rng):
     """40 images of 3 views; 0 to 3 captions each out of 50 texts, some of them shared."""
@@ -84,7 +89,7 @@ def test_features_on_disk_give_the_same_bits_as_in_memory(pairs, form, tmp_path)
         text=np.load(tmp_path / "text.npy", mmap_mode="r"),
         image=MappedRows(parts, pairs.image.shape[1:], pairs.image.dtype),
     )
-    settings = {name: 0.1 for name in form.keys}
+    settings = strengths(form, 0.1)
     ours, theirs = (form.solve(x, width=2, **settings).heads for x in (on_disk, pairs))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
@@ -103,7 +108,7 @@ def test_what_is_not_finite_is_named_by_its_row(pairs, side):
 def test_where_nothing_varies_it_is_said(pairs, form, side, name):
     """An l2 above 0 would not help: CCA has one here."""
     same = np.ones_like(getattr(pairs, side)) * np.float32(0.7)
-    settings = {name: 3.0 for name in form.keys}
+    settings = strengths(form, 3.0)
     with pytest.raises(UserError, match=f"^the {name} of these .* nothing varies"):
         form.solve(dataclasses.replace(pairs, **{side: same}), width=2, **settings)
 

@@ -42,6 +42,7 @@ def test_vectors_of_single_layers_stand_end_to_end(read, layers):
     want = [tower.apply(params, batch, layer=layer, pooling="mean").pooled for layer in layers]
     np.testing.assert_allclose(got.pooled, np.concatenate(want, axis=-1), atol=2e-5)
     assert got.pooled.shape[-1] == joined.config.pooled_width("mean") == 16 * len(layers)
+    assert joined.config.pooled_parts("cls+mean") == (16,) * 2 * len(layers)
 
 
 def test_what_lies_above_the_highest_layer_is_not_kept(read):

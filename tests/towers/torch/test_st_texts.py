@@ -42,7 +42,7 @@ def test_pooled_features_are_the_bits_of_encode(sentences):
     alike = ["a red cat", "the blue dog"]
     want = model.encode(alike, batch_size=2)
     np.testing.assert_array_equal(tower(tower.prepare(alike)).pooled, want)
-    assert tower.config.pooled_width() == 20
+    assert tower.config.pooled_width() == 20 and tower.config.pooled_parts() == (20,)
 
 
 def test_every_text_is_encoded_as_encode_does(sentences):
