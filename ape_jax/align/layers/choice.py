@@ -66,6 +66,7 @@ class Question:
       text_index: the text of each pair, integer [p].
       image_index: the image of each pair, integer [p], ascending.
       domain: of each image, integer [n]; None for one and the same.
+      block_diagonal: whether CCA takes no covariance between what an image's vector joins.
     """
 
     image: Side
@@ -73,6 +74,7 @@ class Question:
     text_index: Integer[np.ndarray, " p"]
     image_index: Integer[np.ndarray, " p"]
     domain: Integer[np.ndarray, " n"] | None = None
+    block_diagonal: bool = False
 
     def paired(self, image: Reading, text: Reading) -> Paired:
         """The pairs as two readings give them, images standardised."""
@@ -84,6 +86,7 @@ class Question:
             image_index=self.image_index,
             mean=vectors.mean(axis=0, dtype=np.float64),
             std=np.maximum(vectors.std(axis=0, dtype=np.float64), 1e-6),
+            parts=self.image.vectors.parts(image) if self.block_diagonal else (),
         )
 
 

@@ -29,19 +29,23 @@ class Half:
       variances: [r]; directions that do not vary are left out.
       mean_variance: over all d dimensions; an l2 is a multiple of it.
       coordinates: of all rows in these directions, [n, r], after the mean of the fit is taken off.
+      parts: number of the blocks of the covariance, which is taken as so many times these.
     """
 
     variances: Float[np.ndarray, " r"]
     mean_variance: float
     coordinates: Float[np.ndarray, "n r"]
+    parts: int = 1
 
     def whitening(self, l2: float) -> Float[np.ndarray, " r"]:
         """Factors of the directions at an l2."""
-        return 1 / np.sqrt(self.variances + l2 * self.mean_variance)
+        return 1 / np.sqrt(self.parts * (self.variances + l2 * self.mean_variance))
 
 
 def halves(
-    x: Float[np.ndarray, "n d"], uses: Sequence[Integer[np.ndarray, " n"]]
+    x: Float[np.ndarray, "n d"],
+    uses: Sequence[Integer[np.ndarray, " n"]],
+    parts: Sequence[int] = (),
 ) -> list[Half | None]:
     """Makes the halves of one side, one a split; None where nothing varies.
 
@@ -49,9 +53,14 @@ def halves(
       x: the vectors of all rows.
       uses: of each split, how often each row is in a pair that is fitted on; 0 for rows that are
         not.
+      parts: widths of the blocks of the covariance, as for `closed_form.cca`; () for all of it.
     """
-    rotated = principal(x.astype(np.float64))
-    return [_half(rotated, of_split, x.shape[1]) for of_split in uses]
+    ends = np.cumsum(parts)[:-1] if parts else []
+    blocks = [principal(part) for part in np.split(x.astype(np.float64), ends, axis=1)]
+    return [
+        _joined([_half(block, of_split, x.shape[1]) for block in blocks], len(blocks))
+        for of_split in uses
+    ]
 
 
 def principal(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n r"]:
@@ -79,6 +88,19 @@ def _half(x: Float[np.ndarray, "n r"], uses: Integer[np.ndarray, " n"], dims: in
     kept = values > _VARIES * values[-1]
     return Half(
         variances=values[kept], mean_variance=trace / dims, coordinates=x @ vectors[:, kept]
+    )
+
+
+def _joined(found: list[Half | None], parts: int) -> Half | None:
+    """The halves of all blocks as one; blocks where nothing varies are left out."""
+    kept = [half for half in found if half is not None]
+    if not kept:
+        return None
+    return Half(
+        variances=np.concatenate([half.variances for half in kept]),
+        mean_variance=sum(half.mean_variance for half in kept),
+        coordinates=np.concatenate([half.coordinates for half in kept], axis=1),
+        parts=parts,
     )
 
 

@@ -53,6 +53,14 @@ class LayerVectors:
         """A reading of each layer, from below to above; of one reading that alone."""
         return [self.only] if self.only else [Reading((k,), pooling) for k in self.layers]
 
+    def parts(self, reading: Reading) -> tuple[int, ...]:
+        """Widths of the vectors that are joined in those of a reading; () for one reading alone."""
+        if self.only is not None:
+            return ()
+        return tuple(
+            self.widths[mode] for _ in reading.layers for mode in reading.pooling.split("+")
+        )
+
     def read(self, reading: Reading) -> Float32[np.ndarray, "n e"]:
         """The vectors of one reading, f32.
 

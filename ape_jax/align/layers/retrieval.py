@@ -107,7 +107,8 @@ def held_out_cca(
     """Fits CCA on one part of each split, and retrieves among the other.
 
     Args:
-      paired: vectors of texts and images, in memory.
+      paired: vectors of texts and images, in memory; with `parts` the covariance of images is taken
+        as block-diagonal.
       splits: of its images.
       l2s: regularisers; of these and `powers` the combination with the best mean is taken.
       powers: exponents of the correlations that weight the directions.
@@ -122,12 +123,12 @@ def held_out_cca(
     memory = memory or Memory()
     kept = [np.flatnonzero(split.fit[paired.image_index]) for split in splits]
 
-    def make(x: np.ndarray, of_pair: np.ndarray) -> list[Half | None]:
-        return halves(x, [np.bincount(of_pair[pairs], minlength=len(x)) for pairs in kept])
+    def make(x: np.ndarray, of_pair: np.ndarray, parts: tuple[int, ...] = ()) -> list[Half | None]:
+        return halves(x, [np.bincount(of_pair[pairs], minlength=len(x)) for pairs in kept], parts)
 
     images = paired.images(np.arange(len(paired)))[:, 0]
     text = memory.get(keys[0], lambda: make(np.asarray(paired.text[:]), paired.text_index))
-    image = memory.get(keys[1], lambda: make(images, paired.image_index))
+    image = memory.get(keys[1], lambda: make(images, paired.image_index, paired.parts))
     mrr = np.zeros((len(splits), len(l2s), len(powers)))
     recall = np.zeros_like(mrr)
     for n, (split, x, y) in enumerate(zip(splits, text, image, strict=True)):

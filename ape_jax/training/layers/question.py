@@ -99,6 +99,7 @@ def ask(config: Config, train: Pairs, store: FeatureStore) -> Question:
         text_index=dataset.captions.text_index,
         image_index=dataset.captions.image_index,
         domain=domains_of(config, dataset.pairs),
+        block_diagonal=config.closed["block_diagonal"],
     )
 
 

@@ -1,5 +1,6 @@
 """The choice of layers, on vectors of which one layer is known to be the right one."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -148,3 +149,14 @@ def test_best_single_layers_are_apart():
 def test_poolings_to_try():
     assert poolings_of(["cls", "mean"]) == ["cls", "mean", "cls+mean"]
     assert poolings_of(["mean"]) == ["mean"]
+
+
+def test_blocks_are_the_layers_and_modes_of_a_reading():
+    vectors = LayerVectors(rows=np.zeros((4, 12)), layers=(0, -1), widths={"cls": 2, "mean": 4})
+    reading = Reading((0, -1), "cls+mean")
+    assert vectors.parts(reading) == (2, 4, 2, 4) and vectors.parts(Reading((0,), "mean")) == (4,)
+    one = Side(vectors=vectors, layers=None, poolings=("mean",))
+    asked = Question(image=one, text=one, text_index=np.arange(4), image_index=np.arange(4))
+    assert asked.paired(reading, reading).parts == ()
+    asked = dataclasses.replace(asked, block_diagonal=True)
+    assert asked.paired(reading, reading).parts == (2, 4, 2, 4)

@@ -1,5 +1,7 @@
 """Held-out retrieval of CCA, against a fit and ranks made apart."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,7 @@ def paired():
 def scores_by_hand(paired, fit, score, l2, power):
     """MRR and R@10 of one split: our closed form on the rows, ranks by sorting."""
     x, y = paired.text, paired.image[:, 0]
-    solved = cca(from_rows(x[fit], y[fit]), l2)
+    solved = cca(from_rows(x[fit], y[fit]), l2, parts=paired.parts)
     weights = solved.correlations**power
     ztxt = (x[score] - solved.text_mean) @ solved.text_kernel * weights
     zimg = (y[score] - solved.image_mean) @ solved.image_kernel * weights
@@ -34,7 +36,9 @@ def scores_by_hand(paired, fit, score, l2, power):
     return np.mean(mrr), np.mean(recall)
 
 
-def test_scores_equal_a_fit_of_ours_on_the_same_rows(paired):
+@pytest.mark.parametrize("parts", [(), (3, 5, 2)])
+def test_scores_equal_a_fit_of_ours_on_the_same_rows(paired, parts):
+    paired = dataclasses.replace(paired, parts=parts)
     splits = concept_splits(paired, count=3)
     got = held_out_cca(paired, splits, l2s=(0.1,), powers=(2.0,))
     want = [scores_by_hand(paired, s.fit, s.score, 0.1, 2.0) for s in splits]
@@ -83,6 +87,16 @@ def test_a_domain_is_left_out_with_the_concepts_that_are_scored():
         assert not (set(texts[split.fit]) & set(texts[split.score]))
     scores = held_out_cca(paired, splits)
     assert scores.crosses.sum() == len(crossing) and (scores.mrr > 0).all()
+
+
+def test_a_part_that_does_not_vary_is_left_out(paired):
+    """A class token before the first block, beside a layer."""
+    constant = np.concatenate([np.ones((240, 1, 3)), paired.image], axis=2)
+    joined = dataclasses.replace(paired, image=constant, parts=(3, 10))
+    splits = concept_splits(joined, count=3)
+    got = held_out_cca(joined, splits, l2s=(0.1,), powers=(1.0,))
+    want = [scores_by_hand(joined, s.fit, s.score, 0.1, 1.0)[0] for s in splits]
+    np.testing.assert_allclose(got.mrr, want, atol=1e-6)
 
 
 def test_what_does_not_vary_scores_zero(paired):
