@@ -47,10 +47,16 @@ def hits(
 ) -> list[np.ndarray]:
     """Share of both directions that find a match among ten, by image of each test set."""
     x = rotated(*(q.text.vectors.read(pair[1]) for q in (train, *tests)))
-    y = rotated(*(q.image.vectors.read(pair[0]) for q in (train, *tests)))
+    images = [q.image.vectors.read(pair[0]) for q in (train, *tests)]
+    parts = train.image.vectors.parts(pair[0]) if train.block_diagonal else ()
+    ends = np.cumsum(parts)[:-1] if parts else []
+    blocks = [rotated(*block) for block in zip(*(np.split(y, ends, axis=1) for y in images))]
+    y = [np.concatenate(columns, axis=1) for columns in zip(*blocks)]
     indices = {"text_index": train.text_index, "image_index": train.image_index}
+    parts = tuple(block[0].shape[1] for block in blocks)
     try:
-        fit = cca(Paired(text=x[0], image=y[0][:, None], **indices), l2, power=power)
+        paired = Paired(text=x[0], image=y[0][:, None], **indices)
+        fit = cca(paired, l2, power=power, parts=parts)
     except UserError:  # A class token before the first block.
         return [np.zeros(len(z)) for z in y[1:]]
     made = zip(tests, x[1:], y[1:])
