@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Whether the wheel can be put where the newest jax, numpy, pandas, pillow, transformers and torch are, changes none
-# of their versions and works there from an empty directory; and how large it is with all that it needs.
+# of their versions and works there, from an empty directory and in the notebooks; and how large it is with all that
+# it needs.
 # Usage: launch/check_install.sh [--no-torch] [WHEEL]       PYTHON chooses a Python, by default python3.12
 set -euo pipefail
 unset PYTHONPATH
@@ -42,6 +43,15 @@ mkdir empty && cd empty
 "$folder/old/bin/ape-jax" train --config few_pairs:runlocal --workdir run
 [ -s run/summary.json ] || fail "there is no summary.json"
 cd ..
+
+if [ "${there[-1]}" = torch ]; then
+  echo "== notebooks"
+  pip old install --quiet "${wheel}[demo,export]" ipykernel nbclient nbformat pytest
+  pip old freeze >after.txt
+  changed=$(grep -vxFf after.txt before.txt || true)
+  [ -z "$changed" ] || fail "installing for the notebooks changed: $changed"
+  (cd "$repository" && "$folder/old/bin/python" -m pytest -q -o addopts= -p no:cacheprovider tests/test_notebooks.py)
+fi
 
 echo "== alone"
 pip new install --quiet "$wheel" 2>warnings.txt
