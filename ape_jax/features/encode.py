@@ -26,6 +26,8 @@ T = TypeVar("T")
 _TOKENISED_TOGETHER = 4096
 # Shorter texts than this are encoded more at a time: a call should have some work.
 _FULL_LENGTH = 32
+_COSTLY = 50_000_000  # Parameters of blocks, between MiniLM's and those of a BERT-base.
+_FEWEST, _PADDED = 16, 1.15  # Rows and tokens by real tokens, of a batch of such a tower.
 _LONG = 512  # Of longer texts fewer are encoded together.
 # Batches at work while the result of an earlier one is fetched.
 _AHEAD = 2
@@ -61,6 +63,12 @@ class FrozenTower:
         """True if images are encoded in the CPU's own way, which rounds otherwise in bf16."""
         # Elsewhere products are fast in their own dtype, and slices would leave units idle.
         return self._on_one_cpu and self.tower.config.kind == "image"
+
+    @functools.cached_property
+    def is_costly(self) -> bool:
+        """True if padding takes longer than compiling another program: large towers on a CPU."""
+        size = sum(x.size for x in jax.tree.leaves(self.params.get("blocks", {})))
+        return self._on_one_cpu and size >= _COSTLY
 
     @property
     def _on_one_cpu(self) -> bool:
@@ -192,9 +200,11 @@ def text_batches(frozen: FrozenTower, bodies: Int[np.ndarray, "n"]) -> Iterator[
     """All texts, longest first, given how many tokens without special ones each has.
 
     From the longest on, the first text of a batch decides its shape: one program a length, and
-    for the last batch perhaps one more.
+    for the last batch perhaps one more. Where padding costs more than a program, a batch that would
+    be padding for the most part has fewer rows.
     """
     order = np.argsort(-bodies, kind="stable")
+    lengths, saves = bodies + frozen.tower.prepare.special, frozen.is_costly
     while len(order):
         length = padded_length(frozen.tower, int(bodies[order[0]]))
         full = _full_rows(frozen, length)
@@ -202,6 +212,10 @@ def text_batches(frozen: FrozenTower, bodies: Int[np.ndarray, "n"]) -> Iterator[
         # Few texts do not fill the rows of a full batch.
         while rows < min(len(order), most):
             rows = min(2 * rows, most)
+        while saves and rows >= 2 * _FEWEST:
+            if rows * length <= _PADDED * lengths[order[:rows]].sum():
+                break
+            rows //= 2
         yield TextBatch(order[:rows], length, rows)
         order = order[rows:]
 

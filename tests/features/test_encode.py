@@ -191,6 +191,24 @@ def test_texts_of_one_length_share_a_shape_and_short_ones_a_batch(load):
     assert shapes[-1] in {(16, 4), (32, 4), (64, 4), (128, 4)}
 
 
+def test_a_large_tower_on_a_cpu_encodes_little_padding(load, monkeypatch):
+    lengths = np.clip(np.random.default_rng(0).lognormal(2.25, 0.5, 256), 2, 14).astype(int)
+    reader = frozen(load("text"), batch=64)
+    assert not reader.is_costly
+
+    def padded(reader):
+        batches = list(encode.text_batches(reader, lengths))
+        assert sorted(np.concatenate([batch.index for batch in batches])) == list(range(256))
+        assert all(len(batch.index) <= batch.rows >= 16 for batch in batches)
+        return sum(batch.rows * batch.length for batch in batches) / (lengths + 2).sum()
+
+    plain = padded(reader)
+    monkeypatch.setattr(encode, "_COSTLY", 1)
+    monkeypatch.setattr(encode.FrozenTower, "_on_one_cpu", True)
+    large = frozen(load("text"), batch=64)
+    assert large.is_costly and padded(large) < 1.2 < plain
+
+
 def test_texts_of_a_tower_that_attends_to_padding_are_as_long_as_it_takes():
     prepare = mock.Mock(fills=True, max_length=64, special=1)
     tower = mock.Mock(spec=Tower, prepare=prepare)
