@@ -9,8 +9,15 @@ from tests.accelerator import parts
 from tests.accelerator.figures import Figures, wrong
 from tests.accelerator.settings import Settings
 
+# They start the command several times; tests/test_faults.py kills and resumes it as well.
+SLOW = ("correct/resume", "correct/checkpoints")
+NAMES = [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
+    for name in parts.named(["correct"])
+]
 
-@pytest.mark.parametrize("name", parts.named(["correct"]))
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_part_is_right_on_a_processor(name, tmp_path):
     lines = []
     figures = Figures(part=name, write=lambda line: lines.append(json.loads(line)))
