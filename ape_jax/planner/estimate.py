@@ -16,7 +16,7 @@ from ape_jax.errors import UserError
 from ape_jax.features import frontier
 from ape_jax.features.encode import FrozenTower
 from ape_jax.parallel import mesh as mesh_lib
-from ape_jax.planner import program, shapes
+from ape_jax.planner import program, shapes, shares
 from ape_jax.planner import traced as traced_lib
 from ape_jax.planner.shapes import Captions
 from ape_jax.planner.target import Target
@@ -26,8 +26,6 @@ from ape_jax.storage.memory import shown
 from ape_jax.training import blocks, optim, step
 
 _LARGEST_BATCH = 2**26  # That a config takes.
-# Published rates are peaks. A program is taken to reach so much of each.
-MATRIX_SHARE, MEMORY_SHARE, LINK_SHARE = 0.5, 0.8, 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,8 +92,30 @@ def assemble(config: Config, where: Target) -> AlignedModel:
     )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+    """One program of a run, traced.
+
+    Attributes:
+      traced: of `jax.jit(f).trace(*arguments)`.
+      arguments: their shapes, dtypes and shardings.
+      kinds: those that lie in memory before it starts, by kind.
+      rows: pairs, or images or captions, of one run.
+    """
+
+    traced: Any
+    arguments: tuple[PyTree, ...]
+    kinds: Mapping[str, PyTree]
+    rows: int
+
+
 def training(config: Config, where: Target, captions: Captions, made: AlignedModel) -> Cost:
     """A training step of what `assemble` gives."""
+    return cost(step_program(config, captions, made), where)
+
+
+def step_program(config: Config, captions: Captions, made: AlignedModel) -> Program:
+    """One training step; its last arguments say from which step to which, and are 0 and 1."""
     one, optimizer = step.from_config(config, made.model, made.trainable, made.mesh)
     state = jax.eval_shape(
         lambda t: step.init_state(t, optimizer, config.optim.ema), made.trainable
@@ -112,14 +132,22 @@ def training(config: Config, where: Target, captions: Captions, made: AlignedMod
         "batches": block,
     }
     run = step.make_run(one, made.mesh, jax.tree.map(lambda x: x.sharding, state))
-    traced = run.trace(state, made.frozen, key, block, jnp.int32(0), jnp.int32(1))
-    return _cost(traced, where, kinds, config.train.batch)
+    arguments = state, made.frozen, key, block, jnp.int32(0), jnp.int32(1)
+    return Program(
+        traced=run.trace(*arguments), arguments=arguments, kinds=kinds, rows=config.train.batch
+    )
 
 
 def extraction(
     config: Config, where: Target, captions: Captions, made: AlignedModel
 ) -> dict[str, Cost]:
     """A batch of images and one of captions through the frozen towers, where they are encoded."""
+    programs = encoding_programs(config, captions, made)
+    return {name: cost(program, where) for name, program in programs.items()}
+
+
+def encoding_programs(config: Config, captions: Captions, made: AlignedModel) -> dict[str, Program]:
+    """The same, traced."""
     found = {}
     readers = frontier.make_readers(config, made.model, made.frozen, made.mesh, {})
     for name, reader, wanted in (
@@ -130,9 +158,13 @@ def extraction(
             continue
         rows = mesh_lib.over_batch(made.mesh)
         batch = _raw(reader.tower.config, reader.rows, captions, rows)
-        kinds = {"frozen parameters": reader.params, "batches": batch}
-        traced = reader.program.trace(reader.params, batch)
-        found[name] = _cost(traced, where, kinds, reader.rows)
+        arguments = reader.params, batch
+        found[name] = Program(
+            traced=reader.program.trace(*arguments),
+            arguments=arguments,
+            kinds={"frozen parameters": reader.params, "batches": batch},
+            rows=reader.rows,
+        )
     return found
 
 
@@ -198,9 +230,11 @@ def _block(train: Any, batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
     }
 
 
-def _cost(traced: Any, where: Target, kinds: Mapping[str, PyTree], rows: int) -> Cost:
+def cost(planned: Program, where: Target) -> Cost:
+    """Compiles a program for a target and reads off what it costs."""
+    traced, rows = planned.traced, planned.rows
     products = traced_lib.count(traced.jaxpr)
-    arguments = {kind: size.device_bytes(tree) for kind, tree in kinds.items()}
+    arguments = {kind: size.device_bytes(tree) for kind, tree in planned.kinds.items()}
     passes = products.flops + (where.chip.exact - 1) * products.exact
     counted = {"arguments": arguments, "flops": products.flops, "passes": passes}
 
@@ -222,28 +256,35 @@ def _cost(traced: Any, where: Target, kinds: Mapping[str, PyTree], rows: int) ->
     # Temporaries may be left out of `temp_size_in_bytes`, and donated arguments counted twice.
     peak = compiled.memory_analysis().peak_memory_in_bytes
     text = program.read(compiled.as_text())
-    measured = {
-        "traffic": text.traffic(),
-        "memory_traffic": text.moved(),
-        "largest": tuple(text.largest()),
-    }
+    traffic, moved = text.traffic(), text.moved()
+    times = peak_seconds(where, passes, moved, sum(traffic.values()))
     return Cost(
         fits=not where.refusal(peak),
         reason=where.refusal(peak),
         peak=peak,
         rows=rows,
-        seconds=_seconds(where, passes, measured),
+        traffic=traffic,
+        memory_traffic=moved,
+        largest=tuple(text.largest()),
+        seconds=shares.of(where.kind).seconds(*times),
         **counted,
-        **measured,
     )
 
 
-def _seconds(where: Target, passes: float, measured: Mapping[str, Any]) -> float:
-    """A roofline: the slowest of products, memory and links, as if they overlapped wholly."""
+def peak_seconds(
+    where: Target, passes: float, memory_traffic: float, sent: float
+) -> tuple[float, float, float]:
+    """Seconds that products, memory and links would take each, at the chip's peak rates.
+
+    Args:
+      where: the devices.
+      passes: see `Cost`.
+      memory_traffic: likewise.
+      sent: bytes that a device sends.
+    """
     chip = where.chip
-    sent = sum(measured["traffic"].values()) * chip.cores
-    return max(
-        passes / where.chips / (chip.flops * MATRIX_SHARE),
-        measured["memory_traffic"] * chip.cores / (chip.hbm_rate * MEMORY_SHARE),
-        sent / (chip.link_rate * LINK_SHARE),
+    return (
+        passes / where.chips / chip.flops,
+        memory_traffic * chip.cores / chip.hbm_rate,
+        sent * chip.cores / chip.link_rate,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from ape_jax.config import Config
 from ape_jax.config.outside import is_torch
-from ape_jax.planner import estimate
+from ape_jax.planner import shares
 from ape_jax.planner.estimate import Cost
 from ape_jax.planner.shapes import Captions
 from ape_jax.planner.target import Target
@@ -27,6 +27,7 @@ def record(
     pairs: int,
 ) -> dict[str, Any]:
     """Everything that was found, as JSON."""
+    reached = shares.of(where.kind)
     hours = step.seconds * config.train.steps / 3600
     made: dict[str, Any] = {
         "topology": where.name,
@@ -41,9 +42,14 @@ def record(
         "encoding": {name: dataclasses.asdict(cost) for name, cost in encoding.items()},
         "assumed": {
             **dataclasses.asdict(captions),
-            "share of the peak rate of products": estimate.MATRIX_SHARE,
-            "of memory": estimate.MEMORY_SHARE,
-            "of the links": estimate.LINK_SHARE,
+            "share of the peak rate of products": reached.matrix,
+            "of memory": reached.memory,
+            "of the links": reached.link,
+        },
+        "trust": {
+            "programs": reached.programs,
+            "error": reached.error,
+            "line": reached.line(where.kind),
         },
     }
     if pairs:
@@ -81,7 +87,8 @@ def text(made: Mapping[str, Any]) -> str:
     if made["not_planned"]:
         lines.append(f"\nnot planned: encoding by {', '.join(made['not_planned'])}, outside of JAX")
     assumed = "; ".join(f"{key} {value:g}" for key, value in made["assumed"].items())
-    lines.append(f"\nassumed, not measured: captions and peaks as given ({assumed}); all overlaps")
+    lines.append(f"\nassumed: captions and peak rates as given ({assumed})")
+    lines.append(made["trust"]["line"])
     return "\n".join(lines)
 
 

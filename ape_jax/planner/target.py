@@ -41,10 +41,12 @@ class Target(abc.ABC):
 
     Attributes:
       name: as the user wrote it.
+      kind: of its chips, such as "h100".
       platform: of JAX.
     """
 
     name: str
+    kind: str
     platform: ClassVar[str]
 
     @property

@@ -37,14 +37,15 @@ def test_the_search_ends_just_below_what_does_not_fit(monkeypatch, limit, least,
 @pytest.mark.parametrize(
     ("passes", "memory", "sent", "seconds"),
     [
-        (4 * 197e12 * 0.5, 0, 0, 1.0),
-        (0, 819e9 * 0.8 * 2, 0, 2.0),
-        (1e12, 819e9 * 0.8, 200e9 * 0.5 * 3, 3.0),
+        (4 * 197e12, 0, 0, (1.0, 0, 0)),
+        (0, 819e9 * 2, 0, (0, 2.0, 0)),
+        (0, 0, 200e9 * 3, (0, 0, 3.0)),
     ],
 )
-def test_the_slowest_of_products_memory_and_links_counts(passes, memory, sent, seconds):
-    measured = {"traffic": {"all-gather": sent}, "memory_traffic": memory}
-    found = estimate._seconds(slices.parse("v5e:2x2"), passes, measured)
+def test_products_are_shared_out_and_memory_and_links_are_each_devices(
+    passes, memory, sent, seconds
+):
+    found = estimate.peak_seconds(slices.parse("v5e:2x2"), passes, memory, sent)
     assert found == pytest.approx(seconds)
 
 
