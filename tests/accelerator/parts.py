@@ -18,6 +18,14 @@ PARTS = (
     "correct/resume",
     "correct/checkpoints",
     "fast/card",
+    "fast/vision",
+    "fast/text",
+    "fast/head",
+    "fast/losses",
+    "fast/tuned",
+    "fast/epoch",
+    "fast/decode",
+    "plan/steps",
 )
 
 # What a part's process needs in its environment before JAX is there.

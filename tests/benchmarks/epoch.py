@@ -21,7 +21,6 @@ files) by the time of the steps on the device; that of `sampling` comes on top, 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import itertools
 import json
 import pathlib
@@ -39,12 +38,15 @@ import numpy as np
 from ape_jax import config as config_lib
 from ape_jax.align import heads
 from ape_jax.align.model import Model, Side
+from ape_jax.data.pairs import Pair
 from ape_jax.features import ragged
 from ape_jax.features.dataset import Captions, Dataset
+from ape_jax.images.decode import ImageRef
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.runs.aligned import AlignedModel
 from ape_jax.runs.checkpoints.checkpoint import Checkpoints
-from ape_jax.towers.tower import TowerConfig
+from ape_jax.terminal.progress import Progress
+from ape_jax.towers import precomputed
 from ape_jax.training import optim
 from ape_jax.training.input.feed import Feed, open_feed
 from ape_jax.training.input.sampler import Sampler
@@ -55,18 +57,14 @@ from ape_jax.training.step import make_step
 TOKEN_WIDTH, IMAGE_WIDTH, VIEWS, CAPTIONS = 384, 768, 4, 5
 
 
-@dataclasses.dataclass
-class FakeTower:
-    """Features are given: of a tower no more than its shape is asked for."""
-
-    config: TowerConfig
-    params: dict[str, Any] = dataclasses.field(default_factory=dict)
-    prepare: Any = print
-
-
 def main() -> None:
     """Measures and prints."""
     args = parse()
+    print(json.dumps(report(args, *measure(args))))
+
+
+def measure(args: argparse.Namespace) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Seconds of each contestant in each round: on the wall, and of the loop's own thread."""
     with tempfile.TemporaryDirectory() as scratch:
         runners = contestants(args, pathlib.Path(scratch))
         for name, run in runners.items():
@@ -81,7 +79,7 @@ def main() -> None:
                 run()
                 walls[name].append(time.perf_counter() - start)
                 hosts[name].append(time.thread_time() - busy)
-    print(json.dumps(report(args, walls, hosts)))
+    return walls, hosts
 
 
 def parse() -> argparse.Namespace:
@@ -105,7 +103,9 @@ def contestants(args: argparse.Namespace, scratch: pathlib.Path) -> dict[str, Ca
         config = make_config(args, **changes)
         run = make_run(config, dataset, mesh)
         checkpoints = Checkpoints(scratch / name)
-        return Loop(run, scratch / name, checkpoints, {}), open_feed(run)
+        made = Loop(run, scratch / name, checkpoints, {})
+        made._progress = Progress("training", config.train.steps, "pairs", args.batch)
+        return made, open_feed(run)
 
     resident = loop("resident", **{"cache.place": "device"})
     return {
@@ -148,20 +148,21 @@ def device(args: argparse.Namespace, loop: Loop, feed: Feed) -> Callable[[], Non
 
 def plain(args: argparse.Namespace, run_: Run) -> Callable[[], None]:
     """One dispatch a step, as loops are usually written."""
-    train = run_.config.train
-    schedule = optim.make_schedule(run_.config.optim, train.steps)
-    optimizer = optim.make_optimizer(run_.config.optim, schedule, run_.trainable)
-    step = jax.jit(make_step(run_.model, "softmax", optimizer, run_.mesh), donate_argnums=0)
+    own = run_.aligned
+    train = own.config.train
+    schedule = optim.make_schedule(own.config.optim, train.steps)
+    optimizer = optim.make_optimizer(own.config.optim, schedule, own.trainable)
+    step = jax.jit(make_step(own.model, "softmax", optimizer, own.mesh), donate_argnums=0)
     feed, key = open_feed(run_), jax.random.key(0)
     from ape_jax.training.step import init_state
 
-    held = [mesh_lib.place_replicated(init_state(run_.trainable, optimizer), run_.mesh)]
+    held = [mesh_lib.place_replicated(init_state(own.trainable, optimizer), own.mesh)]
 
     def run() -> None:
         pending = []
         for i, batch in enumerate(feed.batches(0, args.steps), 1):
-            placed = mesh_lib.place_batch(batch, run_.mesh)
-            held[0], metrics = step(held[0], run_.frozen, placed, key)
+            placed = mesh_lib.place_batch(batch, own.mesh)
+            held[0], metrics = step(held[0], own.frozen, placed, key)
             pending.append(metrics)
             if i % train.log_every == 0 or i == args.steps:
                 jax.device_get(pending)
@@ -202,12 +203,13 @@ def make_config(args: argparse.Namespace, **changes: Any) -> Any:
 
 def make_run(config: Any, dataset: Dataset, mesh: Any) -> Run:
     """What the loop needs, without towers and without evaluations."""
-    text = tower("text", TOKEN_WIDTH)
+    text = precomputed.read(f"features:{TOKEN_WIDTH}", "text")
+    image = precomputed.read(f"features:{IMAGE_WIDTH}", "image")
     head = heads.TokenMLP(
         IMAGE_WIDTH, text.config, depth=config.text.head.depth, width=config.text.head.width
     )
     model = Model(
-        image=Side(tower=tower("image", IMAGE_WIDTH), head=heads.Identity(), pooling="mean"),
+        image=Side(tower=image, head=heads.Identity(), pooling="mean"),
         text=Side(tower=text, head=head),
         standardize=True,
     )
@@ -220,22 +222,6 @@ def make_run(config: Any, dataset: Dataset, mesh: Any) -> Run:
     return Run(aligned=aligned, dataset=dataset, tasks=())
 
 
-def tower(kind: Any, width: int) -> FakeTower:
-    """A tower's shape."""
-    config = TowerConfig(
-        kind=kind,
-        family="none",
-        width=width,
-        depth=1,
-        heads=1,
-        mlp_width=width,
-        pooling="mean",
-        activation="gelu",
-        norm_eps=1e-6,
-    )
-    return FakeTower(config)
-
-
 def make_dataset(args: argparse.Namespace) -> Dataset:
     """Random features, stored in bf16, of captions of about `--tokens` tokens."""
     rng = np.random.default_rng(0)
@@ -243,7 +229,7 @@ def make_dataset(args: argparse.Namespace) -> Dataset:
     lengths = rng.integers(3, 2 * args.tokens - 2, texts)
     rows = [rng.normal(size=(n, TOKEN_WIDTH)).astype(ml_dtypes.bfloat16) for n in lengths]
     return Dataset(
-        pairs=range(args.pairs),
+        pairs=[Pair(ImageRef("", ""), (), str(i)) for i in range(args.pairs)],
         captions=Captions(
             tuple(map(str, range(texts))), np.arange(texts), np.arange(args.pairs + 1) * CAPTIONS
         ),

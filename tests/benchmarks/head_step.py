@@ -32,7 +32,7 @@ from ape_jax.align.model import Model, Side
 from ape_jax.config.sections import OptimConfig
 from ape_jax.features import ragged
 from ape_jax.nn.matmul import product
-from ape_jax.towers.tower import Tower, TowerConfig
+from ape_jax.towers import precomputed
 from ape_jax.training import optim as optim_lib
 from ape_jax.training import step as step_lib
 
@@ -44,11 +44,11 @@ def main() -> None:
     args = parse()
     rng = np.random.default_rng(0)
     lengths = draw_lengths(args.lengths, args.batch, rng)
-    rows = [rng.normal(size=(n, TOKEN_WIDTH)).astype(np.float32) for n in lengths]
+    rows = [rng.normal(size=(n, args.token_width)).astype(np.float32) for n in lengths]
     if args.dtype == "bfloat16":  # What the cache stores, and torch gets the same numbers.
         rows = [row.astype(jnp.bfloat16).astype(np.float32) for row in rows]
     tokens = ragged.from_rows(rows)
-    pooled = rng.normal(size=(args.batch, IMAGE_WIDTH)).astype(np.float32)
+    pooled = rng.normal(size=(args.batch, args.image_width)).astype(np.float32)
     clock = time.process_time if args.clock == "cpu" else time.perf_counter
 
     bench = Bench(args, tokens, pooled)
@@ -79,6 +79,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--depth", type=int, default=4)
+    parser.add_argument("--token-width", type=int, default=TOKEN_WIDTH)
+    parser.add_argument("--image-width", type=int, default=IMAGE_WIDTH)
     parser.add_argument("--lengths", choices=("coco", "demo"), default="coco")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--rounds", type=int, default=7)
@@ -180,34 +182,22 @@ class Bench:
         """Of one step on real tokens: the MLP, the last layer on pooled vectors, the loss."""
         a, total = self.args, int(self.tokens.lengths.sum())
         if a.depth > 1:
-            hidden = TOKEN_WIDTH * a.width * 2 + (a.depth - 2) * a.width**2 * 3
-            last = a.width * IMAGE_WIDTH * 3
+            hidden = a.token_width * a.width * 2 + (a.depth - 2) * a.width**2 * 3
+            last = a.width * a.image_width * 3
         else:  # Nothing below needs a gradient.
-            hidden, last = 0, TOKEN_WIDTH * IMAGE_WIDTH * 2
-        return 2.0 * (total * hidden + a.batch * last) + 4.0 * a.batch**2 * IMAGE_WIDTH
+            hidden, last = 0, a.token_width * a.image_width * 2
+        return 2.0 * (total * hidden + a.batch * last) + 4.0 * a.batch**2 * a.image_width
 
 
 def make_model(args: argparse.Namespace) -> Model:
     """APE's model with a TokenMLP, on towers that are never run."""
-    shared = {"depth": 1, "heads": 1, "mlp_width": 1, "activation": "gelu", "norm_eps": 1e-6}
-    text = TowerConfig(kind="text", family="bert", width=TOKEN_WIDTH, pooling="mean", **shared)
-    image = TowerConfig(kind="image", family="vit", width=IMAGE_WIDTH, pooling="cls", **shared)
-
-    def tower(config: TowerConfig) -> Tower:
-        return Tower(
-            kind=config.kind,
-            module=None,
-            config=config,
-            prepare=lambda _: {},
-            spec="none",
-            digest="",
-        )
-
-    dtype = jnp.dtype(args.dtype)
-    head = heads.TokenMLP(IMAGE_WIDTH, text, depth=args.depth, width=args.width, dtype=dtype)
+    image = precomputed.read(f"features:{args.image_width}", "image")
+    text = precomputed.read(f"features:{args.token_width}", "text")
+    how = {"depth": args.depth, "width": args.width, "dtype": jnp.dtype(args.dtype)}
+    head = heads.TokenMLP(args.image_width, text.config, **how)
     return Model(
-        image=Side(tower=tower(image), head=heads.Identity(), pooling="cls"),
-        text=Side(tower=tower(text), head=head),
+        image=Side(tower=image, head=heads.Identity(), pooling="mean"),
+        text=Side(tower=text, head=head),
     )
 
 

@@ -36,19 +36,29 @@ def directory(name: str, folder: Path) -> Path:
       folder: where directories lie.
     """
     kind, model, config, settings = SHAPES[name]
-    path = folder / name
     torch.manual_seed(0)
     made = getattr(transformers, model)(getattr(transformers, config)(**settings))
+    return write(made, folder / name, WORDS if kind == "text" else 0)
+
+
+def write(model: torch.nn.Module, path: Path, words: int = 0) -> Path:
+    """Saves a model with random weights as transformers does.
+
+    Args:
+      model: with the weights that it is made with, which are changed.
+      path: a directory, made if need be.
+      words: of a tokenizer beside it, "w0", "w1", ...; 0 for none.
+    """
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in model.parameters():
             if parameter.ndim == 1:  # Zero biases and unit scales would hide what they cost.
                 parameter.add_(0.02 * torch.randn(parameter.shape))
-    made.save_pretrained(path)
-    if kind == "text":
-        vocabulary = {"[PAD]": 0, "[UNK]": 1} | {f"w{i}": i + 2 for i in range(WORDS)}
-        words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
-        words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-        words.save(str(path / "tokenizer.json"))
+    model.save_pretrained(path)
+    if words:
+        vocabulary = {"[PAD]": 0, "[UNK]": 1} | {f"w{i}": i + 2 for i in range(words)}
+        made = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
+        made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        made.save(str(path / "tokenizer.json"))
         special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "model_max_length": 512}
         special["tokenizer_class"] = "PreTrainedTokenizerFast"
         (path / "tokenizer_config.json").write_text(json.dumps(special))

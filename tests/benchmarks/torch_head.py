@@ -19,6 +19,7 @@ class TorchHead:
         do, with parameters and optimizer in f32.
       compiled: whether forward and loss go through `torch.compile`.
       optim: lr, b1, b2, weight_decay, clip.
+      device: of torch.
     """
 
     def __init__(
@@ -27,17 +28,18 @@ class TorchHead:
         dtype: torch.dtype,
         compiled: bool,
         optim: Mapping[str, float],
+        device: str = "cpu",
     ):
         kept = torch.float64 if dtype == torch.float64 else torch.float32
         self.params = [
-            torch.tensor(np.asarray(params[f"dense_{i}"][name]).T.copy(), dtype=kept)
+            torch.tensor(np.asarray(params[f"dense_{i}"][name]).T.copy(), dtype=kept, device=device)
             for i in range(len(params))
             for name in ("kernel", "bias")
         ]
-        self.params.append(torch.tensor(np.log(1 / 0.07), dtype=kept))
+        self.params.append(torch.tensor(np.log(1 / 0.07), dtype=kept, device=device))
         for p in self.params:
             p.requires_grad_()
-        self._kept, self._dtype, self._clip = kept, dtype, optim["clip"]
+        self._kept, self._dtype, self._clip, self._device = kept, dtype, optim["clip"], device
         self._optimizer = torch.optim.AdamW(
             self.params,
             lr=optim["lr"],
@@ -49,29 +51,30 @@ class TorchHead:
 
     def place(self, tokens: np.ndarray, lengths: np.ndarray, zimg: np.ndarray) -> tuple[Any, ...]:
         """Tokens [S, d] end to end, lengths [B] and unit-length image features as tensors."""
-        lengths = torch.as_tensor(lengths).long()
-        segments = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+        lengths = torch.as_tensor(lengths).long().to(self._device)
+        segments = torch.repeat_interleave(torch.arange(len(lengths), device=self._device), lengths)
         stored = torch.bfloat16 if self._dtype == torch.bfloat16 else self._kept
         return (
-            torch.tensor(tokens).to(stored),
+            torch.tensor(tokens).to(self._device, stored),
             segments,
             lengths.to(self._kept)[:, None],
-            torch.tensor(zimg).to(self._kept),
+            torch.tensor(zimg).to(self._device, self._kept),
         )
 
     def _forward(self, tokens, segments, lengths, zimg):
         narrow = self._dtype == torch.bfloat16
-        with torch.autocast("cpu", torch.bfloat16) if narrow else contextlib.nullcontext():
+        with torch.autocast(self._device, torch.bfloat16) if narrow else contextlib.nullcontext():
             x = tokens
             for i in range(0, len(self.params) - 3, 2):
                 x = torch.nn.functional.linear(x, self.params[i], self.params[i + 1])
                 x = torch.nn.functional.gelu(x)
-            sums = torch.zeros(len(lengths), x.shape[1], dtype=x.dtype).index_add(0, segments, x)
+            zeros = torch.zeros(len(lengths), x.shape[1], dtype=x.dtype, device=x.device)
+            sums = zeros.index_add(0, segments, x)
             pooled = sums / lengths
             z = torch.nn.functional.linear(pooled, self.params[-3], self.params[-2])
         z = torch.nn.functional.normalize(z.to(self._kept), dim=1)
         logits = torch.exp(self.params[-1]) * (zimg @ z.T)
-        labels = torch.arange(len(logits))
+        labels = torch.arange(len(logits), device=logits.device)
         cross_entropy = torch.nn.functional.cross_entropy
         return (cross_entropy(logits, labels) + cross_entropy(logits.T, labels)) / 2
 
@@ -79,7 +82,7 @@ class TorchHead:
         """All gradients of one batch, flat, f64; kernels as torch lays them out."""
         self._optimizer.zero_grad(set_to_none=True)
         self._loss(*placed).backward()
-        return np.concatenate([p.grad.double().numpy().ravel() for p in self.params])
+        return np.concatenate([p.grad.double().cpu().numpy().ravel() for p in self.params])
 
     def step(self, placed: tuple[Any, ...]) -> None:
         """One training step."""
