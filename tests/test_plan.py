@@ -103,3 +103,46 @@ def test_a_step_that_gpus_have_no_memory_for_exits_with_the_reason(plan, for_gpu
     code, out, error = plan(*flags, env=for_gpus)
     assert code == 1 and "does not fit" in out
     assert "does not fit on h100:2: it needs " in error and "of 80 JAX takes 60" in error
+
+
+FUSED = """
+from ape_jax.planner import program, targets
+targets.leave_this_machine()
+import sys
+import jax, jax.numpy as jnp
+import jax._src.cudnn.fused_attention_stablehlo as cudnn
+from ape_jax import towers
+from ape_jax.features.encode import FrozenTower
+from ape_jax.nn import fused_attention
+from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.towers.tower import Tower
+cudnn.check_cudnn_version = lambda: 91000  # There is none here, and none is called.
+fused_attention.available = lambda devices: sys.argv[1] == "fused"
+where = targets.parse("h100:2")
+mesh = where.mesh()
+width = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1}
+shape = {"model_type": "vit", **width, "intermediate_size": 64, "image_size": 32}
+module, config = towers.build(shape, kind="image", dtype="bfloat16")
+tower = Tower(kind="image", module=module, config=config, prepare=None, spec="", digest="")
+whole, rows = mesh_lib.replicated(mesh), mesh_lib.over_batch(mesh)
+of = lambda x, where: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=where)
+params = jax.tree.map(lambda x: of(x, whole), towers.abstract_params(module))
+reader = FrozenTower(tower=tower, params=params, mesh=mesh, batch=8, pooling="cls")
+images = {"image": of(jnp.zeros((8, 32, 32, 3)), rows)}
+lowered = reader.program.trace(params, images).lower(lowering_platforms=("cuda",))
+text = lowered.compile(where.compiler_options).as_text()
+print(text.count('custom_call_target="__cudnn$fmhaSoftmax"'), program.read(text).traffic())
+"""
+
+
+def test_attention_of_images_is_cudnn_s_on_gpus_and_each_has_its_rows(for_gpus):
+    def compiled(how):
+        command = [sys.executable, "-c", FUSED, how]
+        done = subprocess.run(
+            command, cwd=ROOT, env=for_gpus, capture_output=True, text=True, timeout=300, check=True
+        )
+        return done.stdout.strip().split(" ", 1)
+
+    (calls, sent), (without, sent_without) = compiled("fused"), compiled("xla")
+    assert (calls, without) == ("1", "0")  # The blocks are one, in a loop.
+    assert sent == sent_without

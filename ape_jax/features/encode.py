@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, Int32, PyTree
 
 from ape_jax.features.encoder import ImageRows, TextRows
-from ape_jax.nn import inference
+from ape_jax.nn import fused_attention, inference
 from ape_jax.parallel import mesh as mesh_lib
 from ape_jax.terminal.progress import track
 from ape_jax.towers.tower import Encoded, Tower
@@ -75,12 +75,17 @@ class FrozenTower:
         return self.mesh.devices.size == 1 and self.mesh.devices.flat[0].platform == "cpu"
 
     @functools.cached_property
+    def _is_fused(self) -> bool:
+        return fused_attention.available(self.mesh.devices.flat)
+
+    @functools.cached_property
     def program(self) -> Callable[[PyTree, Mapping[str, Array]], Encoded]:
         """The forward pass, jitted once for all data sets; its result is on every process."""
         tower, _ = self._forward
 
         def encode(params: PyTree, batch: Mapping[str, Array]) -> Encoded:
-            out = tower.apply(params, batch, layer=self.layer, pooling=self.pooling)
+            with fused_attention.allowed(self._is_fused):
+                out = tower.apply(params, batch, layer=self.layer, pooling=self.pooling)
             # Tokens of images are large and not wanted.
             return out if out.pooled is None else out.replace(tokens=None, mask=None)
 

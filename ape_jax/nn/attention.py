@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32
 
+from ape_jax.nn import fused_attention
 from ape_jax.nn.inference import MOST_HEADS, attend_by_head
 from ape_jax.nn.layers import Dense, NormConfig
 from ape_jax.nn.matmul import product
@@ -107,7 +108,9 @@ class Attention(nn.Module):
         bias = self._bias(context)
         wide = jnp.float32 if self.inference else self.dtype
         plain = bias is None and groups == self.heads and self.scale is None
-        if self.inference and plain and x.shape[0] * self.heads <= MOST_HEADS:
+        if fused_attention.takes(query, bias, self.dtype, size):
+            y = fused_attention.attend(query, key, value, self.dtype, size=size, scale=self.scale)
+        elif self.inference and plain and x.shape[0] * self.heads <= MOST_HEADS:
             y = attend_by_head(query, key, value, self.heads)
         else:
             y = attend(query, key, value, bias, self.heads, wide, size=size, scale=self.scale)

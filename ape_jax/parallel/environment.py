@@ -21,7 +21,7 @@ _SETTINGS = (
     *("jax_default_prng_impl", "jax_threefry_partitionable", "jax_disable_most_optimizations"),
     "jax_platforms",
 )
-_VARIABLES = ("APE_JAX_MKL", "NVIDIA_TF32_OVERRIDE")
+_VARIABLES = ("APE_JAX_MKL", "APE_JAX_ATTENTION", "NVIDIA_TF32_OVERRIDE")
 _ELSEWHERE = ("--xla_dump", "--xla_gpu_dump", "--xla_cpu_parallel_codegen_split_count")
 
 
