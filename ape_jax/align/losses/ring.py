@@ -27,6 +27,9 @@ from ape_jax.nn.matmul import product, product_transposed, transposed_product
 
 # Rows and columns of a tile: 4 MiB of f32, products large enough to run at full speed.
 TILE = 1024
+# Each tile is some 25 kernels with their gradients: compiled for an H100, softmax over 65,536 pairs
+# would be 98,317 of them with the tile above, and is 1,613 with this one, in 400 MiB more.
+TILE_OF_GPUS = 8192
 
 # Arrays [b, ...] of one shard of images or texts.
 Side = Mapping[str, Array]
@@ -70,20 +73,29 @@ class Ring:
       mesh: mesh over all of whose axes the batch is sharded, in their order; None for one device.
       own_texts: true if texts have ids of their own, which may differ from those of their images.
       group: number of pairs in each negative group; 0 for the global loss.
-      tile: maximum number of rows and columns of a tile.
+      tile: maximum number of rows and columns of a tile; 0 for the platform's own.
       hard: whether the texts are negative captions (`losses.hard`), with their ids and the images'.
     """
 
     mesh: Mesh | None
     own_texts: bool
     group: int
-    tile: int = TILE
+    tile: int = 0
     hard: bool = False
 
     @property
     def devices(self) -> int:
         """Number of devices."""
         return 1 if self.mesh is None else math.prod(self.mesh.shape.values())
+
+    @property
+    def longest_tile(self) -> int:
+        """Maximum number of rows and columns of a tile."""
+        if self.tile:
+            return self.tile
+        # Of a mesh's own devices: a plan compiles for others than there are.
+        there = self.mesh and self.mesh.devices.flat[0].platform
+        return TILE_OF_GPUS if (there or jax.default_backend()) == "gpu" else TILE
 
     @property
     def _axes(self) -> tuple[str, ...]:
@@ -167,7 +179,7 @@ class Ring:
     ) -> tuple[PyTree, PyTree]:
         """Adds all tiles of a shard of images and a shard of texts to their sums."""
         b = len(home["z"])
-        size = min(self.tile, b)
+        size = min(self.longest_tile, b)
         count = -(-b // size)
 
         def take(tree: PyTree, start: Array) -> PyTree:

@@ -197,3 +197,12 @@ def test_auto_takes_the_ring_where_the_matrix_is_large():
     assert losses.chosen("auto", 8192, eight) == "dense"
     assert losses.chosen("auto", 16_384, eight) == "ring"
     assert losses.chosen("dense", 16_384, one) == "dense"
+
+
+@pytest.mark.parametrize(
+    ("platform", "tile"), [("cpu", ring.TILE), ("tpu", ring.TILE), ("gpu", ring.TILE_OF_GPUS)]
+)
+def test_tiles_are_larger_on_gpus_where_each_is_many_kernels(monkeypatch, platform, tile):
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    assert ring.Ring(mesh=None, own_texts=False, group=0).longest_tile == tile
+    assert ring.Ring(mesh=None, own_texts=False, group=0, tile=5).longest_tile == 5
