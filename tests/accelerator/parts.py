@@ -17,6 +17,7 @@ PARTS = (
     "correct/features",
     "correct/resume",
     "correct/checkpoints",
+    "correct/memory",
     "fast/card",
     "fast/vision",
     "fast/text",

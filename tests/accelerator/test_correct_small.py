@@ -9,8 +9,9 @@ from tests.accelerator import parts
 from tests.accelerator.figures import Figures, wrong
 from tests.accelerator.settings import Settings
 
-# They start the command several times; tests/test_faults.py kills and resumes it as well.
-SLOW = ("correct/resume", "correct/checkpoints")
+# They start the command several times, which tests/test_faults.py kills and resumes as well, or
+# compile two towers to show what a processor does not count.
+SLOW = ("correct/resume", "correct/checkpoints", "correct/memory")
 NAMES = [
     pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
     for name in parts.named(["correct"])
