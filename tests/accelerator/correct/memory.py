@@ -19,8 +19,8 @@ from tests.accelerator.plan import here
 from tests.accelerator.settings import Settings, environment
 from tests.benchmarks import parity
 
-# Of the plan. The compiler's figure is exact but for what the allocator rounds up and what libraries
-# of products and attention take beside it; a plan that is off by more is of no use.
+# Of the plan. The compiler's figure is exact but for what the allocator rounds up, and what
+# libraries of products and attention take beside it; a plan that is off by more is of no use.
 OFF = 0.10
 GIB = 2**30
 # Name: (recipe, pairs of a step, the same in small, further keys).
