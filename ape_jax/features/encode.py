@@ -17,6 +17,7 @@ from jaxtyping import Array, Int, Int32, PyTree
 from ape_jax.features.encoder import ImageRows, TextRows
 from ape_jax.nn import fused_attention, inference
 from ape_jax.parallel import mesh as mesh_lib
+from ape_jax.parallel.hosts import say
 from ape_jax.terminal.progress import track
 from ape_jax.towers.tower import Encoded, Tower
 
@@ -76,7 +77,11 @@ class FrozenTower:
 
     @functools.cached_property
     def _is_fused(self) -> bool:
-        return fused_attention.available(self.mesh.devices.flat)
+        if not fused_attention.available(self.mesh.devices.flat):
+            return False
+        if why := fused_attention.refusal():
+            say(f"attention: cuDNN's cannot be used here, XLA's is ({why})")
+        return not why
 
     @functools.cached_property
     def program(self) -> Callable[[PyTree, Mapping[str, Array]], Encoded]:

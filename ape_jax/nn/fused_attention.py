@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
@@ -35,6 +36,21 @@ def available(devices: Iterable[Any]) -> bool:
     return all(
         device.platform == "gpu" and "cuda" in device.client.platform_version for device in devices
     )
+
+
+@functools.cache
+def refusal() -> str:
+    """Why a small attention cannot be computed on this process's device; "" where it can.
+
+    For libraries that are missing, too old, or do not know the GPU: each says so in its own way.
+    """
+    x = jnp.ones((1, 16, 2, 64), jnp.bfloat16)
+    try:
+        y = jax.nn.dot_product_attention(x, x, x, implementation=IMPLEMENTATION)
+        right = bool(jnp.abs(y - 1).max() < 0.01)
+    except Exception as error:
+        return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return "" if right else "its result is wrong"
 
 
 @contextlib.contextmanager

@@ -59,6 +59,19 @@ def test_what_it_does_not_take_stays_as_it_is_bit_for_bit(calls, context, option
     np.testing.assert_array_equal(fused, plain)
 
 
+def test_it_is_tried_before_it_is_used(monkeypatch):
+    """Here cuDNN's is refused by jax itself, and its own is right."""
+    fused_attention.refusal.cache_clear()
+    assert "cudnn" in fused_attention.refusal().lower()
+    monkeypatch.setattr(fused_attention, "IMPLEMENTATION", "xla")
+    fused_attention.refusal.cache_clear()
+    assert fused_attention.refusal() == ""
+    monkeypatch.setattr(jax.nn, "dot_product_attention", lambda x, *_, **more: 2 * x)
+    fused_attention.refusal.cache_clear()
+    assert fused_attention.refusal() == "its result is wrong"
+    fused_attention.refusal.cache_clear()
+
+
 def test_a_processor_has_none():
     assert not fused_attention.available(jax.devices())
 
