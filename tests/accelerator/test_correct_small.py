@@ -5,7 +5,9 @@ import time
 
 import pytest
 
+from ape_jax import config as config_lib
 from tests.accelerator import parts
+from tests.accelerator.correct import resume
 from tests.accelerator.figures import Figures, wrong
 from tests.accelerator.settings import Settings
 
@@ -27,3 +29,8 @@ def test_the_part_is_right_on_a_processor(name, tmp_path):
     parts.load(name)(settings, figures)
     assert not wrong(lines)
     assert any("right" in line or "left_out" in line for line in lines)
+
+
+@pytest.mark.parametrize("recipe", ["ape", "clip"])
+def test_what_is_killed_in_full_is_a_run_too(recipe, tiny):
+    assert config_lib.resolve(resume.config_of(recipe, tiny)).train.steps == 30

@@ -56,6 +56,7 @@ def config_of(recipe: str, root: pathlib.Path) -> Any:
     config.data.eval = {}
     if recipe == "clip":  # The gradient of an embedding table is a scatter, whose order may vary.
         config.image.tune = config.text.tune = "full"
+        config.image.standardize = False
     else:
         config.text.head.dropout = 0.2
     return config
