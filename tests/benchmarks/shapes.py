@@ -25,6 +25,22 @@ WORDS = 5000
 SHAPES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "dinov3_s": ("image", "DINOv3ViTModel", "DINOv3ViTConfig", {"num_register_tokens": 4}),
     "modernbert_base": ("text", "ModernBertModel", "ModernBertConfig", {"vocab_size": 50_368}),
+    # The table of tokens is cut: only rows that occur are read.
+    "qwen3_06b": (
+        "text",
+        "Qwen3Model",
+        "Qwen3Config",
+        {
+            "vocab_size": 16_384,
+            "hidden_size": 1024,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000},
+        },
+    ),
 }
 
 
