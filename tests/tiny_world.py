@@ -107,22 +107,23 @@ def _write_pairs(root: pathlib.Path) -> None:
     for colour in COLOURS:
         for shape in SHAPES:
             name = f"{colour}-{shape}.png"
-            _draw(colour, shape).save(root / name)
+            draw(colour, shape).save(root / name)
             captions = [f"a {colour} {shape}", f"the picture of a {colour} {shape}"]
             lines.append({"image": name, "captions": captions, "id": f"{colour}-{shape}"})
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (root / "pairs.jsonl").write_text(text)
 
 
-def _draw(colour: str, shape: str) -> Image.Image:
+def draw(colour: str, shape: str) -> Image.Image:
+    """A coloured shape on white, of 40 x 36 pixels."""
     image = Image.new("RGB", (40, 36), "white")
-    draw = ImageDraw.Draw(image)
+    pen = ImageDraw.Draw(image)
     if shape == "square":
-        draw.rectangle((8, 6, 32, 30), fill=colour)
+        pen.rectangle((8, 6, 32, 30), fill=colour)
     elif shape == "circle":
-        draw.ellipse((8, 6, 32, 30), fill=colour)
+        pen.ellipse((8, 6, 32, 30), fill=colour)
     elif shape == "triangle":
-        draw.polygon([(20, 4), (34, 32), (6, 32)], fill=colour)
+        pen.polygon([(20, 4), (34, 32), (6, 32)], fill=colour)
     else:
-        draw.rectangle((4, 15, 36, 21), fill=colour)
+        pen.rectangle((4, 15, 36, 21), fill=colour)
     return image

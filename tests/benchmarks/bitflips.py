@@ -35,7 +35,10 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-from tests import conftest  # noqa: E402  (sets the devices before jax is imported)
+from tests import (  # noqa: E402
+    conftest,  # noqa: F401  (sets the devices before jax is imported)
+    tiny_world,
+)
 
 Values = Any
 
@@ -155,8 +158,7 @@ class World:
         self.tiny, self.cache = scratch / "tiny", scratch / "cache"
         os.environ["APE_JAX_CACHE"] = str(self.cache)
         self.tiny.mkdir()
-        conftest._write_towers(self.tiny)
-        conftest._write_pairs(self.tiny)
+        tiny_world.write(self.tiny)
         self.run = scratch / "run"
         self.config = self._config()
         from ape_jax.training import loop
@@ -462,7 +464,7 @@ _EXPORTS: dict[str, tuple[Callable[[pathlib.Path], Values], bool]] = {
 
 def inputs(tensors: str) -> dict[str, Any]:
     """Two images and two texts."""
-    images = [conftest._draw("red", "bar"), conftest._draw("blue", "circle")]
+    images = [tiny_world.draw("red", "bar"), tiny_world.draw("blue", "circle")]
     texts = ["a red bar", "the picture of a circle"]
     return {"images": images, "text": texts, "return_tensors": tensors, "padding": True}
 

@@ -407,11 +407,10 @@ def _write_world(folder: pathlib.Path) -> None:
     """Two small towers and pairs; in a process that they are forgotten with."""
     pid = os.fork()
     if not pid:
-        from tests import conftest
+        from tests import tiny_world
 
         folder.mkdir()
-        conftest._write_towers(folder)
-        conftest._write_pairs(folder)
+        tiny_world.write(folder)
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
 

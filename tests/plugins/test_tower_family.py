@@ -102,7 +102,7 @@ def test_it_trains_evaluates_restores_and_says_why_it_is_not_exported(
 class Host(Target):
     """This machine, as something to plan for."""
 
-    name, platform, chips, compiler_options = "host", "cpu", 8, {}
+    name, kind, platform, chips, compiler_options = "host", "host", "cpu", 8, {}
     chip = Chip(flops=1e12, hbm=2**30, hbm_rate=1e10, link_rate=1e9, exact=1.0)
 
     def mesh(self, fsdp=1):

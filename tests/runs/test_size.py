@@ -136,6 +136,7 @@ class Here(Target):
 
     hbm: int
     name: str = "here"
+    kind: str = "here"
     platform = "cpu"
 
     @property

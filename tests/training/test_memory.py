@@ -63,7 +63,7 @@ def test_each_device_holds_its_share_of_a_model_that_was_loaded(tiny_run):
 class Here(Target):
     """The devices of this process."""
 
-    name, platform = "here", "cpu"
+    name, kind, platform = "here", "here", "cpu"
     chip = Chip(flops=1e12, hbm=2**40, hbm_rate=1e12, link_rate=1e12, exact=1.0)
     chips = 8
 
