@@ -56,8 +56,8 @@ def test_regularised_it_solves_the_generalised_eigenproblem(n, d, k, l2):
     np.testing.assert_allclose(kernel.T @ yy @ kernel, np.eye(min(d, k)), atol=1e-6)
 
 
-def test_the_covariance_of_views_is_added_to_that_of_the_images():
-    """By SciPy's eigenproblem, with sums written out view by view."""
+def with_views():
+    """Texts, pairs with four views an image, their covariances, and that of the views."""
     rng = np.random.default_rng(1)
     x, y = sides(200, 6, 9)
     views = y[:, None] + rng.normal(size=(200, 4, 9)) * np.linspace(0.1, 3, 9)
@@ -67,6 +67,12 @@ def test_the_covariance_of_views_is_added_to_that_of_the_images():
     xx, yy = (np.cov(z, rowvar=False, bias=True) for z in (x, flat))
     xy = (x - x.mean(0)).T @ (mean - mean.mean(0)) / 200
     noise = np.mean([np.cov(v, rowvar=False) for v in views], axis=0)
+    return x, paired, (xx, yy, xy), noise
+
+
+def test_the_covariance_of_views_is_added_to_that_of_the_images():
+    """By SciPy's eigenproblem, with sums written out view by view."""
+    x, paired, (xx, yy, xy), noise = with_views()
     xx += 0.3 * np.trace(xx) / 6 * np.eye(6)
     yy += 2.0 * noise + 0.1 * np.trace(yy) / 9 * np.eye(9)
     values, vectors = scipy.linalg.eigh(xy @ np.linalg.solve(yy, xy.T), xx)
@@ -87,16 +93,9 @@ def test_one_view_an_image_has_no_noise(capsys):
 
 def test_parts_have_no_covariance_with_each_other():
     """By SciPy's eigenproblem, with the blocks written out, each as often as there are parts."""
-    rng = np.random.default_rng(1)
-    x, y = sides(200, 6, 9)
-    views = y[:, None] + rng.normal(size=(200, 4, 9)) * np.linspace(0.1, 3, 9)
-    index = np.arange(200)
-    paired = closed_form.Paired(text=x, image=views, text_index=index, image_index=index)
-    flat, mean = views.reshape(-1, 9), views.mean(axis=1)
-    xx, yy = (np.cov(z, rowvar=False, bias=True) for z in (x, flat))
-    xy = (x - x.mean(0)).T @ (mean - mean.mean(0)) / 200
+    x, paired, (xx, yy, xy), noise = with_views()
     xx += 0.3 * np.trace(xx) / 6 * np.eye(6)
-    yy, scale = yy + 2.0 * np.mean([np.cov(v, rowvar=False) for v in views], axis=0), np.trace(yy)
+    yy, scale = yy + 2.0 * noise, np.trace(yy)
     blocks = scipy.linalg.block_diag(yy[:2, :2], yy[2:5, 2:5], yy[5:, 5:])
     yy = 3 * (blocks + 0.1 * scale / 9 * np.eye(9))
     values, vectors = scipy.linalg.eigh(xy @ np.linalg.solve(yy, xy.T), xx)
