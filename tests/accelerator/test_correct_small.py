@@ -11,16 +11,8 @@ from tests.accelerator.correct import resume
 from tests.accelerator.figures import Figures, wrong
 from tests.accelerator.settings import Settings
 
-# They start the command several times, which tests/test_faults.py kills and resumes as well, or
-# compile two towers to show what a processor does not count.
-SLOW = ("correct/resume", "correct/checkpoints", "correct/memory")
-NAMES = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
-    for name in parts.named(["correct"])
-]
 
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", parts.named(["correct"]))
 def test_the_part_is_right_on_a_processor(name, tmp_path):
     lines = []
     figures = Figures(part=name, write=lambda line: lines.append(json.loads(line)))
