@@ -280,6 +280,8 @@ def _solved(
     if noise and paired.image.shape[1] == 1:
         say("closed.noise: each image has one view, so that there is no covariance of views")
         noise = 0.0
+    if block_diagonal and len(paired.parts) < 2:
+        say("closed.block_diagonal: an image's vector is in one piece, so that there are no blocks")
     grids: dict[str, Any] = {}
     parts = paired.parts if block_diagonal and len(paired.parts) > 1 else ()
     fixed: dict[str, Any] = {"text_l2": text_l2, "noise": noise, "parts": parts}

@@ -141,6 +141,18 @@ def test_parts_of_a_run_are_taken_where_they_are_asked_for():
     assert solved[True].record["parts"] == (4, 5) and "parts" not in solved[False].record
 
 
+@pytest.mark.parametrize("parts", [(), (9,)])
+def test_a_vector_in_one_piece_has_no_blocks(capsys, parts):
+    paired = dataclasses.replace(from_rows(*sides()), parts=parts)
+    settings = {"width": 4, "l2": 0.1, "power": 0.0, "text_l2": 0.0, "noise": 0.0}
+    asked, plain = (
+        CCA_SPEC.solve(paired, block_diagonal=value, **settings) for value in (True, False)
+    )
+    assert asked.record == plain.record
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].startswith("closed.block_diagonal: an image's vector")
+
+
 def test_power_weights_directions_by_their_correlations():
     x, y = sides()
     plain, weighted = (closed_form.cca(from_rows(x, y), 0.1, power=p) for p in (0.0, 2.0))
