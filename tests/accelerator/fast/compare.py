@@ -45,6 +45,25 @@ def fits(figures: Figures, name: str, call: Callable[[], Any]) -> bool:
     return True
 
 
+def that_fit(
+    settings: Settings,
+    figures: Figures,
+    name: str,
+    peers: Mapping[str, Callable[[], Any]],
+    beside: dict[str, Any],
+) -> dict[str, Callable[[], Any]]:
+    """Torch's calls that fit into the memory; `beside` gets what each takes, in MiB."""
+    found = {}
+    for key, call in peers.items():
+        with peer.peak_memory(settings) as peak:
+            if fits(figures, f"{name}: {key}", call):
+                found[key] = call
+                if (most := peak()) is not None:
+                    beside[f"MiB, {key}"] = most / 2**20
+        peer.free()
+    return found
+
+
 def figure(
     settings: Settings,
     figures: Figures,

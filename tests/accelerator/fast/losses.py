@@ -53,13 +53,7 @@ def _loss(
             calls[key] = lambda run=program: run(zimg, ztxt)
             beside[f"MiB, {form}"] = program.memory_analysis().temp_size_in_bytes / MIB
     peers = {} if peer.missing(settings) else _torch(settings, name, dtype, zimg, ztxt, scalars)
-    for key, call in peers.items():
-        with peer.peak_memory(settings) as peak:
-            if compare.fits(figures, f"{figure}: {key}", call):
-                calls[key] = call
-                if (most := peak()) is not None:
-                    beside[f"MiB, {key}"] = most / MIB
-        peer.free()
+    calls |= compare.that_fit(settings, figures, figure, peers, beside)
     least = min((x for key, x in beside.items() if "torch" in key), default=None)
     if least and (mine := beside.get(f"MiB, {auto}")):
         beside["torch's memory by ours"] = least / mine

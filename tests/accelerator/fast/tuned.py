@@ -39,13 +39,8 @@ def _step(settings: Settings, figures: Figures, figure: str, recipe: str, batch:
     if compare.fits(figures, f"{figure}: ours", lambda: made.append(make())):
         calls[compare.OURS] = made[0]
         beside["MiB, ours"] = made[0].peak / MIB
-    for key, call in _peers(settings, batch).items():
-        with peer.peak_memory(settings) as peak:
-            if compare.fits(figures, f"{figure}: {key}", call):
-                calls[key] = call
-                if (most := peak()) is not None:
-                    beside[f"MiB, {key}"] = most / MIB
-        peer.free()
+    peers = _peers(settings, batch)
+    calls |= compare.that_fit(settings, figures, figure, peers, beside)
     work = made[0].flops if made else 0.0
     how = {"rows": batch, "unit": "pairs/s", "flops": work, "beside": beside}
     compare.figure(settings, figures, figure, calls, **how)
