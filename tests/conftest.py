@@ -27,6 +27,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="ape_jax_xla_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Imports and traces make millions of objects that stay; few cycles are there to be found meanwhile.
+gc.set_threshold(100_000, 20, 20)
 
 
 def pytest_collection_finish():
