@@ -59,10 +59,16 @@ def random(shapes: PyTree) -> PyTree:
 
     def made(i: int, path: Any, x: Any) -> jax.Array:
         middle = 1.0 if "scale" in jax.tree_util.keystr(path[-1:]) else 0.0
-        fill = functools.partial(_normal, shape=x.shape, dtype=x.dtype, middle=middle)
-        return jax.jit(fill, out_shardings=getattr(x, "sharding", None))(i)
+        return _filling(x.shape, x.dtype, middle, getattr(x, "sharding", None))(i)
 
     return jax.tree.unflatten(tree, [made(i, *leaf) for i, leaf in enumerate(leaves)])
+
+
+@functools.cache
+def _filling(shape: tuple[int, ...], dtype: Any, middle: float, sharding: Any) -> Any:
+    """The program of `_normal` for such arrays: most leaves have the shape of another."""
+    fill = functools.partial(_normal, shape=shape, dtype=dtype, middle=middle)
+    return jax.jit(fill, out_shardings=sharding)
 
 
 def _normal(seed: Any, *, shape: tuple[int, ...], dtype: Any, middle: float) -> jax.Array:
