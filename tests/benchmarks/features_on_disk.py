@@ -1,6 +1,7 @@
 """Training from features on disk: memory, start and steps at millions of pairs.
 
     python tests/benchmarks/features_on_disk.py [--pairs 2000000] [--folder DIR]
+        [--parts runs,closed,compare]
 
 makes own features of so many pairs and of a quarter of them (bf16; an image of 384, a caption of 13
 tokens of 384: about 21 GB for 2 million), trains the APE head on each with the ordinary command,
@@ -50,39 +51,54 @@ def main() -> None:
     if args.compare:
         print(json.dumps(compare(args, pathlib.Path(args.compare))))
         return
-    with tempfile.TemporaryDirectory(prefix="ape_jax_disk_") as scratch:
+    parts = args.parts.split(",")
+    line: dict[str, Any] = {"benchmark": "features_on_disk", "batch": args.batch}
+    with tempfile.TemporaryDirectory(prefix="ape_jax_disk_") as name:
+        scratch = pathlib.Path(name)
         kept = pathlib.Path(args.folder or scratch)
-        rows = []
-        for pairs in (args.pairs // 4, args.pairs):
-            folder = make(kept / f"pairs-{pairs}", pairs)
-            for start in ("first", "second"):
-                workdir = pathlib.Path(scratch) / f"run-{pairs}-{start}"
-                rows.append({"pairs": pairs, "start": start, **measured(args, folder, workdir)})
-                print(rows[-1], file=sys.stderr)
-        closed = {}
-        for method in ("cca", "ridge"):
-            workdir = pathlib.Path(scratch) / method
-            began = time.monotonic()
-            found = measured(args, kept / f"pairs-{args.pairs}", workdir, {"method": method})
-            closed[method] = {
-                "seconds": round(time.monotonic() - began, 1),
-                "anonymous_mib": found["anonymous_mib"],
-            }
-            print(closed, file=sys.stderr)
-        folder = make(kept / f"pairs-{args.fits}", args.fits)
-        flags = [f"--{name}={getattr(args, name)}" for name in ("batch", "width", "rounds")]
-        command = [sys.executable, __file__, f"--compare={folder}", *flags]
-        done = subprocess.run(command, env=environment(args), stdout=subprocess.PIPE, check=True)
-    memory = [row["anonymous_mib"] for row in rows if row["start"] == "second"]
-    line = {
-        "benchmark": "features_on_disk",
-        "batch": args.batch,
-        "runs": rows,
-        "closed": closed,
-        "growth_mib": round(memory[1] - memory[0], 1),
-        "compare": json.loads(done.stdout),
-    }
+        if "runs" in parts:
+            line["runs"] = runs(args, kept, scratch)
+            memory = [r["anonymous_mib"] for r in line["runs"] if r["start"] == "second"]
+            line["growth_mib"] = round(memory[1] - memory[0], 1)
+        if "closed" in parts:
+            line["closed"] = closed(args, kept, scratch)
+        if "compare" in parts:
+            folder = make(kept / f"pairs-{args.fits}", args.fits)
+            flags = [f"--{name}={getattr(args, name)}" for name in ("batch", "width", "rounds")]
+            command = [sys.executable, __file__, f"--compare={folder}", *flags]
+            done = subprocess.run(
+                command, env=environment(args), stdout=subprocess.PIPE, check=True
+            )
+            line["compare"] = json.loads(done.stdout)
     print(json.dumps(line))
+
+
+def runs(
+    args: argparse.Namespace, kept: pathlib.Path, scratch: pathlib.Path
+) -> list[dict[str, Any]]:
+    """First and second starts of training on both sizes."""
+    rows = []
+    for pairs in (args.pairs // 4, args.pairs):
+        folder = make(kept / f"pairs-{pairs}", pairs)
+        for start in ("first", "second"):
+            workdir = scratch / f"run-{pairs}-{start}"
+            rows.append({"pairs": pairs, "start": start, **measured(args, folder, workdir)})
+            print(rows[-1], file=sys.stderr)
+    return rows
+
+
+def closed(
+    args: argparse.Namespace, kept: pathlib.Path, scratch: pathlib.Path
+) -> dict[str, dict[str, float]]:
+    """CCA and ridge on the larger size."""
+    folder, found = make(kept / f"pairs-{args.pairs}", args.pairs), {}
+    for method in ("cca", "ridge"):
+        began = time.monotonic()
+        run = measured(args, folder, scratch / method, {"method": method})
+        seconds = round(time.monotonic() - began, 1)
+        found[method] = {"seconds": seconds, "anonymous_mib": run["anonymous_mib"]}
+        print(found, file=sys.stderr)
+    return found
 
 
 def parse() -> argparse.Namespace:
@@ -94,6 +110,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=1024, help="of the head")
     parser.add_argument("--steps", type=int, default=100, help="of a run")
     parser.add_argument("--rounds", type=int, default=7, help="of 64 steps each way")
+    parser.add_argument("--parts", default="runs,closed,compare", help="some of them")
     parser.add_argument("--folder", help="where features stay")
     parser.add_argument("--compare", help=argparse.SUPPRESS)
     return parser.parse_args()
