@@ -56,7 +56,7 @@ def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
             _tuned(config, args.language)
         if args.fewer:
             config.study.sizes = (128, 512, 0)
-            config.study.methods = ("cca", "few_pairs", "ape", "lit", "clip")
+            config.study.methods = ("cca", "cca_start+token_mlp", "ape", "lit", "clip")
         if args.ape:
             _ape(config)
         if args.language != "en":
@@ -93,12 +93,12 @@ def _emoji(config: ml_collections.ConfigDict, validation: bool) -> None:
     config.train.log_every = 30
     config.train.checkpoint_every = 90
     config.optim.lr = 1e-3
-    # Out of 3e-4, 1e-3 and 3e-3; few_pairs, flat over them, keeps its recipe's.
+    # Out of 3e-4, 1e-3 and 3e-3; few_pairs keeps its recipe's rate and steps.
     config.study.lrs = (("lookup", 3e-3), ("linear", 3e-3), ("cca_start", 3e-4))
     config.study.methods = (
         *("chance", "ridge", "cca", "procrustes", "asif"),
         *("lookup", "transformer", "pooled_mlp", "linear", "ape", "ape+linear_image"),
-        *("cca_start", "few_pairs"),
+        *("cca_start", "cca_start+token_mlp", "few_pairs"),
     )
 
 
@@ -121,7 +121,7 @@ def _tuned(config: ml_collections.ConfigDict, language: str) -> None:
     else:  # A tower twice as deep; English says what the others are worth.
         lilt = ("layernorm", "adapter")
     config.study.methods = (
-        *("chance", "cca", "ape", "few_pairs", "lit", "clip"),
+        *("chance", "cca", "ape", "cca_start+token_mlp", "lit", "clip"),
         *(f"lilt_{mode}" for mode in lilt),
     )
 
@@ -158,6 +158,8 @@ def _fresh(config: ml_collections.ConfigDict, icons: bool, languages: list[str])
             )
             for k in (1, 2)
         )
+        if config.study.methods != _DEPTHS:
+            config.study.methods = ("chance", "cca", "ape", "few_pairs", "few_pairs+lookup")
     elif languages != ["en"]:
         config.study.domains = tuple(
             (f"{language}{k}", f"demo:twemoji/{language}:train@{k}", _two_styles(k, language))
@@ -229,7 +231,7 @@ def _icons(config: ml_collections.ConfigDict, validation: bool) -> None:
     # Out of 1e-3 and 3e-3, and a temperature that learns as fast or 5 times faster, on 16,384
     # pairs: 3e-3 everywhere, and the faster temperature but for two.
     config.optim.lr = 3e-3
-    config.study.lrs = (("few_pairs", 3e-3), ("few_pairs+lookup", 3e-3))
+    config.study.lrs = (("cca_start+token_mlp", 3e-3), ("cca_start+token_mlp+lookup", 3e-3))
     alike = ((".*log_scale", 1.0),)
     config.study.set += tuple(
         (name, "optim.lr_mults", alike) for name in ("lookup", "ape+linear_image")
@@ -237,5 +239,5 @@ def _icons(config: ml_collections.ConfigDict, validation: bool) -> None:
     config.study.methods = (
         *("chance", "ridge", "ridge_text", "cca", "procrustes"),
         *("linear", "pooled_mlp", "ape", "transformer", "lookup", "ape+linear_image"),
-        *("few_pairs", "few_pairs+lookup"),
+        *("cca_start+token_mlp", "cca_start+token_mlp+lookup"),
     )

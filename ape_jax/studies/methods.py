@@ -6,6 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ape_jax import config as config_lib
+from ape_jax import recipes
+from ape_jax.config import Config
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
@@ -36,8 +40,25 @@ _ONE_VIEW = {
     "augment.randaugment": (),
 }
 
-# The recipe `few_pairs` as docs/results has it; the recipe itself is gentler by now.
-_FEW_PAIRS = {
+# What a recipe's method is, apart from its towers, pairs and views, which are the study's.
+_METHOD = (
+    *("closed.", "start.", "latent.", "loss.", "image.head.", "text.head."),
+    *("optim.lr", "optim.warmup", "train.steps", "train.batch"),
+)
+
+
+def _of_recipe(name: str) -> Mapping[str, Any]:
+    """The keys by which a recipe's method differs from the defaults."""
+    found, usual = config_lib.flatten(recipes.read(name)), config_lib.flatten(Config())
+    return {
+        key: value
+        for key, value in found.items()
+        if key.startswith(_METHOD) and value != usual.get(key)
+    }
+
+
+# `few_pairs` as it was: at one rate, for as many steps as the others. Kept results have it.
+_CCA_TOKEN_MLP = {
     "start.method": "cca",
     "closed.l2": 1.0,
     "closed.power": 1.0,
@@ -48,6 +69,11 @@ _FEW_PAIRS = {
     "latent.dropout": 0.3,
     "optim.lr": 3e-4,
 }
+_AND_LOOKUP = {
+    "text.head.name": "linear+token_mlp+lookup",
+    "optim.decay_on": ".*/(kernel|table)",
+}
+_FEW_PAIRS = _of_recipe("few_pairs")
 
 
 def _tuned(title: str, image: str, text: str) -> Method:
@@ -96,14 +122,16 @@ METHODS: Mapping[str, Method] = {
         title="lookup table of tokens",
         overrides={"text.head.name": "lookup", "optim.decay_on": ".*/table"},
     ),
+    "cca_start+token_mlp": Method(
+        title="few_pairs as it was: CCA start, token MLP beside it", overrides=_CCA_TOKEN_MLP
+    ),
+    "cca_start+token_mlp+lookup": Method(
+        title="the same, and a lookup table beside it",
+        overrides={**_CCA_TOKEN_MLP, **_AND_LOOKUP},
+    ),
     "few_pairs": Method(title="few_pairs: CCA start, token MLP beside it", overrides=_FEW_PAIRS),
     "few_pairs+lookup": Method(
-        title="few_pairs, and a lookup table beside it",
-        overrides={
-            **_FEW_PAIRS,
-            "text.head.name": "linear+token_mlp+lookup",
-            "optim.decay_on": ".*/(kernel|table)",
-        },
+        title="few_pairs, and a lookup table beside it", overrides={**_FEW_PAIRS, **_AND_LOOKUP}
     ),
     "lit": _tuned("LiT: text tower trained", "frozen", "full"),
     "clip": _tuned("CLIP: both towers trained", "full", "full"),

@@ -76,11 +76,8 @@ def train_and_evaluate(
     path = workdir.locate(directory)
     agreed.on_config(config)
     _check_batch(config)  # Before pairs are read.
-    if sources is None:
-        config, sources = opened.settled(config)
-        _check_batch(config)
-    else:
-        opened.check(config, sources)
+    config, sources = opened.settled(config, sources)
+    _check_batch(config)
     digests = sources.digests()
     agreed.on_pairs(digests)
     store = store or FeatureStore()

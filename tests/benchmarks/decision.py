@@ -35,6 +35,8 @@ WRITTEN = {
     "ape": "`ape`",
     "few_pairs": "`few_pairs`",
     "few_pairs+lookup": "`few_pairs` with a lookup table",
+    "cca_start+token_mlp": "`few_pairs` as it was",
+    "cca_start+token_mlp+lookup": "`few_pairs` as it was with a lookup table",
     "lit": "`lit`",
     "clip": "`clip`",
 }

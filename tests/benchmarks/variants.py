@@ -1,20 +1,25 @@
 """Variants of the recipe `few_pairs` side by side, on the validation concepts of the emoji.
 
     python tests/benchmarks/variants.py VARIANT... [--seeds 3] [--workdir DIR]
-        [--partitions 1,2,3] [--split validation] [--config.KEY=VALUE ...]
+        [--partitions 1,2,3] [--split validation] [--bench emoji] [--config.KEY=VALUE ...]
 
     python tests/benchmarks/variants.py subwords.weight=0.1 subwords.weight=1 train.folds=5
 
-A VARIANT is `KEY=VALUE;KEY=VALUE`, what it sets beside the recipe; the recipe itself, of which
-nothing is set, always comes first. `--config.KEY=VALUE` is for all of them, the recipe included.
-Each is trained on the same views with each seed. Printed are a Markdown table and one JSON line:
-R@10, mean of both directions, in percent, in the training's style and in another maker's, as mean
-and standard deviation over seeds, and the mean and standard deviation of the differences to the
-recipe, seed by seed. Cells that are done in DIR are not run again.
+A VARIANT is `KEY=VALUE;KEY=VALUE`, what it sets beside the recipe, or `METHOD:KEY=VALUE;...`, what
+it sets beside another method of `ape_jax.studies`; the recipe itself always comes first.
+`--config.KEY=VALUE` is for all of them, the recipe included. Each is trained on the same views with
+each seed. Printed are a Markdown table and one JSON line: R@10, mean of both directions, in
+percent, in the training's style and in another maker's, as mean and standard deviation over seeds,
+and the mean and standard deviation of the differences to the recipe, seed by seed. Cells that are
+done in DIR are not run again.
 
 With `--partitions`, each is trained on Twemoji of every numbered partition of the concepts instead
 (`demo:twemoji:train@1`) and tested on the partition's `--split` in three makers' styles. No
 concept of a `test@K` is in a `validation@K`: what is chosen on these may be tested on those, once.
+
+With `--bench icons` they are icons, tested on validation names, or on test names in the makers'
+sets of training and in unseen sets. With `--styles twemoji,openmoji` emoji of several styles are
+trained on together.
 """
 
 from __future__ import annotations
@@ -48,29 +53,46 @@ def main() -> None:
     parser.add_argument("--workdir", help="where cells are kept; a temporary directory")
     parser.add_argument("--partitions", help="numbers with commas between, instead of seeds")
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
+    parser.add_argument("--bench", choices=("emoji", "icons"), default="emoji")
+    parser.add_argument("--styles", default="twemoji", help="of emoji, with commas between")
     flags, others = parser.parse_known_args()
     common = dict(text.removeprefix("--config.").split("=", 1) for text in others)
     data = [{}]
     if flags.partitions:
-        data = [partition(number, flags.split) for number in flags.partitions.split(",")]
+        data = [partition(number, flags) for number in flags.partitions.split(",")]
     runs = [(seed, keys) for keys in data for seed in range(flags.seeds)]
     store = FeatureStore()
     with tempfile.TemporaryDirectory(prefix="ape_jax_variants_") as temporary:
         folder = pathlib.Path(flags.workdir or temporary)
-        found = {name: measure(name, common, runs, folder, store) for name in ("", *flags.variants)}
+        base = base_config(flags.bench)
+        names = ("", *flags.variants)
+        found = {name: measure(name, base, common, runs, folder, store) for name in names}
     print(table(found), flush=True)
     print(json.dumps({"benchmark": "variants", "common": common, "rows": found}))
 
 
-def partition(number: str, split: str) -> dict[str, Any]:
+def base_config(bench: str) -> StudyConfig:
+    """What all variants have in common: towers, views, the batch."""
+    spec = "study:icons,validation" if bench == "icons" else "study:validation"
+    return config_lib.resolve(recipes.read(spec), StudyConfig)
+
+
+def partition(number: str, flags: argparse.Namespace) -> dict[str, Any]:
     """The pairs of a partition and its sets."""
+    if flags.bench == "icons":
+        sets = {"unseen-names": "test", "unseen-sets": "test_sets"}
+        sets = sets if flags.split == "test" else {"unseen-names": "validation"}
+        evals = {name: f"demo:icons:{split}@{number}" for name, split in sets.items()}
+        return {"data.pairs": f"demo:icons:train@{number}", "data.eval": evals}
     sets = {"same-style": "twemoji", "style-shift": "openmoji", "third-style": "noto"}
-    evals = {name: f"demo:{style}:{split}@{number}" for name, style in sets.items()}
-    return {"data.pairs": f"demo:twemoji:train@{number}", "data.eval": evals}
+    evals = {name: f"demo:{style}:{flags.split}@{number}" for name, style in sets.items()}
+    pairs = "::".join(f"demo:{style}:train@{number}" for style in flags.styles.split(","))
+    return {"data.pairs": pairs, "data.eval": evals}
 
 
 def measure(
     variant: str,
+    base: StudyConfig,
     common: dict[str, str],
     runs: list[tuple[int, dict[str, Any]]],
     folder: pathlib.Path,
@@ -78,12 +100,12 @@ def measure(
 ) -> Recalls:
     """R@10 of a variant on each set, a figure a run; a run is a seed, and the keys of its data."""
     recalls: Recalls = {}
-    base = config_lib.resolve(recipes.read("study:validation"), StudyConfig)
+    method, _, keys = variant.rpartition(":")
     name = re.sub(r"[^\w.,=+-]", "_", variant) or "few_pairs"
     for number, (seed, data) in enumerate(runs):
-        cell = {**config_lib.flatten(study.cell_config("few_pairs", seed, base)), **data}
+        cell = {**config_lib.flatten(study.cell_config(method or "few_pairs", seed, base)), **data}
         config = ml_collections.ConfigDict(config_lib.unflatten(cell))
-        own = dict(text.split("=", 1) for text in variant.split(";") if text)
+        own = dict(text.split("=", 1) for text in keys.split(";") if text)
         config_lib.override(config, {**common, **own})
         resolved = config_lib.resolve(config)
         summary = loop.train_and_evaluate(resolved, folder / name / str(number), store)

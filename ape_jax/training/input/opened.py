@@ -39,14 +39,19 @@ def sources(config: Config) -> Sources:
     return found
 
 
-def settled(config: C) -> tuple[C, Sources]:
+def settled(config: C, found: Sources | None = None) -> tuple[C, Sources]:
     """Opens the pairs and settles what the config leaves to them (`training.defaults`).
+
+    Args:
+      config: a resolved config.
+      found: its pairs, where they are open.
 
     Raises:
       UserError: as `sources`; where the settled values do not go with the others.
     """
     config = defaults.with_split(config)
-    found = sources(config)
+    if found is None:
+        found = sources(config)
     config = defaults.settled(config, found.train)
     check(config, found)
     return config, found
