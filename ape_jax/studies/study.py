@@ -25,14 +25,14 @@ from ape_jax.features.dataset import FeatureStore
 from ape_jax.parallel import hosts
 from ape_jax.runs import build
 from ape_jax.runs.checkpoints import agreed, saving
-from ape_jax.runs.directory import claim, summaries, workdir
+from ape_jax.runs.directory import claim, layers_record, summaries, workdir
 from ape_jax.storage import atomic, disk
 from ape_jax.studies import baselines, cells, domains, intervals
 from ape_jax.studies import tables as study_tables
 from ape_jax.studies.config import StudyConfig
 from ape_jax.studies.methods import METHODS
 from ape_jax.terminal import tables as report
-from ape_jax.training import loop
+from ape_jax.training import layers, loop
 from ape_jax.training import run as run_lib
 from ape_jax.training.input import opened
 
@@ -41,6 +41,9 @@ _OWN_GROUPS = ("closed.", "start.", "method", "data.sample")  # Of a cell, not t
 
 def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[str, Any]:
     """Runs every cell that is not done yet and writes `summary.json` and `table.md`.
+
+    Layers and poolings that the config leaves open are chosen once, by all training pairs, for all
+    methods and sizes; with domains, for each of them.
 
     Args:
       config: the experiment; `study.methods`, `study.sizes` and `study.seeds` span the grid.
@@ -66,6 +69,8 @@ def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[st
     _check_sizes(config, len(sources.train))
     digests = sources.digests()
     agreed.on_pairs(digests)
+    store = FeatureStore()
+    config, chosen = layers.settled(config, sources.train, path, store)
     done = workdir.read_summary(path, config, "study")
     same = {"digests": digests, "config": config_lib.digest(config)}
     ended = done is not None and {key: done.get(key) for key in same} == same
@@ -74,7 +79,8 @@ def run_study(config: StudyConfig, directory: str | os.PathLike[str]) -> dict[st
         # A file's keys are in the order of the alphabet; tables are to be as they were.
         return _in_order(done, [config.study.methods, [*config.data.eval]])
     with claim.claimed(path, config, "study"):
-        store, there = FeatureStore(), saving.Place(path)
+        layers_record.write(path, chosen, workdir.AGAIN)
+        there = saving.Place(path)
         run = run_lib.prepare(config, sources, build.load_towers(config), store)
         shared = {"store": store, "sources": sources}  # Read and encoded once for all cells.
         run_cells = partial(_cells, config, run, shared, path, there)

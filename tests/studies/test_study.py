@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ape_jax import config as config_lib
+from ape_jax.align.layers import choice
 from ape_jax.errors import UserError
 from ape_jax.studies import study
 from ape_jax.studies import tables as study_tables
@@ -51,6 +52,21 @@ def test_study_fills_every_cell_and_does_not_repeat_itself(finished_study, monke
     again = study.run_study(config, path)
     assert again == summary
     assert study_tables.tables(again) == study_tables.tables(summary)  # In the same order.
+
+
+def test_layers_are_chosen_once_for_all_methods(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(choice, "LEAST_CONCEPTS", 4)
+    open_keys = {"image.layer": "auto", "image.pooling": "auto", "text.layer": "auto"}
+    settings = {"study.methods": ("cca", "linear"), "study.seeds": 1, **open_keys}
+    config = config.replace(settings)
+    summary = study.run_study(config, tmp_path / "study")
+    chosen = json.loads((tmp_path / "study/layers.json").read_text())["chosen"]
+    assert set(chosen) == set(open_keys)
+    for method in ("cca", "linear"):
+        cell = json.loads((tmp_path / f"study/{method}/seed0/config.json").read_text())
+        assert {key: cell[key] for key in chosen} == chosen
+    monkeypatch.setattr("ape_jax.training.layers.settle.choice_record", None)
+    assert study.run_study(config, tmp_path / "study") == summary
 
 
 def test_a_cell_is_the_run_that_main_would_make(finished_study, tmp_path):
