@@ -50,6 +50,8 @@ def get_config(arg: config_lib.Argument = "") -> ml_collections.ConfigDict:
             config.study.methods, config.study.sizes = _DEPTHS, (16384, 0)
             config.study.steps = ((16384, 300),)
             config.study.set = ()
+        elif args.fresh:
+            config.study.methods = ("chance", "cca", "ape", "few_pairs", "few_pairs+lookup")
     else:
         _emoji(config, args.validation)
         if args.tuned:
@@ -158,8 +160,6 @@ def _fresh(config: ml_collections.ConfigDict, icons: bool, languages: list[str])
             )
             for k in (1, 2)
         )
-        if config.study.methods != _DEPTHS:
-            config.study.methods = ("chance", "cca", "ape", "few_pairs", "few_pairs+lookup")
     elif languages != ["en"]:
         config.study.domains = tuple(
             (f"{language}{k}", f"demo:twemoji/{language}:train@{k}", _two_styles(k, language))

@@ -42,8 +42,8 @@ _ONE_VIEW = {
 
 # What a recipe's method is, apart from its towers, pairs and views, which are the study's.
 _METHOD = (
-    *("closed.", "start.", "latent.", "loss.", "image.head.", "text.head."),
-    *("optim.lr", "optim.warmup", "train.steps", "train.batch"),
+    *("closed.", "start.", "latent.", "loss.", "image.head.", "text.head.", "optim."),
+    *("train.steps", "train.batch"),
 )
 
 

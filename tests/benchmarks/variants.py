@@ -100,10 +100,12 @@ def measure(
 ) -> Recalls:
     """R@10 of a variant on each set, a figure a run; a run is a seed, and the keys of its data."""
     recalls: Recalls = {}
-    method, _, keys = variant.rpartition(":")
+    method, colon, keys = variant.partition(":")
+    if not colon or "=" in method:  # A value may hold a colon.
+        method, keys = "few_pairs", variant
     name = re.sub(r"[^\w.,=+-]", "_", variant) or "few_pairs"
     for number, (seed, data) in enumerate(runs):
-        cell = {**config_lib.flatten(study.cell_config(method or "few_pairs", seed, base)), **data}
+        cell = {**config_lib.flatten(study.cell_config(method, seed, base)), **data}
         config = ml_collections.ConfigDict(config_lib.unflatten(cell))
         own = dict(text.split("=", 1) for text in keys.split(";") if text)
         config_lib.override(config, {**common, **own})

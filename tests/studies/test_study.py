@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ape_jax import config as config_lib
+from ape_jax import recipes
 from ape_jax.align.layers import choice
 from ape_jax.errors import UserError
 from ape_jax.studies import study
@@ -83,6 +84,17 @@ def test_a_cell_is_the_run_that_main_would_make(finished_study, tmp_path):
 def test_linear_is_a_token_mlp_of_one_layer(config):
     assert study.cell_config("linear", 0, config).text.head.depth == 1
     assert study.cell_config("ape", 3, config).seed == 3
+
+
+def test_few_pairs_is_trained_as_its_recipe_does_it(config):
+    cell = config_lib.flatten(study.cell_config("few_pairs", 0, config))
+    recipe = config_lib.flatten(recipes.read("few_pairs"))
+    usual = config_lib.flatten(config_lib.default())
+    own = {key for key, value in recipe.items() if value != usual.get(key)}
+    kept = ("augment.", "cache.views", "image.size", "train.log_every", "train.checkpoint_every")
+    own = {key for key in own if not key.startswith(kept)}
+    assert {"closed.noise", "optim.lr", "optim.weight_decay", "train.steps"} < own
+    assert {key: cell[key] for key in own} == {key: recipe[key] for key in own}
 
 
 COSTS = {"ape": {"trained": 1000, "share": 0.25, "seconds": 3.2}}
